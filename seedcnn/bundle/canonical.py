@@ -1,0 +1,87 @@
+"""Canonical JSON of integers, strings, lists and objects: one text for one value, so that digests mean something.
+
+Keys sorted by code point, no white space, UTF-8, no floats, no null, no booleans (python-tuf's canonical JSON refuses
+floats too). Integers stay within +-(2**53 - 1); wider ones travel as hexadecimal strings.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from seedcnn.bundle.limits import MAX_INT, MAX_JSON_DEPTH, MAX_MANIFEST_BYTES
+from seedcnn.errors import BundleFormatError
+
+__all__ = ["dump_canonical", "parse_canonical"]
+
+
+def _check(value: Any, depth: int) -> None:
+    if depth > MAX_JSON_DEPTH:
+        raise BundleFormatError(f"manifest nests deeper than {MAX_JSON_DEPTH} levels")
+    if isinstance(value, bool) or not isinstance(value, (int, str, list, dict)):
+        raise BundleFormatError(f"manifest value {value!r} is a {type(value).__name__}; only integers and strings travel")
+    if isinstance(value, int) and abs(value) > MAX_INT:
+        raise BundleFormatError(f"manifest integer {value} is outside +-(2**53 - 1)")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise BundleFormatError(f"manifest key {key!r} is not a string")
+            _check(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check(item, depth + 1)
+
+
+def dump_canonical(value: dict[str, Any]) -> bytes:
+    """The canonical text of ``value``.
+
+    Raises:
+        BundleFormatError: if it holds anything but integers, strings, lists and objects.
+    """
+    _check(value, 0)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise BundleFormatError("JSON object with a duplicate key")
+    return result
+
+
+def load_json(text: bytes, what: str) -> dict[str, Any]:
+    """Parse a JSON object, refusing duplicate keys, floats and non-UTF-8.
+
+    Raises:
+        BundleFormatError: naming ``what`` and the rule.
+    """
+
+    def refuse_number(token: str) -> Any:
+        raise BundleFormatError(f"{what} holds the number {token}; only integers travel")
+
+    try:
+        value = json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=_unique_keys,
+            parse_float=refuse_number,
+            parse_constant=refuse_number,
+        )
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise BundleFormatError(f"{what} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BundleFormatError(f"{what} is not a JSON object")
+    return value
+
+
+def parse_canonical(text: bytes) -> dict[str, Any]:
+    """Parse a manifest and check that it is in canonical form.
+
+    Raises:
+        BundleFormatError: if it is too long, not JSON, or not the canonical text of its own value.
+    """
+    if len(text) > MAX_MANIFEST_BYTES:
+        raise BundleFormatError(f"manifest has {len(text)} bytes; at most {MAX_MANIFEST_BYTES} are allowed")
+    value = load_json(text, "manifest")
+    if dump_canonical(value) != text:
+        raise BundleFormatError("manifest is not in canonical form")
+    return value

@@ -1,0 +1,333 @@
+"""What a bundle says about itself: typed, checked on the way in and on the way out.
+
+Every field is an integer or a string on the wire (``docs/bundle-format.md`` has the table).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from seedcnn.bundle import limits
+from seedcnn.bundle.canonical import dump_canonical, parse_canonical
+from seedcnn.errors import BundleFormatError
+from seedcnn.rng import RNG_NAME, FixedPoint
+
+__all__ = ["CODINGS", "FORMAT", "Canned", "Graph", "Grid", "Manifest", "Preprocessing", "Seeded", "TensorEntry"]
+
+FORMAT = "seedcnn-bundle/1"
+CODINGS = ("raw-f32", "grid-i8-zstd", "grid-i16-zstd", RNG_NAME)
+
+
+class _Fields:
+    """Strict access to a JSON object: each read names the field, its value and the rule; nothing may be left over."""
+
+    def __init__(self, value: Any, what: str) -> None:
+        if not isinstance(value, dict):
+            raise BundleFormatError(f"{what} must be an object, not {value!r}")
+        self._rest, self._what = dict(value), what
+
+    def _take(self, name: str) -> Any:
+        if name not in self._rest:
+            raise BundleFormatError(f"{self._what} lacks the field {name!r}")
+        return self._rest.pop(name)
+
+    def text(self, name: str, *, empty: bool = False) -> str:
+        value = self._take(name)
+        if not isinstance(value, str) or len(value.encode()) > limits.MAX_NAME_BYTES or not (value or empty):
+            raise BundleFormatError(
+                f"{self._what}.{name} must be a string of at most {limits.MAX_NAME_BYTES} bytes, not {value!r:.80}"
+            )
+        return value
+
+    def digest(self, name: str) -> str:
+        value = self.text(name)
+        if len(value) != 64 or set(value) - set("0123456789abcdef"):
+            raise BundleFormatError(f"{self._what}.{name} must be 64 lower-case hexadecimal digits, not {value!r}")
+        return value
+
+    def word64(self, name: str) -> int:
+        value = self.text(name)
+        if len(value) != 16 or set(value) - set("0123456789abcdef"):
+            raise BundleFormatError(f"{self._what}.{name} must be 16 lower-case hexadecimal digits, not {value!r}")
+        return int(value, 16)
+
+    def integer(self, name: str, low: int, high: int) -> int:
+        value = self._take(name)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise BundleFormatError(f"{self._what}.{name} must be an integer in [{low}, {high}], not {value!r:.80}")
+        return value
+
+    def integers(self, name: str, low: int, high: int, most: int) -> tuple[int, ...]:
+        values = self._take(name)
+        if not isinstance(values, list) or len(values) > most:
+            raise BundleFormatError(f"{self._what}.{name} must be a list of at most {most} integers")
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise BundleFormatError(f"{self._what}.{name} must hold integers in [{low}, {high}], not {value!r:.80}")
+        return tuple(values)
+
+    def list(self, name: str, most: int) -> list[Any]:
+        values = self._take(name)
+        if not isinstance(values, list) or len(values) > most:
+            raise BundleFormatError(f"{self._what}.{name} must be a list of at most {most} items")
+        return values
+
+    def object(self, name: str) -> Any:
+        return self._take(name)
+
+    def end(self) -> None:
+        if self._rest:
+            raise BundleFormatError(f"{self._what} has unknown fields: {', '.join(sorted(self._rest))}")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Integer grid: value = integer * step, step = mantissa * 2**-exponent, exact in float32 (mantissa < 2**24)."""
+
+    mantissa: int
+    exponent: int
+
+    @property
+    def step(self) -> float:
+        """The grid step as a number."""
+        return self.mantissa * 2.0**-self.exponent
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """A fixed tensor that travels as a seed: ``count`` draws, each repeated ``repeat`` times in a row, cut to size.
+
+    Draw h of the stream becomes elements [h*repeat, (h+1)*repeat) of the flattened tensor (see :mod:`seedcnn.rng`).
+    """
+
+    seed: int
+    tensor_id: int
+    stream: int
+    fixed: FixedPoint
+    count: int
+    repeat: int
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor the graph needs: name, shape, coding, and the SHA-256 of its coded and expanded float32 bytes.
+
+    ``coded_sha256`` is the empty string for a tensor that travels as a seed (nothing is stored).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    coding: str
+    coded_sha256: str
+    expanded_sha256: str
+    grid: Grid | None = None
+    seeded: Seeded | None = None
+
+    @property
+    def elements(self) -> int:
+        """Number of values once expanded."""
+        return prod(self.shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """The wire form."""
+        result: dict[str, Any] = {
+            "name": self.name,
+            "shape": list(self.shape),
+            "coding": self.coding,
+            "expanded_sha256": self.expanded_sha256,
+        }
+        if self.coding != RNG_NAME:
+            result["coded_sha256"] = self.coded_sha256
+        if self.grid is not None:
+            result["step_mantissa"], result["step_exponent"] = self.grid.mantissa, self.grid.exponent
+        if self.seeded is not None:
+            s = self.seeded
+            result |= {"seed": f"{s.seed:016x}", "tensor_id": s.tensor_id, "stream": s.stream, "count": s.count}
+            result |= {"repeat": s.repeat, "lo_q": s.fixed.lo_q, "span_q": s.fixed.span_q}
+            result["frac_bits"] = s.fixed.frac_bits
+        return result
+
+    @classmethod
+    def from_json(cls, value: Any) -> TensorEntry:
+        """Parse and check the wire form."""
+        f = _Fields(value, "manifest.tensors[]")
+        name, coding = f.text("name"), f.text("coding")
+        if coding not in CODINGS:
+            raise BundleFormatError(f"tensor {name!r} has coding {coding!r}; this version knows {', '.join(CODINGS)}")
+        shape = f.integers("shape", 1, limits.MAX_TENSOR_BYTES // 4, limits.MAX_RANK)
+        if prod(shape) * 4 > limits.MAX_TENSOR_BYTES:
+            raise BundleFormatError(f"tensor {name!r} of shape {shape} expands over {limits.MAX_TENSOR_BYTES} bytes")
+        coded = "" if coding == RNG_NAME else f.digest("coded_sha256")
+        expanded = f.digest("expanded_sha256")
+        grid = seeded = None
+        if coding.startswith("grid-"):
+            grid = Grid(f.integer("step_mantissa", 1, 2**24 - 1), f.integer("step_exponent", 0, 126))
+        elif coding == RNG_NAME:
+            seed, tensor_id, stream = f.word64("seed"), f.integer("tensor_id", 0, 2**32 - 1), f.integer("stream", 0, 2**32 - 1)
+            count, repeat = f.integer("count", 1, prod(shape)), f.integer("repeat", 1, prod(shape))
+            if not prod(shape) <= count * repeat < prod(shape) + repeat:
+                raise BundleFormatError(f"tensor {name!r}: {count} draws x {repeat} do not fill shape {shape}")
+            lo_q, span_q = f.integer("lo_q", -(2**24), 2**24), f.integer("span_q", 0, 2**25)
+            try:
+                fixed = FixedPoint(lo_q, span_q, f.integer("frac_bits", 0, 60))
+            except ValueError as error:
+                raise BundleFormatError(f"tensor {name!r}: {error}") from None
+            seeded = Seeded(seed, tensor_id, stream, fixed, count, repeat)
+        f.end()
+        return cls(name, shape, coding, coded, expanded, grid, seeded)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The ONNX graph: payload name, size and SHA-256 before compression, and its input and output names."""
+
+    payload: str
+    size: int
+    sha256: str
+    input: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes the input: RGB, height x width, x/255, then (x - mean) / std per channel, NCHW float32.
+
+    Means and standard deviations are integers in units of 1e-8.
+    """
+
+    height: int
+    width: int
+    mean_e8: tuple[int, ...]
+    std_e8: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Canned:
+    """Canned test vectors: random pictures by seed, expected logits as a raw float32 payload, absolute tolerance.
+
+    Picture bytes are ``random_bytes(seed, tensor_id=0, count=count*height*width*3)``; tolerance in units of 1e-6.
+    """
+
+    seed: int
+    count: int
+    payload: str
+    sha256: str
+    tolerance_e6: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that a bundle says about itself."""
+
+    model: str
+    family: str
+    release: int
+    min_release: int
+    graph: Graph
+    tensors: tuple[TensorEntry, ...]
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    canned: Canned
+    parent: str = ""
+    rng: str = field(default=RNG_NAME)
+
+    def dump(self) -> bytes:
+        """The canonical JSON text."""
+        g, p, c = self.graph, self.preprocessing, self.canned
+        return dump_canonical(
+            {
+                "format": FORMAT,
+                "rng": self.rng,
+                "model": self.model,
+                "family": self.family,
+                "release": self.release,
+                "min_release": self.min_release,
+                "parent": self.parent,
+                "graph": {"payload": g.payload, "size": g.size, "sha256": g.sha256, "input": g.input, "output": g.output},
+                "tensors": [entry.to_json() for entry in self.tensors],
+                "preprocessing": {
+                    "height": p.height,
+                    "width": p.width,
+                    "mean_e8": list(p.mean_e8),
+                    "std_e8": list(p.std_e8),
+                },
+                "labels": list(self.labels),
+                "canned": {
+                    "seed": f"{c.seed:016x}",
+                    "count": c.count,
+                    "payload": c.payload,
+                    "sha256": c.sha256,
+                    "tolerance_e6": c.tolerance_e6,
+                },
+            }
+        )
+
+    @classmethod
+    def parse(cls, text: bytes) -> Manifest:
+        """Parse and check a manifest.
+
+        Raises:
+            BundleFormatError: naming the field, its value and the rule; the format version is looked at first.
+        """
+        value = parse_canonical(text)
+        version = value.get("format")
+        if version != FORMAT:
+            raise BundleFormatError(f"bundle format is {version!r:.80}; this version of seedcnn reads {FORMAT!r}")
+        f = _Fields(value, "manifest")
+        f.text("format")
+        rng = f.text("rng")
+        if rng != RNG_NAME:
+            raise BundleFormatError(f"manifest.rng is {rng!r}; this version of seedcnn has {RNG_NAME!r}")
+        tensors = tuple(TensorEntry.from_json(item) for item in f.list("tensors", limits.MAX_TENSORS))
+        if len({entry.name for entry in tensors}) != len(tensors):
+            raise BundleFormatError("manifest.tensors has a duplicate name")
+        total = sum(entry.elements for entry in tensors) * 4
+        if total > limits.MAX_EXPANDED_BYTES:
+            raise BundleFormatError(f"tensors expand to {total} bytes; at most {limits.MAX_EXPANDED_BYTES} are allowed")
+        labels = tuple(f.list("labels", limits.MAX_LABELS))
+        if not labels or not all(isinstance(label, str) for label in labels):
+            raise BundleFormatError("manifest.labels must be a list of at least one string")
+        release = f.integer("release", 1, limits.MAX_INT)
+        manifest = cls(
+            model=f.text("model"),
+            family=f.text("family"),
+            release=release,
+            min_release=f.integer("min_release", 0, release),
+            graph=_parse_graph(f.object("graph")),
+            tensors=tensors,
+            preprocessing=_parse_preprocessing(f.object("preprocessing")),
+            labels=labels,
+            canned=_parse_canned(f.object("canned")),
+            parent=f.text("parent", empty=True),
+            rng=rng,
+        )
+        f.end()
+        return manifest
+
+
+def _parse_graph(value: Any) -> Graph:
+    f = _Fields(value, "manifest.graph")
+    size = f.integer("size", 1, limits.MAX_GRAPH_BYTES)
+    graph = Graph(f.text("payload"), size, f.digest("sha256"), f.text("input"), f.text("output"))
+    f.end()
+    return graph
+
+
+def _parse_preprocessing(value: Any) -> Preprocessing:
+    f = _Fields(value, "manifest.preprocessing")
+    height, width = f.integer("height", 1, limits.MAX_IMAGE_SIDE), f.integer("width", 1, limits.MAX_IMAGE_SIDE)
+    mean, std = f.integers("mean_e8", -(10**10), 10**10, 3), f.integers("std_e8", 1, 10**10, 3)
+    if len(mean) != 3 or len(std) != 3:
+        raise BundleFormatError("manifest.preprocessing must hold three means and three standard deviations")
+    f.end()
+    return Preprocessing(height, width, mean, std)
+
+
+def _parse_canned(value: Any) -> Canned:
+    f = _Fields(value, "manifest.canned")
+    seed, count = f.word64("seed"), f.integer("count", 1, limits.MAX_CANNED_IMAGES)
+    canned = Canned(seed, count, f.text("payload"), f.digest("sha256"), f.integer("tolerance_e6", 0, 10**9))
+    f.end()
+    return canned

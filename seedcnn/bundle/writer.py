@@ -1,0 +1,63 @@
+"""Write a bundle: coded tensors, the graph, the canned vectors and one canonical manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from seedcnn.bundle.codings import Coded, compress, sha256
+from seedcnn.bundle.container import Payload, write_container
+from seedcnn.bundle.manifest import Canned, Graph, Manifest, Preprocessing
+from seedcnn.bundle.reader import read_bundle
+
+__all__ = ["write_bundle"]
+
+GRAPH_PAYLOAD, CANNED_PAYLOAD = "graph.onnx", "canned.logits"
+
+
+def write_bundle(
+    *,
+    model: str,
+    family: str,
+    release: int,
+    min_release: int,
+    graph: bytes,
+    graph_input: str,
+    graph_output: str,
+    tensors: Sequence[Coded],
+    preprocessing: Preprocessing,
+    labels: Sequence[str],
+    canned_seed: int,
+    canned_logits: npt.NDArray[np.float32],
+    canned_tolerance: float,
+) -> bytes:
+    """Serialise a bundle; the same input gives the same bytes.
+
+    Args:
+        graph: ONNX bytes whose weights are external initializers named as in ``tensors``.
+        canned_logits: float32 [count, classes], what the pictures drawn from ``canned_seed`` must give.
+        canned_tolerance: largest allowed absolute difference of a logit.
+
+    Raises:
+        BundleFormatError: if the result would not be readable (every bundle is read back before it is returned).
+    """
+    logits = np.ascontiguousarray(canned_logits, dtype="<f4")
+    payloads = {coded.entry.name: coded.payload for coded in tensors if coded.payload is not None}
+    payloads[GRAPH_PAYLOAD] = Payload.of_bytes(compress(graph))
+    payloads[CANNED_PAYLOAD] = Payload("F32", logits.shape, logits.tobytes())
+    manifest = Manifest(
+        model=model,
+        family=family,
+        release=release,
+        min_release=min_release,
+        graph=Graph(GRAPH_PAYLOAD, len(graph), sha256(graph), graph_input, graph_output),
+        tensors=tuple(coded.entry for coded in tensors),
+        preprocessing=preprocessing,
+        labels=tuple(labels),
+        canned=Canned(canned_seed, len(logits), CANNED_PAYLOAD, sha256(logits.tobytes()), round(canned_tolerance * 1e6)),
+    )
+    data = write_container(manifest.dump(), payloads)
+    read_bundle(data)
+    return data

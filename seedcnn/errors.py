@@ -1,0 +1,138 @@
+"""Every error this library raises on purpose.
+
+The tree::
+
+    SeedCNNError
+    ├── ConfigError            an option, recipe or method name that does not exist or contradicts another
+    ├── ConversionError        a model that cannot be converted as asked
+    ├── DataError              data that is missing, damaged or of the wrong shape
+    ├── ExportError            a model that cannot be folded or exported
+    ├── BundleError            a bundle that cannot be read
+    │   ├── BundleFormatError      malformed, truncated, over a limit, or of an unknown version or coding
+    │   └── DigestError            well-formed, but its content is not what the manifest promises
+    ├── RepositoryError        a publishing repository or a key that cannot be used
+    ├── DeviceError            the device cannot do what was asked
+    │   ├── UpdateError            an update was refused or could not finish; the active model is untouched
+    │   ├── SlotError              no usable model in any slot
+    │   ├── SelfTestError          a model does not answer its canned vectors
+    │   └── ImageError             an input picture that cannot be used
+    └── MissingExtraError      a part of seedcnn whose dependencies are not installed
+
+A wrong argument of a function or constructor is a plain ``ValueError`` or ``TypeError``, as in PyTorch.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BundleError",
+    "BundleFormatError",
+    "ConfigError",
+    "ConversionError",
+    "DataError",
+    "DeviceError",
+    "DigestError",
+    "ExportError",
+    "ImageError",
+    "MissingExtraError",
+    "RepositoryError",
+    "SeedCNNError",
+    "SelfTestError",
+    "SlotError",
+    "UpdateError",
+    "missing_extra",
+]
+
+
+class SeedCNNError(Exception):
+    """Base of all errors raised on purpose; its text is one sentence fit for a user."""
+
+
+class ConfigError(SeedCNNError):
+    """An option, recipe or method name that does not exist or contradicts another."""
+
+
+class ConversionError(SeedCNNError):
+    """A model that cannot be converted as asked."""
+
+
+class DataError(SeedCNNError):
+    """Data that is missing, damaged or of the wrong shape."""
+
+
+class ExportError(SeedCNNError):
+    """A model that cannot be folded or exported."""
+
+
+class BundleError(SeedCNNError):
+    """A bundle that cannot be read."""
+
+
+class BundleFormatError(BundleError):
+    """A bundle that is malformed, truncated, over a limit, or of an unknown version or coding."""
+
+
+class DigestError(BundleError):
+    """A well-formed bundle whose content is not what its manifest promises."""
+
+
+class RepositoryError(SeedCNNError):
+    """A publishing repository or a key that cannot be used."""
+
+
+class DeviceError(SeedCNNError):
+    """The device cannot do what was asked."""
+
+
+class UpdateError(DeviceError):
+    """An update was refused or could not finish; the active model is untouched."""
+
+
+class SlotError(DeviceError):
+    """No usable model in any slot."""
+
+
+class SelfTestError(DeviceError):
+    """A model that does not answer its canned vectors."""
+
+
+class ImageError(DeviceError):
+    """An input picture that cannot be used."""
+
+
+class MissingExtraError(SeedCNNError, ImportError):
+    """A part of seedcnn whose dependencies are not installed."""
+
+
+_EXTRA_OF_MODULE = {
+    "tuf": "agent",
+    "securesystemslib": "agent",
+    "urllib3": "agent",
+    "numpy": "device",
+    "onnxruntime": "device",
+    "safetensors": "device",
+    "PIL": "device",
+    "backports": "device",
+    "cryptography": "server",
+    "typer": "torch",
+    "rich": "torch",
+    "torch": "torch",
+    "onnx": "torch",
+    "onnxscript": "torch",
+    "matplotlib": "torch",
+    "platformdirs": "torch",
+    "torchvision": "train",
+    "timm": "train",
+}
+
+
+def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
+    """Turn an import failure into a sentence that names the extra to install.
+
+    Returns:
+        The error to raise, or None if the missing module belongs to no extra (then it is a defect, not a choice).
+    """
+    top = (error.name or "").split(".")[0]
+    extra = _EXTRA_OF_MODULE.get(top)
+    if extra is None:
+        return None
+    return MissingExtraError(f"{top} is not installed; install this part of seedcnn with: pip install 'seedcnn[{extra}]'")
