@@ -6,6 +6,7 @@ The tree::
     ├── ConfigError            an option, recipe or method name that does not exist or contradicts another
     ├── ConversionError        a model that cannot be converted as asked
     ├── DataError              data that is missing, damaged or of the wrong shape
+    ├── TrainingError          a training run that cannot go on or be resumed
     ├── ExportError            a model that cannot be folded or exported
     ├── BundleError            a bundle that cannot be read
     │   ├── BundleFormatError      malformed, truncated, over a limit, or of an unknown version or coding
@@ -38,6 +39,7 @@ __all__ = [
     "SeedCNNError",
     "SelfTestError",
     "SlotError",
+    "TrainingError",
     "UpdateError",
     "missing_extra",
 ]
@@ -57,6 +59,10 @@ class ConversionError(SeedCNNError):
 
 class DataError(SeedCNNError):
     """Data that is missing, damaged or of the wrong shape."""
+
+
+class TrainingError(SeedCNNError):
+    """A training run that cannot go on or be resumed."""
 
 
 class ExportError(SeedCNNError):
@@ -135,4 +141,6 @@ def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
     extra = _EXTRA_OF_MODULE.get(top)
     if extra is None:
         return None
-    return MissingExtraError(f"{top} is not installed; install this part of seedcnn with: pip install 'seedcnn[{extra}]'")
+    return MissingExtraError(
+        f"{top} is not installed; install this part of seedcnn with: pip install 'seedcnn[{extra}]'"
+    )

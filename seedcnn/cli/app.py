@@ -1,0 +1,22 @@
+"""The table of commands."""
+
+from __future__ import annotations
+
+import typer
+
+from seedcnn.cli import evaluate, pack, repo, train
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Convolutional networks that grow from seeds: train, measure, pack, publish.",
+)
+app.command("recipes")(train.recipes)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("pack")(pack.pack)
+app.command("inspect")(pack.inspect)
+app.add_typer(repo.app, name="repo")

@@ -1,0 +1,72 @@
+"""``seedcnn repo``: make, fill, re-sign and serve a signed repository of bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Publish signed bundles as plain static files.")
+
+_Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The repository's directory.", show_default=False)]
+
+
+@app.command()
+def init(directory: _Directory) -> None:
+    """Make a repository with its signing keys.
+
+    Example: seedcnn repo init fleet
+    """
+    from seedcnn.server.repository import init_repository
+
+    root = init_repository(directory)
+    typer.echo(f"Repository made. Build {root} into your devices, serve {directory / 'public'},")
+    typer.echo(f"and move two of {directory / 'keys'}/root-*.pem to places that are not on line.")
+
+
+@app.command()
+def publish(
+    directory: _Directory,
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle files.", show_default=False)],
+) -> None:
+    """Sign bundles and point their family's rollout at them.
+
+    Example: seedcnn repo publish fleet model.bundle
+    """
+    from seedcnn.server.repository import publish as publish_one
+
+    for bundle in bundles:
+        done = publish_one(directory, bundle)
+        typer.echo(f"Published {done.target}: {done.size} bytes, SHA-256 {done.sha256}")
+
+
+@app.command()
+def resign(directory: _Directory) -> None:
+    """Sign the short-lived metadata anew; run it daily.
+
+    Example: seedcnn repo resign fleet
+    """
+    from seedcnn.server.repository import resign as resign_all
+
+    result = resign_all(directory)
+    typer.echo(f"Signed anew: {', '.join(result.roles)}")
+    for sentence in result.due:
+        typer.echo(f"Attention: {sentence}", err=True)
+
+
+@app.command()
+def serve(
+    directory: _Directory,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 lets the system choose.", min=0, max=65535)] = 8000,
+) -> None:
+    """Serve the public half over HTTP until interrupted.
+
+    Example: seedcnn repo serve fleet --port 8000
+    """
+    from seedcnn.server.static import serve as bind
+
+    server = bind(directory, host, port)
+    typer.echo(f"Serving {directory / 'public'} at {server.url}")
+    server.run()

@@ -1,0 +1,60 @@
+"""What a conversion did: replaced and skipped layers, learnable parameters before and after."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["ConversionReport", "Replaced", "Skipped"]
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """One replaced layer: qualified name, what stood there, what stands there now, learnable parameters of both."""
+
+    name: str
+    before: str
+    after: str
+    params_before: int
+    params_after: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """One convolution left alone, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What :func:`seedcnn.convert.convert_` did. MACs and times are measured by :mod:`seedcnn.evaluate`."""
+
+    method: str
+    replaced: tuple[Replaced, ...]
+    skipped: tuple[Skipped, ...]
+    params_before: int
+    params_after: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """The same as a JSON text."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def __str__(self) -> str:
+        lines = [f"{self.method}: replaced {len(self.replaced)} convolutions, left {len(self.skipped)} alone"]
+        names = [item.name for item in self.replaced] + [left.name for left in self.skipped]
+        width = max(map(len, names), default=0)
+        lines += [
+            f"  {item.name:<{width}}  {item.params_before:>10,} -> {item.params_after:>10,}  {item.after}"
+            for item in self.replaced
+        ]
+        lines += [f"  {left.name:<{width}}  left: {left.reason}" for left in self.skipped]
+        share = self.params_after / self.params_before
+        lines.append(f"  learnable parameters {self.params_before:,} -> {self.params_after:,} ({share:.3f})")
+        return "\n".join(lines)

@@ -1,0 +1,80 @@
+"""What a report is made of: plain frozen records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Measured", "ModelRow", "Sample", "format_bytes"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measured number.
+
+    Attributes:
+        value: in the unit of its field.
+        n: how often or on how many it was measured; None if that means nothing.
+        spread: half width, in the same unit, printed after a plus-minus sign; None if unknown.
+        note: a few words on what spread or n mean.
+    """
+
+    value: float
+    n: int | None = None
+    spread: float | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise ValueError(f"`value` (={self.value}) must be finite")
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """What is told about one model; None means not measured and is printed so.
+
+    Attributes:
+        name: unique in the report.
+        accuracy, corrupted: top-1 in percent, on clean and on corrupted pictures.
+        parameters, macs, nlf_evaluations: learnable parameters, and per picture the multiply-accumulates and the
+            evaluations of the nonlinear transformation functions.
+        bundle_bytes: size of the shipped file.
+        latency_ms: of one picture on the device.
+    """
+
+    name: str
+    accuracy: Measured
+    corrupted: Measured | None
+    parameters: int
+    macs: int
+    nlf_evaluations: int
+    bundle_bytes: int | None = None
+    latency_ms: Measured | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A picture with each model's prediction.
+
+    Attributes:
+        image: uint8 [H, W, 3].
+        label: the true class.
+        caption: for example the corruption and its severity.
+        predictions: predicted class by model name.
+    """
+
+    image: npt.NDArray[np.uint8]
+    label: str
+    caption: str
+    predictions: Mapping[str, str]
+
+
+def format_bytes(count: int) -> str:
+    """A size in decimal units: "812 B", "45.3 kB", "1.24 MB"."""
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1e3:.1f} kB" if count < 999_950 else f"{count / 1e6:.2f} MB"

@@ -1,0 +1,203 @@
+"""Top-1 accuracy of anything that turns pictures into logits: a torch module, an ONNX session, a device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from seedcnn.data.transforms import normalize
+from seedcnn.errors import DataError
+
+__all__ = [
+    "Accuracy",
+    "Predict",
+    "accuracy",
+    "accuracy_of_logits",
+    "check_labels",
+    "correct_mask",
+    "predict_logits",
+    "torch_predictor",
+]
+
+F32 = npt.NDArray[np.float32]
+Predict = Callable[[npt.NDArray[np.uint8]], F32]
+"""uint8 [N, H, W, 3] to float32 logits [N, classes]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Accuracy:
+    """A measured top-1 accuracy.
+
+    Attributes:
+        top1: in percent.
+        n: number of pictures.
+        standard_error: of ``top1`` as an estimate for new pictures, in percentage points (binomial).
+        correct: bool [n], by picture.
+    """
+
+    top1: float
+    n: int
+    standard_error: float
+    correct: npt.NDArray[np.bool_]
+
+
+def _check_images(images: npt.NDArray[np.uint8], batch_size: int) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(f"`images` is {images.dtype} {images.shape}; it must be uint8 [N, H, W, C]")
+    if not len(images):
+        raise ValueError("`images` is empty; at least one picture is needed")
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` (={batch_size}) must be at least 1")
+
+
+def predict_logits(predict: Predict, images: npt.NDArray[np.uint8], batch_size: int = 500, *, first: int = 0) -> F32:
+    """The logits of all pictures, computed batch by batch.
+
+    Args:
+        predict: uint8 [n, H, W, C] to floating-point logits [n, classes].
+        images: uint8 [N, H, W, C], N >= 1.
+        batch_size: pictures per call.
+        first: the index of ``images[0]`` in messages.
+
+    Returns:
+        float32 [N, classes].
+
+    Raises:
+        ValueError: if the images or the batch size are not as above.
+        DataError: if an answer has another shape or type, or holds NaN; the message names the first such picture.
+    """
+    _check_images(images, batch_size)
+    answers: list[F32] = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        logits = np.asarray(predict(batch))
+        classes = answers[0].shape[1] if answers else None
+        if logits.ndim != 2 or len(logits) != len(batch) or logits.dtype.kind != "f" or not logits.shape[1]:
+            raise DataError(
+                f"for the {len(batch)} pictures from {first + start} the model answers {logits.dtype} {logits.shape}; "
+                f"expected floating-point logits [{len(batch)}, classes]"
+            )
+        if classes is not None and logits.shape[1] != classes:
+            raise DataError(
+                f"the model answers {logits.shape[1]} classes at index {first + start}, but {classes} before"
+            )
+        bad = np.isnan(logits).any(axis=1)
+        if bad.any():
+            raise DataError(f"the model's logits for picture {first + start + int(bad.argmax())} hold NaN")
+        answers.append(logits.astype(np.float32))
+    return np.concatenate(answers)
+
+
+def check_labels(images: npt.NDArray[np.uint8], labels: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """The labels as int64 [N].
+
+    Raises:
+        ValueError: if they are not integers, or not one per picture.
+        DataError: if one is negative; the message names the first such picture.
+    """
+    array = np.asarray(labels)
+    if array.dtype.kind not in "iu" or array.shape != (len(images),):
+        raise ValueError(
+            f"`labels` is {array.dtype} {array.shape}; it must be integers [{len(images)}], one per picture"
+        )
+    array = array.astype(np.int64)
+    if (array < 0).any():
+        where = int((array < 0).argmax())
+        raise DataError(f"the label of picture {where} is {array[where]}; labels start at 0")
+    return array
+
+
+def correct_mask(
+    logits: F32, labels: npt.NDArray[np.int64], num_classes: int | None = None, *, first: int = 0
+) -> npt.NDArray[np.bool_]:
+    """Where the largest logit is the label's (the first one, if several are equal). bool [N].
+
+    Args:
+        logits: [N, classes].
+        labels: int64 [N], not negative.
+        num_classes: how many classes the logits must have; None takes them as they are.
+        first: the index of ``labels[0]`` in messages.
+
+    Raises:
+        DataError: if a label has no logit, or the number of classes is another.
+    """
+    classes = logits.shape[1]
+    if num_classes is not None and classes != num_classes:
+        raise DataError(f"the model answers {classes} classes; the data have {num_classes}")
+    if labels.max() >= classes:
+        where = int((labels >= classes).argmax())
+        raise DataError(f"the label of picture {first + where} is {labels[where]}; the model answers {classes} classes")
+    return logits.argmax(axis=1) == labels
+
+
+def accuracy(
+    predict: Predict,
+    images: npt.NDArray[np.uint8],
+    labels: npt.ArrayLike,
+    *,
+    batch_size: int = 500,
+    num_classes: int | None = None,
+) -> Accuracy:
+    """Top-1 accuracy.
+
+    Args:
+        predict: uint8 [n, H, W, C] to logits [n, classes].
+        images: uint8 [N, H, W, C], N >= 1.
+        labels: N integers in [0, classes).
+        batch_size: pictures per call of ``predict``.
+        num_classes: how many classes the model must answer; None accepts any that covers the labels.
+
+    Raises:
+        ValueError: if an argument has a wrong type or shape.
+        DataError: if logits hold NaN (naming the first picture), a label is out of range, or the classes do not match.
+    """
+    _check_images(images, batch_size)
+    checked = check_labels(images, labels)
+    return accuracy_of_logits(predict_logits(predict, images, batch_size), checked, num_classes)
+
+
+def accuracy_of_logits(logits: F32, labels: npt.NDArray[np.int64], num_classes: int | None = None) -> Accuracy:
+    """Top-1 accuracy of logits that are at hand: float32 [N, classes], labels int64 [N], not negative.
+
+    Raises:
+        DataError: if a label has no logit, or the number of classes is not ``num_classes``.
+    """
+    correct = correct_mask(logits, labels, num_classes)
+    share, n = float(correct.mean()), len(correct)
+    return Accuracy(100 * share, n, 100 * math.sqrt(share * (1 - share) / n), correct)
+
+
+def torch_predictor(model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> Predict:
+    """Make a ``Predict`` of a torch module that takes normalised [N, C, H, W] pictures.
+
+    Each call runs in eval mode under ``torch.inference_mode``, on the device and in the dtype of the model's first
+    floating-point parameter, and leaves every submodule's training flag as it was.
+
+    Args:
+        model: a module whose output is logits [N, classes].
+        mean, std: per channel, on the 0..1 scale (see ``seedcnn.data.transforms.normalize``).
+    """
+    mean, std = tuple(mean), tuple(std)
+
+    def predict(images: npt.NDArray[np.uint8]) -> F32:
+        flags = {module: module.training for module in model.modules()}
+        parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+        # torch warns about arrays it could not write to, such as memory maps.
+        array = images if images.flags.writeable else images.copy()
+        model.eval()
+        try:
+            with torch.inference_mode():
+                x_NCHW = torch.from_numpy(array).to(parameter.device).permute(0, 3, 1, 2)
+                logits = model(normalize(x_NCHW, mean, std, parameter.dtype))
+        finally:
+            for module, training in flags.items():
+                module.training = training
+        return logits.float().cpu().numpy()
+
+    return predict

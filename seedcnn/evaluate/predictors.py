@@ -1,0 +1,25 @@
+"""An exported network as a callable from pictures to logits, so that every form of a network is measured alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from seedcnn.bundle import Bundle
+from seedcnn.bundle.session import open_session, preprocess
+from seedcnn.evaluate.accuracy import F32, Predict
+
+__all__ = ["bundle_predictor"]
+
+
+def bundle_predictor(bundle: Bundle, *, threads: int = 1) -> Predict:
+    """A bundle as a device would run it (expanded, digests checked, in ONNX Runtime): uint8 [N, H, W, 3] to logits."""
+    manifest = bundle.manifest
+    session = open_session(bundle.graph(), bundle.tensors(), threads=threads)
+
+    def predict(images: npt.NDArray[np.uint8]) -> F32:
+        inputs = {manifest.graph.input: preprocess(images, manifest.preprocessing)}
+        logits: F32 = session.run([manifest.graph.output], inputs)[0]
+        return logits
+
+    return predict

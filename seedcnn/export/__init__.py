@@ -1,0 +1,9 @@
+"""From a trained network to what travels: inference form, ONNX graph, bundle."""
+
+from __future__ import annotations
+
+from seedcnn.export.fold import fold, load_tensors
+from seedcnn.export.to_bundle import BundleInfo, to_bundle
+from seedcnn.export.to_onnx import OnnxModel, to_onnx
+
+__all__ = ["BundleInfo", "OnnxModel", "fold", "load_tensors", "to_bundle", "to_onnx"]

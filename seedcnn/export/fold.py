@@ -1,0 +1,130 @@
+"""Fold a trained network into its inference form."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from seedcnn.errors import ExportError
+from seedcnn.export.forms import FoldedGroupNL, affine_of, seed_conv_of
+from seedcnn.layers import GroupNLConv2d, SeededConv2d
+
+__all__ = ["fold", "load_tensors"]
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, SeededConv2d) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _trace(model: nn.Module) -> fx.GraphModule:
+    tracer = _Tracer()
+    try:
+        graph = tracer.trace(model)
+    except Exception as error:  # the tracer runs the model's own code: anything can come out of it
+        raise ExportError(f"{type(model).__name__} cannot be traced for folding: {error}") from error
+    return fx.GraphModule(tracer.root, graph, type(model).__name__)
+
+
+def _replace(traced: fx.GraphModule, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(traced.get_submodule(parent), child, module)
+
+
+def _following_norm(traced: fx.GraphModule, node: fx.Node) -> tuple[fx.Node | None, nn.BatchNorm2d | None]:
+    """The BatchNorm node that alone uses ``node``'s output, if there is one that is called once."""
+    users = list(node.users)
+    if len(users) == 1 and users[0].op == "call_module":
+        module = traced.get_submodule(str(users[0].target))
+        if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
+            return users[0], module
+    return None, None
+
+
+def _fold_node(traced: fx.GraphModule, node: fx.Node, module: nn.Module) -> nn.Module | None:
+    """The inference form of one convolution and the norm after it, or None for anything else."""
+    norm_node, norm = _following_norm(traced, node)
+    if isinstance(module, GroupNLConv2d):
+        if module.gamma == 0:  # no generated channels: an ordinary convolution
+            scale, shift = affine_of(module.norm, module.out_channels)
+            outer_scale, outer_shift = affine_of(norm, module.out_channels)
+            folded: nn.Module = seed_conv_of(module, scale * outer_scale, shift * outer_scale + outer_shift)
+        else:
+            folded = FoldedGroupNL(module, norm)
+    elif type(module) is nn.Conv2d and norm is not None:
+        folded = fuse_conv_bn_eval(module, norm)
+    else:
+        return None
+    if norm_node is not None:
+        norm_node.replace_all_uses_with(node)
+        traced.graph.erase_node(norm_node)
+    return folded
+
+
+def fold(model: nn.Module) -> fx.GraphModule:
+    """A copy of ``model`` in inference form: the same function in eval mode, fewer operations.
+
+    BatchNorm is folded into the convolution before it; GroupNL layers become
+    :class:`seedcnn.export.forms.FoldedGroupNL` (the seeds' norm and the following norm folded in, sparse seed
+    convolutions as depthwise + sum). Anything else stays as it is.
+
+    Returns:
+        A module on the CPU in float32 and eval mode, without gradients.
+
+    Raises:
+        ExportError: if the model cannot be traced, or uses one convolution in two places.
+    """
+    traced = _trace(copy.deepcopy(model).cpu().float().eval())
+    calls: dict[str, int] = {}
+    for node in traced.graph.nodes:
+        if node.op == "call_module":
+            calls[str(node.target)] = calls.get(str(node.target), 0) + 1
+    for node in list(traced.graph.nodes):
+        if node.op != "call_module":
+            continue
+        name = str(node.target)
+        module: Any = traced.get_submodule(name)
+        if isinstance(module, nn.Identity):
+            node.replace_all_uses_with(node.args[0])
+            traced.graph.erase_node(node)
+            continue
+        if calls[name] > 1 and isinstance(module, (nn.Conv2d, SeededConv2d)):
+            raise ExportError(f"{name} is called {calls[name]} times; a shared convolution cannot be folded")
+        folded = _fold_node(traced, node, module)
+        if folded is not None:
+            _replace(traced, name, folded)
+    traced.delete_all_unused_submodules()
+    traced.graph.lint()
+    traced.recompile()
+    return traced.eval().requires_grad_(False)
+
+
+def load_tensors(folded: fx.GraphModule, tensors: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    """Give a folded network the weights of a bundle, by name, in place.
+
+    Fixed numbers and what is computed from them are not touched: they come from the same seeds.
+
+    Raises:
+        ExportError: if a tensor has no counterpart of its shape.
+    """
+    parameters = dict(folded.named_parameters())
+    generated = {
+        f"{name}.{part}"
+        for name, module in folded.named_modules()
+        if isinstance(module, FoldedGroupNL)
+        for part in ("omega", "phi", "a", "c")
+    }
+    for name, values in tensors.items():
+        if name in generated:
+            continue
+        target = parameters.get(name)
+        if target is None or tuple(target.shape) != values.shape:
+            raise ExportError(f"tensor {name!r} of shape {values.shape} has no counterpart in the folded network")
+        target.data.copy_(torch.from_numpy(values.copy()))

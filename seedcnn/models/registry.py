@@ -1,0 +1,70 @@
+"""Networks by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from seedcnn.errors import ConfigError
+from seedcnn.models.resnet_cifar import BasicBlock, Bottleneck, ResNetCifar
+from seedcnn.models.vgg_cifar import VGG11_PLAN, VGGCifar
+
+__all__ = ["create_model", "default_widths", "list_models"]
+
+_SMALL, _LARGE = (16, 32, 64), (64, 128, 256, 512)
+
+
+def _resnet(block: type[BasicBlock | Bottleneck], depths: tuple[int, ...]) -> Callable[..., nn.Module]:
+    return lambda **kwargs: ResNetCifar(block, depths, **kwargs)
+
+
+_MODELS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
+    "resnet8_cifar": (_resnet(BasicBlock, (1, 1, 1)), _SMALL),
+    "resnet20_cifar": (_resnet(BasicBlock, (3, 3, 3)), _SMALL),
+    "resnet18_cifar": (_resnet(BasicBlock, (2, 2, 2, 2)), _LARGE),
+    "resnet34_cifar": (_resnet(BasicBlock, (3, 4, 6, 3)), _LARGE),
+    "resnet101_cifar": (_resnet(Bottleneck, (3, 4, 23, 3)), _LARGE),
+    "vgg11_cifar": (lambda **kwargs: VGGCifar(VGG11_PLAN, **kwargs), (64, 128, 256, 512, 512)),
+}
+
+
+def list_models() -> list[str]:
+    """Names that :func:`create_model` knows."""
+    return list(_MODELS)
+
+
+def _entry(name: str) -> tuple[Callable[..., nn.Module], tuple[int, ...]]:
+    if name not in _MODELS:
+        near = difflib.get_close_matches(name, _MODELS, n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        raise ConfigError(f"unknown model {name!r}; {hint}known models: {', '.join(_MODELS)}")
+    return _MODELS[name]
+
+
+def default_widths(name: str) -> tuple[int, ...]:
+    """Channels of each stage of a model as published.
+
+    Raises:
+        ConfigError: if the model does not exist.
+    """
+    return _entry(name)[1]
+
+
+def create_model(name: str, num_classes: int = 10, *, widths: Sequence[int] | None = None, **kwargs: Any) -> nn.Module:
+    """Build a network with fresh weights.
+
+    Args:
+        name: one of :func:`list_models`.
+        num_classes: size of the output.
+        widths: channels of each stage instead of the published ones (a narrower network for the same cost).
+        kwargs: further arguments of the network's class, e.g. ``patch`` of the residual networks.
+
+    Raises:
+        ConfigError: if the model does not exist.
+        ValueError: naming an argument, its value and the rule.
+    """
+    build, default = _entry(name)
+    return build(num_classes=num_classes, widths=tuple(widths or default), **kwargs)

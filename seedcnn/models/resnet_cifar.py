@@ -1,0 +1,125 @@
+"""Residual networks for 32x32 pictures.
+
+ResNet-18/34/101 with four stages of 64..512 channels, as the GroupNL and MonoCNN tables count them (3x3 stem, no max
+pooling, projection shortcuts), and the small ResNet-8/20 with three stages of 16, 32, 64 channels (He et al., 2016,
+Section 4.2, with projection shortcuts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+__all__ = ["BasicBlock", "Bottleneck", "ResNetCifar"]
+
+
+def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, planes: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, planes, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _projection(in_channels, planes, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in_channels, H, W] to [N, planes, H / stride, W / stride]."""
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return self.relu(y + self.downsample(x))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 with four times the planes at the end, and a shortcut."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, planes: int, stride: int) -> None:
+        super().__init__()
+        out_channels = planes * self.expansion
+        self.conv1 = nn.Conv2d(in_channels, planes, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = nn.Conv2d(planes, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _projection(in_channels, out_channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in_channels, H, W] to [N, 4 * planes, H / stride, W / stride]."""
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return self.relu(y + self.downsample(x))
+
+
+class ResNetCifar(nn.Module):
+    """A residual network for small pictures.
+
+    Args:
+        block: :class:`BasicBlock` or :class:`Bottleneck`.
+        depths: blocks in each stage; every stage but the first starts with stride 2.
+        widths: planes of each stage, one for each depth.
+        num_classes: size of the output.
+        patch: 1 for the usual 3x3 stem with stride 1; p > 1 for a p x p stem with stride p, which divides every
+            feature map by p in each direction (a cheap stem for short training runs on a CPU).
+
+    Shape:
+        [N, 3, H, W] to logits [N, num_classes].
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock | Bottleneck],
+        depths: Sequence[int],
+        widths: Sequence[int],
+        num_classes: int = 10,
+        patch: int = 1,
+    ) -> None:
+        super().__init__()
+        if len(depths) != len(widths):
+            raise ValueError(f"`widths` (={tuple(widths)}) must have one entry for each of `depths` (={tuple(depths)})")
+        for name, values in (
+            ("widths", widths),
+            ("depths", depths),
+            ("patch", [patch]),
+            ("num_classes", [num_classes]),
+        ):
+            if min(values) < 1:
+                raise ValueError(f"`{name}` (={values}) must be positive")
+        if patch == 1:
+            self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
+        else:
+            self.conv1 = nn.Conv2d(3, widths[0], patch, patch, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.relu = nn.ReLU(inplace=True)
+        channels = widths[0]
+        stages = []
+        for stage, (depth, planes) in enumerate(zip(depths, widths, strict=True)):
+            blocks = []
+            for index in range(depth):
+                blocks.append(block(channels, planes, 2 if stage and not index else 1))
+                channels = planes * block.expansion
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.Sequential(*stages)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten(1)
+        self.fc = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, 3, H, W] to logits [N, num_classes]."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        return self.fc(self.flatten(self.pool(self.stages(x))))

@@ -1,0 +1,1 @@
+"""Tensor functions; one folder for each op that has more than one implementation, its readable reference first."""

@@ -1,0 +1,71 @@
+"""Networks that meet a budget: the narrowed vanilla network that every comparison needs beside it."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+from seedcnn.errors import ConfigError
+from seedcnn.evaluate.cost import cost
+from seedcnn.models import create_model, default_widths
+
+__all__ = ["narrow_to_macs"]
+
+
+def narrow_to_macs(
+    name: str,
+    macs: int,
+    *,
+    divisor: int = 16,
+    tolerance: float = 0.05,
+    input_size: tuple[int, int, int] = (3, 32, 32),
+    **kwargs: Any,
+) -> tuple[int, ...]:
+    """Widths of the vanilla network ``name`` that cost nearest to ``macs``.
+
+    Every stage is narrowed by about the same factor; widths are multiples of ``divisor``, because other widths leave
+    the blocked memory layout of the usual runtimes and would handicap the control.
+
+    Args:
+        macs: the budget, multiply-accumulates for one picture.
+        divisor: widths are multiples of it.
+        tolerance: largest accepted relative distance from the budget.
+        kwargs: arguments of :func:`seedcnn.models.create_model`; ``widths`` are the widths to narrow.
+
+    Returns:
+        One width for each stage. Among the combinations within ``tolerance`` the most evenly narrowed one is taken.
+
+    Raises:
+        ConfigError: if no combination comes within ``tolerance``.
+    """
+    full = tuple(kwargs.pop("widths", None) or default_widths(name))
+
+    def macs_of(widths: tuple[int, ...]) -> int:
+        return cost(create_model(name, widths=widths, **kwargs), input_size).macs
+
+    low, high = 0.0, 1.0
+    for _ in range(20):  # the even factor, ignoring the divisor
+        middle = (low + high) / 2
+        if macs_of(tuple(max(1, round(w * middle)) for w in full)) > macs:
+            high = middle
+        else:
+            low = middle
+    even = [w * low for w in full]
+    choices = [sorted({max(divisor, int(w // divisor + k) * divisor) for k in (-1, 0, 1, 2)}) for w in even]
+    best: tuple[float, tuple[int, ...]] | None = None
+    nearest: tuple[float, tuple[int, ...], int] | None = None
+    for widths in product(*choices):
+        found = macs_of(widths)
+        distance = abs(found - macs) / macs
+        uneven = max(abs(w / e - 1) for w, e in zip(widths, even, strict=True))
+        if nearest is None or distance < nearest[0]:
+            nearest = (distance, widths, found)
+        if distance <= tolerance and (best is None or uneven < best[0]):
+            best = (uneven, widths)
+    if best is None:
+        assert nearest is not None
+        raise ConfigError(
+            f"no widths of {name} in multiples of {divisor} come within {tolerance:.0%} of {macs:,} MACs; "
+            f"the nearest are {nearest[1]} with {nearest[2]:,}"
+        )
+    return best[1]

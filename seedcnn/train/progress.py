@@ -1,0 +1,78 @@
+"""Progress of a training run: a bar on a terminal, one line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+__all__ = ["TrainProgress"]
+
+
+class TrainProgress:
+    """Shows loss, accuracy, images a second and the time left.
+
+    Args:
+        name: of the run.
+        epochs: in all.
+        steps: of one epoch.
+        console: where to write; None for standard error.
+        quiet: write nothing.
+    """
+
+    def __init__(
+        self, name: str, epochs: int, steps: int, *, console: Console | None = None, quiet: bool = False
+    ) -> None:
+        self.name, self.epochs, self.steps, self.quiet = name, epochs, steps, quiet
+        self.console = console or Console(stderr=True, highlight=False)
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._start, self._images = time.monotonic(), 0
+
+    def __enter__(self) -> TrainProgress:
+        if not self.quiet and self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[epoch]}  loss {task.fields[loss]:.3f}  acc {task.fields[accuracy]:5.1f} %"),
+                TextColumn("{task.fields[speed]:6.0f} images/s"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            self._task = self._bar.add_task(
+                self.name, total=self.epochs * self.steps, epoch="", loss=float("nan"), accuracy=0.0, speed=0.0
+            )
+            self._bar.start()
+        self._start = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def resume(self, epoch: int) -> None:
+        """Epochs already done when the run was resumed."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=epoch * self.steps)
+
+    def step(self, epoch: int, images: int, loss: float, accuracy: float) -> None:
+        """One more batch; loss and accuracy (percent) are running means of the epoch."""
+        self._images += images
+        if self._bar is not None:
+            speed = self._images / max(time.monotonic() - self._start, 1e-9)
+            label = f"epoch {epoch + 1}/{self.epochs}"
+            self._bar.update(self._task, advance=1, epoch=label, loss=loss, accuracy=accuracy, speed=speed)
+
+    def epoch(self, number: int, row: dict[str, float]) -> None:
+        """The end of an epoch; without a terminal this is the line that is written."""
+        if self._bar is None and not self.quiet:
+            left = (self.epochs - number - 1) * row["seconds"]
+            self.console.print(
+                f"{self.name}: epoch {number + 1}/{self.epochs}  loss {row['loss']:.3f}  "
+                f"train accuracy {row['accuracy']:.1f} %  {row['images_per_s']:.0f} images/s  {left:.0f} s left",
+                soft_wrap=True,
+            )

@@ -1,0 +1,123 @@
+"""The networks: parameter and MAC counts of the GroupNL tables, exact."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from seedcnn.convert import GroupNLConfig, convert_
+from seedcnn.errors import ConfigError
+from seedcnn.evaluate.cost import cost
+from seedcnn.models import create_model, default_widths, list_models
+
+VANILLA = {
+    "resnet18_cifar": 11_173_962,
+    "resnet34_cifar": 21_282_122,
+    "resnet101_cifar": 42_512_970,
+    "vgg11_cifar": 9_228_362,
+}
+# (network, r, sparse): learnable parameters; GroupNL Tables 3 and 4 print them in millions (5.6, 2.8, 1.4, 0.05;
+# 29.4, 23.9, 21.2, 19.8, 18.5). ResNet-34 and VGG11 stand in its figures, without printed numbers.
+GROUP_NL = {
+    ("resnet18_cifar", 2, False): 5_595_210,
+    ("resnet18_cifar", 4, False): 2_805_834,
+    ("resnet18_cifar", 8, False): 1_411_146,
+    ("resnet18_cifar", 2, True): 47_434,
+    ("resnet18_cifar", 4, True): 47_434,
+    ("resnet18_cifar", 8, True): 47_434,
+    ("resnet101_cifar", 2, False): 29_418_058,
+    ("resnet101_cifar", 4, False): 23_908_938,
+    ("resnet101_cifar", 8, False): 21_154_378,
+    ("resnet101_cifar", 16, False): 19_777_098,
+    ("resnet101_cifar", 2, True): 18_474_826,
+    ("resnet101_cifar", 4, True): 18_474_826,
+    ("resnet101_cifar", 8, True): 18_474_826,
+    ("resnet101_cifar", 16, True): 18_474_826,
+    ("resnet34_cifar", 2, False): 10_653_002,
+    ("resnet34_cifar", 2, True): 88_266,
+    ("vgg11_cifar", 2, False): 4_620_362,
+    ("vgg11_cifar", 2, True): 32_522,
+}
+PRINTED_MILLIONS = {
+    ("resnet18_cifar", 2, False): "5.6",
+    ("resnet18_cifar", 4, False): "2.8",
+    ("resnet18_cifar", 8, False): "1.4",
+    ("resnet101_cifar", 2, False): "29.4",
+    ("resnet101_cifar", 4, False): "23.9",
+    ("resnet101_cifar", 8, False): "21.2",
+    ("resnet101_cifar", 16, False): "19.8",
+    ("resnet101_cifar", 2, True): "18.5",
+}
+
+
+def learnable(model):
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(("name", "expected"), VANILLA.items())
+def test_vanilla_parameters(name, expected):
+    with torch.device("meta"):
+        assert learnable(create_model(name)) == expected
+
+
+@pytest.mark.parametrize(("case", "expected"), GROUP_NL.items(), ids=str)
+def test_group_nl_parameters(case, expected):
+    name, ratio, sparse = case
+    with torch.device("meta"):
+        model = create_model(name)
+        convert_(model, GroupNLConfig(reduction_ratio=ratio, sparse=sparse))
+    assert learnable(model) == expected
+    if case in PRINTED_MILLIONS:
+        assert f"{expected / 1e6:.1f}" == PRINTED_MILLIONS[case]
+
+
+def test_group_nl_table_does_not_depend_on_the_number_of_groups():
+    counts = set()
+    for groups in (1, 4, 16):
+        with torch.device("meta"):
+            model = create_model("resnet18_cifar")
+            convert_(model, GroupNLConfig(nlf_groups=groups))
+        counts.add(learnable(model))
+    assert counts == {5_595_210}
+
+
+@pytest.mark.parametrize(
+    ("name", "convert", "macs", "nlf_evals"),
+    [
+        ("resnet18_cifar", None, 555_422_720, 0),
+        ("resnet18_cifar", GroupNLConfig(), 278_598_656, 274_432),
+        ("resnet8_cifar", None, 12_501_632, 0),
+    ],
+)
+def test_macs_without_norms(name, convert, macs, nlf_evals):
+    """conv + linear only; the papers' tool adds a MAC for each BatchNorm and pooling output (556.04 M, 279.49 M)."""
+    model = create_model(name)
+    if convert:
+        convert_(model, convert)
+    found = cost(model)
+    assert (found.macs, found.nlf_evals) == (macs, nlf_evals)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_model_answers(name):
+    if "101" in name or "34" in name:
+        with torch.device("meta"):
+            assert create_model(name, num_classes=7)(torch.empty(2, 3, 32, 32)).shape == (2, 7)
+        return
+    assert create_model(name, num_classes=7).eval()(torch.rand(2, 3, 32, 32)).shape == (2, 7)
+
+
+def test_widths_and_patch():
+    model = create_model("resnet8_cifar", widths=(8, 16, 24), patch=2).eval()
+    assert model.fc.in_features == 24
+    assert model.stages[0](model.conv1(torch.rand(1, 3, 32, 32))).shape == (1, 8, 16, 16)
+    assert default_widths("resnet8_cifar") == (16, 32, 64)
+
+
+def test_wrong_names_and_arguments():
+    with pytest.raises(ConfigError, match=r"unknown model 'resnet19_cifar'; did you mean resnet18_cifar"):
+        create_model("resnet19_cifar")
+    with pytest.raises(ValueError, match=r"widths.*\(8, 16\).*depths.*\(1, 1, 1\)"):
+        create_model("resnet8_cifar", widths=(8, 16))
+    with pytest.raises(ValueError, match=r"patch.*positive"):
+        create_model("resnet8_cifar", patch=0)
