@@ -115,7 +115,7 @@ _EXTRA_OF_MODULE = {
     "urllib3": "agent",
     "numpy": "device",
     "onnxruntime": "device",
-    "safetensors": "device",
+    "safetensors": "torch",
     "PIL": "device",
     "backports": "device",
     "cryptography": "server",

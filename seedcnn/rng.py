@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import index
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ __all__ = ["RNG_NAME", "FixedPoint", "layer_seed", "philox4x32", "random_bytes",
 RNG_NAME = "seedcnn-rng/1"
 _VERSION = 1
 _MAX_FRAC_BITS = 23
+_BLOCKS_AT_ONCE = 1 << 16
 _MASK32 = np.uint64(0xFFFFFFFF)
 _SHIFT32 = np.uint64(32)
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
@@ -29,14 +31,11 @@ U32 = npt.NDArray[np.uint32]
 F32 = npt.NDArray[np.float32]
 
 
-def _check_u64(name: str, value: int) -> None:
-    if not 0 <= value < 2**64:
-        raise ValueError(f"`{name}` (={value}) must be in [0, 2**64)")
-
-
-def _check_u32(name: str, value: int) -> None:
-    if not 0 <= value < 2**32:
-        raise ValueError(f"`{name}` (={value}) must be in [0, 2**32)")
+def _unsigned(name: str, value: int, bits: int) -> int:
+    value = index(value)
+    if not 0 <= value < 2**bits:
+        raise ValueError(f"`{name}` (={value}) must be in [0, 2**{bits})")
+    return value
 
 
 def philox4x32(counter: U32, key: int) -> U32:
@@ -48,8 +47,14 @@ def philox4x32(counter: U32, key: int) -> U32:
 
     Returns:
         uint32 array of the counter's shape.
+
+    Raises:
+        ValueError: if the last axis is not 4 long or the key does not fit 64 bits.
+        TypeError: if the counter is not uint32 or the key is not an integer.
     """
-    _check_u64("key", key)
+    key = _unsigned("key", key, 64)
+    if counter.dtype != np.uint32:
+        raise TypeError(f"`counter` is {counter.dtype}; it must be uint32")
     if counter.shape[-1:] != (4,):
         raise ValueError(f"`counter` has shape {counter.shape}; its last axis must have length 4")
     c0, c1, c2, c3 = (counter[..., i].astype(np.uint64) for i in range(4))
@@ -71,28 +76,33 @@ def random_words(seed: int, *, tensor_id: int, stream: int = 0, count: int) -> U
 
     Returns:
         uint32 array of shape [count]; a longer draw starts with the shorter one.
+
+    Raises:
+        ValueError: if an address or the count is out of range (a stream has 2**34 words).
     """
-    _check_u32("tensor_id", tensor_id)
-    _check_u32("stream", stream)
-    if count < 0:
-        raise ValueError(f"`count` (={count}) must not be negative")
-    blocks = (count + 3) // 4
-    _check_u32("count // 4", blocks)
-    counter = np.empty((blocks, 4), np.uint32)
-    counter[:, 0] = np.arange(blocks, dtype=np.uint32)
-    counter[:, 1:] = (tensor_id, stream, _VERSION)
-    return philox4x32(counter, seed).reshape(-1)[:count]
+    tensor_id, stream = _unsigned("tensor_id", tensor_id, 32), _unsigned("stream", stream, 32)
+    seed, count = _unsigned("seed", seed, 64), _unsigned("count", count, 34)
+    words = np.empty((count + 3) // 4 * 4, np.uint32)
+    # In pieces, so that a large draw needs little more memory than its result.
+    for start in range(0, len(words), 4 * _BLOCKS_AT_ONCE):
+        piece = words[start : start + 4 * _BLOCKS_AT_ONCE]
+        counter = np.empty((len(piece) // 4, 4), np.uint32)
+        counter[:, 0] = np.arange(start // 4, start // 4 + len(counter), dtype=np.uint32)
+        counter[:, 1:] = (tensor_id, stream, _VERSION)
+        piece[:] = philox4x32(counter, seed).reshape(-1)
+    return words[:count]
 
 
 def random_bytes(seed: int, *, tensor_id: int, stream: int = 0, count: int) -> npt.NDArray[np.uint8]:
     """The first ``count`` bytes of a stream: its words in little-endian order. uint8 array of shape [count]."""
+    count = _unsigned("count", count, 36)
     words = random_words(seed, tensor_id=tensor_id, stream=stream, count=(count + 3) // 4)
     return words.astype("<u4").view(np.uint8)[:count]
 
 
 @dataclass(frozen=True)
 class FixedPoint:
-    """A uniform range in fixed point: values ``(lo_q + k) * 2**-frac_bits`` for k in [0, span_q).
+    """A uniform range in fixed point: values ``(lo_q + k) * 2**-frac_bits`` for k in [0, max(1, span_q)).
 
     Raises:
         ValueError: if a value of the range would not be exact in float32.
@@ -112,16 +122,19 @@ class FixedPoint:
 
     @classmethod
     def from_range(cls, lo: float, hi: float) -> FixedPoint:
-        """The finest fixed-point form of [lo, hi) that is exact in float32.
+        """The finest form of [lo, hi) with at most 23 fractional bits that is exact in float32.
+
+        Bounds are rounded to that form; a lo equal to hi gives the constant lo.
 
         Raises:
-            ValueError: if lo > hi, or a bound is not finite or its size is 2**24 or more.
+            ValueError: if lo > hi, or a bound is not finite or its size is 2**24 - 1 or more.
         """
+        lo, hi = float(lo), float(hi)
         if not np.isfinite(lo) or not np.isfinite(hi) or lo > hi:
             raise ValueError(f"range ({lo}, {hi}) must be finite with lo <= hi")
         largest = max(abs(Fraction(lo)), abs(Fraction(hi)))
-        if largest >= 2**24:
-            raise ValueError(f"range ({lo}, {hi}) must stay within (-2**24, 2**24)")
+        if largest >= 2**24 - 1:
+            raise ValueError(f"range ({lo}, {hi}) must stay within (-(2**24 - 1), 2**24 - 1)")
         frac_bits = _MAX_FRAC_BITS
         while largest * 2**frac_bits >= 2**24 - 1:
             frac_bits -= 1
@@ -131,10 +144,14 @@ class FixedPoint:
 
 def uniform(seed: int, fixed: FixedPoint, *, tensor_id: int, stream: int = 0, count: int) -> F32:
     """``count`` uniform numbers in the fixed-point range, exact in float32. float32 array of shape [count]."""
-    words = random_words(seed, tensor_id=tensor_id, stream=stream, count=count).astype(np.uint64)
-    steps = ((np.uint64(fixed.span_q) * words) >> _SHIFT32).astype(np.int64) + fixed.lo_q
-    # Both factors are exact in float32 (|steps| < 2**24, a power of two), and so is their product.
-    return steps.astype(np.float32) * np.float32(2.0**-fixed.frac_bits)
+    words = random_words(seed, tensor_id=tensor_id, stream=stream, count=count)
+    values = np.empty(len(words), np.float32)
+    for start in range(0, len(words), 4 * _BLOCKS_AT_ONCE):
+        part = slice(start, start + 4 * _BLOCKS_AT_ONCE)
+        steps = ((np.uint64(fixed.span_q) * words[part].astype(np.uint64)) >> _SHIFT32).astype(np.int64) + fixed.lo_q
+        # Both factors are exact in float32 (|steps| < 2**24, a power of two), and so is their product.
+        values[part] = steps.astype(np.float32) * np.float32(2.0**-fixed.frac_bits)
+    return values
 
 
 def layer_seed(model_seed: int, name: str) -> int:
@@ -143,6 +160,6 @@ def layer_seed(model_seed: int, name: str) -> int:
     First 8 bytes, little-endian, of SHA-256("seedcnn/1" | model_seed | name): the nine ASCII bytes of the tag, the
     model seed as 8 little-endian bytes, and the layer's qualified name in UTF-8.
     """
-    _check_u64("model_seed", model_seed)
+    model_seed = _unsigned("model_seed", model_seed, 64)
     digest = hashlib.sha256(b"seedcnn/1" + model_seed.to_bytes(8, "little") + name.encode("utf-8")).digest()
     return int.from_bytes(digest[:8], "little")

@@ -15,17 +15,28 @@ from seedcnn.errors import BundleFormatError
 __all__ = ["dump_canonical", "parse_canonical"]
 
 
+def _check_text(text: str) -> None:
+    # JSON can spell a lone surrogate as an escape, but UTF-8 cannot carry it.
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise BundleFormatError(f"manifest string {text!r:.80} holds a surrogate, which UTF-8 cannot carry")
+
+
 def _check(value: Any, depth: int) -> None:
     if depth > MAX_JSON_DEPTH:
         raise BundleFormatError(f"manifest nests deeper than {MAX_JSON_DEPTH} levels")
     if isinstance(value, bool) or not isinstance(value, (int, str, list, dict)):
-        raise BundleFormatError(f"manifest value {value!r} is a {type(value).__name__}; only integers and strings travel")
-    if isinstance(value, int) and abs(value) > MAX_INT:
-        raise BundleFormatError(f"manifest integer {value} is outside +-(2**53 - 1)")
-    if isinstance(value, dict):
+        raise BundleFormatError(
+            f"manifest holds {value!r:.80}, a {type(value).__name__}; only integers and strings travel"
+        )
+    if isinstance(value, str):
+        _check_text(value)
+    elif isinstance(value, int) and abs(value) > MAX_INT:
+        raise BundleFormatError(f"manifest integer {value!r:.80} is outside +-(2**53 - 1)")
+    elif isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise BundleFormatError(f"manifest key {key!r} is not a string")
+                raise BundleFormatError(f"manifest key {key!r:.80} is not a string")
+            _check_text(key)
             _check(item, depth + 1)
     elif isinstance(value, list):
         for item in value:
@@ -39,7 +50,12 @@ def dump_canonical(value: dict[str, Any]) -> bytes:
         BundleFormatError: if it holds anything but integers, strings, lists and objects.
     """
     _check(value, 0)
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    return compact_json(value, sort_keys=True)
+
+
+def compact_json(value: dict[str, Any], *, sort_keys: bool = False) -> bytes:
+    """JSON without white space, in UTF-8, escaping only what JSON must escape."""
+    return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

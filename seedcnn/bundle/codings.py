@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seedcnn.bundle.container import Payload
+from seedcnn.bundle.limits import MAX_ZSTD_WINDOW_LOG
 from seedcnn.bundle.manifest import Grid, Seeded, TensorEntry
 from seedcnn.errors import BundleError, BundleFormatError, DigestError
 from seedcnn.rng import RNG_NAME, uniform
@@ -20,16 +21,32 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["compress", "decode", "decompress", "encode_grid", "encode_raw", "encode_seeded", "grid_of_step", "sha256"]
+__all__ = [
+    "Coded",
+    "check_payload",
+    "compress",
+    "decode",
+    "decompress",
+    "encode_grid",
+    "encode_raw",
+    "encode_seeded",
+    "grid_of_step",
+    "sha256",
+]
 
 F32 = npt.NDArray[np.float32]
 _LEVEL = 19
-_ITEM_TYPES = {"grid-i8-zstd": np.dtype("<i1"), "grid-i16-zstd": np.dtype("<i2")}
+I16 = npt.NDArray[np.int16]
+_ITEM_BYTES = {"grid-i8-zstd": 1, "grid-i16-zstd": 2}
 
 
 def sha256(data: bytes | memoryview) -> str:
     """Hexadecimal SHA-256."""
     return hashlib.sha256(data).hexdigest()
+
+
+def _little_endian(values: F32) -> bytes:
+    return values.astype("<f4", copy=False).tobytes()
 
 
 def compress(data: bytes) -> bytes:
@@ -38,13 +55,16 @@ def compress(data: bytes) -> bytes:
 
 
 def decompress(data: bytes | memoryview, size: int, what: str) -> bytes:
-    """Decompress one zstd frame of exactly ``size`` bytes, never allocating for more.
+    """Decompress one zstd frame that states its size, which must be ``size``, never allocating for more.
 
     Raises:
-        BundleFormatError: if it is damaged, longer or shorter, or followed by other bytes.
+        BundleFormatError: if it is damaged, longer or shorter, wants a window over the cap, or has bytes after it.
     """
-    decoder = zstd.ZstdDecompressor()
+    decoder = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: MAX_ZSTD_WINDOW_LOG})
     try:
+        stated = zstd.get_frame_info(data).decompressed_size
+        if stated != size:
+            raise BundleFormatError(f"{what}: its zstd frame states a size of {stated}, not {size} bytes")
         result = decoder.decompress(bytes(data), max_length=size + 1)
     except zstd.ZstdError as error:
         raise BundleFormatError(f"{what} is not a zstd frame: {error}") from None
@@ -61,7 +81,7 @@ def grid_of_step(step: float) -> Grid:
     """
     if not 2.0**-100 <= step < 2.0**24:
         raise ValueError(f"`step` (={step}) must be in [2**-100, 2**24)")
-    exact = float(np.float32(step))
+    exact = min(float(np.float32(step)), 2.0**24 - 1)
     exponent = 0
     while exact != int(exact) and exponent < 126:
         exact, exponent = exact * 2, exponent + 1
@@ -78,7 +98,8 @@ class Coded:
 
 
 def _checked(name: str, values: npt.ArrayLike) -> F32:
-    array = np.ascontiguousarray(values, dtype="<f4")
+    with np.errstate(over="ignore"):
+        array = np.asarray(values, dtype="<f4", order="C")
     if not np.isfinite(array).all():
         raise BundleError(f"tensor {name!r} holds {np.sum(~np.isfinite(array))} values that are not finite")
     return array
@@ -102,38 +123,58 @@ def encode_grid(name: str, values: npt.ArrayLike, grid: Grid) -> Coded:
     integers = np.rint(array.astype(np.float64) / grid.step)
     largest = int(np.abs(integers).max(initial=0))
     if largest > 32767:
-        raise BundleError(f"tensor {name!r} reaches {largest} grid steps of {grid.step:g}; at most 32767 fit; use a coarser step")
+        raise BundleError(
+            f"tensor {name!r} reaches {largest} grid steps of {grid.step:g}; at most 32767 fit; use a coarser step"
+        )
     coding = "grid-i8-zstd" if largest <= 127 else "grid-i16-zstd"
-    q = integers.astype(_ITEM_TYPES[coding])
-    payload = Payload.of_bytes(compress(_to_planes(q)))
+    q = integers.astype(np.int16)
+    payload = Payload.of_bytes(compress(_to_planes(q, _ITEM_BYTES[coding])))
     expanded = _from_grid(q, grid)
-    digest = sha256(expanded.tobytes())
+    digest = sha256(_little_endian(expanded))
     return Coded(TensorEntry(name, array.shape, coding, sha256(payload.data), digest, grid=grid), payload, expanded)
 
 
 def encode_seeded(name: str, shape: tuple[int, ...], seeded: Seeded) -> Coded:
     """A fixed tensor that travels as a seed; nothing is stored."""
     expanded = _from_seed(seeded, shape)
-    return Coded(TensorEntry(name, shape, RNG_NAME, "", sha256(expanded.tobytes()), seeded=seeded), None, expanded)
+    return Coded(
+        TensorEntry(name, shape, RNG_NAME, "", sha256(_little_endian(expanded)), seeded=seeded), None, expanded
+    )
 
 
-def _to_planes(q: npt.NDArray[np.signedinteger]) -> bytes:
-    return np.ascontiguousarray(q.reshape(-1).view(np.uint8).reshape(-1, q.itemsize).T).tobytes()
+def _to_planes(q: I16, item_bytes: int) -> bytes:
+    planes = q.astype("<i2").reshape(-1).view(np.uint8).reshape(-1, 2)[:, :item_bytes]
+    return planes.T.tobytes()
 
 
-def _from_planes(data: bytes, dtype: np.dtype[np.signedinteger], shape: tuple[int, ...]) -> npt.NDArray[np.signedinteger]:
-    planes = np.frombuffer(data, np.uint8).reshape(dtype.itemsize, -1)
-    return np.ascontiguousarray(planes.T).view(dtype).reshape(shape)
+def _from_planes(data: bytes, item_bytes: int, shape: tuple[int, ...]) -> I16:
+    if item_bytes == 1:
+        return np.frombuffer(data, np.int8).astype(np.int16).reshape(shape)
+    planes = np.frombuffer(data, np.uint8).reshape(2, -1)
+    return np.ascontiguousarray(planes.T).view("<i2").astype(np.int16, copy=False).reshape(shape)
 
 
-def _from_grid(q: npt.NDArray[np.signedinteger], grid: Grid) -> F32:
+def _from_grid(q: I16, grid: Grid) -> F32:
     # One correctly rounded product of two exact float32 numbers: the same bits on any IEEE machine.
-    return q.astype("<f4") * np.float32(grid.step)
+    return q.astype(np.float32) * np.float32(grid.step)
 
 
 def _from_seed(seeded: Seeded, shape: tuple[int, ...]) -> F32:
     draws = uniform(seeded.seed, seeded.fixed, tensor_id=seeded.tensor_id, stream=seeded.stream, count=seeded.count)
-    return np.repeat(draws, seeded.repeat)[: prod(shape)].reshape(shape).astype("<f4")
+    return np.repeat(draws, seeded.repeat)[: prod(shape)].reshape(shape)
+
+
+def check_payload(name: str, payload: Payload, shape: tuple[int, ...] | None) -> None:
+    """Check that a payload is float32 of ``shape``, or, where that is None, a row of bytes.
+
+    Raises:
+        BundleFormatError: naming the payload, what it is and what it must be.
+    """
+    wanted = ("U8", (len(payload.data),)) if shape is None else ("F32", shape)
+    if (payload.dtype, payload.shape) != wanted:
+        raise BundleFormatError(
+            f"payload {name!r} is {payload.dtype} {payload.shape}; it must be {wanted[0]} {wanted[1]}"
+        )
 
 
 def decode(entry: TensorEntry, payload: Payload | None) -> F32:
@@ -151,16 +192,17 @@ def decode(entry: TensorEntry, payload: Payload | None) -> F32:
     else:
         if payload is None:
             raise BundleFormatError(f"tensor {entry.name!r} has no payload")
+        check_payload(entry.name, payload, None if entry.grid else entry.shape)
         if sha256(payload.data) != entry.coded_sha256:
             raise DigestError(f"tensor {entry.name!r}: the stored bytes do not match their digest")
         if entry.grid is None:
-            if payload.dtype != "F32" or payload.shape != entry.shape:
-                raise BundleFormatError(f"tensor {entry.name!r} is stored as {payload.dtype} {payload.shape}, not F32 {entry.shape}")
             result = np.frombuffer(payload.data, "<f4").reshape(entry.shape)
+            if not np.isfinite(result).all():
+                raise BundleFormatError(f"tensor {entry.name!r} holds values that are not finite")
         else:
-            dtype = _ITEM_TYPES[entry.coding]
-            data = decompress(payload.data, entry.elements * dtype.itemsize, f"tensor {entry.name!r}")
-            result = _from_grid(_from_planes(data, dtype, entry.shape), entry.grid)
-    if sha256(np.ascontiguousarray(result).tobytes()) != entry.expanded_sha256:
+            item_bytes = _ITEM_BYTES[entry.coding]
+            data = decompress(payload.data, entry.elements * item_bytes, f"tensor {entry.name!r}")
+            result = _from_grid(_from_planes(data, item_bytes, entry.shape), entry.grid)
+    if sha256(_little_endian(result)) != entry.expanded_sha256:
         raise DigestError(f"tensor {entry.name!r}: the expanded values do not match their digest")
     return result

@@ -1,28 +1,30 @@
 """The outer file: a safetensors file whose payloads are coded tensors and whose metadata holds one manifest.
 
 Layout: 8 bytes little-endian header length, a JSON header, the payloads without gaps. Our reader is stricter than the
-safetensors library (caps, order, no gaps, no overlap, no trailing bytes) and needs nothing but the standard library;
-anything it accepts, the library accepts too.
+safetensors library (caps, two dtypes, compact header, alignment) and needs nothing but the standard library; anything
+it accepts, the library accepts too.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from seedcnn.bundle.canonical import load_json
+from seedcnn.bundle.canonical import compact_json, load_json
 from seedcnn.bundle.limits import MAX_FILE_BYTES, MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS
 from seedcnn.errors import BundleFormatError
 
-__all__ = ["MANIFEST_KEY", "Container", "Payload", "read_container", "write_container"]
+__all__ = ["DIGEST_KEY", "MANIFEST_KEY", "Container", "Payload", "read_container", "write_container"]
 
 MANIFEST_KEY = "seedcnn.manifest"
+DIGEST_KEY = "seedcnn.manifest.sha256"
 _ITEM_BYTES = {"U8": 1, "F32": 4}
 _ALIGN = 8
+_METADATA = "__metadata__"
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,10 @@ class Payload:
 
 @dataclass(frozen=True)
 class Container:
-    """A parsed file: the manifest's text and the payloads by name."""
+    """A parsed file: the manifest's text, the SHA-256 stated for it (not checked yet), and the payloads by name."""
 
     manifest: bytes
+    manifest_sha256: str
     payloads: Mapping[str, Payload]
 
 
@@ -51,27 +54,30 @@ def write_container(manifest: bytes, payloads: Mapping[str, Payload]) -> bytes:
     """Serialise; the same input gives the same bytes.
 
     Raises:
-        BundleFormatError: if a payload's length does not fit its dtype and shape.
+        BundleFormatError: if a payload's length does not fit its dtype and shape, or its name is reserved.
     """
-    header: dict[str, Any] = {"__metadata__": {MANIFEST_KEY: manifest.decode("utf-8")}}
+    digest = hashlib.sha256(manifest).hexdigest()
+    header: dict[str, Any] = {_METADATA: {MANIFEST_KEY: manifest.decode("utf-8"), DIGEST_KEY: digest}}
     offset = 0
     # safetensors wants payloads ordered by alignment, then name; four-byte items first keeps them aligned.
     order = sorted(payloads, key=lambda name: (-_ITEM_BYTES[payloads[name].dtype], name))
     for name in order:
         payload = payloads[name]
+        if name == _METADATA:
+            raise BundleFormatError(f"payload name {name!r} is reserved by the safetensors format")
         size = prod(payload.shape) * _ITEM_BYTES[payload.dtype]
         if size != len(payload.data):
             raise BundleFormatError(f"payload {name!r} has {len(payload.data)} bytes; dtype and shape say {size}")
         header[name] = {"dtype": payload.dtype, "shape": list(payload.shape), "data_offsets": [offset, offset + size]}
         offset += size
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text = compact_json(header)
     text += b" " * (-len(text) % _ALIGN)
     return struct.pack("<Q", len(text)) + text + b"".join(payloads[name].data for name in order)
 
 
 def _natural(value: Any, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_FILE_BYTES:
-        raise BundleFormatError(f"{what} is {value!r}; it must be an integer in [0, {MAX_FILE_BYTES}]")
+        raise BundleFormatError(f"{what} is {value!r:.80}; it must be an integer in [0, {MAX_FILE_BYTES}]")
     return value
 
 
@@ -81,17 +87,41 @@ def _parse_entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise BundleFormatError(f"payload {name!r} must have exactly dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if dtype not in _ITEM_BYTES:
-        raise BundleFormatError(f"payload {name!r} has dtype {dtype!r}; known: {', '.join(_ITEM_BYTES)}")
+    if not isinstance(dtype, str) or dtype not in _ITEM_BYTES:
+        raise BundleFormatError(f"payload {name!r} has dtype {dtype!r:.80}; known: {', '.join(_ITEM_BYTES)}")
     if not isinstance(shape, list) or len(shape) > MAX_RANK:
-        raise BundleFormatError(f"payload {name!r} has shape {shape!r}; it must be a list of at most {MAX_RANK} sizes")
+        raise BundleFormatError(
+            f"payload {name!r} has shape {shape!r:.80}; it must be a list of at most {MAX_RANK} sizes"
+        )
     sizes = tuple(_natural(size, f"payload {name!r}: a size") for size in shape)
     if not isinstance(offsets, list) or len(offsets) != 2:
-        raise BundleFormatError(f"payload {name!r} has data_offsets {offsets!r}; it must be [begin, end]")
+        raise BundleFormatError(f"payload {name!r} has data_offsets {offsets!r:.80}; it must be [begin, end]")
     begin, end = (_natural(offset, f"payload {name!r}: an offset") for offset in offsets)
     if end - begin != prod(sizes) * _ITEM_BYTES[dtype]:
         raise BundleFormatError(f"payload {name!r} spans {end - begin} bytes; dtype and shape say otherwise")
+    if begin % _ITEM_BYTES[dtype]:
+        raise BundleFormatError(f"payload {name!r} of dtype {dtype} starts at {begin}, which is not aligned")
     return dtype, sizes, begin, end
+
+
+def _parse_header(text: bytes) -> tuple[bytes, str, dict[str, Any]]:
+    header = load_json(text, "header")
+    try:
+        if compact_json(header) != text.rstrip(b" "):
+            raise BundleFormatError("header is not compact JSON followed by spaces")
+    except UnicodeEncodeError:
+        raise BundleFormatError("header holds a surrogate, which UTF-8 cannot carry") from None
+    metadata = header.pop(_METADATA, None)
+    keys = {MANIFEST_KEY, DIGEST_KEY}
+    if (
+        not isinstance(metadata, dict)
+        or set(metadata) != keys
+        or not all(isinstance(v, str) for v in metadata.values())
+    ):
+        raise BundleFormatError(f"header metadata must hold exactly the strings {MANIFEST_KEY!r} and {DIGEST_KEY!r}")
+    if len(header) > MAX_TENSORS:
+        raise BundleFormatError(f"file has {len(header)} payloads; at most {MAX_TENSORS} are allowed")
+    return metadata[MANIFEST_KEY].encode("utf-8"), metadata[DIGEST_KEY], header
 
 
 def read_container(data: bytes) -> Container:
@@ -109,23 +139,20 @@ def read_container(data: bytes) -> Container:
         raise BundleFormatError(f"header length is {length}; at most {MAX_HEADER_BYTES} are allowed")
     if 8 + length > len(data):
         raise BundleFormatError(f"header of {length} bytes is truncated: the file has {len(data)} bytes")
-    header = load_json(data[8 : 8 + length], "header")
-    metadata = header.pop("__metadata__", None)
-    if not isinstance(metadata, dict) or set(metadata) != {MANIFEST_KEY} or not isinstance(metadata[MANIFEST_KEY], str):
-        raise BundleFormatError(f"header metadata must hold exactly the string {MANIFEST_KEY!r}")
-    if len(header) > MAX_TENSORS:
-        raise BundleFormatError(f"file has {len(header)} payloads; at most {MAX_TENSORS} are allowed")
+    if length % _ALIGN:
+        raise BundleFormatError(f"header length is {length}; it must be a multiple of {_ALIGN}")
+    manifest, manifest_sha256, header = _parse_header(data[8 : 8 + length])
+    entries = {name: _parse_entry(name, entry) for name, entry in header.items()}
     body = memoryview(data)[8 + length :]
-    spans = sorted((*_parse_entry(name, entry)[2:], name) for name, entry in header.items())
     expected = 0
-    for begin, end, name in spans:
+    for name in sorted(entries, key=lambda name: entries[name][2:]):
+        _, _, begin, end = entries[name]
         if begin != expected:
-            raise BundleFormatError(f"payload {name!r} starts at {begin}; gaps and overlaps are not allowed ({expected})")
+            raise BundleFormatError(
+                f"payload {name!r} starts at {begin}, not {expected}: no gap and no overlap is allowed"
+            )
         expected = end
     if expected != len(body):
         raise BundleFormatError(f"payloads end at {expected} but the file holds {len(body)} bytes of them")
-    payloads = {}
-    for name, entry in header.items():
-        dtype, shape, begin, end = _parse_entry(name, entry)
-        payloads[name] = Payload(dtype, shape, body[begin:end])
-    return Container(metadata[MANIFEST_KEY].encode("utf-8"), payloads)
+    payloads = {name: Payload(dtype, shape, body[begin:end]) for name, (dtype, shape, begin, end) in entries.items()}
+    return Container(manifest, manifest_sha256, payloads)

@@ -11,6 +11,7 @@ from typing import Any
 
 from seedcnn.bundle import limits
 from seedcnn.bundle.canonical import dump_canonical, parse_canonical
+from seedcnn.bundle.fields import Fields
 from seedcnn.errors import BundleFormatError
 from seedcnn.rng import RNG_NAME, FixedPoint
 
@@ -20,74 +21,22 @@ FORMAT = "seedcnn-bundle/1"
 CODINGS = ("raw-f32", "grid-i8-zstd", "grid-i16-zstd", RNG_NAME)
 
 
-class _Fields:
-    """Strict access to a JSON object: each read names the field, its value and the rule; nothing may be left over."""
-
-    def __init__(self, value: Any, what: str) -> None:
-        if not isinstance(value, dict):
-            raise BundleFormatError(f"{what} must be an object, not {value!r}")
-        self._rest, self._what = dict(value), what
-
-    def _take(self, name: str) -> Any:
-        if name not in self._rest:
-            raise BundleFormatError(f"{self._what} lacks the field {name!r}")
-        return self._rest.pop(name)
-
-    def text(self, name: str, *, empty: bool = False) -> str:
-        value = self._take(name)
-        if not isinstance(value, str) or len(value.encode()) > limits.MAX_NAME_BYTES or not (value or empty):
-            raise BundleFormatError(
-                f"{self._what}.{name} must be a string of at most {limits.MAX_NAME_BYTES} bytes, not {value!r:.80}"
-            )
-        return value
-
-    def digest(self, name: str) -> str:
-        value = self.text(name)
-        if len(value) != 64 or set(value) - set("0123456789abcdef"):
-            raise BundleFormatError(f"{self._what}.{name} must be 64 lower-case hexadecimal digits, not {value!r}")
-        return value
-
-    def word64(self, name: str) -> int:
-        value = self.text(name)
-        if len(value) != 16 or set(value) - set("0123456789abcdef"):
-            raise BundleFormatError(f"{self._what}.{name} must be 16 lower-case hexadecimal digits, not {value!r}")
-        return int(value, 16)
-
-    def integer(self, name: str, low: int, high: int) -> int:
-        value = self._take(name)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise BundleFormatError(f"{self._what}.{name} must be an integer in [{low}, {high}], not {value!r:.80}")
-        return value
-
-    def integers(self, name: str, low: int, high: int, most: int) -> tuple[int, ...]:
-        values = self._take(name)
-        if not isinstance(values, list) or len(values) > most:
-            raise BundleFormatError(f"{self._what}.{name} must be a list of at most {most} integers")
-        for value in values:
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise BundleFormatError(f"{self._what}.{name} must hold integers in [{low}, {high}], not {value!r:.80}")
-        return tuple(values)
-
-    def list(self, name: str, most: int) -> list[Any]:
-        values = self._take(name)
-        if not isinstance(values, list) or len(values) > most:
-            raise BundleFormatError(f"{self._what}.{name} must be a list of at most {most} items")
-        return values
-
-    def object(self, name: str) -> Any:
-        return self._take(name)
-
-    def end(self) -> None:
-        if self._rest:
-            raise BundleFormatError(f"{self._what} has unknown fields: {', '.join(sorted(self._rest))}")
-
-
 @dataclass(frozen=True)
 class Grid:
-    """Integer grid: value = integer * step, step = mantissa * 2**-exponent, exact in float32 (mantissa < 2**24)."""
+    """Integer grid: value = integer * step, step = mantissa * 2**-exponent, exact in float32.
+
+    Raises:
+        ValueError: if mantissa is not in [1, 2**24) or exponent not in [0, 126].
+    """
 
     mantissa: int
     exponent: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.mantissa < 2**24:
+            raise ValueError(f"`mantissa` (={self.mantissa}) must be in [1, 2**24)")
+        if not 0 <= self.exponent <= 126:
+            raise ValueError(f"`exponent` (={self.exponent}) must be in [0, 126]")
 
     @property
     def step(self) -> float:
@@ -152,7 +101,7 @@ class TensorEntry:
     @classmethod
     def from_json(cls, value: Any) -> TensorEntry:
         """Parse and check the wire form."""
-        f = _Fields(value, "manifest.tensors[]")
+        f = Fields(value, "manifest.tensors[]")
         name, coding = f.text("name"), f.text("coding")
         if coding not in CODINGS:
             raise BundleFormatError(f"tensor {name!r} has coding {coding!r}; this version knows {', '.join(CODINGS)}")
@@ -165,7 +114,8 @@ class TensorEntry:
         if coding.startswith("grid-"):
             grid = Grid(f.integer("step_mantissa", 1, 2**24 - 1), f.integer("step_exponent", 0, 126))
         elif coding == RNG_NAME:
-            seed, tensor_id, stream = f.word64("seed"), f.integer("tensor_id", 0, 2**32 - 1), f.integer("stream", 0, 2**32 - 1)
+            seed = f.word64("seed")
+            tensor_id, stream = f.integer("tensor_id", 0, 2**32 - 1), f.integer("stream", 0, 2**32 - 1)
             count, repeat = f.integer("count", 1, prod(shape)), f.integer("repeat", 1, prod(shape))
             if not prod(shape) <= count * repeat < prod(shape) + repeat:
                 raise BundleFormatError(f"tensor {name!r}: {count} draws x {repeat} do not fill shape {shape}")
@@ -181,9 +131,10 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class Graph:
-    """The ONNX graph: payload name, size and SHA-256 before compression, and its input and output names."""
+    """The ONNX graph: payload name, SHA-256 as stored, size and SHA-256 once decompressed, input and output."""
 
     payload: str
+    coded_sha256: str
     size: int
     sha256: str
     input: str
@@ -245,7 +196,14 @@ class Manifest:
                 "release": self.release,
                 "min_release": self.min_release,
                 "parent": self.parent,
-                "graph": {"payload": g.payload, "size": g.size, "sha256": g.sha256, "input": g.input, "output": g.output},
+                "graph": {
+                    "payload": g.payload,
+                    "coded_sha256": g.coded_sha256,
+                    "size": g.size,
+                    "sha256": g.sha256,
+                    "input": g.input,
+                    "output": g.output,
+                },
                 "tensors": [entry.to_json() for entry in self.tensors],
                 "preprocessing": {
                     "height": p.height,
@@ -275,7 +233,7 @@ class Manifest:
         version = value.get("format")
         if version != FORMAT:
             raise BundleFormatError(f"bundle format is {version!r:.80}; this version of seedcnn reads {FORMAT!r}")
-        f = _Fields(value, "manifest")
+        f = Fields(value, "manifest")
         f.text("format")
         rng = f.text("rng")
         if rng != RNG_NAME:
@@ -288,8 +246,14 @@ class Manifest:
             raise BundleFormatError(f"tensors expand to {total} bytes; at most {limits.MAX_EXPANDED_BYTES} are allowed")
         labels = tuple(f.list("labels", limits.MAX_LABELS))
         if not labels or not all(isinstance(label, str) for label in labels):
-            raise BundleFormatError("manifest.labels must be a list of at least one string")
+            raise BundleFormatError("manifest.labels must be a list of at least one string, and of nothing else")
         release = f.integer("release", 1, limits.MAX_INT)
+        preprocessing, canned = _parse_preprocessing(f.object("preprocessing")), _parse_canned(f.object("canned"))
+        pictures = canned.count * preprocessing.height * preprocessing.width * 3
+        if pictures > limits.MAX_CANNED_BYTES:
+            raise BundleFormatError(
+                f"manifest.canned.count pictures take {pictures} bytes; at most {limits.MAX_CANNED_BYTES} are allowed"
+            )
         manifest = cls(
             model=f.text("model"),
             family=f.text("family"),
@@ -297,10 +261,10 @@ class Manifest:
             min_release=f.integer("min_release", 0, release),
             graph=_parse_graph(f.object("graph")),
             tensors=tensors,
-            preprocessing=_parse_preprocessing(f.object("preprocessing")),
+            preprocessing=preprocessing,
             labels=labels,
-            canned=_parse_canned(f.object("canned")),
-            parent=f.text("parent", empty=True),
+            canned=canned,
+            parent=f.digest("parent", empty=True),
             rng=rng,
         )
         f.end()
@@ -308,15 +272,16 @@ class Manifest:
 
 
 def _parse_graph(value: Any) -> Graph:
-    f = _Fields(value, "manifest.graph")
+    f = Fields(value, "manifest.graph")
     size = f.integer("size", 1, limits.MAX_GRAPH_BYTES)
-    graph = Graph(f.text("payload"), size, f.digest("sha256"), f.text("input"), f.text("output"))
+    coded, expanded = f.digest("coded_sha256"), f.digest("sha256")
+    graph = Graph(f.text("payload"), coded, size, expanded, f.text("input"), f.text("output"))
     f.end()
     return graph
 
 
 def _parse_preprocessing(value: Any) -> Preprocessing:
-    f = _Fields(value, "manifest.preprocessing")
+    f = Fields(value, "manifest.preprocessing")
     height, width = f.integer("height", 1, limits.MAX_IMAGE_SIDE), f.integer("width", 1, limits.MAX_IMAGE_SIDE)
     mean, std = f.integers("mean_e8", -(10**10), 10**10, 3), f.integers("std_e8", 1, 10**10, 3)
     if len(mean) != 3 or len(std) != 3:
@@ -326,7 +291,7 @@ def _parse_preprocessing(value: Any) -> Preprocessing:
 
 
 def _parse_canned(value: Any) -> Canned:
-    f = _Fields(value, "manifest.canned")
+    f = Fields(value, "manifest.canned")
     seed, count = f.word64("seed"), f.integer("count", 1, limits.MAX_CANNED_IMAGES)
     canned = Canned(seed, count, f.text("payload"), f.digest("sha256"), f.integer("tolerance_e6", 0, 10**9))
     f.end()

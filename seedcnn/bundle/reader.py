@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.bundle.codings import decode, decompress, sha256
+from seedcnn.bundle.codings import check_payload, decode, decompress, sha256
 from seedcnn.bundle.container import Payload, read_container
 from seedcnn.bundle.limits import MAX_FILE_BYTES
 from seedcnn.bundle.manifest import Manifest
-from seedcnn.errors import BundleFormatError, DigestError
+from seedcnn.errors import BundleError, BundleFormatError, DigestError
 from seedcnn.rng import random_bytes
 
 __all__ = ["Bundle", "open_bundle", "read_bundle"]
@@ -42,10 +42,12 @@ class Bundle:
         Raises:
             BundleFormatError, DigestError: if it does not decompress or does not match its digest.
         """
-        info = self.manifest.graph
-        data = decompress(self.payloads[info.payload].data, info.size, "graph")
+        info, payload = self.manifest.graph, self.payloads[self.manifest.graph.payload]
+        if sha256(payload.data) != info.coded_sha256:
+            raise DigestError("graph: the stored bytes do not match their digest")
+        data = decompress(payload.data, info.size, "graph")
         if sha256(data) != info.sha256:
-            raise DigestError("graph: its bytes do not match their digest")
+            raise DigestError("graph: the decompressed bytes do not match their digest")
         return data
 
     def canned_images(self) -> npt.NDArray[np.uint8]:
@@ -55,12 +57,20 @@ class Bundle:
         return random_bytes(canned.seed, tensor_id=0, count=count).reshape(canned.count, shape.height, shape.width, 3)
 
     def canned_logits(self) -> npt.NDArray[np.float32]:
-        """The logits that the canned pictures must give. float32 array [count, classes]."""
+        """The logits that the canned pictures must give. float32 array [count, classes].
+
+        Raises:
+            DigestError: if the stored bytes do not match their digest.
+            BundleFormatError: if a logit is not finite (no answer could ever be close to it).
+        """
         canned = self.manifest.canned
         data = self.payloads[canned.payload].data
         if sha256(data) != canned.sha256:
             raise DigestError("canned vectors: their bytes do not match their digest")
-        return np.frombuffer(data, "<f4").reshape(canned.count, len(self.manifest.labels))
+        logits = np.frombuffer(data, "<f4").reshape(canned.count, len(self.manifest.labels))
+        if not np.isfinite(logits).all():
+            raise BundleFormatError("canned vectors hold logits that are not finite")
+        return logits
 
 
 def _check_payloads(manifest: Manifest, payloads: Mapping[str, Payload]) -> None:
@@ -69,12 +79,15 @@ def _check_payloads(manifest: Manifest, payloads: Mapping[str, Payload]) -> None
     if len(set(wanted)) != len(wanted):
         raise BundleFormatError("manifest uses one payload twice")
     if missing := sorted(set(wanted) - set(payloads)):
-        raise BundleFormatError(f"manifest names payloads that are not in the file: {', '.join(missing)}")
+        raise BundleFormatError(f"manifest names payloads that are not in the file: {', '.join(missing):.200}")
     if extra := sorted(set(payloads) - set(wanted)):
-        raise BundleFormatError(f"file holds payloads that the manifest does not name: {', '.join(extra)}")
-    canned = payloads[manifest.canned.payload]
-    if canned.dtype != "F32" or canned.shape != (manifest.canned.count, len(manifest.labels)):
-        raise BundleFormatError(f"canned vectors are {canned.dtype} {canned.shape}, not one logit per picture and label")
+        raise BundleFormatError(f"file holds payloads that the manifest does not name: {', '.join(extra):.200}")
+    for entry in manifest.tensors:
+        if entry.seeded is None:
+            check_payload(entry.name, payloads[entry.name], None if entry.grid else entry.shape)
+    check_payload(manifest.graph.payload, payloads[manifest.graph.payload], None)
+    logits_shape = (manifest.canned.count, len(manifest.labels))
+    check_payload(manifest.canned.payload, payloads[manifest.canned.payload], logits_shape)
 
 
 def read_bundle(data: bytes) -> Bundle:
@@ -82,9 +95,13 @@ def read_bundle(data: bytes) -> Bundle:
 
     Raises:
         BundleFormatError: if anything about it is malformed, over a cap, or of an unknown version or coding.
+        DigestError: if the manifest does not match its digest.
     """
     container = read_container(data)
     manifest = Manifest.parse(container.manifest)
+    # After the format version: a later version may keep its digest elsewhere, and must be refused by its name.
+    if sha256(container.manifest) != container.manifest_sha256:
+        raise DigestError("manifest: its text does not match its digest")
     _check_payloads(manifest, container.payloads)
     return Bundle(manifest, container.payloads, len(data), sha256(data))
 
@@ -93,7 +110,7 @@ def open_bundle(path: str | Path) -> Bundle:
     """Read and parse a bundle file; a file over the size cap is refused unread.
 
     Raises:
-        BundleFormatError: see :func:`read_bundle`; the message starts with the path.
+        BundleFormatError, DigestError: see :func:`read_bundle`; the message starts with the path.
         OSError: if the file cannot be read.
     """
     path = Path(path)
@@ -102,5 +119,5 @@ def open_bundle(path: str | Path) -> Bundle:
         raise BundleFormatError(f"{path}: file has {size} bytes; at most {MAX_FILE_BYTES} are allowed")
     try:
         return read_bundle(path.read_bytes())
-    except BundleFormatError as error:
-        raise BundleFormatError(f"{path}: {error}") from None
+    except BundleError as error:
+        raise type(error)(f"{path}: {error}") from None

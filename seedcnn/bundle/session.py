@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,6 +20,11 @@ def open_session(
 ) -> onnxruntime.InferenceSession:
     """Build a session; ``tensors`` are passed as the graph's external initializers, nothing is read from disk.
 
+    Args:
+        graph: ONNX bytes.
+        tensors: {initializer name: float32 array}; each external initializer of the graph, and no other.
+        threads: number of threads of one run.
+
     Raises:
         BundleError: if the runtime does not accept the graph with these tensors.
     """
@@ -27,7 +33,9 @@ def open_session(
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
-    values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value)) for value in tensors.values()]
+    # An external initializer that nobody passed would be looked up as a file; no file can lie below this one.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(value, order="C")) for value in tensors.values()]
     options.add_external_initializers(list(tensors), values)
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -41,23 +41,30 @@ def write_bundle(
         canned_tolerance: largest allowed absolute difference of a logit.
 
     Raises:
-        BundleFormatError: if the result would not be readable (every bundle is read back before it is returned).
+        BundleFormatError: if the result would not be readable (every bundle is read back, tensors and all, before it
+            is returned).
     """
-    logits = np.ascontiguousarray(canned_logits, dtype="<f4")
+    logits = np.asarray(canned_logits, dtype="<f4", order="C")
     payloads = {coded.entry.name: coded.payload for coded in tensors if coded.payload is not None}
-    payloads[GRAPH_PAYLOAD] = Payload.of_bytes(compress(graph))
+    frame = compress(graph)
+    payloads[GRAPH_PAYLOAD] = Payload.of_bytes(frame)
     payloads[CANNED_PAYLOAD] = Payload("F32", logits.shape, logits.tobytes())
     manifest = Manifest(
         model=model,
         family=family,
         release=release,
         min_release=min_release,
-        graph=Graph(GRAPH_PAYLOAD, len(graph), sha256(graph), graph_input, graph_output),
+        graph=Graph(GRAPH_PAYLOAD, sha256(frame), len(graph), sha256(graph), graph_input, graph_output),
         tensors=tuple(coded.entry for coded in tensors),
         preprocessing=preprocessing,
         labels=tuple(labels),
-        canned=Canned(canned_seed, len(logits), CANNED_PAYLOAD, sha256(logits.tobytes()), round(canned_tolerance * 1e6)),
+        canned=Canned(
+            canned_seed, len(logits), CANNED_PAYLOAD, sha256(logits.tobytes()), round(canned_tolerance * 1e6)
+        ),
     )
     data = write_container(manifest.dump(), payloads)
-    read_bundle(data)
+    bundle = read_bundle(data)
+    bundle.tensors()
+    bundle.graph()
+    bundle.canned_logits()
     return data

@@ -53,7 +53,7 @@ def test_stride1_scope_is_the_public_code():
 
 def test_filter_function_decides_instead_of_the_scope():
     model = create_model("resnet8_cifar")
-    report = convert_(model, GroupNLConfig(), filter_fn=lambda module, name: name in ("fc", "stages.2.0.conv1"))
+    report = convert_(model, GroupNLConfig(), filter_fn=lambda _, name: name in ("fc", "stages.2.0.conv1"))
     assert names(report.replaced) == ["stages.2.0.conv1"]
     assert all(item.reason == "not chosen by filter_fn" for item in report.skipped)
 

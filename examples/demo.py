@@ -1,0 +1,364 @@
+"""The main job, end to end, on real CIFAR-10: convert, train, measure, pack, publish, update a device, classify.
+
+Run it with ``make demo``. Everything it makes is under ``demo-out/``; the last line is the path of the HTML report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from seedcnn.bundle import read_bundle
+from seedcnn.data.cifar10 import Cifar10, load_cifar10
+from seedcnn.data.corruptions import CORRUPTIONS, corrupt
+from seedcnn.evaluate.accuracy import torch_predictor
+from seedcnn.evaluate.cost import Cost, cost
+from seedcnn.evaluate.latency import Latency, interleave
+from seedcnn.evaluate.predictors import bundle_predictor
+from seedcnn.evaluate.report import Measured, ModelRow, Sample, write_report
+from seedcnn.evaluate.robustness import RobustnessTable, robustness_many
+from seedcnn.export import BundleInfo
+from seedcnn.pack import PackResult, pack, preprocessing_of
+from seedcnn.server.repository import init_repository, publish
+from seedcnn.server.static import serve
+from seedcnn.train import TrainData, find_recipe, train
+
+ROOT = Path(__file__).resolve().parent.parent
+FAMILY = "demo-cifar10"
+DEVICE_IMAGES = 1000
+NAMES = {"vanilla": "vanilla", "narrow": "narrowed", "groupnl": "GroupNL r=2"}
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+
+
+class Stages:
+    """Times of the demo's stages, printed as they end and once more at the end."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        console.rule(f"[bold]{name}", align="left")
+        start = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - start
+        console.print(f"[dim]{name}: {self.seconds[name]:.1f} s[/dim]")
+
+
+@dataclass
+class Network:
+    """One trained network and what was measured of it."""
+
+    name: str
+    model: nn.Module
+    cost: Cost
+    packed: PackResult | None = None
+    latency: Latency | None = None
+
+
+class Device:
+    """A device in an environment of its own, which holds no torch; every call is a new process."""
+
+    def __init__(self, out: Path) -> None:
+        self.venv, self.home = out / "device-venv", out / "device"
+        subprocess.run([ROOT / "tools" / "device_venv.sh", self.venv], check=True)
+        listed = "import importlib.metadata as m\nfor d in m.distributions(): print(d.name, d.version)"
+        self.packages = sorted(self._python(listed).splitlines())
+        if any(package.split()[0] == "torch" for package in self.packages):
+            raise SystemExit("demo: the device's environment holds torch")
+        files = (file for file in self.venv.rglob("*") if file.is_file() and not file.is_symlink())
+        self.megabytes = sum(file.stat().st_size for file in files if file.suffix != ".pyc") / 1e6
+
+    def _python(self, code: str) -> str:
+        return subprocess.run(
+            [self.venv / "bin" / "python", "-c", code], check=True, text=True, capture_output=True
+        ).stdout
+
+    def run(self, *arguments: str | Path, refuse: bool = False) -> str:
+        """Run ``seedcnn-device``; show the command and its output. With ``refuse`` it must fail, and say why."""
+        command = [self.venv / "bin" / "seedcnn-device", "--home", self.home, *arguments]
+        shown = " ".join(str(part) for part in ("seedcnn-device", *arguments))
+        console.print(f"[bold]$ {shown}", soft_wrap=True)
+        done = subprocess.run(command, text=True, capture_output=True)
+        if (done.returncode != 0) != refuse:
+            raise SystemExit(f"demo: `{shown}` ended with {done.returncode}: {done.stderr or done.stdout}")
+        text = done.stderr if refuse else done.stdout
+        if "--json" not in arguments:
+            console.print(text.strip(), soft_wrap=True, markup=False)
+        return text
+
+    def classify(self, pictures: Path) -> np.ndarray:
+        """Class index of every picture of a .npy batch."""
+        return np.array([row["index"] for row in json.loads(self.run("predict", pictures, "--json"))])
+
+
+def train_all(cifar: Cifar10, out: Path, epochs: int | None) -> dict[str, Network]:
+    """Train the three recipes of recipes/demo.py."""
+    data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
+    networks = {}
+    for key, name in NAMES.items():
+        config = find_recipe(f"demo:{key}")
+        config = config if epochs is None else replace(config, epochs=epochs, warmup_epochs=min(1.0, epochs / 2))
+        model, _ = train(config, data, out / f"{key}.ckpt", name=f"{name:<12}")
+        networks[key] = Network(name, model, cost(model))
+    vanilla, narrow, grown = (networks[key].cost.macs for key in NAMES)
+    console.print(f"MACs: vanilla {vanilla:,}, narrowed {narrow:,} ({narrow / grown:.3f} of GroupNL's {grown:,})")
+    return networks
+
+
+def pack_one(network: Network, cifar: Cifar10, family: str, release: int) -> PackResult:
+    """Pack a network and print what the grid cost on the 10,000 test pictures."""
+    info = BundleInfo(network.name, family, release, preprocessing_of(cifar.mean, cifar.std), cifar.classes)
+    result = pack(network.model, info, cifar.test_images, cifar.test_labels, threads=torch.get_num_threads())
+    console.print(
+        f"{network.name:<12} release {release}: {len(result.data):,} bytes, {result.bits_per_weight:.2f} bits/weight; "
+        f"accuracy {result.before.top1:.2f} (float32) -> {result.after.top1:.2f} % (grid, ONNX Runtime), "
+        f"largest relative logit difference of the export {result.export.max_rel:.1e}",
+        soft_wrap=True,
+    )
+    return result
+
+
+def measure_latency(networks: dict[str, Network], cifar: Cifar10) -> None:
+    """One picture, one thread, ONNX Runtime, the three bundles interleaved in one process."""
+    image = cifar.test_images[:1]
+    calls = {}
+    for key, network in networks.items():
+        predict = bundle_predictor(read_bundle(packed(network).data), threads=1)
+        calls[key] = lambda predict=predict: predict(image)
+    for key, latency in interleave(calls, rounds=1000, warmup=100).items():
+        networks[key].latency = latency
+        console.print(
+            f"{NAMES[key]:<12} {latency.median_ms:.3f} ms (quartiles {latency.q1_ms:.3f}, {latency.q3_ms:.3f})"
+        )
+
+
+def packed(network: Network) -> PackResult:
+    """The network's bundle, which must have been made."""
+    assert network.packed is not None
+    return network.packed
+
+
+def print_table(networks: dict[str, Network], tables: dict[str, RobustnessTable]) -> None:
+    """The table of the demo: every figure with its ratio to the vanilla network."""
+    base = networks["vanilla"]
+    corrupted = {key: tables[network.name] for key, network in networks.items()}
+    any_table = corrupted["vanilla"]
+    table = Table("", *(network.name for network in networks.values()))
+
+    def ratios(values: dict[str, float], form: str) -> list[str]:
+        return [f"{value:{form}} ({value / values['vanilla']:.2f})" for value in values.values()]
+
+    accuracies = [f"{packed(n).after.top1:.2f} ± {packed(n).after.standard_error:.2f}" for n in networks.values()]
+    table.add_row(f"accuracy, % (n = {packed(base).after.n})", *accuracies)
+    for name in any_table.corruption_means:
+        cells = [f"{t.corruption_means[name]:.2f}" for t in corrupted.values()]
+        table.add_row(f"  {name} (n = {any_table.n} x 5)", *cells)
+    table.add_row("corrupted accuracy, mean of 4, %", *(f"{t.mean_over_corruptions:.2f}" for t in corrupted.values()))
+    table.add_row("learnable parameters", *ratios({k: n.cost.params for k, n in networks.items()}, ",.0f"))
+    table.add_row("MACs", *ratios({k: n.cost.macs for k, n in networks.items()}, ",.0f"))
+    table.add_row("NLF evaluations", *(f"{n.cost.nlf_evals:,}" for n in networks.values()))
+    table.add_row("bundle bytes", *ratios({k: len(packed(n).data) for k, n in networks.items()}, ",.0f"))
+    table.add_row("latency, ms, median of 1000", *ratios({k: median(n) for k, n in networks.items()}, ".3f"))
+    console.print(table)
+    console.print("In brackets: ratio to vanilla. One training run each: differences under about a point mean nothing.")
+
+
+def median(network: Network) -> float:
+    """Median latency in ms, which must have been measured."""
+    assert network.latency is not None
+    return network.latency.median_ms
+
+
+def check_device(device: Device, pictures: Path, cifar: Cifar10, network: Network) -> str:
+    """Classify the pictures on the device and compare with the torch network. Returns a sentence for the report."""
+    result, labels = packed(network), cifar.test_labels[:DEVICE_IMAGES]
+    answers = 100 * float((device.classify(pictures) == labels).mean())
+    on_grid, trained = (100 * float(a.correct[:DEVICE_IMAGES].mean()) for a in (result.on_grid, result.before))
+    sentence = (
+        f"device {answers:.1f} % of {DEVICE_IMAGES} pictures; torch with the shipped weights {on_grid:.1f} %, "
+        f"torch with the trained float32 weights {trained:.1f} %"
+    )
+    console.print(sentence, soft_wrap=True)
+    if abs(answers - on_grid) > 0.1 + 1e-9:
+        raise SystemExit(f"demo: the device is more than 0.1 point away from torch: {sentence}")
+    return sentence
+
+
+def fine_tune(cifar: Cifar10, out: Path) -> Network:
+    """One more epoch at a low learning rate, packed as release 2."""
+    config = replace(find_recipe("demo:finetune"), init_from=str(out / "groupnl.ckpt"))
+    data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
+    model, _ = train(config, data, out / "groupnl-2.ckpt", name="fine-tune")
+    tuned = Network(NAMES["groupnl"], model, cost(model))
+    tuned.packed = pack_one(tuned, cifar, FAMILY, 2)
+    return tuned
+
+
+def tamper(fleet: Path) -> None:
+    """Flip one bit in the middle of the published release 3."""
+    (target,) = (fleet / "public" / "targets" / FAMILY).glob("*.3.bundle")
+    data = bytearray(target.read_bytes())
+    data[len(data) // 2] ^= 1
+    target.write_bytes(data)
+    console.print(f"one bit of {target.relative_to(fleet)} flipped on the server")
+
+
+def device_story(grown: Network, cifar: Cifar10, out: Path, stages: Stages) -> list[str]:
+    """Publish, update, classify, publish again, tamper. Returns sentences for the report."""
+    fleet, pictures = out / "fleet", out / "pictures.npy"
+    np.save(pictures, cifar.test_images[:DEVICE_IMAGES])
+    with stages("set up a device without torch"):
+        device = Device(out)
+        console.print(f"{device.megabytes:.0f} MB installed: {', '.join(device.packages)}", soft_wrap=True)
+    init_repository(fleet)
+    with serve(fleet) as server:
+        with stages("release 1: publish, update, classify"):
+            publish(fleet, packed(grown).data)
+            device.run("init", "--root", fleet / "root.json", "--url", server.url, "--family", FAMILY)
+            device.run("update")
+            first = check_device(device, pictures, cifar, grown)
+        with stages("release 2: fine-tune, publish, update, classify"):
+            tuned = fine_tune(cifar, out)
+            publish(fleet, packed(tuned).data)
+            device.run("update")
+            second = check_device(device, pictures, cifar, tuned)
+        with stages("release 3: publish, tamper, refuse"):
+            publish(fleet, pack_one(tuned, cifar, FAMILY, 3).data)
+            tamper(fleet)
+            before = device.classify(pictures)
+            device.run("update", refuse=True)
+            device.run("status")
+            if not (device.classify(pictures) == before).all():
+                raise SystemExit("demo: the device answers differently after the refused update")
+            console.print("release 2 still answers, as before")
+    return [
+        f"Release 1: {first}.",
+        f"Release 2 (one more epoch): {second}.",
+        "Release 3 was tampered with on the server: the device refused it and went on answering with release 2.",
+    ]
+
+
+def corrupted_samples(networks: dict[str, Network], cifar: Cifar10) -> list[Sample]:
+    """Three test pictures, clean and under the four corruptions at severity 3, with every bundle's answer."""
+    picked = np.array([0, 1, 7])
+    predictors = {network.name: bundle_predictor(read_bundle(packed(network).data)) for network in networks.values()}
+    versions = {"clean": cifar.test_images[picked]}
+    versions |= {
+        f"{name}, severity 3": corrupt(cifar.test_images[picked], name, 3, indices=picked) for name in CORRUPTIONS
+    }
+    answers = {
+        caption: {name: predict(images).argmax(1) for name, predict in predictors.items()}
+        for caption, images in versions.items()
+    }
+    return [
+        Sample(
+            images[index],
+            cifar.classes[cifar.test_labels[picture]],
+            caption,
+            {name: cifar.classes[found[index]] for name, found in answers[caption].items()},
+        )
+        for index, picture in enumerate(picked)
+        for caption, images in versions.items()
+    ]
+
+
+def report(
+    networks: dict[str, Network], tables: dict[str, RobustnessTable], cifar: Cifar10, out: Path, notes: list[str]
+) -> Path:
+    """The HTML report."""
+    rows = []
+    for network in networks.values():
+        after, table, latency = packed(network).after, tables[network.name], network.latency
+        assert latency is not None
+        spread = (latency.q3_ms - latency.q1_ms) / 2
+        rows.append(
+            ModelRow(
+                name=network.name,
+                accuracy=Measured(after.top1, after.n, after.standard_error, "standard error, one run"),
+                corrupted=Measured(
+                    table.mean_over_corruptions, table.n, table.standard_error, "4 x 5 conditions, one run"
+                ),
+                parameters=network.cost.params,
+                macs=network.cost.macs,
+                nlf_evaluations=network.cost.nlf_evals,
+                bundle_bytes=len(packed(network).data),
+                latency_ms=Measured(latency.median_ms, latency.n, spread, "median, half the quartile range"),
+            )
+        )
+    settings = {
+        "data": "CIFAR-10, 50,000 training and 10,000 test pictures",
+        "training": json.dumps(find_recipe("demo:groupnl").to_dict(), default=str),
+        "narrowed": json.dumps(find_recipe("demo:narrow").model_options),
+        "latency": "ONNX Runtime, 1 thread, batch 1, three bundles interleaved in one process",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "versions": ", ".join(
+            f"{name} {version(name)}" for name in ("seedcnn", "torch", "timm", "onnxruntime", "numpy")
+        ),
+    }
+    return write_report(
+        out / "report.html",
+        title="seedcnn demo",
+        rows=rows,
+        robustness=tables,
+        samples=corrupted_samples(networks, cifar),
+        settings=settings,
+        notes=["One training run of each network: differences under about a point mean nothing.", *notes],
+    )
+
+
+def main() -> None:
+    """Run the demo."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "demo-out", help="where everything goes (default: demo-out)")
+    parser.add_argument("--data", type=Path, help="directory that holds CIFAR-10; downloaded if not given")
+    parser.add_argument("--epochs", type=int, help="epochs of each network (default: the recipe's)")
+    parser.add_argument("--corrupted", type=int, default=2000, help="test pictures to corrupt (default: %(default)s)")
+    parser.add_argument("--started", type=float, help="Unix time of the start, if set-up came before")
+    arguments = parser.parse_args()
+    out: Path = arguments.out.resolve()
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    stages = Stages()
+    if arguments.started:
+        stages.seconds["set up (install)"] = max(0.0, time.time() - arguments.started - time.process_time())
+    with stages("data"):
+        cifar = load_cifar10(arguments.data, progress=console.print)
+    with stages("train three networks"):
+        networks = train_all(cifar, out, arguments.epochs)
+    with stages("pack and measure"):
+        for key, network in networks.items():
+            network.packed = pack_one(network, cifar, FAMILY if key == "groupnl" else f"demo-{key}", 1)
+        predictors = {n.name: torch_predictor(n.model, cifar.mean, cifar.std) for n in networks.values()}
+        tables = robustness_many(predictors, cifar.test_images, cifar.test_labels, max_images=arguments.corrupted)
+        measure_latency(networks, cifar)
+    print_table(networks, tables)
+    notes = device_story(networks["groupnl"], cifar, out, stages)
+    with stages("report"):
+        path = report(networks, tables, cifar, out, notes)
+    console.rule("[bold]times", align="left")
+    for name, seconds in stages.seconds.items():
+        console.print(f"{name:<48} {seconds:6.1f} s")
+    console.print(f"{'all':<48} {sum(stages.seconds.values()):6.1f} s")
+    console.print(f"report: {path}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

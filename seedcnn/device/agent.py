@@ -1,0 +1,277 @@
+"""One update, from asking to running: CHECK, DOWNLOAD, VERIFY, EXPAND, SELFTEST, SWITCH, COMMITTED, or REFUSED.
+
+The current slot answers until the new one has passed its self-test. Every step is journalled before it starts, so that
+a power cut can be told from a refusal. numpy and the runtime are imported once a bundle has been verified, not before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seedcnn.device.files import fsync_directory, write_file
+from seedcnn.device.records import Active, SlotRecord, dump
+from seedcnn.device.rollout import check_family, check_url
+from seedcnn.device.slots import MODEL, SLOTS, Slots
+from seedcnn.errors import BundleError, DeviceError, SeedCNNError, SlotError, UpdateError
+
+if TYPE_CHECKING:
+    from seedcnn.device.fetcher import DownloadLimits
+    from seedcnn.device.updater import Offer, Source
+
+__all__ = ["UpdateResult", "init", "open_home", "status", "update"]
+
+_LOG = logging.getLogger(__name__)
+_CONFIG_FORMAT = "seedcnn-device/1"
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """How an update ended well: whether there was anything new, and the releases now and before (0: none)."""
+
+    updated: bool
+    release: int
+    previous: int
+    message: str
+
+
+def open_home(home: str | Path) -> Slots:
+    """The slots of an initialised home.
+
+    Raises:
+        DeviceError: if ``init`` has not been run there.
+    """
+    if not (Path(home) / "config.json").is_file():
+        raise DeviceError(f"{home} is not initialised; run: seedcnn-device --home {home} init")
+    return Slots(home)
+
+
+def _config(slots: Slots) -> dict[str, str]:
+    path = slots.home / "config.json"
+    try:
+        value: Any = json.loads(path.read_bytes())
+        if value.pop("format") != _CONFIG_FORMAT or set(value) != {"url", "family"}:
+            raise ValueError(f"it must hold url and family in format {_CONFIG_FORMAT!r}")
+        return {name: str(item) for name, item in value.items()}
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise DeviceError(f"{path} cannot be read: {error}") from None
+
+
+def init(home: str | Path, root_json: str | Path, url: str, family: str, *, factory: str | Path | None = None) -> None:
+    """Prepare a home: the trust anchor, where to ask, what for, and optionally a model to start with.
+
+    Args:
+        root_json: the repository's ``root.json``, brought by a way you trust.
+        url: base URL of the repository's public half; ``URL/metadata/timestamp.json`` must exist.
+        factory: a bundle that answers while no slot does; it is trusted as it comes, and must pass its self-test.
+
+    Raises:
+        DeviceError: if the home is initialised already or cannot be written, or a file cannot be read.
+        UpdateError: if ``root_json`` is not root metadata signed by its own keys.
+        BundleError, SelfTestError: if the factory bundle does not open, expand or answer.
+        ValueError: if ``url`` or ``family`` is not allowed.
+    """
+    from seedcnn.device.updater import check_root
+
+    config = {"format": _CONFIG_FORMAT, "url": check_url(url), "family": check_family(family)}
+    slots = Slots(home)
+    try:
+        root = Path(root_json).read_bytes()
+        check_root(root)
+        for directory in (*map(slots.path, SLOTS), slots.home / "metadata"):
+            directory.mkdir(parents=True, exist_ok=True)
+        fsync_directory(slots.home / "slots")
+        with slots.lock():
+            if (slots.home / "config.json").exists():
+                raise DeviceError(f"{home} is initialised already; remove it to start anew")
+            if factory is not None:
+                data = Path(factory).read_bytes()
+                record = _try_bundle(data, family, 0, lambda _: None)
+                write_file(slots.home / "factory.bundle", data)
+                write_file(slots.home / "factory.json", dump(record))
+                slots.raise_floor(record)
+            write_file(slots.home / "root.json", root)
+            write_file(slots.home / "config.json", json.dumps(config).encode())
+    except OSError as error:
+        raise DeviceError(f"{home} cannot be initialised: {error.strerror} ({error.filename})") from None
+
+
+def _try_bundle(data: bytes, family: str, release: int, step: Callable[[str], None]) -> SlotRecord:
+    """Open, expand and self-test a bundle; ``release`` 0 stands for any. ``step`` is told before each state."""
+    step("EXPAND")
+    from seedcnn.bundle import read_bundle
+    from seedcnn.device.health import self_test
+    from seedcnn.device.runtime import Model
+
+    bundle = read_bundle(data)
+    manifest = bundle.manifest
+    if manifest.family != family:
+        raise UpdateError(f"the bundle was refused: it is of family {manifest.family!r}, not {family!r}")
+    if release and manifest.release != release:
+        raise UpdateError(f"the bundle was refused: it is release {manifest.release}, but was announced as {release}")
+    model = Model.of_bundle(bundle, "candidate")
+    step("SELFTEST")
+    self_test(model.session, bundle)
+    return SlotRecord(family, manifest.release, manifest.min_release, bundle.sha256, bundle.size)
+
+
+@dataclass
+class _Attempt:
+    """One run of :func:`update`; ``slot`` is empty until staging begins."""
+
+    slots: Slots
+    release: int = 0
+    slot: str = ""
+
+    def step(self, state: str) -> None:
+        self.slots.journal.append(state, release=self.release, slot=self.slot)
+
+    def run(self, source: Source, family: str, before: Active | None) -> UpdateResult:
+        offer = source.check(family)
+        self.release = offer.rollout.release
+        if before is not None and before.record.sha256 == offer.sha256:
+            return UpdateResult(False, self.release, self.release, f"nothing new: release {self.release} is installed")
+        self.check_floor(offer)
+        record = self.stage(source, offer)
+        self.step("SWITCH")
+        self.slots.switch(self.slot)
+        self.commit(record)
+        previous = before.record.release if before else 0
+        message = f"release {self.release} is installed in slot {self.slot} (before: {previous or 'none'})"
+        return UpdateResult(True, self.release, previous, message)
+
+    def check_floor(self, offer: Offer) -> None:
+        floor, what = self.slots.floor(), f"release {offer.rollout.release} of {offer.rollout.family!r} was refused"
+        if self.release < floor.min_release:
+            raise UpdateError(f"{what}: an installed model demands release {floor.min_release} or above")
+        if self.release < floor.release:
+            raise UpdateError(f"{what}: this device has had release {floor.release} and never goes back")
+        if self.release == floor.release and floor.sha256 and offer.sha256 != floor.sha256:
+            raise UpdateError(f"{what}: this device has had that release with another content")
+
+    def stage(self, source: Source, offer: Offer) -> SlotRecord:
+        slots = self.slots
+        self.slot = slots.staging()
+        part = slots.path(self.slot) / f"{MODEL}.part"
+        self.step("DOWNLOAD")
+        slots.clear(self.slot)
+        source.download(offer, part)
+        self.step("VERIFY")
+        source.verify(offer, part)
+        data = part.read_bytes()
+        if hashlib.sha256(data).hexdigest() != offer.sha256:
+            raise UpdateError(f"release {self.release} was refused: its file changed after it was verified")
+        part.rename(slots.path(self.slot) / MODEL)
+        fsync_directory(slots.path(self.slot))
+        record = _try_bundle(data, offer.rollout.family, self.release, self.step)
+        slots.complete(self.slot, record)
+        return record
+
+    def commit(self, record: SlotRecord) -> None:
+        try:
+            self.slots.raise_floor(record)
+            self.step("COMMITTED")
+        except (OSError, SlotError) as error:
+            # The switch has happened and the slot's own record holds the floor up until the next run finishes this.
+            _LOG.warning("release %d answers, but its commit could not be recorded: %s", self.release, error)
+
+    def finish_interrupted(self, before: Active | None) -> None:
+        """Record the commit of a run that was cut off after its switch."""
+        last = self.slots.journal.last()
+        if (
+            before
+            and last
+            and (last.state, last.slot, last.release) == ("SWITCH", before.source, before.record.release)
+        ):
+            self.slots.raise_floor(before.record)
+            self.slots.journal.append("COMMITTED", release=last.release, slot=last.slot)
+
+    def refuse(self, reason: str) -> None:
+        """Give the space back and write down why. Nothing in here may hide the reason itself."""
+        try:
+            if self.slot and self.slot != self.slots.current():
+                self.slots.clear(self.slot)
+            self.slots.journal.append("REFUSED", release=self.release, slot=self.slot, reason=reason)
+        except OSError as error:
+            _LOG.warning("the refusal could not be journalled: %s", error)
+
+
+def _sentence(error: BaseException) -> str | None:
+    """The sentence for a failure that has one; None for a defect or an interruption, which is passed on as it is."""
+    if isinstance(error, BundleError):
+        return f"the bundle was refused: {error}"
+    if isinstance(error, SeedCNNError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "the update needs more memory than this device has"
+    if isinstance(error, OSError):
+        return f"the update could not finish: {error.strerror or error} ({error.filename or 'home'})"
+    return None
+
+
+def update(home: str | Path, url: str | None = None, *, limits: DownloadLimits | None = None) -> UpdateResult:
+    """Install what the repository's rollout rule says, or leave everything as it is.
+
+    Args:
+        url: where to ask; the home's own URL by default. The family is always the home's own.
+        limits: when to give up a download.
+
+    Raises:
+        DeviceError: if the home is not initialised, or another update is running.
+        UpdateError: if the update was refused or could not finish; the text says why, the journal too, and the model
+            that answered before still does.
+        ModuleNotFoundError: if python-tuf or the runtime is not installed.
+    """
+    from seedcnn.device.fetcher import DownloadLimits
+    from seedcnn.device.updater import Source
+
+    slots = open_home(home)
+    config = _config(slots)
+    with slots.lock():
+        attempt = _Attempt(slots)
+        try:
+            before = slots.repair()
+            attempt.finish_interrupted(before)
+            attempt.step("CHECK")
+            root = (slots.home / "root.json").read_bytes()
+            with closing(Source(slots.home, url or config["url"], root, limits or DownloadLimits())) as source:
+                return attempt.run(source, config["family"], before)
+        except BaseException as error:
+            sentence = _sentence(error)
+            attempt.refuse(sentence or f"{type(error).__name__}: {error}")
+            if sentence is None or isinstance(error, UpdateError):
+                raise
+            raise UpdateError(sentence) from error
+
+
+def status(home: str | Path) -> dict[str, Any]:
+    """What a device has and what it did last: url, family, active slot and record, both slots, floor, journal's end.
+
+    Raises:
+        DeviceError: if the home is not initialised.
+    """
+    slots = open_home(home)
+    result: dict[str, Any] = {"home": str(slots.home), **_config(slots), "current": slots.current() or ""}
+    try:
+        active = slots.active()
+        result["active"] = {"source": active.source, **asdict(active.record)}
+    except SlotError as error:
+        result["active"], result["problem"] = None, str(error)
+    for slot in SLOTS:
+        try:
+            result[f"slot_{slot}"] = asdict(slots.examine(slot).record)
+        except SlotError as error:
+            result[f"slot_{slot}"] = {"unusable": str(error)}
+    try:
+        result["floor"] = asdict(slots.floor())
+    except SlotError as error:
+        result["floor"] = {"unusable": str(error)}
+    last = slots.journal.last()
+    result["last"] = asdict(last) if last else None
+    return result

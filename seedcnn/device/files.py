@@ -1,0 +1,60 @@
+"""Files that survive a power cut: written beside their place, flushed to the medium, renamed, the directory flushed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["fsync_directory", "fsync_file", "remove", "replace_symlink", "write_file"]
+
+
+def fsync_directory(path: Path) -> None:
+    """Flush a directory, so that names added, renamed or removed in it last."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_file(path: Path) -> None:
+    """Flush a file that somebody else wrote."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path``: after a cut the old content or the new is there, never a part.
+
+    Raises:
+        OSError: if the file system refuses; the half-written temporary file is removed.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    os.replace(temporary, path)
+    fsync_directory(path.parent)
+
+
+def replace_symlink(path: Path, target: str) -> None:
+    """Point the symbolic link ``path`` at ``target`` in one step: a fresh link is renamed over the old one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    os.symlink(target, temporary)
+    os.replace(temporary, path)
+    fsync_directory(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file for good, if it is there."""
+    path.unlink(missing_ok=True)
+    fsync_directory(path.parent)

@@ -1,0 +1,44 @@
+"""Does a model answer its canned vectors? Asked before it may become the current one."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+
+from seedcnn.bundle import Bundle
+from seedcnn.bundle.session import preprocess
+from seedcnn.errors import SelfTestError
+
+__all__ = ["self_test"]
+
+
+def self_test(session: onnxruntime.InferenceSession, bundle: Bundle) -> float:
+    """Run the canned pictures and compare the logits with the bundle's.
+
+    Returns:
+        The largest absolute difference of a logit.
+
+    Raises:
+        SelfTestError: naming the picture, and by how much it missed, if a logit is not finite or differs by more than
+            the manifest's tolerance, or if the model does not run or answers in another shape.
+    """
+    manifest = bundle.manifest
+    tolerance = manifest.canned.tolerance_e6 * 1e-6
+    inputs = preprocess(bundle.canned_images(), manifest.preprocessing)
+    expected = bundle.canned_logits()
+    try:
+        (got,) = session.run([manifest.graph.output], {manifest.graph.input: inputs})
+    except Exception as error:  # the runtime raises its own pybind classes, one for each status code
+        raise SelfTestError(f"the self-test failed: the model does not run ({error})") from None
+    if got.shape != expected.shape:
+        raise SelfTestError(f"the self-test failed: the model answers in shape {got.shape}, not {expected.shape}")
+    for index, (answer, wanted) in enumerate(zip(got, expected, strict=True)):
+        if not np.isfinite(answer).all():
+            raise SelfTestError(f"the self-test failed: canned picture {index} gives logits that are not finite")
+        difference = float(np.abs(answer.astype(np.float64) - wanted).max())
+        # Written so that a not-a-number among the expected logits fails too.
+        if not difference <= tolerance:
+            raise SelfTestError(
+                f"the self-test failed: canned picture {index} is off by {difference:.3g}; {tolerance:.3g} is allowed"
+            )
+    return float(np.abs(got.astype(np.float64) - expected).max())

@@ -1,0 +1,85 @@
+"""What the updating instance did last, kept across power cuts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from seedcnn.device.files import write_file
+
+__all__ = ["STATES", "Entry", "Journal"]
+
+STATES = (
+    "CHECK",
+    "DOWNLOAD",
+    "VERIFY",
+    "EXPAND",
+    "SELFTEST",
+    "SWITCH",
+    "COMMITTED",
+    "REFUSED",
+    "ROLLED_BACK",
+)
+_FORMAT = "seedcnn-journal/1"
+_KEPT = 64
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One step: state, time (seconds since 1970, by the device's clock), release and slot it is about, and why.
+
+    ``release`` is 0 and ``slot`` empty where the step is about none; ``reason`` is given by REFUSED and ROLLED_BACK.
+    """
+
+    state: str
+    time: int
+    release: int = 0
+    slot: str = ""
+    reason: str = ""
+
+
+class Journal:
+    """The last steps, oldest first, in one small file that is replaced as a whole. Only the lock's holder writes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All kept entries; none if there is no journal. A damaged journal is said on the log and starts anew."""
+        try:
+            value: Any = json.loads(self._path.read_bytes())
+            if value["format"] != _FORMAT:
+                raise ValueError(f"its format is {value['format']!r}, not {_FORMAT!r}")
+            return tuple(Entry(**item) for item in value["entries"])
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _LOG.warning("%s cannot be read and starts anew: %s", self._path, error)
+            return ()
+
+    def last(self) -> Entry | None:
+        """The newest entry."""
+        entries = self.entries()
+        return entries[-1] if entries else None
+
+    def append(self, state: str, *, release: int = 0, slot: str = "", reason: str = "") -> None:
+        """Record a step and flush it to the medium.
+
+        Raises:
+            ValueError: if the state is not one of :data:`STATES`.
+            OSError: if the file system refuses.
+        """
+        if state not in STATES:
+            raise ValueError(f"`state` (={state!r}) must be one of {', '.join(STATES)}")
+        entries = list(self.entries())
+        # A device that asks every hour and finds nothing must not push its history out.
+        if entries and entries[-1].state == state == "CHECK":
+            entries.pop()
+        entries.append(Entry(state, int(time.time()), release, slot, reason))
+        value = {"format": _FORMAT, "entries": [asdict(entry) for entry in entries[-_KEPT:]]}
+        write_file(self._path, json.dumps(value, separators=(",", ":")).encode())

@@ -1,0 +1,150 @@
+"""``seedcnn-device``: the command of the device. Argparse only, so that it needs nothing beyond the device extra."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from seedcnn.device.rollout import check_family, check_url
+from seedcnn.errors import SeedCNNError, missing_extra
+
+__all__ = ["DEFAULT_HOME", "main"]
+
+DEFAULT_HOME = Path("/var/lib/seedcnn-device")
+
+
+def _argument(check: Callable[[str], str]) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        try:
+            return check(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="seedcnn-device",
+        description="Keep a signed model up to date and classify pictures with it.",
+        epilog="Example: seedcnn-device init --root root.json --url http://127.0.0.1:8000 --family demo",
+    )
+    parser.add_argument("--home", type=Path, default=DEFAULT_HOME, help="the device's directory (default: %(default)s)")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, help: str, example: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=help, description=help, epilog=f"Example: seedcnn-device {example}")
+
+    command = add(
+        "init", "set the trust anchor, the repository and the family", "init --root root.json --url URL --family demo"
+    )
+    command.add_argument("--root", type=Path, required=True, metavar="FILE", help="the repository's root.json")
+    command.add_argument("--url", type=_argument(check_url), required=True, help="base URL of the repository")
+    command.add_argument("--family", type=_argument(check_family), required=True, help="model family to run")
+    command.add_argument("--factory", type=Path, metavar="BUNDLE", help="model to start with")
+    command.set_defaults(run=_init)
+
+    command = add("update", "install what the repository's rollout rule says", "update")
+    command.set_defaults(run=_update)
+
+    command = add("predict", "classify pictures, or a .npy batch of them", "predict cat.png dog.jpg --resize")
+    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture, or .npy of uint8 [N, H, W, 3]")
+    command.add_argument(
+        "--resize", action="store_true", help="scale pictures of another size instead of refusing them"
+    )
+    command.add_argument("--json", action="store_true", help="one JSON list instead of text")
+    command.add_argument("--threads", type=int, default=1, help="threads for one inference (default: %(default)s)")
+    command.set_defaults(run=_predict)
+
+    command = add("status", "show slots, floor and the last step", "status --json")
+    command.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    command.set_defaults(run=_status)
+    return parser
+
+
+def _init(arguments: argparse.Namespace) -> None:
+    from seedcnn.device.agent import init
+
+    init(arguments.home, arguments.root, arguments.url, arguments.family, factory=arguments.factory)
+    print(f"{arguments.home} is ready; next: seedcnn-device --home {arguments.home} update")
+
+
+def _update(arguments: argparse.Namespace) -> None:
+    from seedcnn.device.agent import update
+
+    print(update(arguments.home).message)
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from seedcnn.device.agent import open_home
+    from seedcnn.device.runtime import Model, load_batch, load_image
+
+    model = Model.load(open_home(arguments.home), threads=arguments.threads)
+    rule = model.bundle.manifest.preprocessing
+    results: list[dict[str, Any]] = []
+    for path in arguments.images:
+        if path.suffix == ".npy":
+            images = load_batch(path, rule)
+            names = [f"{path}[{index}]" for index in range(len(images))]
+        else:
+            images, names = load_image(path, rule, resize=arguments.resize)[None], [str(path)]
+        answers = model.predict(images)
+        for name, index, label, probability in zip(
+            names, answers.indices, answers.labels, answers.probabilities, strict=True
+        ):
+            results.append({"image": name, "index": int(index), "label": label, "probability": float(probability)})
+    if arguments.json:
+        print(json.dumps(results))
+        return
+    for result in results:
+        print(f"{result['image']}: {result['label']} {result['probability']:.4f}")
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from seedcnn.device.agent import status
+
+    result = status(arguments.home)
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+        return
+    for name, value in result.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {item}" for key, item in value.items() if item != "")
+        print(f"{name}: {value if value not in ('', None) else '-'}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments without the program's name; those of the process by default.
+
+    Returns:
+        0 if it was done, 1 if it was refused or failed (one sentence on stderr). Wrong arguments exit with 2.
+    """
+    logging.basicConfig(format="seedcnn-device: %(message)s", level=logging.WARNING)
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except ModuleNotFoundError as error:
+        missing = error if isinstance(error, SeedCNNError) else missing_extra(error)
+        if missing is None:
+            raise
+        print(f"seedcnn-device: {missing}", file=sys.stderr)
+        return 1
+    except SeedCNNError as error:
+        print(f"seedcnn-device: {error}", file=sys.stderr)
+        return 1
+    except (OSError, MemoryError) as error:
+        print(f"seedcnn-device: {error or 'not enough memory'}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

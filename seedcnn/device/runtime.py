@@ -1,0 +1,104 @@
+"""A model that answers: a bundle, expanded, in an ONNX Runtime session on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from seedcnn.bundle import Bundle, open_bundle, read_bundle
+from seedcnn.bundle.session import open_session, preprocess
+from seedcnn.device.expand import MAX_EXPANDED_BYTES, expand
+from seedcnn.device.images import load_batch, load_image
+from seedcnn.device.slots import Slots
+from seedcnn.errors import BundleError, SlotError
+
+__all__ = ["Model", "Predictions", "load_batch", "load_image"]
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The best class of each of N pictures: index and probability arrays of shape [N] (int64, float32), N labels."""
+
+    indices: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float32]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """An expanded bundle with its session. ``source`` tells where it came from: "a", "b", "factory" or a path."""
+
+    bundle: Bundle
+    session: onnxruntime.InferenceSession
+    source: str
+
+    @classmethod
+    def load(cls, where: str | Path | Slots, *, threads: int = 1, max_bytes: int = MAX_EXPANDED_BYTES) -> Model:
+        """Open, expand and build.
+
+        Args:
+            where: path of a bundle, or a device's slots (then the active model is taken).
+            threads: how many threads one inference may use.
+            max_bytes: see :func:`seedcnn.device.expand.expand`.
+
+        Raises:
+            SlotError: if no slot has a usable model.
+            BundleError: if the bundle does not open, expand or run.
+            OSError: if a bundle given by its path cannot be read.
+        """
+        if not isinstance(where, Slots):
+            return cls.of_bundle(open_bundle(where), str(where), threads=threads, max_bytes=max_bytes)
+        active = where.active()
+        try:
+            return cls.of_bundle(read_bundle(active.data), active.source, threads=threads, max_bytes=max_bytes)
+        except BundleError as error:
+            raise SlotError(f"the model in {active.source} does not open: {error}") from None
+
+    @classmethod
+    def of_bundle(cls, bundle: Bundle, source: str, *, threads: int = 1, max_bytes: int = MAX_EXPANDED_BYTES) -> Model:
+        """Expand an opened bundle and build its session.
+
+        Raises:
+            BundleError: if it does not expand, or the runtime does not accept it.
+        """
+        tensors = expand(bundle, max_bytes=max_bytes)
+        return cls(bundle, open_session(bundle.graph(), tensors, threads=threads), source)
+
+    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Run pictures in batches of at most 64.
+
+        Args:
+            images: uint8 [N, height, width, 3], as the manifest says.
+
+        Returns:
+            float32 array [N, classes].
+
+        Raises:
+            ValueError: if dtype or shape is wrong.
+        """
+        graph, rule = self.bundle.manifest.graph, self.bundle.manifest.preprocessing
+        parts = [np.zeros((0, len(self.bundle.manifest.labels)), np.float32)]
+        for begin in range(0, len(images), _BATCH):
+            inputs = preprocess(images[begin : begin + _BATCH], rule)
+            parts.extend(self.session.run([graph.output], {graph.input: inputs}))
+        return np.concatenate(parts)
+
+    def predict(self, images: npt.NDArray[np.uint8]) -> Predictions:
+        """The best class of each picture and its softmax probability.
+
+        Args:
+            images: see :meth:`logits`.
+        """
+        logits = self.logits(images).astype(np.float64)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = powers / powers.sum(axis=1, keepdims=True)
+        best = probabilities.argmax(axis=1)
+        labels = tuple(self.bundle.manifest.labels[index] for index in best)
+        chosen = probabilities[np.arange(len(best)), best].astype(np.float32)
+        return Predictions(best.astype(np.int64), chosen, labels)

@@ -1,0 +1,223 @@
+"""What to run and how to get it, verified: the only place of the device that knows TUF.
+
+python-tuf's ngclient checks the metadata; the trust anchor is always the factory root. Bundles are fetched by our own
+loop, because ngclient's has no deadline, no minimum rate and no fsync, and then checked with ngclient's own
+length-and-hash check. Needs python-tuf and urllib3; no numpy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuf.api import exceptions
+from tuf.api.metadata import Metadata, Root, TargetFile
+from tuf.ngclient import FetcherInterface, Updater
+
+from seedcnn.device.fetcher import DownloadLimits, HttpStatusError, PacedClient, TransferError
+from seedcnn.device.files import fsync_directory, fsync_file, remove, write_file
+from seedcnn.device.rollout import MAX_BYTES, Rollout, check_url, parse_rollout, rollout_name
+from seedcnn.errors import UpdateError
+
+__all__ = ["Offer", "Source", "check_root"]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A bundle that the repository has signed for this family: size in bytes, SHA-256 in hexadecimal."""
+
+    rollout: Rollout
+    size: int
+    sha256: str
+    target: TargetFile
+
+
+class _Fetcher(FetcherInterface):
+    """ngclient's view of :class:`PacedClient`: pieces for it, whole small files in memory for metadata."""
+
+    def __init__(self, client: PacedClient) -> None:
+        self._client = client
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        try:
+            return self._guarded(self._client.get(url))
+        except HttpStatusError as error:
+            raise exceptions.DownloadHTTPError(str(error), error.status) from None
+        except TransferError as error:
+            raise exceptions.DownloadError(str(error)) from None
+
+    @staticmethod
+    def _guarded(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        try:
+            yield from chunks
+        except TransferError as error:
+            raise exceptions.DownloadError(str(error)) from None
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """Download to memory, never more than ``max_length`` bytes (the inherited one uses the system's /tmp)."""
+        data = bytearray()
+        for chunk in self.fetch(url):
+            data += chunk
+            if len(data) > max_length:
+                raise exceptions.DownloadLengthMismatchError(f"{url} sends more than the {max_length} bytes allowed")
+        return bytes(data)
+
+
+@contextmanager
+def _refusals(url: str) -> Iterator[None]:
+    """Turn every failure of TUF, HTTP or the disk into one sentence that says what was refused and why."""
+    try:
+        yield
+    except exceptions.ExpiredMetadataError as error:
+        raise UpdateError(
+            f"{url} was refused: its metadata has expired or this device's clock is wrong ({error})"
+        ) from None
+    except exceptions.UnsignedMetadataError as error:
+        raise UpdateError(
+            f"{url} was refused: its metadata is not signed by the keys this device trusts ({error})"
+        ) from None
+    except exceptions.BadVersionNumberError as error:
+        raise UpdateError(
+            f"{url} was refused: its metadata is older than what this device has seen ({error})"
+        ) from None
+    except exceptions.LengthOrHashMismatchError as error:
+        raise UpdateError(f"{url} was refused: a file is not what was signed ({error})") from None
+    except exceptions.RepositoryError as error:
+        raise UpdateError(f"{url} was refused: its metadata is not valid ({error})") from None
+    except (exceptions.DownloadError, TransferError) as error:
+        raise UpdateError(f"the update could not be downloaded: {error}") from None
+    except OSError as error:
+        raise UpdateError(
+            f"the update could not be stored: {error.strerror or error} ({error.filename or 'home'})"
+        ) from None
+
+
+def check_root(data: bytes) -> int:
+    """Check that ``data`` is root metadata signed by its own keys.
+
+    Returns:
+        Its version.
+
+    Raises:
+        UpdateError: if it is not.
+    """
+    try:
+        root: Metadata[Root] = Metadata.from_bytes(data)
+        if root.signed.type != Root.type:
+            raise exceptions.RepositoryError(f"it is {root.signed.type} metadata")
+        root.signed.verify_delegate(Root.type, root.signed_bytes, root.signatures)
+    except exceptions.RepositoryError as error:
+        raise UpdateError(f"the trust anchor was refused: it is not valid root metadata ({error})") from None
+    return root.signed.version
+
+
+class Source:
+    """A repository as one device sees it. Use as ``with closing(Source(...)) as source``."""
+
+    def __init__(self, home: Path, url: str, root: bytes, limits: DownloadLimits) -> None:
+        self._home, self._url, self._root, self._limits = home, check_url(url), root, limits
+        self._client = PacedClient(limits)
+        self._fetcher = _Fetcher(self._client)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def check(self, family: str) -> Offer:
+        """Refresh the metadata and read the family's rollout rule.
+
+        Raises:
+            UpdateError: if anything is refused, unreachable, or nothing is published for the family.
+        """
+        directory = self._home / "metadata"
+        with _refusals(self._url):
+            directory.mkdir(exist_ok=True)
+            _drop_debris(directory)
+            try:
+                updater = Updater(str(directory), f"{self._url}/metadata/", fetcher=self._fetcher, bootstrap=self._root)
+                updater.refresh()
+            finally:
+                _fsync_tree(directory)
+            rule = updater.get_targetinfo(rollout_name(family))
+            if rule is None:
+                raise UpdateError(f"{self._url} has published nothing for family {family!r}")
+            rollout = parse_rollout(self._rule_text(rule), family)
+            target = updater.get_targetinfo(rollout.artefact)
+        if target is None:
+            raise UpdateError(f"the rollout rule of {family!r} was refused: {rollout.artefact} is not a signed target")
+        if target.length > self._limits.max_bytes:
+            raise UpdateError(
+                f"{rollout.artefact} was refused: it has {target.length} bytes; "
+                f"this device takes {self._limits.max_bytes}"
+            )
+        return Offer(rollout, target.length, self._digest(target), target)
+
+    def _rule_text(self, rule: TargetFile) -> bytes:
+        cached = self._home / "rollout.json"
+        try:
+            data = cached.read_bytes()
+            rule.verify_length_and_hashes(data)
+            return data
+        except (OSError, exceptions.LengthOrHashMismatchError):
+            # Not there yet, or an older rule: fetch the one that is signed now.
+            data = self._fetcher.download_bytes(self._target_url(rule), min(rule.length, MAX_BYTES))
+        rule.verify_length_and_hashes(data)
+        write_file(cached, data)
+        return data
+
+    def _digest(self, target: TargetFile) -> str:
+        if "sha256" not in target.hashes:
+            raise UpdateError(f"{target.path} was refused: it is signed without a SHA-256 digest")
+        return target.hashes["sha256"]
+
+    def _target_url(self, target: TargetFile) -> str:
+        parent, separator, name = target.path.rpartition("/")
+        return f"{self._url}/targets/{parent}{separator}{self._digest(target)}.{name}"
+
+    def download(self, offer: Offer, path: Path) -> None:
+        """Write the offered bundle to ``path`` and flush it; never more bytes than were signed.
+
+        Raises:
+            UpdateError: if the transfer fails or is too slow, or the disk is full.
+        """
+        url = self._target_url(offer.target)
+        received = 0
+        with _refusals(self._url), open(path, "wb") as file:
+            with closing(self._client.get(url)) as chunks:
+                for chunk in chunks:
+                    received += len(chunk)
+                    if received > offer.size:
+                        raise UpdateError(f"{url} was refused: it sends more than the {offer.size} bytes signed")
+                    file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        fsync_directory(path.parent)
+
+    def verify(self, offer: Offer, path: Path) -> None:
+        """Compare the file at ``path`` with what was signed.
+
+        Raises:
+            UpdateError: if its length or a hash differs.
+        """
+        with _refusals(self._url), open(path, "rb") as file:
+            offer.target.verify_length_and_hashes(file)
+
+
+def _drop_debris(directory: Path) -> None:
+    """Remove what a cut left behind: empty files count as absent, and so do files that were never renamed."""
+    for path in (*directory.glob("*"), *directory.glob("root_history/*")):
+        if path.is_file() and (path.suffix != ".json" or path.stat().st_size == 0):
+            remove(path)
+
+
+def _fsync_tree(directory: Path) -> None:
+    history = directory / "root_history"
+    for path in (*directory.glob("*.json"), *history.glob("*.json")):
+        if path.is_file():
+            fsync_file(path)
+    if history.is_dir():
+        fsync_directory(history)
+    fsync_directory(directory)

@@ -1,0 +1,1 @@
+"""The publishing side: signing keys, the signed repository of bundles, and a small static HTTP server."""

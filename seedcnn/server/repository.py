@@ -1,0 +1,305 @@
+"""The signed repository: TUF metadata and bundles as plain static files (python-tuf's Metadata API does the signing).
+
+Layout under one directory::
+
+    DIR/root.json                                 the trust anchor for devices (the newest N.root.json)
+    DIR/keys/*.pem                                private keys, never served
+    DIR/public/metadata/N.root.json, N.targets.json, N.snapshot.json, timestamp.json
+    DIR/public/targets/FAMILY/SHA256.RELEASE.bundle
+    DIR/public/targets/rollout/SHA256.FAMILY.json
+
+Every file but ``timestamp.json`` has a name of its own and never changes; ``timestamp.json`` is replaced last, by a
+rename, so a device sees the state before or after, never between.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from securesystemslib.signer import CryptoSigner
+from tuf.api.exceptions import RepositoryError as TufRepositoryError
+from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.serialization.json import JSONSerializer
+
+from seedcnn.bundle.canonical import dump_canonical
+from seedcnn.errors import RepositoryError
+from seedcnn.server.files import exclusive, write_file
+from seedcnn.server.intake import accept
+from seedcnn.server.keys import ROOT_THRESHOLD, generate_keys, load_signers
+
+__all__ = ["ROLLOUT_FORMAT", "Expires", "Published", "Resigned", "init_repository", "publish", "resign"]
+
+ROLLOUT_FORMAT = "seedcnn-rollout/1"
+_SERIALIZER = JSONSerializer(compact=True)
+_S = TypeVar("_S", Root, Targets, Snapshot, Timestamp)
+
+
+@dataclass(frozen=True)
+class Expires:
+    """How long each role's metadata is valid, counted from the moment it is signed."""
+
+    root: timedelta = timedelta(days=365)
+    targets: timedelta = timedelta(days=180)
+    snapshot: timedelta = timedelta(days=7)
+    timestamp: timedelta = timedelta(days=3)
+
+    def of(self, role: str) -> timedelta:
+        """The validity of ``role``."""
+        return {"root": self.root, "targets": self.targets, "snapshot": self.snapshot, "timestamp": self.timestamp}[
+            role
+        ]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What :func:`publish` put up: ``target`` is the signed name, size in bytes, sha256 in hexadecimal."""
+
+    family: str
+    release: int
+    target: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Resigned:
+    """What :func:`resign` did: the roles signed anew, and a sentence for each role that is due but lacks its keys."""
+
+    roles: tuple[str, ...]
+    due: tuple[str, ...] = ()
+
+
+@dataclass
+class _Repository:
+    """The state that ``timestamp.json`` points to, verified, and the means to write the next one."""
+
+    directory: Path
+    now: datetime
+    expires: Expires
+    root: Metadata[Root]
+    targets: Metadata[Targets]
+    snapshot: Metadata[Snapshot]
+    timestamp: Metadata[Timestamp]
+    pending: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def metadata(self) -> Path:
+        return self.directory / "public" / "metadata"
+
+    def signers(self, role: str) -> list[CryptoSigner]:
+        """The signers of ``role`` that are here and that root.json names."""
+        known = self.root.signed.roles[role].keyids
+        signers = load_signers(self.directory / "keys", role)
+        if foreign := [signer.public_key.keyid for signer in signers if signer.public_key.keyid not in known]:
+            raise RepositoryError(f"keys/ holds a {role} key (id {foreign[0][:8]}) that root.json does not name")
+        return signers
+
+    def has_keys(self, role: str) -> bool:
+        return len(self.signers(role)) >= self.root.signed.roles[role].threshold
+
+    def sign(self, metadata: Metadata[_S], *, bump: bool = True) -> bytes:
+        """Give ``metadata`` the next version and a new expiry, sign it, and return its bytes."""
+        signed: Signed = metadata.signed
+        role, needed = signed.type, self.root.signed.roles[signed.type].threshold
+        signers = self.signers(role)
+        if len(signers) < needed:
+            raise RepositoryError(
+                f"{role} needs {needed} of its keys in {self.directory / 'keys'}; {len(signers)} are there"
+            )
+        signed.version += int(bump)
+        signed.expires = self.now + self.expires.of(role)
+        metadata.signatures.clear()
+        for signer in signers:
+            metadata.sign(signer, append=True)
+        return metadata.to_bytes(_SERIALIZER)
+
+    def add_target(self, name: str, data: bytes) -> TargetFile:
+        """Register a target; its file is written by :meth:`commit`, before any metadata names it."""
+        target = TargetFile.from_data(name, data)
+        self.targets.signed.targets[name] = target
+        self.pending[target.get_prefixed_paths()[0]] = data
+        return target
+
+    def commit(self, *, targets: bool, bump: bool = True) -> None:
+        """Sign and write, in the order in which devices may come to need the files; ``timestamp.json`` comes last."""
+        for name, data in self.pending.items():
+            path = self.directory / "public" / "targets" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, data)
+        versioned: list[tuple[Metadata[Targets] | Metadata[Snapshot], bytes]] = []
+        if targets:
+            data = self.sign(self.targets, bump=bump)
+            versioned.append((self.targets, data))
+            self.snapshot.signed.meta["targets.json"] = MetaFile.from_data(
+                self.targets.signed.version, data, ["sha256"]
+            )
+        data = self.sign(self.snapshot, bump=bump)
+        versioned.append((self.snapshot, data))
+        self.timestamp.signed.snapshot_meta = MetaFile.from_data(self.snapshot.signed.version, data, ["sha256"])
+        timestamp = self.sign(self.timestamp, bump=bump)
+        for metadata, data in versioned:
+            write_file(self.metadata / f"{metadata.signed.version}.{metadata.signed.type}.json", data)
+        write_file(self.metadata / "timestamp.json", timestamp)
+
+    def write_root(self, data: bytes) -> None:
+        write_file(self.metadata / f"{self.root.signed.version}.root.json", data)
+        write_file(self.directory / "root.json", data)
+
+
+def _utc(now: datetime | None) -> datetime:
+    if now is None:
+        return datetime.now(UTC)
+    if now.tzinfo is None:
+        raise ValueError(f"`now` (={now.isoformat()}) must carry a time zone")
+    return now.astimezone(UTC)
+
+
+def _load(directory: Path, now: datetime, expires: Expires) -> _Repository:
+    """Read the published state and check every signature: what is signed anew must be what was signed before."""
+    metadata = directory / "public" / "metadata"
+    if not (directory / "root.json").is_file() or not metadata.is_dir():
+        raise RepositoryError(f"{directory} is not a repository; make one with: seedcnn repo init {directory}")
+    try:
+        root: Metadata[Root] = Metadata.from_file(str(directory / "root.json"))
+        root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
+
+        def read(name: str, role: str) -> bytes:
+            data = (metadata / name).read_bytes()
+            parsed: Metadata[Timestamp] = Metadata.from_bytes(data)
+            if parsed.signed.type != role:
+                raise TufRepositoryError(f"{name} holds {parsed.signed.type}, not {role}")
+            root.signed.verify_delegate(role, parsed.signed_bytes, parsed.signatures)
+            return data
+
+        timestamp: Metadata[Timestamp] = Metadata.from_bytes(read("timestamp.json", "timestamp"))
+        meta = timestamp.signed.snapshot_meta
+        data = read(f"{meta.version}.snapshot.json", "snapshot")
+        meta.verify_length_and_hashes(data)
+        snapshot: Metadata[Snapshot] = Metadata.from_bytes(data)
+        meta = snapshot.signed.meta["targets.json"]
+        data = read(f"{meta.version}.targets.json", "targets")
+        meta.verify_length_and_hashes(data)
+        targets: Metadata[Targets] = Metadata.from_bytes(data)
+    except (OSError, KeyError, TufRepositoryError) as error:
+        raise RepositoryError(
+            f"{metadata} holds metadata that was not signed by this repository's keys: {error}"
+        ) from None
+    return _Repository(directory, now, expires, root, targets, snapshot, timestamp)
+
+
+def init_repository(directory: str | Path, *, now: datetime | None = None, expires: Expires | None = None) -> Path:
+    """Make a repository: keys, and version 1 of every role's metadata, with no bundle in it.
+
+    Args:
+        now: moment of signing, with a time zone; the clock's by default.
+        expires: validity of each role; a past date makes metadata that devices refuse.
+
+    Returns:
+        Path of ``DIR/root.json``, the trust anchor for devices.
+
+    Raises:
+        RepositoryError: if there is a repository, or keys, already.
+    """
+    directory = Path(directory)
+    if (directory / "root.json").exists() or (directory / "public").exists():
+        raise RepositoryError(f"{directory} already holds a repository")
+    signers = generate_keys(directory / "keys")
+    root = Root(consistent_snapshot=True)
+    for role, of_role in signers.items():
+        for signer in of_role:
+            root.add_key(signer.public_key, role)
+    root.roles["root"].threshold = ROOT_THRESHOLD
+    repository = _Repository(
+        directory,
+        _utc(now),
+        expires or Expires(),
+        Metadata(root),
+        Metadata(Targets()),
+        Metadata(Snapshot()),
+        Metadata(Timestamp()),
+    )
+    for place in (repository.metadata, directory / "public" / "targets"):
+        place.mkdir(parents=True)
+    with exclusive(directory):
+        data = repository.sign(repository.root, bump=False)
+        repository.commit(targets=True, bump=False)
+        repository.write_root(data)
+    return directory / "root.json"
+
+
+def publish(
+    directory: str | Path,
+    bundle: str | Path | bytes,
+    *,
+    now: datetime | None = None,
+    expires: Expires | None = None,
+) -> Published:
+    """Add a bundle, and point its family's rollout at it.
+
+    Args:
+        bundle: path of a bundle, or its bytes.
+        now, expires: see :func:`init_repository`.
+
+    Raises:
+        RepositoryError: if the bundle does not open and expand, its family's name is not allowed, its release counter
+            is not above the published one, or the targets, snapshot or timestamp key is missing.
+    """
+    directory = Path(directory)
+    accepted = accept(bundle)
+    family, release = accepted.family, accepted.release
+    moment = _utc(now)
+    if not directory.is_dir():
+        raise RepositoryError(f"{directory} is not a repository; make one with: seedcnn repo init {directory}")
+    with exclusive(directory):
+        repository = _load(directory, moment, expires or Expires())
+        published = _highest_release(repository.targets.signed, family)
+        if release <= published:
+            raise RepositoryError(
+                f"release {release} of {family!r} cannot be published: release {published} is out; releases only go up"
+            )
+        name = f"{family}/{release}.bundle"
+        repository.add_target(name, accepted.data)
+        rule = {"format": ROLLOUT_FORMAT, "family": family, "artefact": name, "release": release}
+        repository.add_target(f"rollout/{family}.json", dump_canonical(rule))
+        repository.commit(targets=True)
+    return Published(family, release, name, len(accepted.data), accepted.sha256)
+
+
+def _highest_release(targets: Targets, family: str) -> int:
+    pattern = re.compile(re.escape(family) + r"/([1-9][0-9]*)\.bundle")
+    return max((int(match[1]) for name in targets.targets if (match := pattern.fullmatch(name))), default=0)
+
+
+def resign(directory: str | Path, *, now: datetime | None = None, expires: Expires | None = None) -> Resigned:
+    """Sign snapshot and timestamp anew, and targets and root once they are past half of their life.
+
+    Run it at least every day (the timestamp lives for three); nothing published changes.
+
+    Raises:
+        RepositoryError: if there is no repository, or the snapshot or timestamp key is missing.
+    """
+    directory = Path(directory)
+    moment = _utc(now)
+    if not directory.is_dir():
+        raise RepositoryError(f"{directory} is not a repository; make one with: seedcnn repo init {directory}")
+    with exclusive(directory):
+        repository = _load(directory, moment, expires or Expires())
+        roles, due = ["snapshot", "timestamp"], []
+        for metadata in (repository.targets, repository.root):
+            role, left = metadata.signed.type, metadata.signed.expires - moment
+            if left > repository.expires.of(role) / 2:
+                continue
+            if repository.has_keys(role):
+                roles.insert(0, role)
+            else:
+                due.append(
+                    f"{role} expires {metadata.signed.expires:%Y-%m-%d} and its keys are not in {directory / 'keys'}"
+                )
+        if "root" in roles:
+            repository.write_root(repository.sign(repository.root))
+        repository.commit(targets="targets" in roles)
+    return Resigned(tuple(roles), tuple(due))

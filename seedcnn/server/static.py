@@ -1,0 +1,144 @@
+"""A small static HTTP server over the public half of a repository; any web server or CDN can take its place.
+
+GET and HEAD of plain files, HTTP/1.1 with keep-alive, no directory listing, a short body for "not found" (a device that
+has nothing to fetch pays for that answer at every check).
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from seedcnn.errors import RepositoryError
+
+__all__ = ["StaticServer", "serve"]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "seedcnn"
+    sys_version = ""
+    timeout = 60
+    # Head and body leave in one packet; apart, the second waits 40 ms for the first one's acknowledgement.
+    wbufsize = 64 << 10
+    disable_nagle_algorithm = True
+    public: Path
+
+    def do_GET(self) -> None:
+        file = self._open()
+        if file is not None:
+            with file:
+                shutil.copyfileobj(file, self.wfile)
+
+    def do_HEAD(self) -> None:
+        file = self._open()
+        if file is not None:
+            file.close()
+
+    def _open(self) -> BinaryIO | None:
+        path = self._resolve()
+        try:
+            file = path.open("rb") if path is not None else None
+        except OSError:
+            file = None
+        if path is None or file is None:
+            self._not_found()
+            return None
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", "application/json" if path.suffix == ".json" else "application/octet-stream")
+        self.send_header("Content-Length", str(file.seek(0, 2)))
+        self.end_headers()
+        file.seek(0)
+        return file
+
+    def _resolve(self) -> Path | None:
+        names = unquote(urlsplit(self.path).path).split("/")[1:]
+        # Nothing published starts with a dot, so neither parents nor half-written files can be named.
+        if any(not name or name.startswith(".") or "\0" in name or "\\" in name for name in names):
+            return None
+        path = self.public.joinpath(*names).resolve()
+        return path if path.is_relative_to(self.public) and path.is_file() else None
+
+    def _not_found(self) -> None:
+        body = b"not found\n"
+        self.send_response(HTTPStatus.NOT_FOUND)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Stay quiet: a public server's log belongs to the web server in front of it."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A client that hangs up is no event; anything else is.
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
+
+
+class StaticServer:
+    """A bound server. Use it as a context manager (serves in a thread) or call :meth:`run` (serves until stopped)."""
+
+    def __init__(self, public: Path, host: str, port: int) -> None:
+        handler = type("_BoundHandler", (_Handler,), {"public": public.resolve()})
+        try:
+            self._server = _Server((host, port), handler)
+        except (OSError, OverflowError) as error:
+            raise RepositoryError(f"cannot serve on {host}:{port}: {error}") from None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Base URL, without a trailing slash."""
+        host, port = self._server.server_address[:2]
+        return f"http://{host if isinstance(host, str) else host.decode()}:{port}"
+
+    def run(self) -> None:
+        """Serve in this thread until interrupted from the keyboard."""
+        try:
+            self._server.serve_forever()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self._server.server_close()
+
+    def __enter__(self) -> StaticServer:
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        if self._thread is not None:
+            self._thread.join()
+
+
+def serve(directory: str | Path, host: str = "127.0.0.1", port: int = 0) -> StaticServer:
+    """Bind a static server to ``directory/public``.
+
+    Args:
+        directory: a repository made by :func:`seedcnn.server.repository.init_repository`.
+        port: 0 lets the system choose; :attr:`StaticServer.url` tells which.
+
+    Raises:
+        RepositoryError: if there is no repository, or the address cannot be bound.
+    """
+    public = Path(directory) / "public"
+    if not (public / "metadata").is_dir():
+        raise RepositoryError(f"{directory} is not a repository: it has no public/metadata")
+    return StaticServer(public, host, port)

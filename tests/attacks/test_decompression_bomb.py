@@ -1,0 +1,115 @@
+"""A tiny zstd frame that expands to a gigabyte, and seeds that ask for one: refused before memory is taken."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seedcnn.bundle.container import Payload
+from tests.bundle.bundles import with_manifest, with_payloads
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+GIGABYTE = 1 << 30
+
+
+def _frame(size: int, *, stated: bool) -> bytes:
+    compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.content_size_flag: int(stated)})
+    if stated:
+        compressor.set_pledged_input_size(size)
+    zeros = bytes(1 << 20)
+    parts = [compressor.compress(zeros) for _ in range(size >> 20)]
+    return b"".join([*parts, compressor.flush(zstd.ZstdCompressor.FLUSH_FRAME)])
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["stated", "unstated"])
+def bomb(request) -> bytes:
+    frame = _frame(GIGABYTE, stated=request.param)
+    assert len(frame) < 200_000
+    return frame
+
+
+def _armed(tiny: bytes, bomb: bytes, index: int | None, **changes: object) -> bytes:
+    """The bundle with one payload replaced by the bomb, its digest and ``changes`` signed as if they were right."""
+    digest = hashlib.sha256(bomb).hexdigest()
+
+    def change(manifest):
+        place = manifest["graph"] if index is None else manifest["tensors"][index]
+        place.update(coded_sha256=digest, **changes)
+
+    name = "graph.onnx" if index is None else "conv.weight"
+    return with_payloads(with_manifest(tiny, change), lambda p: p.update({name: Payload.of_bytes(bomb)}))
+
+
+# A child process, because its peak memory must be its own.
+CHILD = """
+import resource, sys
+from pathlib import Path
+from seedcnn.bundle import open_bundle
+from seedcnn.errors import BundleError
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+bundle = open_bundle(sys.argv[1])
+for ask in (bundle.graph, bundle.tensors):
+    try:
+        ask()
+    except BundleError as error:
+        print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize("index", [None, 1], ids=["graph", "tensor"])
+def test_the_bomb_is_refused_without_the_memory(tiny, bomb, index, tmp_path):
+    path = tmp_path / "bomb.bundle"
+    path.write_bytes(_armed(tiny, bomb, index))
+    root = Path(__file__).parents[2]
+    child = subprocess.run([sys.executable, "-c", CHILD, path], cwd=root, capture_output=True, text=True, check=True)
+    *messages, grown = child.stdout.splitlines()
+    assert len(messages) == 1
+    assert "states a size of" in messages[0]
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert int(grown) * unit < 64 << 20
+
+
+def test_a_frame_that_lies_about_its_size(tiny, refused):
+    honest = zstd.compress(bytes(15))
+    assert zstd.get_frame_info(honest).decompressed_size == honest[5] == 15
+    longer = zstd.compress(bytes(200))
+    lying = longer[:5] + bytes([15]) + longer[6:]
+    assert zstd.get_frame_info(lying).decompressed_size == 15
+    refused(_armed(tiny, lying, 1), "'conv.weight' is not a zstd frame|exactly 15 bytes")
+
+
+def test_a_window_over_the_cap(tiny, refused):
+    size = 64 << 20
+    options = {zstd.CompressionParameter.window_log: 27}
+    frame = zstd.compress(bytes(size), options=options)
+    refused(_armed(tiny, frame, None, size=size), "too much memory")
+
+
+@pytest.mark.parametrize("size", [(64 << 20) + 1, GIGABYTE, 2**53 - 1])
+def test_a_graph_over_the_cap_is_refused_by_its_stated_size(tiny, refused, size):
+    refused(
+        with_manifest(tiny, lambda m: m["graph"].update(size=size)),
+        r"graph\.size must be an integer in \[1, 67108864\]",
+    )
+
+
+def test_seeds_that_ask_for_a_gigabyte(tiny, refused):
+    elements = 1 << 28
+    change = {"shape": [elements], "count": elements, "repeat": 1}
+    refused(with_manifest(tiny, lambda m: m["tensors"][3].update(change)), "shape")
+
+
+def test_pictures_that_ask_for_gigabytes(tiny, refused):
+    def change(manifest):
+        manifest["preprocessing"].update(height=4096, width=4096)
+
+    refused(with_manifest(tiny, change), "pictures take 100663296 bytes")

@@ -1,0 +1,86 @@
+"""A small bundle with every coding, and the tool of somebody who rewrites one and signs it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from seedcnn.bundle import Preprocessing, Seeded, encode_grid, encode_raw, encode_seeded, grid_of_step, write_bundle
+from seedcnn.bundle.container import Payload, read_container, write_container
+from seedcnn.rng import FixedPoint
+
+RULE = Preprocessing(4, 4, (49_139_968, 48_215_827, 44_653_124), (24_703_233, 24_348_505, 26_158_768))
+
+
+def tiny_tensors() -> list[Any]:
+    """One coded tensor of each coding: raw, int8, int16, seeded."""
+    values = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
+    return [
+        encode_raw("head.bias", values[0]),
+        encode_grid("conv.weight", values, grid_of_step(0.05)),
+        encode_grid("head.weight", values.reshape(5, 3) * 4, grid_of_step(1e-3)),
+        encode_seeded("conv.phase", (2, 7), Seeded(0xFEED, 1, 2, FixedPoint.from_range(-1, 1), 5, 3)),
+    ]
+
+
+def tiny_bundle(**changes: Any) -> bytes:
+    """A whole bundle of about 3 kB; ``changes`` replace arguments of ``write_bundle``."""
+    arguments: dict[str, Any] = {
+        "model": "tiny",
+        "family": "demo",
+        "release": 3,
+        "min_release": 1,
+        "graph": b"not a real graph, but " * 9,
+        "graph_input": "image",
+        "graph_output": "logits",
+        "tensors": tiny_tensors(),
+        "preprocessing": RULE,
+        "labels": ["cat", "dog", "häß"],
+        "canned_seed": 77,
+        "canned_logits": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "canned_tolerance": 1e-3,
+    }
+    return write_bundle(**(arguments | changes))
+
+
+def explore(bundle: Any) -> None:
+    """Ask a bundle for everything it holds."""
+    bundle.tensors()
+    bundle.graph()
+    bundle.canned_images()
+    bundle.canned_logits()
+
+
+def with_manifest(data: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
+    """The bundle with ``change`` applied to its manifest, in canonical form and with the right manifest digest."""
+    container = read_container(data)
+    value = json.loads(container.manifest)
+    change(value)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return write_container(text, container.payloads)
+
+
+def with_payloads(data: bytes, change: Callable[[dict[str, Payload]], Any]) -> bytes:
+    """The bundle with ``change`` applied to its payloads, the manifest untouched."""
+    container = read_container(data)
+    payloads = dict(container.payloads)
+    change(payloads)
+    return write_container(container.manifest, payloads)
+
+
+def with_header(data: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
+    """The bundle with ``change`` applied to its header (payload table), the payload bytes untouched."""
+    length = int.from_bytes(data[:8], "little")
+    value = json.loads(data[8 : 8 + length])
+    change(value)
+    return with_header_text(data, json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+def with_header_text(data: bytes, text: bytes) -> bytes:
+    """The bundle with another header text, padded and of the right length."""
+    length = int.from_bytes(data[:8], "little")
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]

@@ -1,0 +1,84 @@
+"""Small real bundles for tests: Conv, a seeded phase, Sin, mean, Gemm; 3x32x32 pictures, ten labels; no torch."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from seedcnn.bundle import Preprocessing, Seeded, encode_grid, encode_raw, encode_seeded, grid_of_step, write_bundle
+from seedcnn.bundle.session import open_session, preprocess
+from seedcnn.rng import FixedPoint, random_bytes
+
+LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+RULE = Preprocessing(32, 32, (49139968, 48215841, 44653091), (24703223, 24348513, 26158784))
+CANNED_SEED, CANNED_COUNT = 7, 8
+
+
+def _external(name: str, shape: tuple[int, ...]) -> TensorProto:
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape, data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="weights")
+    return tensor
+
+
+def _graph(width: int) -> bytes:
+    nodes = [
+        helper.make_node("Conv", ["x", "conv.weight"], ["c"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["c", "phase"], ["p"]),
+        helper.make_node("Sin", ["p"], ["s"]),
+        helper.make_node("ReduceMean", ["s", "axes"], ["m"], keepdims=0),
+        helper.make_node("Gemm", ["m", "fc.weight", "fc.bias"], ["logits"]),
+    ]
+    shapes = {"conv.weight": (width, 3, 3, 3), "phase": (1, width, 1, 1), "fc.weight": (width, 10), "fc.bias": (10,)}
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 32, 32])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 10])],
+        [numpy_helper.from_array(np.array([2, 3], np.int64), "axes")]
+        + [_external(name, shape) for name, shape in shapes.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return model.SerializeToString()
+
+
+@lru_cache
+def make_bundle(
+    release: int = 1,
+    *,
+    family: str = "demo",
+    min_release: int = 0,
+    width: int = 16,
+    tolerance: float = 1e-3,
+    logit_error: float = 0.0,
+) -> bytes:
+    """A bundle whose weights depend on ``release``; ``logit_error`` spoils the canned logit of picture 3, class 2."""
+    rng = np.random.default_rng(release)
+    coded = [
+        encode_grid("conv.weight", rng.normal(0, 0.4, (width, 3, 3, 3)), grid_of_step(0.006)),
+        encode_seeded("phase", (1, width, 1, 1), Seeded(release, 1, 0, FixedPoint.from_range(-3, 3), width, 1)),
+        encode_raw("fc.weight", rng.normal(0, 8, (width, 10))),
+        encode_raw("fc.bias", rng.normal(0, 0.1, 10)),
+    ]
+    graph = _graph(width)
+    session = open_session(graph, {item.entry.name: item.expanded for item in coded})
+    count = CANNED_COUNT * 32 * 32 * 3
+    pictures = random_bytes(CANNED_SEED, tensor_id=0, count=count).reshape(CANNED_COUNT, 32, 32, 3)
+    (logits,) = session.run(["logits"], {"x": preprocess(pictures, RULE)})
+    logits[3, 2] += logit_error
+    return write_bundle(
+        model="tiny",
+        family=family,
+        release=release,
+        min_release=min_release,
+        graph=graph,
+        graph_input="x",
+        graph_output="logits",
+        tensors=coded,
+        preprocessing=RULE,
+        labels=LABELS,
+        canned_seed=CANNED_SEED,
+        canned_logits=logits,
+        canned_tolerance=tolerance,
+    )

@@ -1,0 +1,96 @@
+"""A repository on loopback and devices that ask it: real keys, real metadata, real HTTP, real files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from seedcnn.device.agent import init, update
+from seedcnn.device.fetcher import DownloadLimits
+from seedcnn.device.runtime import Model
+from seedcnn.device.slots import Slots
+from seedcnn.rng import random_bytes
+from seedcnn.server.repository import init_repository, publish
+from seedcnn.server.static import serve
+from tests.device.bundles import make_bundle
+
+PICTURES = random_bytes(99, tensor_id=0, count=5 * 32 * 32 * 3).reshape(5, 32, 32, 3)
+
+
+def expected_logits(bundle: bytes, directory: Path) -> np.ndarray:
+    """What a bundle answers to PICTURES, without any device around it."""
+    path = directory / "reference.bundle"
+    path.write_bytes(bundle)
+    return Model.load(path).logits(PICTURES)
+
+
+@dataclass(frozen=True)
+class Device:
+    """One home directory."""
+
+    home: Path
+
+    @property
+    def slots(self) -> Slots:
+        return Slots(self.home)
+
+    def update(self, url: str | None = None, limits: DownloadLimits | None = None):
+        return update(self.home, url, limits=limits)
+
+    def answer(self) -> tuple[int, np.ndarray]:
+        """The release that answers, and its logits for PICTURES."""
+        model = Model.load(self.slots)
+        return model.bundle.manifest.release, model.logits(PICTURES)
+
+    def logits(self) -> np.ndarray:
+        return self.answer()[1]
+
+    def release(self) -> int:
+        release, logits = self.answer()
+        assert np.isfinite(logits).all()
+        return release
+
+    def states(self) -> list[str]:
+        return [entry.state for entry in self.slots.journal.entries()]
+
+    def command(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Run the real command in a process of its own."""
+        line = [sys.executable, "-m", "seedcnn.device.main", "--home", str(self.home), *map(str, arguments)]
+        return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, env=dict(os.environ))
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """One repository and its URL."""
+
+    directory: Path
+    url: str
+
+    def publish(self, release: int, **options) -> bytes:
+        bundle = make_bundle(release, **options)
+        publish(self.directory, bundle)
+        return bundle
+
+    def device(self, home: Path, *, url: str | None = None, factory: Path | None = None) -> Device:
+        init(home, self.directory / "root.json", url or self.url, "demo", factory=factory)
+        return Device(home)
+
+    def artefact(self, release: int, family: str = "demo") -> Path:
+        """The published file of a release."""
+        (path,) = (self.directory / "public" / "targets" / family).glob(f"*.{release}.bundle")
+        return path
+
+
+@contextmanager
+def open_fleet(directory: Path, **options) -> Iterator[Fleet]:
+    """Make a repository and serve it."""
+    init_repository(directory, **options)
+    with serve(directory) as server:
+        yield Fleet(directory, server.url)

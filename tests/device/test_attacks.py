@@ -1,0 +1,235 @@
+"""What an attacker, or bad luck, can do to the repository; the model that answered before still does."""
+
+from __future__ import annotations
+
+import json
+import struct
+from datetime import timedelta
+
+import pytest
+
+from seedcnn.bundle.container import MANIFEST_KEY
+from seedcnn.device.fetcher import DownloadLimits
+from seedcnn.errors import BundleFormatError, SelfTestError, UpdateError
+from seedcnn.server.repository import Expires, publish, resign
+from tests.device.attacker import rule, sign_targets
+from tests.device.fleet import open_fleet
+
+
+def refused(device, match, *, cause=None, release=1, limits=None, url=None):
+    """Updating fails with one sentence, is journalled, leaves no debris, and the old model answers."""
+    with pytest.raises(UpdateError, match=match) as caught:
+        device.update(url, limits)
+    assert "\n" not in str(caught.value)
+    if cause is not None:
+        assert isinstance(caught.value.__cause__, cause)
+    last = device.slots.journal.last()
+    assert (last.state, last.reason) == ("REFUSED", str(caught.value))
+    if last.slot:
+        assert list(device.slots.path(last.slot).iterdir()) == []
+    assert device.release() == release
+
+
+def reseal(bundle: bytes, edit) -> bytes:
+    """Change a bundle's manifest text, keeping the file well-formed."""
+    (length,) = struct.unpack_from("<Q", bundle)
+    header = json.loads(bundle[8 : 8 + length])
+    header["__metadata__"][MANIFEST_KEY] = edit(header["__metadata__"][MANIFEST_KEY])
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + bundle[8 + length :]
+
+
+@pytest.mark.parametrize("place", [0, 8, 100, -1])
+def test_flipped_bit_on_the_server(device, fleet, place):
+    fleet.publish(2)
+    path = fleet.artefact(2)
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    refused(device, "not what was signed .*hash")
+
+
+def test_update_succeeds_once_the_server_is_repaired(device, fleet):
+    fleet.publish(2)
+    path = fleet.artefact(2)
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + b"\0")
+    refused(device, "not what was signed")
+    path.write_bytes(good)
+    assert device.update().release == 2
+
+
+@pytest.mark.parametrize("keep", [0, 1, 1000])
+def test_truncated_bundle(device, fleet, keep):
+    fleet.publish(2)
+    path = fleet.artefact(2)
+    path.write_bytes(path.read_bytes()[:keep])
+    refused(device, "not what was signed .*length")
+
+
+def test_bundle_with_bytes_added(device, fleet):
+    fleet.publish(2)
+    path = fleet.artefact(2)
+    path.write_bytes(path.read_bytes() + bytes(5_000_000))
+    refused(device, "sends more than the [0-9]+ bytes signed")
+
+
+def test_missing_bundle(device, fleet):
+    fleet.publish(2)
+    fleet.artefact(2).unlink()
+    refused(device, "HTTP status 404")
+
+
+@pytest.mark.parametrize("name", ["timestamp.json", "2.snapshot.json", "2.targets.json"])
+def test_tampered_metadata(fleet, tmp_path, name):
+    fleet.publish(1)
+    device = fleet.device(tmp_path / "home")
+    path = fleet.directory / "public" / "metadata" / name
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b'"version":2', b'"version":3', 1))
+    assert path.read_bytes() != data
+    with pytest.raises(UpdateError, match=r"not signed by the keys|not what was signed"):
+        device.update()
+    path.write_bytes(data)
+    assert device.update().release == 1
+
+
+def test_metadata_that_is_not_json(device, fleet):
+    (fleet.directory / "public" / "metadata" / "timestamp.json").write_bytes(b"<html>captive portal</html>")
+    refused(device, "metadata is not valid")
+
+
+def test_signed_bundle_of_a_future_version(device, fleet, make_bundle):
+    future = reseal(make_bundle(2), lambda text: text.replace('"seedcnn-bundle/1"', '"seedcnn-bundle/2"'))
+    sign_targets(fleet.directory, {"demo/2.bundle": future, "rollout/demo.json": rule(2)})
+    refused(device, "bundle format is 'seedcnn-bundle/2'; this version of seedcnn reads", cause=BundleFormatError)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"format": "seedcnn-rollout/2", "anything": [1]}, "format is 'seedcnn-rollout/2'"),
+        ({"extra": 1}, "its fields are"),
+        ({"release": "2"}, "release is '2'"),
+        ({"release": True}, "release is True"),
+        ({"release": 2.0}, "release is 2.0"),
+        ({"family": "other"}, "about family 'other'"),
+        ({"artefact": "../../etc/passwd"}, "artefact is"),
+        ({"artefact": "demo/1.bundle"}, "artefact is"),
+    ],
+)
+def test_signed_rollout_rule_that_is_not_one(device, fleet, make_bundle, changes, match):
+    sign_targets(fleet.directory, {"demo/2.bundle": make_bundle(2), "rollout/demo.json": rule(2, changes)})
+    refused(device, match)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"{", b"\xff", b'{"format":"seedcnn-rollout/1","format":"seedcnn-rollout/1"}', b"[" * 5000]
+)
+def test_signed_rollout_rule_that_is_not_an_object(device, fleet, text):
+    sign_targets(fleet.directory, {"rollout/demo.json": text})
+    refused(device, "the rollout rule of 'demo' was refused")
+
+
+def test_rollout_rule_without_its_artefact(device, fleet):
+    sign_targets(fleet.directory, {"rollout/demo.json": rule(2)})
+    refused(device, "demo/2.bundle is not a signed target")
+
+
+def test_bundle_of_another_family_or_release_under_the_announced_name(device, fleet, make_bundle):
+    sign_targets(fleet.directory, {"demo/2.bundle": make_bundle(2, family="other"), "rollout/demo.json": rule(2)})
+    refused(device, "it is of family 'other', not 'demo'")
+    sign_targets(fleet.directory, {"demo/3.bundle": make_bundle(2), "rollout/demo.json": rule(3)})
+    refused(device, "it is release 2, but was announced as 3")
+
+
+def test_older_release_signed_by_somebody_with_the_keys(device, fleet, make_bundle):
+    fleet.publish(4)
+    device.update()
+    sign_targets(fleet.directory, {"rollout/demo.json": rule(1)})
+    refused(device, "release 1 of 'demo' was refused: this device has had release 4", release=4)
+
+
+def test_same_release_with_another_content(device, fleet, make_bundle):
+    sign_targets(fleet.directory, {"demo/1.bundle": make_bundle(1, width=8), "rollout/demo.json": rule(1)})
+    refused(device, "had that release with another content")
+
+
+def test_floor_survives_the_loss_of_all_tuf_state(device, fleet):
+    fleet.publish(4)
+    device.update()
+    for path in sorted((device.home / "metadata").rglob("*"), reverse=True):
+        path.unlink() if path.is_symlink() or path.is_file() else path.rmdir()
+    sign_targets(fleet.directory, {"rollout/demo.json": rule(1)})
+    refused(device, "never goes back", release=4)
+
+
+def test_unreadable_floor_stops_updates_not_answers(device, fleet):
+    (device.home / "floor.json").write_bytes(b"{}")
+    fleet.publish(2)
+    refused(device, "floor.json cannot be read, so old releases could not be told from new ones")
+
+
+def test_replayed_old_metadata(device, fleet):
+    metadata = fleet.directory / "public" / "metadata"
+    old = (metadata / "timestamp.json").read_bytes()
+    fleet.publish(2)
+    device.update()
+    (metadata / "timestamp.json").write_bytes(old)
+    refused(device, "older than what this device has seen", release=2)
+
+
+@pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets"])
+def test_expired_metadata(device, fleet, make_bundle, role):
+    publish(fleet.directory, make_bundle(2), expires=Expires(**{role: timedelta(seconds=-5)}))
+    refused(device, "metadata has expired or this device's clock is wrong")
+    resign(fleet.directory)
+    assert device.update().release == 2
+
+
+def test_expired_root(tmp_path, make_bundle):
+    with open_fleet(tmp_path / "fleet", expires=Expires(root=timedelta(seconds=-5))) as fleet:
+        fleet.publish(1)
+        device = fleet.device(tmp_path / "home")
+        with pytest.raises(UpdateError, match=r"expired .*root\.json"):
+            device.update()
+        assert resign(fleet.directory).roles == ("root", "snapshot", "timestamp")
+        assert device.update().release == 1
+
+
+def test_wrong_root(device, fleet, tmp_path):
+    with open_fleet(tmp_path / "impostor") as impostor:
+        impostor.publish(9)
+        refused(device, "not signed by the keys this device trusts", url=impostor.url)
+        (device.home / "root.json").write_bytes((impostor.directory / "root.json").read_bytes())
+        refused(device, "not signed by the keys this device trusts", url=fleet.url)
+
+
+def test_unknown_family(tmp_path, fleet):
+    fleet.publish(1, family="other")
+    device = fleet.device(tmp_path / "home")
+    with pytest.raises(UpdateError, match="published nothing for family 'demo'"):
+        device.update()
+
+
+def test_model_that_fails_its_self_test(device, fleet):
+    fleet.publish(2, logit_error=0.5)
+    refused(device, r"canned picture 3 is off by 0.5; 0.001 is allowed", cause=SelfTestError)
+    assert device.states()[-3:] == ["EXPAND", "SELFTEST", "REFUSED"]
+
+
+def test_bundle_too_large_for_the_device(device, fleet):
+    fleet.publish(2)
+    refused(device, "this device takes 1000", limits=DownloadLimits(max_bytes=1000))
+
+
+def test_empty_metadata_files_count_as_absent(device, fleet):
+    for path in (device.home / "metadata").glob("*.json"):
+        if not path.is_symlink():
+            path.write_bytes(b"")
+    (device.home / "metadata" / "root_history" / "1.root.json").write_bytes(b"")
+    (device.home / "metadata" / "tmp1234").write_bytes(b"half")
+    fleet.publish(2)
+    assert device.update().release == 2
+    assert not (device.home / "metadata" / "tmp1234").exists()

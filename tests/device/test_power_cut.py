@@ -1,0 +1,172 @@
+"""kill -9 at any instant of an update: afterwards the old or the new model answers, and the next update completes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seedcnn.device.journal import STATES
+from seedcnn.device.records import Floor, parse
+from tests.device.fleet import PICTURES, Device, expected_logits
+
+KILLED = -signal.SIGKILL
+
+
+class Zygote:
+    """Runs updates that can be killed; see zygote.py."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("zygote.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def _send(self, text: str) -> None:
+        self._process.stdin.write(text + "\n")
+        self._process.stdin.flush()
+
+    def start(self, home: Path, kill_at: int = 0) -> int:
+        self._send(json.dumps({"home": str(home), "kill_at": kill_at}))
+        return int(self._process.stdout.readline())
+
+    def end(self) -> tuple[int, int]:
+        self._send("")
+        answer = json.loads(self._process.stdout.readline())
+        return answer["code"], answer["calls"]
+
+    def run(self, home: Path, kill_at: int = 0) -> tuple[int, int]:
+        self.start(home, kill_at)
+        return self.end()
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def zygote():
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture
+def prepared(device, fleet, tmp_path):
+    """A home at release 1 with release 3 waiting, and the logits of both. Release 2 fills the other slot."""
+    fleet.publish(2)
+    device.update()
+    bundle = fleet.publish(3)
+    answers = {2: device.logits(), 3: expected_logits(bundle, tmp_path)}
+    return device.home, answers
+
+
+def fresh(home: Path, name: str) -> Device:
+    copy = home.with_name(name)
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(home, copy, symlinks=True)
+    return Device(copy)
+
+
+def check(device: Device, answers: dict[int, np.ndarray]) -> int:
+    """The old or the new model answers, bit for bit; then an update completes and the new one does."""
+    release, logits = device.answer()
+    np.testing.assert_array_equal(logits, answers[release])
+    device.update()
+    new, logits = device.answer()
+    assert new == 3
+    np.testing.assert_array_equal(logits, answers[3])
+    assert device.slots.floor().release == 3
+    assert parse(Floor, (device.home / "floor.json").read_bytes()).release == 3
+    return release
+
+
+def test_kill_before_every_call_that_touches_a_file(zygote, prepared):
+    home, answers = prepared
+    code, calls = zygote.run(fresh(home, "whole").home)
+    assert code == 0
+    assert calls > 50
+    seen, last_states = set(), set()
+    for kill_at in range(1, calls + 1):
+        device = fresh(home, "killed")
+        assert zygote.run(device.home, kill_at) == (KILLED, 0)
+        last_states.add(device.slots.journal.last().state)
+        seen.add(check(device, answers))
+    assert seen == {2, 3}
+    assert last_states >= {"CHECK", "DOWNLOAD", "VERIFY", "EXPAND", "SELFTEST", "SWITCH", "COMMITTED"}
+
+
+def test_kill_before_every_call_of_the_first_update(zygote, fleet, tmp_path, make_bundle):
+    factory = tmp_path / "factory.bundle"
+    factory.write_bytes(make_bundle(2))
+    device = fleet.device(tmp_path / "home", factory=factory)
+    answers = {2: device.logits(), 3: expected_logits(fleet.publish(3), tmp_path)}
+    _, calls = zygote.run(fresh(device.home, "whole").home)
+    seen = set()
+    for kill_at in range(1, calls + 1, 2):
+        copy = fresh(device.home, "killed")
+        assert zygote.run(copy.home, kill_at) == (KILLED, 0)
+        seen.add(check(copy, answers))
+    assert seen == {2, 3}
+
+
+def test_kill_after_delays_across_the_whole_update(zygote, prepared):
+    home, answers = prepared
+    begin = time.monotonic()
+    assert zygote.run(fresh(home, "whole").home)[0] == 0
+    duration = time.monotonic() - begin
+    codes = []
+    for step in range(25):
+        device = fresh(home, "killed")
+        pid = zygote.start(device.home)
+        time.sleep(duration * step / 20)
+        os.kill(pid, signal.SIGKILL) if step < 24 else None
+        codes.append(zygote.end()[0])
+        check(device, answers)
+    assert codes.count(KILLED) >= 10
+    assert codes[-1] == 0
+
+
+@pytest.mark.parametrize("state", [state for state in STATES if state not in ("REFUSED", "ROLLED_BACK")])
+def test_kill_on_seeing_a_journal_state(zygote, prepared, state):
+    home, answers = prepared
+    device = fresh(home, "killed")
+    before = len(device.states())
+    pid = zygote.start(device.home)
+    deadline = time.monotonic() + 30
+    # The new steps only: the journal of the copy ends with those of the release before.
+    while state not in device.states()[before:] and time.monotonic() < deadline:
+        pass
+    os.kill(pid, signal.SIGKILL)
+    zygote.end()
+    assert state in device.states()[before:]
+    check(device, answers)
+
+
+def test_kill_of_the_real_command(device, fleet, tmp_path):
+    answers = {1: device.logits(), 3: expected_logits(fleet.publish(3), tmp_path)}
+    process = subprocess.Popen([sys.executable, "-m", "seedcnn.device.main", "--home", str(device.home), "update"])
+    while device.states()[-1] == "COMMITTED" and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait(timeout=60) == KILLED
+    check(device, answers)
+    done = device.command("predict", "--json", _batch(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert [item["index"] for item in json.loads(done.stdout)] == answers[3].argmax(axis=1).tolist()
+
+
+def _batch(tmp_path: Path) -> Path:
+    np.save(tmp_path / "batch.npy", PICTURES)
+    return tmp_path / "batch.npy"

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from seedcnn.device.files import replace_symlink, write_file
+from seedcnn.device.journal import Journal
+from seedcnn.device.records import Floor, SlotRecord, dump, parse
+from seedcnn.device.runtime import Model
+from seedcnn.device.slots import Slots
+from seedcnn.errors import DeviceError, SlotError, UpdateError
+from tests.device.attacker import rule, sign_targets
+from tests.device.fleet import PICTURES
+
+
+@pytest.fixture
+def two(device, fleet):
+    """A device with release 1 in slot a and release 2, current, in slot b."""
+    fleet.publish(2)
+    device.update()
+    assert device.slots.current() == "b"
+    return device
+
+
+def flip(path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "unlink", "record", "no record"])
+def test_damaged_current_slot_falls_back_and_says_so(two, fleet, caplog, damage):
+    model, record = two.slots.path("b") / "model.bundle", two.slots.path("b") / "slot.json"
+    {
+        "flip": lambda: flip(model),
+        "truncate": lambda: model.write_bytes(model.read_bytes()[:100]),
+        "unlink": model.unlink,
+        "record": lambda: record.write_bytes(b'{"release": 9}'),
+        "no record": record.unlink,
+    }[damage]()
+    with caplog.at_level(logging.WARNING):
+        assert two.release() == 1
+    assert "slot b is bad" in caplog.text
+    assert two.slots.current() == "a"
+    last = two.slots.journal.last()
+    assert (last.state, last.slot, last.release) == ("ROLLED_BACK", "b", 1)
+    assert last.reason.startswith("mark_bad: slot b is bad")
+    caplog.clear()
+    assert two.release() == 1
+    assert caplog.text == ""
+    # The floor is still 2: the same release may come again, and goes into the bad slot.
+    assert two.update().release == 2
+    assert two.slots.current() == "b"
+    assert two.slots.examine("a").record.release == 1
+
+
+def test_fallback_is_said_on_stderr_by_the_command(two):
+    flip(two.slots.path("b") / "model.bundle")
+    done = two.command("status")
+    assert done.returncode == 0
+    assert "slot b is bad: model.bundle has SHA-256" in done.stderr
+    assert "active: source a" in done.stdout
+
+
+def test_update_repairs_before_it_stages(two, fleet):
+    flip(two.slots.path("b") / "model.bundle")
+    fleet.publish(3)
+    good = two.slots.path("a") / "model.bundle"
+    content = good.read_bytes()
+    assert two.update().previous == 1
+    assert two.slots.current() == "b"
+    assert good.read_bytes() == content
+
+
+def test_both_slots_damaged(two, fleet):
+    for slot in "ab":
+        flip(two.slots.path(slot) / "model.bundle")
+    with pytest.raises(SlotError, match=r"slot b is bad.*slot a: model.bundle has SHA-256.*no factory model"):
+        two.release()
+    fleet.publish(3)
+    assert two.update().release == 3
+    assert two.release() == 3
+
+
+def test_factory_model_when_no_slot_is_good(fleet, tmp_path, make_bundle):
+    (tmp_path / "f.bundle").write_bytes(make_bundle(1))
+    device = fleet.device(tmp_path / "home", factory=tmp_path / "f.bundle")
+    fleet.publish(2)
+    device.update()
+    flip(device.slots.path(device.slots.current()) / "model.bundle")
+    assert device.release() == 1
+    assert device.slots.current() is None
+    sign_targets(fleet.directory, {"demo/1.bundle": make_bundle(1, width=8), "rollout/demo.json": rule(1)})
+    with pytest.raises(UpdateError, match="has had release 2"):
+        device.update()
+    assert device.release() == 1
+
+
+def test_fallback_never_goes_below_the_minimum_release(device, fleet):
+    fleet.publish(2, min_release=2)
+    device.update()
+    flip(device.slots.path("b") / "model.bundle")
+    with pytest.raises(SlotError, match="slot a: release 1 is below the minimum 2"):
+        device.release()
+
+
+def test_fallback_while_an_update_holds_the_lock_answers_without_marking(two, caplog):
+    flip(two.slots.path("b") / "model.bundle")
+    with two.slots.lock():
+        assert two.release() == 1
+        assert "could not be marked bad" in caplog.text
+        assert two.slots.current() == "b"
+
+
+def test_only_the_other_slot_may_be_cleared(two):
+    with pytest.raises(SlotError, match="slot b is current"):
+        two.slots.clear("b")
+    two.slots.clear("a")
+    assert list(two.slots.path("a").iterdir()) == []
+    with pytest.raises(SlotError, match=r"slot\.json: No such file"):
+        two.slots.switch("a")
+    assert two.slots.current() == "b"
+    with pytest.raises(ValueError, match="`slot`"):
+        two.slots.path("../x")
+
+
+@pytest.mark.parametrize("target", ["slots/c", "/etc", "slots/../../x", "slots/a/"])
+def test_a_pointer_to_elsewhere_is_no_slot(two, target):
+    replace_symlink(two.home / "current", target)
+    assert two.slots.current() is None
+
+
+def test_interrupted_commit_is_finished(two, fleet):
+    """As after a cut between the switch and the record of the commit."""
+    journal = json.loads((two.home / "journal.json").read_bytes())
+    assert journal["entries"].pop()["state"] == "COMMITTED"
+    (two.home / "journal.json").write_text(json.dumps(journal))
+    write_file(two.home / "floor.json", dump(Floor(1, 0, "0" * 64)))
+    assert two.slots.floor().release == 2
+    two.update()
+    assert two.states()[-2:] == ["COMMITTED", "CHECK"]
+    assert parse(Floor, (two.home / "floor.json").read_bytes()).release == 2
+
+
+def test_floor_never_sinks(tmp_path):
+    slots = Slots(tmp_path)
+    slots.raise_floor(SlotRecord("demo", 5, 4, "5" * 64, 1))
+    slots.raise_floor(SlotRecord("demo", 3, 0, "3" * 64, 1))
+    assert slots.floor() == Floor(5, 4, "5" * 64)
+    slots.raise_floor(SlotRecord("demo", 6, 0, "6" * 64, 1))
+    assert slots.floor() == Floor(6, 4, "6" * 64)
+
+
+def test_lock_of_a_home_that_is_not_there(tmp_path):
+    with pytest.raises(DeviceError, match="cannot be locked"), Slots(tmp_path / "absent").lock():
+        pass
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"{}", b'{"release":1,"min_release":0,"sha256":"","extra":1}', b'{"release":true}', b"\xff"]
+)
+def test_records_are_parsed_strictly(text):
+    with pytest.raises(ValueError):
+        parse(Floor, text)
+    assert parse(Floor, dump(Floor(1, 1, "x"))) == Floor(1, 1, "x")
+    with pytest.raises(ValueError, match="must hold exactly release, min_release, sha256"):
+        parse(Floor, b'{"release":true,"min_release":0,"sha256":""}')
+
+
+def test_journal_keeps_the_last_entries_and_folds_repeated_checks(tmp_path, caplog):
+    journal = Journal(tmp_path / "journal.json")
+    assert journal.last() is None
+    for _ in range(3):
+        journal.append("CHECK")
+    assert len(journal.entries()) == 1
+    for release in range(1, 100):
+        journal.append("REFUSED", release=release, reason="why")
+    assert [entry.release for entry in journal.entries()] == list(range(36, 100))
+    with pytest.raises(ValueError, match="`state`"):
+        journal.append("DONE")
+    (tmp_path / "journal.json").write_bytes(b'{"format":"seedcnn-journal/9"}')
+    assert journal.entries() == ()
+    assert "starts anew" in caplog.text
+
+
+def test_a_reader_that_started_before_the_switch_keeps_its_model(device, fleet):
+    model = Model.load(device.slots)
+    before = model.logits(PICTURES)
+    for release in (2, 3):
+        fleet.publish(release)
+        device.update()
+    np.testing.assert_array_equal(model.logits(PICTURES), before)

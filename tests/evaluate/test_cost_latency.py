@@ -1,0 +1,96 @@
+"""Costs against closed forms; interleaved latency; comparison of logits; the narrowed control."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from seedcnn.convert import GroupNLConfig, convert_
+from seedcnn.errors import ConfigError, DataError
+from seedcnn.evaluate.cost import cost
+from seedcnn.evaluate.equivalence import compare_logits
+from seedcnn.evaluate.latency import interleave
+from seedcnn.layers import GroupNLConv2d
+from seedcnn.models import create_model
+from seedcnn.plan import narrow_to_macs
+
+
+def test_cost_of_one_layer_by_hand():
+    model = nn.Sequential(GroupNLConv2d(4, 16, 3, padding=1, seed_channels=8, bias=True), nn.BatchNorm2d(16))
+    found = cost(model, (4, 5, 6))
+    assert found.params == 8 * 4 * 9 + 8 + 32
+    assert found.macs == 8 * 4 * 9 * 30
+    assert found.nlf_evals == 8 * 30
+    assert found.fp32_bytes == 4 * found.params + 8 * 16 + 8
+
+
+def test_duplication_evaluates_no_function_and_vanilla_has_no_seed():
+    assert cost(GroupNLConv2d(4, 8, 1, nlf="identity"), (4, 3, 3)).nlf_evals == 0
+    assert cost(nn.Conv2d(4, 8, 1, bias=False), (4, 3, 3)).fp32_bytes == 4 * 32
+
+
+def test_cost_leaves_the_model_alone():
+    model = create_model("resnet8_cifar").train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    cost(model)
+    assert model.training
+    assert not any(m._forward_hooks for m in model.modules())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_table_bytes_of_resnet18():
+    """44,734,248 and 22,419,248 bytes: four a learnable scalar, eight a BatchNorm channel, eight for the seed."""
+    model = create_model("resnet18_cifar")
+    assert cost(model).fp32_bytes == 44_734_248
+    convert_(model, GroupNLConfig())
+    assert cost(model).fp32_bytes == 22_419_248
+
+
+def test_interleaved_latency_tells_slow_from_fast():
+    result = interleave({"fast": lambda: None, "slow": lambda: time.sleep(0.003)}, rounds=20, warmup=2)
+    assert result["slow"].median_ms > 3 > result["fast"].median_ms
+    assert result["slow"].q1_ms <= result["slow"].median_ms <= result["slow"].q3_ms
+    assert result["slow"].n == 20
+
+
+def test_interleaving_calls_each_once_a_round_in_changing_order():
+    calls = []
+    interleave({name: lambda name=name: calls.append(name) for name in "abc"}, rounds=30, warmup=3)
+    rounds = [tuple(calls[i : i + 3]) for i in range(0, len(calls), 3)]
+    assert len(rounds) == 33
+    assert all(sorted(r) == ["a", "b", "c"] for r in rounds)
+    assert len(set(rounds)) > 2
+    with pytest.raises(ValueError, match=r"rounds.*=0"):
+        interleave({}, rounds=0)
+
+
+def test_compare_logits():
+    a = np.array([[1.0, 2.0], [4.0, 3.0]], np.float32)
+    b = np.array([[1.0, 2.5], [3.0, 3.5]], np.float32)
+    found = compare_logits(a, b)
+    assert found.max_abs == 1.0
+    assert found.max_rel == 0.25
+    assert found.agreement == 50.0
+    with pytest.raises(DataError, match=r"\(2, 2\).*\(1, 2\)"):
+        compare_logits(a, b[:1])
+
+
+def test_narrowed_network_meets_the_budget_in_aligned_widths():
+    target = 6_128_896
+    widths = narrow_to_macs("resnet8_cifar", target, widths=(32, 64, 128), patch=2)
+    assert all(width % 16 == 0 for width in widths)
+    found = cost(create_model("resnet8_cifar", widths=widths, patch=2)).macs
+    assert abs(found / target - 1) <= 0.05
+    finer = narrow_to_macs("resnet8_cifar", target, widths=(32, 64, 128), patch=2, divisor=4, tolerance=0.02)
+    found = cost(create_model("resnet8_cifar", widths=finer, patch=2)).macs
+    assert abs(found / target - 1) <= 0.02
+    assert all(0.55 < width / full < 0.9 for width, full in zip(finer, (32, 64, 128), strict=True))
+
+
+def test_a_budget_out_of_reach_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"within 5% of 1,000,000 MACs; the nearest are"):
+        narrow_to_macs("resnet8_cifar", 1_000_000, divisor=16)

@@ -1,0 +1,225 @@
+"""Folding and ONNX: the same function with fewer operations."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from seedcnn.bundle import open_bundle, read_bundle
+from seedcnn.bundle.session import open_session
+from seedcnn.convert import GroupNLConfig, convert_
+from seedcnn.errors import BundleError, ExportError
+from seedcnn.export import BundleInfo, fold, load_tensors, to_bundle, to_onnx
+from seedcnn.export.forms import DepthwiseSum, FoldedGroupNL
+from seedcnn.layers import GroupNLConv2d
+from seedcnn.models import create_model
+from seedcnn.pack import preprocessing_of
+
+CONFIGS = {
+    "vanilla": None,
+    "sine": GroupNLConfig(),
+    "sine, batch norm on seeds": GroupNLConfig(normalize="batch"),
+    "r = 4": GroupNLConfig(reduction_ratio=4, nlf_groups=2, normalize="batch"),
+    "abs": GroupNLConfig(nlf="abs"),
+    "abs, r = 4": GroupNLConfig(nlf="abs", reduction_ratio=4),
+    "identity": GroupNLConfig(nlf="identity"),
+    "sparse": GroupNLConfig(sparse=True, normalize="batch"),
+}
+INFO = BundleInfo("tiny", "tests", 1, preprocessing_of((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)), list("abcdefghij"))
+
+
+def settle(model, seed=0):
+    """Running statistics and affines as after training: nothing is zero or one by accident."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for value, low, high in (
+                (module.weight.data, 0.5, 1.5),
+                (module.bias.data, -0.4, 0.4),
+                (module.running_mean, -0.3, 0.3),
+                (module.running_var, 0.5, 2.0),
+            ):
+                value.uniform_(low, high, generator=generator)
+    return model.eval()
+
+
+def network(name):
+    torch.manual_seed(0)
+    model = create_model("resnet8_cifar")
+    if CONFIGS[name] is not None:
+        convert_(model, CONFIGS[name], seed=3)
+    return settle(model)
+
+
+def relative(a, b):
+    return float((a - b).abs().max() / b.abs().max())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_folded_network_is_the_same_function(name):
+    model = network(name)
+    x = torch.randn(4, 3, 32, 32)
+    folded = fold(model)
+    with torch.no_grad():
+        assert relative(folded(x), model(x)) < 1e-5
+    assert not any(isinstance(m, (nn.BatchNorm2d, GroupNLConv2d)) for m in folded.modules())
+    assert not any(p.requires_grad for p in folded.parameters())
+    assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())  # the original is untouched
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_exported_graph_agrees_and_holds_no_weights(name):
+    model = network(name)
+    exported = to_onnx(fold(model))
+    bundle = read_bundle(to_bundle(exported, INFO, step=None))
+    session = open_session(bundle.graph(), bundle.tensors())
+    x = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        expected = model(x)
+    for batch in (x, x[:1]):
+        (logits,) = session.run(["logits"], {"image": batch.numpy()})
+        assert relative(torch.from_numpy(logits), expected[: len(batch)]) < 1e-5
+    graph = onnx.load_from_string(exported.graph).graph
+    inside = [t for t in graph.initializer if t.data_location != onnx.TensorProto.EXTERNAL]
+    assert all(t.data_type == onnx.TensorProto.INT64 for t in inside)
+    assert b"/" + b"seedcnn/" not in exported.graph  # no source paths
+    assert {t.name for t in graph.initializer} - {t.name for t in inside} == set(bundle.tensors())
+
+
+def test_seeded_tensors_come_back_bit_equal_to_the_layer():
+    model = network("r = 4")
+    bundle = read_bundle(to_bundle(to_onnx(fold(model)), INFO, step=None))
+    layer = model.stages[0][0].conv1
+    tensors = bundle.tensors()
+    n = layer.seed_channels // layer.nlf_groups
+    expected = layer.omega.repeat_interleave(n).numpy()
+    np.testing.assert_array_equal(tensors["stages.0.0.conv1.omega"].ravel(), expected)
+    seeded = [entry.name for entry in bundle.manifest.tensors if entry.seeded]
+    assert len(seeded) == 2 * 8
+    assert not any(name in bundle.payloads for name in seeded)
+
+
+def test_sparse_seed_convolution_becomes_depthwise_and_sum():
+    torch.manual_seed(0)
+    layer = GroupNLConv2d(16, 16, 3, padding=1, sparse=True, bias=True)
+    model = nn.Sequential(layer, nn.BatchNorm2d(16))
+    folded = fold(settle(model))
+    (form,) = (m for m in folded.modules() if isinstance(m, FoldedGroupNL))
+    assert isinstance(form.seed_conv, DepthwiseSum)
+    x = torch.randn(2, 16, 6, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_scale_too_small_to_undo_is_not_absorbed():
+    torch.manual_seed(0)
+    model = settle(nn.Sequential(GroupNLConv2d(8, 16, 3), nn.BatchNorm2d(16)))
+    x = torch.randn(2, 8, 8, 8)
+    for weight, absorbed in ((1.0, True), (1e-6, False), (0.0, False)):
+        model[1].weight.data[0] = weight
+        folded = fold(model)
+        (form,) = (m for m in folded.modules() if isinstance(m, FoldedGroupNL))
+        assert (form.seed_scale is None) == absorbed
+        with torch.no_grad():
+            torch.testing.assert_close(folded(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("nlf", ["sine", "abs", "identity"])
+@pytest.mark.parametrize("seed_channels", [4, 8, 16])
+def test_layer_without_a_norm_after_it(nlf, seed_channels):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        GroupNLConv2d(3, 16, 3, seed_channels=seed_channels, nlf=nlf, normalize="batch"),
+        nn.Flatten(),
+        nn.Linear(256, 10),
+    )
+    settle(model)
+    x = torch.randn(2, 3, 6, 6)
+    folded = fold(model)
+    exported = to_onnx(folded, (3, 6, 6))
+    tensors = read_bundle(to_bundle(exported, replace_size(INFO, 6), step=None)).tensors()
+    (logits,) = open_session(exported.graph, tensors).run(["logits"], {"image": x.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), model(x), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(logits), model(x), rtol=1e-4, atol=1e-5)
+
+
+def replace_size(info, side):
+    return dataclasses.replace(info, preprocessing=dataclasses.replace(info.preprocessing, height=side, width=side))
+
+
+def test_grid_rounds_weights_and_leaves_the_rest():
+    exported = to_onnx(fold(network("sine, batch norm on seeds")))
+    bundle = read_bundle(to_bundle(exported, INFO, step=1 / 64))
+    codings = {entry.name: entry.coding for entry in bundle.manifest.tensors}
+    tensors = bundle.tensors()
+    assert codings["fc.weight"].startswith("grid-")
+    assert codings["fc.bias"] == "raw-f32"
+    assert codings["stages.0.0.conv1.a"] == "raw-f32"
+    for name, coding in codings.items():
+        if coding.startswith("grid-"):
+            assert np.all(tensors[name] * 64 == np.rint(tensors[name] * 64))
+            assert np.abs(tensors[name] - exported.tensors[name]).max() <= 1 / 128
+        elif coding == "raw-f32":
+            np.testing.assert_array_equal(tensors[name], exported.tensors[name])
+
+
+def test_bundle_weights_loaded_back_into_torch_give_the_bundle_s_answers():
+    model = network("sine")
+    folded = fold(model)
+    bundle = read_bundle(to_bundle(to_onnx(folded), INFO, step=1 / 32))
+    x = torch.randn(2, 3, 32, 32)
+    (logits,) = open_session(bundle.graph(), bundle.tensors()).run(["logits"], {"image": x.numpy()})
+    with torch.no_grad():
+        assert relative(folded(x), torch.from_numpy(logits)) > 1e-3  # the grid is coarse
+        load_tensors(folded, bundle.tensors())
+        assert relative(folded(x), torch.from_numpy(logits)) < 1e-5
+    with pytest.raises(ExportError, match="'nobody'"):
+        load_tensors(folded, {"nobody": np.zeros(3, np.float32)})
+
+
+def test_bundle_is_deterministic(tmp_path):
+    first = to_bundle(to_onnx(fold(network("sine"))), INFO, step=1 / 128)
+    second = to_bundle(to_onnx(fold(network("sine"))), INFO, step=1 / 128)
+    assert first == second
+    (tmp_path / "a.bundle").write_bytes(first)
+    assert open_bundle(tmp_path / "a.bundle").manifest.model == "tiny"
+
+
+def test_weights_that_are_not_finite_are_refused():
+    model = network("vanilla")
+    model.fc.weight.data[3, 4] = float("nan")
+    with pytest.raises((BundleError, ExportError), match=r"fc\.weight.*not finite"):
+        to_bundle(to_onnx(fold(model)), INFO, step=1 / 128)
+
+
+def test_labels_that_do_not_fit_are_refused():
+    with pytest.raises(ExportError, match="there are 3 labels"):
+        to_bundle(to_onnx(fold(network("vanilla"))), dataclasses.replace(INFO, labels=list("abc")), step=None)
+
+
+def test_a_model_that_cannot_be_traced_is_refused_by_name():
+    class Branching(nn.Module):
+        def forward(self, x):
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(ExportError, match="Branching cannot be traced"):
+        fold(Branching())
+
+
+def test_a_convolution_called_twice_is_refused_by_name():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x):
+            return self.conv(self.conv(x))
+
+    with pytest.raises(ExportError, match="conv is called 2 times"):
+        fold(Twice())

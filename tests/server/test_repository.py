@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from tuf.api.metadata import Metadata
+
+from seedcnn.device.rollout import FORMAT, parse_rollout
+from seedcnn.errors import RepositoryError
+from seedcnn.server.files import exclusive
+from seedcnn.server.repository import ROLLOUT_FORMAT, Expires, init_repository, publish, resign
+
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    init_repository(tmp_path / "r")
+    return tmp_path / "r"
+
+
+def read(directory, name):
+    return json.loads((directory / "public" / "metadata" / name).read_bytes())["signed"]
+
+
+def published(directory):
+    """The state that a client arrives at."""
+    timestamp = read(directory, "timestamp.json")
+    snapshot = read(directory, f"{timestamp['meta']['snapshot.json']['version']}.snapshot.json")
+    return timestamp, snapshot, read(directory, f"{snapshot['meta']['targets.json']['version']}.targets.json")
+
+
+def test_init_makes_roles_thresholds_and_expiries(tmp_path):
+    root = init_repository(tmp_path / "r", now=NOW)
+    assert root == tmp_path / "r" / "root.json"
+    assert root.read_bytes() == (tmp_path / "r" / "public" / "metadata" / "1.root.json").read_bytes()
+    signed = json.loads(root.read_bytes())["signed"]
+    assert signed["consistent_snapshot"] is True
+    assert {name: (len(role["keyids"]), role["threshold"]) for name, role in signed["roles"].items()} == {
+        "root": (3, 2),
+        "targets": (1, 1),
+        "snapshot": (1, 1),
+        "timestamp": (1, 1),
+    }
+    assert {key["keytype"] for key in signed["keys"].values()} == {"ed25519"}
+    days = {"1.root.json": 365, "1.targets.json": 180, "1.snapshot.json": 7, "timestamp.json": 3}
+    for name, validity in days.items():
+        assert read(tmp_path / "r", name)["expires"] == f"{NOW + timedelta(days=validity):%Y-%m-%dT%H:%M:%SZ}"
+    assert b"\n" not in root.read_bytes()
+    Metadata.from_bytes(root.read_bytes()).verify_delegate("root", Metadata.from_bytes(root.read_bytes()))
+
+
+def test_private_keys_are_not_in_the_public_half(repository, make_bundle):
+    publish(repository, make_bundle(1))
+    assert not list((repository / "public").rglob("*.pem"))
+    assert not any(b"PRIVATE" in path.read_bytes() for path in (repository / "public").rglob("*.*"))
+
+
+def test_init_refuses_a_second_time(repository):
+    before = (repository / "root.json").read_bytes()
+    with pytest.raises(RepositoryError, match="already holds a repository"):
+        init_repository(repository)
+    assert (repository / "root.json").read_bytes() == before
+
+
+def test_publish_adds_bundle_and_rule(repository, make_bundle, tmp_path):
+    path = tmp_path / "m.bundle"
+    path.write_bytes(make_bundle(3))
+    done = publish(repository, path)
+    digest = hashlib.sha256(make_bundle(3)).hexdigest()
+    assert (done.family, done.release, done.target, done.size, done.sha256) == (
+        "demo",
+        3,
+        "demo/3.bundle",
+        len(make_bundle(3)),
+        digest,
+    )
+    assert (repository / "public" / "targets" / "demo" / f"{digest}.3.bundle").read_bytes() == make_bundle(3)
+    timestamp, snapshot, targets = published(repository)
+    assert [role["version"] for role in (timestamp, snapshot, targets)] == [2, 2, 2]
+    assert targets["targets"]["demo/3.bundle"] == {"length": len(make_bundle(3)), "hashes": {"sha256": digest}}
+    rule = targets["targets"]["rollout/demo.json"]
+    text = (repository / "public" / "targets" / "rollout" / f"{rule['hashes']['sha256']}.demo.json").read_bytes()
+    assert text == (b'{"artefact":"demo/3.bundle","family":"demo","format":"seedcnn-rollout/1","release":3}')
+    assert parse_rollout(text, "demo").release == 3
+    assert ROLLOUT_FORMAT == FORMAT
+
+
+def test_older_states_stay_whole(repository, make_bundle):
+    states = [published(repository)[1:]]
+    for release in (1, 2, 3):
+        publish(repository, make_bundle(release))
+        states.append(published(repository)[1:])
+    for version, (snapshot, targets) in enumerate(states, 1):
+        assert read(repository, f"{version}.snapshot.json") == snapshot
+        assert read(repository, f"{version}.targets.json") == targets
+        for name, target in targets["targets"].items():
+            parent, _, base = name.rpartition("/")
+            path = repository / "public" / "targets" / parent / f"{target['hashes']['sha256']}.{base}"
+            assert path.stat().st_size == target["length"]
+    assert not list((repository / "public").rglob(".*"))
+
+
+@pytest.mark.parametrize("release", [1, 4, 5])
+def test_releases_only_go_up(repository, make_bundle, release):
+    publish(repository, make_bundle(5))
+    before = (repository / "public" / "metadata" / "timestamp.json").read_bytes()
+    with pytest.raises(RepositoryError, match=f"release {release} of 'demo' cannot be published: release 5 is out"):
+        publish(repository, make_bundle(release))
+    assert (repository / "public" / "metadata" / "timestamp.json").read_bytes() == before
+    publish(repository, make_bundle(1, family="other"))
+    publish(repository, make_bundle(6))
+
+
+@pytest.mark.parametrize("family", ["..", "../x", "a/b", "A", " demo", "-x", ".x", "x" * 65, "rollout", "x\n", "ä"])
+def test_family_names_are_harmless(repository, make_bundle, family):
+    with pytest.raises(RepositoryError, match="must be 1 to 64 of"):
+        publish(repository, make_bundle(1, family=family))
+    assert published(repository)[2]["targets"] == {}
+    assert list((repository / "public" / "targets").iterdir()) == []
+
+
+@pytest.mark.parametrize("place", [0, 8, 2000, -1])
+def test_damaged_bundles_are_not_published(repository, make_bundle, place):
+    data = bytearray(make_bundle(1))
+    data[place] ^= 1
+    with pytest.raises(RepositoryError, match="was not published"):
+        publish(repository, bytes(data))
+    with pytest.raises(RepositoryError, match="was not published"):
+        publish(repository, make_bundle(1)[:-3])
+
+
+def test_unreadable_bundle_and_missing_repository(repository, make_bundle, tmp_path):
+    with pytest.raises(RepositoryError, match=r"x\.bundle cannot be read: No such file"):
+        publish(repository, tmp_path / "x.bundle")
+    for call in (lambda place: publish(place, make_bundle(1)), resign):
+        with pytest.raises(RepositoryError, match="is not a repository; make one with"):
+            call(tmp_path / "absent")
+        with pytest.raises(RepositoryError, match="is not a repository; make one with"):
+            call(tmp_path)
+
+
+@pytest.mark.parametrize("role", ["targets", "snapshot", "timestamp"])
+def test_missing_key(repository, make_bundle, role):
+    (repository / "keys" / f"{role}.pem").unlink()
+    before = (repository / "public" / "metadata" / "timestamp.json").read_bytes()
+    with pytest.raises(RepositoryError, match=f"{role} needs 1 of its keys"):
+        publish(repository, make_bundle(1))
+    assert (repository / "public" / "metadata" / "timestamp.json").read_bytes() == before
+
+
+def test_publishing_needs_no_root_keys(repository, make_bundle):
+    for path in (repository / "keys").glob("root-*.pem"):
+        path.unlink()
+    publish(repository, make_bundle(1))
+    assert resign(repository).due == ()
+
+
+def test_foreign_key_and_tampered_metadata_are_not_signed(repository, make_bundle, tmp_path):
+    init_repository(tmp_path / "other")
+    own = (repository / "keys" / "targets.pem").read_bytes()
+    (repository / "keys" / "targets.pem").write_bytes((tmp_path / "other" / "keys" / "targets.pem").read_bytes())
+    with pytest.raises(RepositoryError, match=r"a targets key .* that root\.json does not name"):
+        publish(repository, make_bundle(1))
+    (repository / "keys" / "targets.pem").write_bytes(own)
+    targets = repository / "public" / "metadata" / "1.targets.json"
+    targets.write_bytes(
+        targets.read_bytes().replace(b'"targets":{}', b'"targets":{"x":{"hashes":{"sha256":"0"},"length":1}}')
+    )
+    with pytest.raises(RepositoryError, match="was not signed by this repository's keys"):
+        resign(repository)
+
+
+def test_two_publishers_take_turns(repository, make_bundle):
+    with exclusive(repository), pytest.raises(RepositoryError, match="another process is publishing"):
+        publish(repository, make_bundle(1))
+    publish(repository, make_bundle(1))
+
+
+def test_resign_renews_the_short_lived_roles(tmp_path):
+    init_repository(tmp_path, now=NOW)
+    later = NOW + timedelta(days=2)
+    result = resign(tmp_path, now=later)
+    assert (result.roles, result.due) == (("snapshot", "timestamp"), ())
+    timestamp, snapshot, targets = published(tmp_path)
+    assert (timestamp["version"], snapshot["version"], targets["version"]) == (2, 2, 1)
+    assert timestamp["expires"] == f"{later + timedelta(days=3):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def test_resign_renews_targets_and_root_at_half_of_their_life(tmp_path):
+    init_repository(tmp_path, now=NOW)
+    assert resign(tmp_path, now=NOW + timedelta(days=91)).roles == ("targets", "snapshot", "timestamp")
+    assert resign(tmp_path, now=NOW + timedelta(days=92)).roles == ("snapshot", "timestamp")
+    (tmp_path / "keys" / "root-3.pem").unlink()
+    assert resign(tmp_path, now=NOW + timedelta(days=183)).roles == ("root", "targets", "snapshot", "timestamp")
+    old = Metadata.from_file(str(tmp_path / "public" / "metadata" / "1.root.json"))
+    new = Metadata.from_file(str(tmp_path / "public" / "metadata" / "2.root.json"))
+    old.verify_delegate("root", new)
+    assert new.signed.version == 2
+    assert (tmp_path / "root.json").read_bytes() == (tmp_path / "public" / "metadata" / "2.root.json").read_bytes()
+
+
+def test_resign_says_what_is_due_but_has_no_keys(tmp_path):
+    init_repository(tmp_path, now=NOW)
+    for name in ("root-1", "root-2", "targets"):
+        (tmp_path / "keys" / f"{name}.pem").unlink()
+    result = resign(tmp_path, now=NOW + timedelta(days=200))
+    assert result.roles == ("snapshot", "timestamp")
+    assert [sentence.split(" its keys")[0] for sentence in result.due] == [
+        "targets expires 2026-06-30 and",
+        "root expires 2027-01-01 and",
+    ]
+
+
+def test_expiries_and_moment_can_be_chosen(tmp_path, make_bundle):
+    expires = Expires(timedelta(days=9), timedelta(days=8), timedelta(days=7), timedelta(days=-6))
+    elsewhere = NOW.astimezone(timezone(timedelta(hours=5)))
+    init_repository(tmp_path, now=elsewhere, expires=expires)
+    publish(tmp_path, make_bundle(1), now=NOW, expires=expires)
+    days = {"1.root.json": 9, "2.targets.json": 8, "2.snapshot.json": 7, "timestamp.json": -6}
+    for name, validity in days.items():
+        assert read(tmp_path, name)["expires"] == f"{NOW + timedelta(days=validity):%Y-%m-%dT%H:%M:%SZ}"
+    with pytest.raises(ValueError, match="must carry a time zone"):
+        resign(tmp_path, now=datetime(2026, 1, 1))
+
+
+def test_a_publisher_that_stopped_half_way_left_no_mark(repository, make_bundle):
+    """Files of a state that no timestamp names are replaced by the next publisher."""
+    publish(repository, make_bundle(1))
+    metadata = repository / "public" / "metadata"
+    (metadata / "3.targets.json").write_bytes(b"half")
+    (metadata / ".timestamp.json.tmp").write_bytes(b"half")
+    publish(repository, make_bundle(2))
+    assert "demo/2.bundle" in published(repository)[2]["targets"]
+    assert not (metadata / ".timestamp.json.tmp").exists()

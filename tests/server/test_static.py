@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+
+from seedcnn.errors import RepositoryError
+from seedcnn.server.repository import init_repository, publish
+from seedcnn.server.static import serve
+
+
+@pytest.fixture
+def repository(tmp_path, make_bundle):
+    init_repository(tmp_path / "r")
+    publish(tmp_path / "r", make_bundle(1))
+    return tmp_path / "r"
+
+
+@pytest.fixture
+def server(repository):
+    with serve(repository) as server:
+        yield server
+
+
+def get(server, path, method="GET"):
+    """One request with the path exactly as given."""
+    host, port = server.url.removeprefix("http://").split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection.putrequest(method, path, skip_host=False)
+    connection.endheaders()
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    return response, body
+
+
+def test_files_are_served_byte_for_byte(server, repository):
+    public = repository / "public"
+    for path in public.rglob("*.*"):
+        if path.is_file():
+            response, body = get(server, f"/{path.relative_to(public)}")
+            assert (response.status, body) == (200, path.read_bytes())
+            assert int(response.headers["Content-Length"]) == len(body)
+            kind = "application/json" if path.suffix == ".json" else "application/octet-stream"
+            assert response.headers["Content-Type"] == kind
+    head, body = get(server, "/metadata/timestamp.json", "HEAD")
+    assert (head.status, body) == (200, b"")
+    assert int(head.headers["Content-Length"]) > 0
+    assert get(server, "/metadata/timestamp.json?x=1")[0].status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/metadata",
+        "/metadata/",
+        "/absent",
+        "/../keys/targets.pem",
+        "/metadata/../../keys/targets.pem",
+        "/%2e%2e/keys/targets.pem",
+        "/metadata/%2e%2e/%2e%2e/keys/targets.pem",
+        "/..%2fkeys/targets.pem",
+        "//etc/passwd",
+        "/metadata//timestamp.json",
+        "/%00",
+        "/metadata/.timestamp.json.tmp",
+        "/..\\keys\\targets.pem",
+        "/link",
+    ],
+)
+def test_nothing_else_is_served(server, repository, path):
+    (repository / "public" / "metadata" / ".timestamp.json.tmp").write_bytes(b"half")
+    (repository / "public" / "link").symlink_to(repository / "keys" / "targets.pem")
+    response, body = get(server, path)
+    assert (response.status, body) == (404, b"not found\n")
+    response, body = get(server, path, "HEAD")
+    assert (response.status, body) == (404, b"")
+
+
+def test_only_reading_is_allowed(server):
+    for method in ("POST", "PUT", "DELETE"):
+        assert get(server, "/metadata/timestamp.json", method)[0].status == 501
+
+
+def test_connections_are_kept_open(server):
+    host, port = server.url.removeprefix("http://").split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    for path, status in (("/metadata/timestamp.json", 200), ("/absent", 404), ("/metadata/1.root.json", 200)):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+        assert response.status == status
+        assert not response.will_close
+    connection.close()
+
+
+def test_many_readers_at_once(server, repository):
+    wanted = (repository / "root.json").read_bytes()
+    answers = []
+
+    def read():
+        with urllib.request.urlopen(f"{server.url}/metadata/1.root.json", timeout=20) as response:
+            answers.append(response.read())
+
+    threads = [threading.Thread(target=read) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [wanted] * 20
+
+
+def test_a_client_that_hangs_up_is_no_event(server, capsys):
+    host, port = server.url.removeprefix("http://").split(":")
+    for _ in range(5):
+        with socket.create_connection((host, int(port))) as raw:
+            raw.sendall(b"GET /metadata/1.root.json HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert get(server, "/metadata/1.root.json")[0].status == 200
+    assert capsys.readouterr().err == ""
+
+
+def test_the_port_is_free_again_afterwards(repository):
+    with serve(repository) as server:
+        url = server.url
+        port = int(url.rsplit(":", 1)[1])
+        with pytest.raises(RepositoryError, match=rf"cannot serve on 127\.0\.0\.1:{port}"):
+            serve(repository, port=port)
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"{url}/metadata/1.root.json", timeout=5)
+
+
+def test_a_directory_that_is_no_repository(tmp_path):
+    with pytest.raises(RepositoryError, match="has no public/metadata"):
+        serve(tmp_path)

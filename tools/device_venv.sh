@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Make a virtual environment as a device would have it: seedcnn[device] and nothing else. Usage: device_venv.sh DIR
+set -euo pipefail
+venv=$(realpath -m "$1")
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+if command -v uv >/dev/null; then
+  uv venv --quiet --clear --python "$python" "$venv"
+  uv pip install --quiet --python "$venv/bin/python" -c constraints.txt '.[device]'
+else
+  "$python" -m venv --clear "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt '.[device]'
+fi
