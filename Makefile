@@ -6,7 +6,7 @@ STAMP := .venv/.setup-done
 START := $(shell date +%s)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types contracts fmt docs ci clean
+.PHONY: help setup demo bench test test-slow lint types contracts fmt docs ci clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ $(STAMP): pyproject.toml constraints.txt tools/setup.sh
 
 demo: $(STAMP) ## train, measure, pack, publish, update a device, classify (ARGS=... is passed on)
 	$(BIN)/python examples/demo.py --started $(START) $(ARGS)
+
+bench: $(STAMP) ## latency of every form of a network against the vanilla one
+	$(BIN)/python benchmarks/forms.py $(ARGS)
 
 test: $(STAMP) ## the test suite
 	$(BIN)/pytest -q --durations=10 -m "not slow" $(ARGS)

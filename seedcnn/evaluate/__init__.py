@@ -1,3 +1,26 @@
-"""What a model is worth and what it costs: accuracy, robustness, MACs, bytes, latency, and the report of them all."""
+"""Measure a network: accuracy, robustness, cost, latency, and whether two forms of it are the same function."""
 
 from __future__ import annotations
+
+from seedcnn.evaluate.accuracy import Accuracy, accuracy, torch_predictor
+from seedcnn.evaluate.cost import Cost, cost
+from seedcnn.evaluate.equivalence import Equivalence, compare_logits
+from seedcnn.evaluate.latency import Latency, interleave
+from seedcnn.evaluate.predictors import bundle_predictor
+from seedcnn.evaluate.robustness import RobustnessTable, robustness, robustness_many
+
+__all__ = [
+    "Accuracy",
+    "Cost",
+    "Equivalence",
+    "Latency",
+    "RobustnessTable",
+    "accuracy",
+    "bundle_predictor",
+    "compare_logits",
+    "cost",
+    "interleave",
+    "robustness",
+    "robustness_many",
+    "torch_predictor",
+]

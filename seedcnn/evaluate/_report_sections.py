@@ -90,6 +90,7 @@ def _box(label: str, table: str) -> str:
 
 
 def headline(rows: Sequence[ModelRow]) -> str:
+    """The table of all figures: one column a model, ratios to the first."""
     names = [f"{escape(row.name)}{'' if index else '<small>reference</small>'}" for index, row in enumerate(rows)]
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     body = []
@@ -130,6 +131,7 @@ def _words(name: str) -> str:
 
 
 def severity_section(rows: Sequence[ModelRow], robustness: Mapping[str, RobustnessTable]) -> str:
+    """Accuracy by severity: one plot a corruption, one line a model, and the numbers behind them."""
     first = robustness[rows[0].name]
     clean = {row.name: row.accuracy.value for row in rows}
     everything = [*clean.values(), *(v for t in robustness.values() for line in t.accuracies.values() for v in line)]
@@ -177,6 +179,7 @@ def _robustness_table(rows: Sequence[ModelRow], robustness: Mapping[str, Robustn
 
 
 def bars_section(rows: Sequence[ModelRow]) -> str:
+    """Bundle bytes and device latency as bars."""
     sizes = {row.name: row.bundle_bytes for row in rows if row.bundle_bytes is not None}
     times = {row.name: row.latency_ms for row in rows if row.latency_ms is not None}
     figures = []
@@ -201,6 +204,7 @@ def _picture(image: npt.NDArray[np.uint8]) -> str:
 
 
 def samples_section(samples: Sequence[Sample]) -> str:
+    """Corrupted pictures with every model's answer, right and wrong told apart by more than colour."""
     if not samples:
         return ""
     figures = []
@@ -223,6 +227,7 @@ def samples_section(samples: Sequence[Sample]) -> str:
 
 
 def settings_section(settings: Mapping[str, str]) -> str:
+    """Settings and versions as a list."""
     if not settings:
         return ""
     items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in settings.items())
@@ -230,6 +235,7 @@ def settings_section(settings: Mapping[str, str]) -> str:
 
 
 def notes_section(notes: Sequence[str]) -> str:
+    """Plain sentences."""
     if not notes:
         return ""
     return f'<h2>Notes</h2><ul class="notes">{"".join(f"<li>{escape(note)}</li>" for note in notes)}</ul>'

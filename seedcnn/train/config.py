@@ -89,11 +89,15 @@ class TrainConfig:
         if unknown := set(value) - set(cls.__dataclass_fields__):
             raise ConfigError(f"a training config has no field {', '.join(sorted(unknown))}")
         if value.get("convert") is not None:
-            options = dict(value["convert"])
-            method = str(options.pop("method"))
-            options = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
-            value["convert"] = config_for(method, **options)
+            options = _tuples(value["convert"])
+            value["convert"] = config_for(str(options.pop("method")), **options)
+        value["model_options"] = _tuples(value.get("model_options", {}))
         return cls(**value)
+
+
+def _tuples(options: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows lists only; our configs hold tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
 def build_model(config: TrainConfig) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -101,7 +100,7 @@ def train(
     done, history = 0, []
     if resume and Path(checkpoint_path).is_file():
         saved = load_checkpoint(checkpoint_path)
-        if json.dumps(saved.config.to_dict()) != json.dumps(config.to_dict()):
+        if saved.config != config:
             raise TrainingError(f"checkpoint {checkpoint_path} is of another config; resume it with its own")
         restore_model(run.model, saved.model, checkpoint_path)
         _restore_optimizer(run.optimizer, saved.optimizer)

@@ -1,4 +1,4 @@
-"""A small set in the forms of CIFAR-10, and the real one where it is already on this machine."""
+"""A small set in the forms of CIFAR-10."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from seedcnn.data._cifar10_layouts import BINARY_DIR, OFFICIAL, Batches
-from seedcnn.data.cifar10 import Cifar10, default_cache, load_cifar10
+from seedcnn.data._cifar10_layouts import OFFICIAL, Batches
 
 
 class SmallSet:
@@ -32,10 +31,3 @@ class SmallSet:
 @pytest.fixture(scope="session")
 def small() -> SmallSet:
     return SmallSet()
-
-
-@pytest.fixture(scope="session")
-def cifar10() -> Cifar10:
-    if not (default_cache() / BINARY_DIR).is_dir():
-        pytest.skip("CIFAR-10 is not in the cache; `seedcnn.data.cifar10.load_cifar10()` puts it there")
-    return load_cifar10()

@@ -1,0 +1,115 @@
+"""The command line, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from seedcnn.cli.app import app
+
+
+def seedcnn(*arguments, expect=0):
+    done = subprocess.run(
+        [sys.executable, "-m", "seedcnn.cli", *map(str, arguments)], text=True, capture_output=True, timeout=280
+    )
+    assert done.returncode == expect, done.stderr
+    return done
+
+
+def commands(group=None, path=()):
+    group = group or typer.main.get_command(app)
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+def test_help_loads_no_torch():
+    code = (
+        "import sys\nfrom seedcnn.cli import main\nsys.argv = ['seedcnn', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\nprint(sorted({'torch', 'numpy', 'timm'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "pack" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), list(commands()), ids=lambda value: "-".join(value) if isinstance(value, tuple) else ""
+)
+def test_every_help_ends_with_an_example(path, command):
+    assert f"Example: seedcnn {' '.join(path)}" in command.help
+    result = CliRunner().invoke(app, [*path, "--help"])
+    assert result.exit_code == 0
+
+
+def test_the_table_of_commands_is_frozen():
+    found = {" ".join(path) for path, _ in commands()}
+    assert found == {
+        "recipes",
+        "train",
+        "evaluate",
+        "pack",
+        "inspect",
+        "repo init",
+        "repo publish",
+        "repo resign",
+        "repo serve",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "demo:grupnl"], "no recipe 'grupnl'"),
+        (["train", "demo:groupnl", "--set", "epochz=3"], "no field 'epochz'; did you mean epochs"),
+        (["inspect", "pyproject.toml"], "pyproject.toml: header length"),
+        (["pack", "none.ckpt", "--out", "x", "--family", "f", "--release", "1"], "there is no checkpoint none.ckpt"),
+        (["repo", "publish", "nowhere", "x.bundle"], "x.bundle"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_one_sentence(arguments, words):
+    done = seedcnn(*arguments, expect=1)
+    assert done.stderr.startswith("seedcnn: ")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_wrong_usage_is_exit_code_2():
+    assert seedcnn("pack", expect=2).stderr
+    assert seedcnn("fly", expect=2).stderr
+
+
+def test_recipes_are_listed():
+    assert "demo:groupnl" in seedcnn("recipes").stdout
+
+
+def test_train_pack_inspect_evaluate(tmp_path, cifar10):
+    """The commands in a row on real pictures, one short epoch."""
+    checkpoint, bundle = tmp_path / "a.ckpt", tmp_path / "a.bundle"
+    sets = ["--set", "epochs=1", "--set", "batch_size=500", "--set", "model_options.widths=(16, 16, 32)"]
+    sets += ["--set", "model_options.patch=4"]
+    done = seedcnn("train", "demo:groupnl", "--out", checkpoint, *sets)
+    assert "1 epochs, test accuracy" in done.stdout
+    done = seedcnn("pack", checkpoint, "--out", bundle, "--family", "f", "--release", 3)
+    assert "bits a weight" in done.stdout
+    assert "on 10000 pictures" in done.stdout
+    done = seedcnn("inspect", bundle)
+    assert "release 3" in done.stdout
+    assert "all digests match" in done.stdout
+    done = seedcnn("evaluate", checkpoint, bundle, "--images", 50, "--json")
+    rows = json.loads(done.stdout)
+    assert set(rows) == {str(checkpoint), str(bundle)}
+    assert all(20 < row["clean"] < 100 and row["n"] == 10000 for row in rows.values())
+    assert all(row["corrupted"]["n"] == 50 for row in rows.values())
+    assert "mean over groups" in seedcnn("evaluate", bundle, "--images", 20).stdout
+    done = seedcnn("evaluate", "pyproject.toml", expect=1)
+    assert "neither a bundle" in done.stderr

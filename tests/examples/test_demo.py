@@ -1,0 +1,52 @@
+"""The demo runs from end to end, in one short epoch, and tells the truth in its report."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from seedcnn.convert import GroupNLConfig, convert_
+from seedcnn.evaluate import cost
+from seedcnn.models import create_model
+from seedcnn.plan import narrow_to_macs
+from seedcnn.train import build_model, find_recipe
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_narrowed_recipe_is_what_the_planner_gives():
+    vanilla, grown = find_recipe("demo:vanilla"), build_model(find_recipe("demo:groupnl"))
+    widths = narrow_to_macs(vanilla.model, cost(grown).macs, **vanilla.model_options)
+    assert find_recipe("demo:narrow").model_options["widths"] == widths
+
+
+def test_recipe_docstrings_state_the_counts():
+    model = create_model("resnet8_cifar", widths=(32, 64, 128), patch=2)
+    assert (cost(model).params, round(cost(model).macs / 1e6, 1)) == (308_170, 12.2)
+    convert_(model, GroupNLConfig(normalize="batch"))
+    assert (cost(model).params, round(cost(model).macs / 1e6, 1)) == (156_234, 6.1)
+
+
+def test_demo_end_to_end(tmp_path, cifar10):
+    command = [sys.executable, ROOT / "examples" / "demo.py", "--out", tmp_path / "out", "--epochs", "1"]
+    done = subprocess.run([*command, "--corrupted", "60"], text=True, capture_output=True, timeout=290)
+    assert done.returncode == 0, done.stderr
+    text = done.stdout
+    for words in (
+        "release 1 is installed in slot a",
+        "release 2 is installed in slot b",
+        "was refused: a file is not what was signed",
+        "release 2 still answers, as before",
+    ):
+        assert words in text
+    for device, torch_same in re.findall(
+        r"device ([\d.]+) % of 1000 pictures; torch with the shipped weights ([\d.]+)", text
+    ):
+        assert abs(float(device) - float(torch_same)) <= 0.1
+        assert float(device) > 25
+    assert text.rstrip().splitlines()[-1] == f"report: {tmp_path / 'out' / 'report.html'}"
+    html = (tmp_path / "out" / "report.html").read_text()
+    for words in ("GroupNL r=2", "narrowed", "vanilla", "156,234", "308,170", "gaussian_noise, severity 3", "<svg"):
+        assert words in html
