@@ -43,8 +43,9 @@ fmt: $(STAMP) ## mend style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP) ## write docs/cli.md from the commands' own help
+docs: $(STAMP) ## write docs/cli.md from the commands' own help, and README's table from results/
 	$(BIN)/python tools/cli_docs.py
+	$(BIN)/python tools/demo_table.py
 
 ci: ## all that a change must pass
 	.ci/run

@@ -156,29 +156,48 @@ def packed(network: Network) -> PackResult:
     return network.packed
 
 
-def print_table(networks: dict[str, Network], tables: dict[str, RobustnessTable]) -> None:
-    """The table of the demo: every figure with its ratio to the vanilla network."""
-    base = networks["vanilla"]
-    corrupted = {key: tables[network.name] for key, network in networks.items()}
-    any_table = corrupted["vanilla"]
+def table_rows(networks: dict[str, Network], tables: dict[str, RobustnessTable]) -> dict[str, list[str]]:
+    """The table of the demo: row name -> one cell for each network; costs with their ratio to the vanilla network."""
+    nets = list(networks.values())
+    corrupted = [tables[network.name] for network in nets]
+
+    def with_ratio(values: list[float], form: str) -> list[str]:
+        return [f"{value:{form}} ({value / values[0]:.2f})" for value in values]
+
+    after, n = [packed(network).after for network in nets], corrupted[0].n
+    rows = {f"accuracy, % (n = {after[0].n})": [f"{a.top1:.2f} ± {a.standard_error:.2f}" for a in after]}
+    for name in corrupted[0].corruption_means:
+        rows[f"{name}, % (n = {n} x 5)"] = [f"{t.corruption_means[name]:.2f}" for t in corrupted]
+    rows["corrupted accuracy, mean of 4, %"] = [f"{t.mean_over_corruptions:.2f}" for t in corrupted]
+    rows["learnable parameters"] = with_ratio([network.cost.params for network in nets], ",.0f")
+    rows["MACs"] = with_ratio([network.cost.macs for network in nets], ",.0f")
+    rows["NLF evaluations"] = [f"{network.cost.nlf_evals:,}" for network in nets]
+    rows["bundle bytes"] = with_ratio([len(packed(network).data) for network in nets], ",.0f")
+    rows["latency, ms, median of 1000"] = with_ratio([median(network) for network in nets], ".3f")
+    return rows
+
+
+def verdict(networks: dict[str, Network], tables: dict[str, RobustnessTable]) -> str:
+    """GroupNL against the control, in one sentence of numbers."""
+    grown, control = networks["groupnl"], networks["narrow"]
+    a, b = packed(grown).after, packed(control).after
+    error = (a.standard_error**2 + b.standard_error**2) ** 0.5
+    robust = tables[grown.name].mean_over_corruptions - tables[control.name].mean_over_corruptions
+    return (
+        f"GroupNL against the narrowed network: accuracy {a.top1 - b.top1:+.2f} points (standard error {error:.2f}), "
+        f"corrupted {robust:+.2f} points, bundle bytes x {len(packed(grown).data) / len(packed(control).data):.2f}, "
+        f"latency x {median(grown) / median(control):.2f}. One training run each: about a point is noise."
+    )
+
+
+def print_table(networks: dict[str, Network], rows: dict[str, list[str]], sentence: str) -> None:
+    """Show the table and what it says."""
     table = Table("", *(network.name for network in networks.values()))
-
-    def ratios(values: dict[str, float], form: str) -> list[str]:
-        return [f"{value:{form}} ({value / values['vanilla']:.2f})" for value in values.values()]
-
-    accuracies = [f"{packed(n).after.top1:.2f} ± {packed(n).after.standard_error:.2f}" for n in networks.values()]
-    table.add_row(f"accuracy, % (n = {packed(base).after.n})", *accuracies)
-    for name in any_table.corruption_means:
-        cells = [f"{t.corruption_means[name]:.2f}" for t in corrupted.values()]
-        table.add_row(f"  {name} (n = {any_table.n} x 5)", *cells)
-    table.add_row("corrupted accuracy, mean of 4, %", *(f"{t.mean_over_corruptions:.2f}" for t in corrupted.values()))
-    table.add_row("learnable parameters", *ratios({k: n.cost.params for k, n in networks.items()}, ",.0f"))
-    table.add_row("MACs", *ratios({k: n.cost.macs for k, n in networks.items()}, ",.0f"))
-    table.add_row("NLF evaluations", *(f"{n.cost.nlf_evals:,}" for n in networks.values()))
-    table.add_row("bundle bytes", *ratios({k: len(packed(n).data) for k, n in networks.items()}, ",.0f"))
-    table.add_row("latency, ms, median of 1000", *ratios({k: median(n) for k, n in networks.items()}, ".3f"))
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
     console.print(table)
-    console.print("In brackets: ratio to vanilla. One training run each: differences under about a point mean nothing.")
+    console.print("In brackets: ratio to vanilla.")
+    console.print(sentence, soft_wrap=True)
 
 
 def median(network: Network) -> float:
@@ -218,7 +237,7 @@ def tamper(fleet: Path) -> None:
     data = bytearray(target.read_bytes())
     data[len(data) // 2] ^= 1
     target.write_bytes(data)
-    console.print(f"one bit of {target.relative_to(fleet)} flipped on the server")
+    console.print(f"one bit of {target.relative_to(fleet)} flipped on the server", soft_wrap=True)
 
 
 def device_story(grown: Network, cifar: Cifar10, out: Path, stages: Stages) -> list[str]:
@@ -280,6 +299,16 @@ def corrupted_samples(networks: dict[str, Network], cifar: Cifar10) -> list[Samp
     ]
 
 
+def machine() -> str:
+    """Where the numbers were measured."""
+    return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    return {name: version(name) for name in ("seedcnn", "torch", "timm", "onnxruntime", "numpy")}
+
+
 def report(
     networks: dict[str, Network], tables: dict[str, RobustnessTable], cifar: Cifar10, out: Path, notes: list[str]
 ) -> Path:
@@ -320,7 +349,7 @@ def report(
         robustness=tables,
         samples=corrupted_samples(networks, cifar),
         settings=settings,
-        notes=["One training run of each network: differences under about a point mean nothing.", *notes],
+        notes=notes,
     )
 
 
@@ -349,10 +378,22 @@ def main() -> None:
         predictors = {n.name: torch_predictor(n.model, cifar.mean, cifar.std) for n in networks.values()}
         tables = robustness_many(predictors, cifar.test_images, cifar.test_labels, max_images=arguments.corrupted)
         measure_latency(networks, cifar)
-    print_table(networks, tables)
+    rows, sentence = table_rows(networks, tables), verdict(networks, tables)
+    print_table(networks, rows, sentence)
     notes = device_story(networks["groupnl"], cifar, out, stages)
     with stages("report"):
-        path = report(networks, tables, cifar, out, notes)
+        path = report(networks, tables, cifar, out, [sentence, *notes])
+        record = {
+            "command": "make demo",
+            "machine": machine(),
+            "versions": versions(),
+            "networks": [network.name for network in networks.values()],
+            "rows": rows,
+            "verdict": sentence,
+            "device": notes,
+            "seconds": {name: round(seconds, 1) for name, seconds in stages.seconds.items()},
+        }
+        (out / "demo.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     console.rule("[bold]times", align="left")
     for name, seconds in stages.seconds.items():
         console.print(f"{name:<48} {seconds:6.1f} s")
