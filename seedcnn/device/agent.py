@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seedcnn.device.files import fsync_directory, write_file
 from seedcnn.device.records import Active, SlotRecord, dump
 from seedcnn.device.rollout import check_family, check_url
 from seedcnn.device.slots import MODEL, SLOTS, Slots
 from seedcnn.errors import BundleError, DeviceError, SeedCNNError, SlotError, UpdateError
+from seedcnn.files import fsync_directory, write_file
 
 if TYPE_CHECKING:
     from seedcnn.device.fetcher import DownloadLimits

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from seedcnn.device.files import write_file
+from seedcnn.files import write_file
 
 __all__ = ["STATES", "Entry", "Journal"]
 

@@ -23,10 +23,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from seedcnn.device.files import fsync_directory, remove, replace_symlink, write_file
 from seedcnn.device.journal import Journal
 from seedcnn.device.records import Active, Floor, SlotRecord, dump, parse
 from seedcnn.errors import DeviceError, SlotError
+from seedcnn.files import fsync_directory, remove, replace_symlink, write_file
 
 __all__ = ["MODEL", "SLOTS", "Slots"]
 

@@ -18,9 +18,9 @@ from tuf.api.metadata import Metadata, Root, TargetFile
 from tuf.ngclient import FetcherInterface, Updater
 
 from seedcnn.device.fetcher import DownloadLimits, HttpStatusError, PacedClient, TransferError
-from seedcnn.device.files import fsync_directory, fsync_file, remove, write_file
 from seedcnn.device.rollout import MAX_BYTES, Rollout, check_url, parse_rollout, rollout_name
 from seedcnn.errors import UpdateError
+from seedcnn.files import fsync_directory, fsync_file, remove, write_file
 
 __all__ = ["Offer", "Source", "check_root"]
 

@@ -107,23 +107,13 @@ def fold(model: nn.Module) -> fx.GraphModule:
 
 
 def load_tensors(folded: fx.GraphModule, tensors: Mapping[str, npt.NDArray[np.float32]]) -> None:
-    """Give a folded network the weights of a bundle, by name, in place.
-
-    Fixed numbers and what is computed from them are not touched: they come from the same seeds.
+    """Give a folded network the tensors of a bundle, by name, in place.
 
     Raises:
         ExportError: if a tensor has no counterpart of its shape.
     """
     parameters = dict(folded.named_parameters())
-    generated = {
-        f"{name}.{part}"
-        for name, module in folded.named_modules()
-        if isinstance(module, FoldedGroupNL)
-        for part in ("omega", "phi", "a", "c")
-    }
     for name, values in tensors.items():
-        if name in generated:
-            continue
         target = parameters.get(name)
         if target is None or tuple(target.shape) != values.shape:
             raise ExportError(f"tensor {name!r} of shape {values.shape} has no counterpart in the folded network")

@@ -13,7 +13,7 @@ from seedcnn.layers.group_nl import OMEGA_ID, PHI_ID
 from seedcnn.ops.group_nl import nlf_index
 from seedcnn.rng import FixedPoint
 
-__all__ = ["DepthwiseSum", "FoldedGroupNL", "GeneratorAffine", "SeedSpec", "affine_of", "seed_conv_of"]
+__all__ = ["DepthwiseSum", "FoldedGroupNL", "SeedSpec", "affine_of", "seed_conv_of"]
 
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"sine": torch.sin, "abs": torch.abs, "identity": lambda u: u}
 # Beyond this the seed maps cannot be recovered from their normalised form to 1e-5 in float32.
@@ -29,39 +29,6 @@ class SeedSpec:
     fixed: FixedPoint
     count: int
     repeat: int
-
-
-@dataclass(frozen=True)
-class GeneratorAffine:
-    """What W and B of ``f(W * z + B)`` are made of, so that an exporter can write them as constants of the graph.
-
-    ``u = z``, or ``u = (z - c) / a`` when the following norm's seed half was absorbed into z; then ``W u' + B`` equals
-    ``omega * (u + phi)`` for sine, ``u + phi`` for abs and ``u`` for identity.
-
-    Attributes:
-        omega, phi: fixed numbers, float32 [c_gen, 1, 1], or None where the function has none.
-        a, c: the absorbed scale and shift, float32 [c_seed, 1, 1], or None.
-        source: seed channel of each generated channel, or None where generated channel k comes from seed channel k.
-        seeds: how omega and phi are drawn again, by name.
-    """
-
-    omega: Tensor | None
-    phi: Tensor | None
-    a: Tensor | None
-    c: Tensor | None
-    source: list[int] | None
-    seeds: dict[str, SeedSpec]
-
-    def compute(self) -> tuple[Tensor | None, Tensor | None]:
-        """W and B, both float32 [c_gen, 1, 1], or None where they are one or zero."""
-        w, b = self.omega, self.phi
-        if self.a is not None and self.c is not None:
-            a, c = (self.a, self.c) if self.source is None else (self.a[self.source], self.c[self.source])
-            w = a.reciprocal() if self.omega is None else self.omega / a
-            b = -(c / a) if self.phi is None else self.phi - c / a
-        if self.omega is not None and b is not None:
-            b = self.omega * b
-        return w, b
 
 
 def affine_of(norm: nn.BatchNorm2d | None, channels: int) -> tuple[Tensor, Tensor]:
@@ -132,8 +99,10 @@ class FoldedGroupNL(nn.Module):
     """conv + GroupNL + BatchNorm in inference form: ``cat(z, A * f(W * z + B) + C)``.
 
     z is the seed convolution with the seeds' norm and the following norm's seed half folded in, ``z = a * s + c``; W
-    and B undo that (:class:`GeneratorAffine`). Where a is too small against c for that to be exact in float32,
-    nothing is absorbed: z = s, and a and c are applied to the seed half of the output.
+    and B undo that: ``W = omega / a`` and ``B = omega * (phi - c / a)`` for sine. They are computed from the fixed
+    omega and phi and the learned a and c, which an exporter writes as operations on constants: the runtime does them
+    once when it loads the graph, and the fixed numbers can travel as a seed. Where a is too small against c for this
+    to be exact in float32, nothing is absorbed: z = s, and a and c are applied to the seed half of the output.
 
     Args:
         layer: the layer, whose running statistics are used (eval mode).
@@ -149,56 +118,54 @@ class FoldedGroupNL(nn.Module):
         seed_scale, seed_shift = affine_of(layer.norm, c_seed)
         scale, shift = affine_of(norm, layer.out_channels)
         a, c = scale[:c_seed], shift[:c_seed]
-        absorb = norm is not None and bool((c.abs() <= _MAX_SHIFT_OVER_SCALE * a.abs()).all() and (a != 0).all())
-        if absorb:
-            self.seed_conv = seed_conv_of(layer, seed_scale * a, seed_shift * a + c)
-        else:
-            self.seed_conv = seed_conv_of(layer, seed_scale, seed_shift)
+        self.absorbed = norm is not None and bool((c.abs() <= _MAX_SHIFT_OVER_SCALE * a.abs()).all() and (a != 0).all())
+        if self.absorbed:
+            seed_scale, seed_shift = seed_scale * a, seed_shift * a + c
+        self.seed_conv = seed_conv_of(layer, seed_scale, seed_shift)
         self.function = _FUNCTIONS[layer.nlf]
-        self.affine = _generator_affine(layer, a if absorb else None, c if absorb else None)
-        w, b = self.affine.compute()
-        self.w = None if w is None else nn.Parameter(w)
-        self.b = None if b is None else nn.Parameter(b)
-        has_affine, keeps_seeds = norm is not None, norm is not None and not absorb
-        self.gen_scale = nn.Parameter(_column(scale[c_seed:])) if has_affine else None
-        self.gen_shift = nn.Parameter(_column(shift[c_seed:])) if has_affine else None
-        self.seed_scale = nn.Parameter(_column(a)) if keeps_seeds else None
-        self.seed_shift = nn.Parameter(_column(c)) if keeps_seeds else None
+        self.a = None if norm is None else _column(a)
+        self.c = None if norm is None else _column(c)
+        self.gen_scale = None if norm is None else _column(scale[c_seed:])
+        self.gen_shift = None if norm is None else _column(shift[c_seed:])
+        source, block = nlf_index(c_seed, layer.out_channels, layer.nlf_groups)
+        self.gathers = source.tolist() != list(range(c_seed))
+        self.register_buffer("source", source, persistent=False)
+        used = {"sine": ("omega", "phi"), "abs": ("phi",), "identity": ()}[layer.nlf]
+        self.omega = _column(layer.omega.cpu()[block]) if "omega" in used else None
+        self.phi = _column(layer.phi.cpu()[block]) if "phi" in used else None
+        draws, repeat = layer.nlf_groups * layer.gamma, c_seed // layer.nlf_groups
+        specs = {"omega": (OMEGA_ID, layer.omega_fixed), "phi": (PHI_ID, layer.phi_fixed)}
+        self.seed_specs = {name: SeedSpec(layer.seed, *specs[name], draws, repeat) for name in used}
+
+    def _gather(self, x: Tensor, dim: int) -> Tensor:
+        return x.index_select(dim, self.get_buffer("source")) if self.gathers else x
+
+    def generator_affine(self) -> tuple[Tensor | None, Tensor | None]:
+        """W and B of ``f(W * z + B)``, both [c_gen, 1, 1], or None where they are one or zero."""
+        w: Tensor | None = self.omega
+        b: Tensor | None = self.phi
+        if self.absorbed and self.a is not None and self.c is not None:
+            a, c = self._gather(self.a, 0), self._gather(self.c, 0)
+            w = a.reciprocal() if self.omega is None else self.omega / a
+            b = -(c / a) if self.phi is None else self.phi - c / a
+        if self.omega is not None and b is not None:
+            b = self.omega * b
+        return w, b
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, c_in, H, W] to [N, c_out, H', W']."""
         z = self.seed_conv(x)
-        u = z if self.affine.source is None else z[:, self.affine.source]
-        u = u if self.w is None else u * self.w
-        u = u if self.b is None else u + self.b
+        u = self._gather(z, 1)
+        w, b = self.generator_affine()
+        u = u if w is None else u * w
+        u = u if b is None else u + b
         generated = self.function(u)
         if self.gen_scale is not None and self.gen_shift is not None:
             generated = generated * self.gen_scale + self.gen_shift
-        if self.seed_scale is not None and self.seed_shift is not None:
-            z = z * self.seed_scale + self.seed_shift
+        if not self.absorbed and self.a is not None and self.c is not None:
+            z = z * self.a + self.c
         return torch.cat([z, generated], dim=1)
 
 
-def _column(values: Tensor) -> Tensor:
-    return values.float()[:, None, None].contiguous()
-
-
-def _generator_affine(layer: GroupNLConv2d, a: Tensor | None, c: Tensor | None) -> GeneratorAffine:
-    source, block = nlf_index(layer.seed_channels, layer.out_channels, layer.nlf_groups)
-    fixed: dict[str, Tensor | None] = {"omega": None, "phi": None}
-    seeds = {}
-    ids = {"omega": (OMEGA_ID, layer.omega_fixed, layer.omega), "phi": (PHI_ID, layer.phi_fixed, layer.phi)}
-    for name in {"sine": ("omega", "phi"), "abs": ("phi",), "identity": ()}[layer.nlf]:
-        tensor_id, bounds, drawn = ids[name]
-        fixed[name] = _column(drawn.cpu()[block])
-        count, repeat = layer.nlf_groups * layer.gamma, layer.seed_channels // layer.nlf_groups
-        seeds[name] = SeedSpec(layer.seed, tensor_id, bounds, count, repeat)
-    same = source.tolist() == list(range(layer.seed_channels))
-    return GeneratorAffine(
-        fixed["omega"],
-        fixed["phi"],
-        None if a is None else _column(a),
-        None if c is None else _column(c),
-        None if same else source.tolist(),
-        seeds,
-    )
+def _column(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values.float()[:, None, None].contiguous())

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from onnxscript import optimizer
 from torch import fx
 
 from seedcnn.bundle import Seeded
 from seedcnn.errors import ExportError
-from seedcnn.export.forms import FoldedGroupNL, GeneratorAffine
 
 __all__ = ["INPUT", "OUTPUT", "OnnxModel", "to_onnx"]
 
@@ -39,53 +39,6 @@ class OnnxModel:
     seeded: dict[str, tuple[tuple[int, ...], Seeded]]
 
 
-class _AffineNodes:
-    """Writes W and B of one FoldedGroupNL as graph nodes over its fixed numbers and learned scale and shift.
-
-    The runtime folds them once when it loads the graph, so the fixed numbers can travel as a seed at no cost.
-    """
-
-    def __init__(self, prefix: str, affine: GeneratorAffine) -> None:
-        self.prefix, self.affine = prefix, affine
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[TensorProto] = []
-
-    def _op(self, kind: str, output: str, *inputs: str) -> str:
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=f"{output}/{kind}"))
-        return output
-
-    def _absorbed(self) -> tuple[str, str]:
-        a, c = f"{self.prefix}.a", f"{self.prefix}.c"
-        if self.affine.source is None:
-            return a, c
-        index = f"{self.prefix}.source"
-        self.constants.append(numpy_helper.from_array(np.array(self.affine.source, np.int64), index))
-        return self._op("Gather", f"{a}.gathered", a, index), self._op("Gather", f"{c}.gathered", c, index)
-
-    def write(self) -> None:
-        """Emit the nodes; they mirror :meth:`seedcnn.export.forms.GeneratorAffine.compute` operation by operation."""
-        affine = self.affine
-        w, b, omega, phi = (f"{self.prefix}.{name}" for name in ("w", "b", "omega", "phi"))
-        if affine.a is None:
-            if affine.omega is not None:
-                self._op("Identity", w, omega)
-                self._op("Mul", b, omega, phi)
-            elif affine.phi is not None:
-                self._op("Identity", b, phi)
-            return
-        a, c = self._absorbed()
-        ratio = self._op("Div", f"{self.prefix}.c_over_a", c, a)
-        if affine.omega is not None:
-            self._op("Div", w, omega, a)
-            self._op("Mul", b, omega, self._op("Sub", f"{self.prefix}.phase", phi, ratio))
-            return
-        self._op("Reciprocal", w, a)
-        if affine.phi is not None:
-            self._op("Sub", b, phi, ratio)
-        else:
-            self._op("Neg", b, ratio)
-
-
 def _export(model: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
@@ -98,6 +51,7 @@ def _export(model: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
                 input_names=[INPUT],
                 output_names=[OUTPUT],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
+                optimize=False,
                 verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:
@@ -105,6 +59,25 @@ def _export(model: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     if program is None:
         raise ExportError("the ONNX exporter returned nothing")
     return program.model_proto
+
+
+def _optimize(proto: onnx.ModelProto, parameters: set[str]) -> onnx.ModelProto:
+    """Simplify the graph without computing anything from the parameters.
+
+    While the optimizer runs, parameters are inputs of the graph: it would otherwise fold what is computed from them
+    into new constants, and the numbers that travel as seeds would be baked in.
+    """
+    graph = proto.graph
+    own_inputs = list(graph.input)
+    others = [tensor for tensor in graph.initializer if tensor.name not in parameters]
+    moved = [tensor for tensor in graph.initializer if tensor.name in parameters]
+    graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in moved)
+    del graph.initializer[:]
+    graph.initializer.extend(others)
+    proto = optimizer.optimize(proto)
+    del proto.graph.input[:]
+    proto.graph.input.extend(own_inputs)
+    return proto
 
 
 def _strip(proto: onnx.ModelProto) -> None:
@@ -136,36 +109,21 @@ def to_onnx(folded: fx.GraphModule, input_size: tuple[int, int, int] = (3, 32, 3
     Raises:
         ExportError: if an operation has no ONNX form, or a weight would be left inside the graph.
     """
-    learned = {name: value.detach().numpy().copy() for name, value in folded.named_parameters()}
-    proto = _export(folded, torch.zeros(2, *input_size))
+    parameters = {name: value.detach().numpy().copy() for name, value in folded.named_parameters()}
+    proto = _optimize(_export(folded, torch.zeros(2, *input_size)), set(parameters))
     _strip(proto)
     graph = proto.graph
-    inside = [t for t in graph.initializer if t.name not in learned]
-    if weights := [t.name for t in inside if t.data_type in _FLOATS and prod(t.dims) > 1]:
+    kept = [tensor for tensor in graph.initializer if tensor.name not in parameters]
+    if weights := [t.name for t in kept if t.data_type in _FLOATS and prod(t.dims) > 1]:
         raise ExportError(f"these weights would stay inside the graph: {', '.join(weights)}")
-    used = {t.name for t in graph.initializer} & set(learned)
-    seeded: dict[str, tuple[tuple[int, ...], Seeded]] = {}
-    nodes: list[onnx.NodeProto] = []
-    for name, form in folded.named_modules():
-        if not isinstance(form, FoldedGroupNL):
-            continue
-        writer = _AffineNodes(name, form.affine)
-        writer.write()
-        nodes += writer.nodes
-        inside += writer.constants
-        used -= {f"{name}.w", f"{name}.b"}
-        for part, value in (("a", form.affine.a), ("c", form.affine.c)):
-            if value is not None:
-                learned[f"{name}.{part}"] = value.numpy().copy()
-                used.add(f"{name}.{part}")
-        for part, spec in form.affine.seeds.items():
-            drawn = Seeded(spec.seed, spec.tensor_id, 0, spec.fixed, spec.count, spec.repeat)
-            seeded[f"{name}.{part}"] = (tuple(getattr(form.affine, part).shape), drawn)
-    tensors = {name: learned[name] for name in sorted(used)}
-    shapes = {name: value.shape for name, value in tensors.items()} | {name: item[0] for name, item in seeded.items()}
-    body = list(graph.node)
+    read = {name for node in graph.node for name in node.input}
+    used = {name: parameters[name] for name in sorted(parameters) if name in read}
     del graph.initializer[:]
-    del graph.node[:]
-    graph.initializer.extend([*inside, *(_external(name, shape) for name, shape in shapes.items())])
-    graph.node.extend([*nodes, *body])
-    return OnnxModel(proto.SerializeToString(deterministic=True), tensors, seeded)
+    graph.initializer.extend([*kept, *(_external(name, value.shape) for name, value in used.items())])
+    seeded = {}
+    for name, module in folded.named_modules():
+        for part, spec in getattr(module, "seed_specs", {}).items():
+            if (full := f"{name}.{part}") in used:
+                drawn = Seeded(spec.seed, spec.tensor_id, 0, spec.fixed, spec.count, spec.repeat)
+                seeded[full] = (used.pop(full).shape, drawn)
+    return OnnxModel(proto.SerializeToString(deterministic=True), used, seeded)

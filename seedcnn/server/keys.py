@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 
 from seedcnn.errors import RepositoryError
-from seedcnn.server.files import write_file
+from seedcnn.files import write_file
 
 __all__ = ["KEY_NAMES", "ROOT_THRESHOLD", "generate_keys", "load_signer", "load_signers"]
 

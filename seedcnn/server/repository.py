@@ -27,9 +27,10 @@ from tuf.api.serialization.json import JSONSerializer
 
 from seedcnn.bundle.canonical import dump_canonical
 from seedcnn.errors import RepositoryError
-from seedcnn.server.files import exclusive, write_file
+from seedcnn.files import write_file
 from seedcnn.server.intake import accept
 from seedcnn.server.keys import ROOT_THRESHOLD, generate_keys, load_signers
+from seedcnn.server.lock import exclusive
 
 __all__ = ["ROLLOUT_FORMAT", "Expires", "Published", "Resigned", "init_repository", "publish", "resign"]
 

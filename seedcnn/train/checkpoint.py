@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from seedcnn.errors import TrainingError
+from seedcnn.files import write_file
 from seedcnn.train.config import TrainConfig, build_model
 
 __all__ = ["Checkpoint", "load_checkpoint", "load_model", "save_checkpoint"]
@@ -52,17 +51,10 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     tensors |= {f"optimizer.{name}": value for name, value in checkpoint.optimizer.items()}
     meta = {"config": checkpoint.config.to_dict(), "epoch": checkpoint.epoch, "history": checkpoint.history}
     data = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, {_KEY: json.dumps(meta)})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_file(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise TrainingError(f"checkpoint {path} cannot be written: {error}") from error
 
 

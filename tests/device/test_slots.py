@@ -6,12 +6,12 @@ import logging
 import numpy as np
 import pytest
 
-from seedcnn.device.files import replace_symlink, write_file
 from seedcnn.device.journal import Journal
 from seedcnn.device.records import Floor, SlotRecord, dump, parse
 from seedcnn.device.runtime import Model
 from seedcnn.device.slots import Slots
 from seedcnn.errors import DeviceError, SlotError, UpdateError
+from seedcnn.files import replace_symlink, write_file
 from tests.device.attacker import rule, sign_targets
 from tests.device.fleet import PICTURES
 

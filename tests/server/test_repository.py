@@ -9,7 +9,7 @@ from tuf.api.metadata import Metadata
 
 from seedcnn.device.rollout import FORMAT, parse_rollout
 from seedcnn.errors import RepositoryError
-from seedcnn.server.files import exclusive
+from seedcnn.server.lock import exclusive
 from seedcnn.server.repository import ROLLOUT_FORMAT, Expires, init_repository, publish, resign
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)

@@ -26,15 +26,20 @@ def fsync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write ``data`` to ``path``: after a cut the old content or the new is there, never a part.
+
+    Args:
+        mode: permission bits of the file, which it has before it holds anything (the umask applies).
 
     Raises:
         OSError: if the file system refuses; the half-written temporary file is removed.
     """
     temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
     try:
-        with open(temporary, "wb") as file:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
