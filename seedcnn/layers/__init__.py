@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seedcnn.layers._base import SeededConv2d
+from seedcnn.layers._base import ConvLayer, SeededConv2d
 from seedcnn.layers.group_nl import GroupNLConv2d
 
-__all__ = ["GroupNLConv2d", "SeededConv2d"]
+__all__ = ["ConvLayer", "GroupNLConv2d", "SeededConv2d"]

@@ -1,4 +1,4 @@
-"""What every seeded convolution shares: argument checks, the seed filters' convolution, the seed in the state_dict."""
+"""What every layer shares: argument checks, ``nn.Conv2d``'s geometry, the seed in the state_dict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["SeededConv2d", "check_divisible", "check_positive"]
+__all__ = ["ConvLayer", "IntPair", "SeededConv2d", "check_divisible", "check_positive"]
 
 IntPair = int | tuple[int, int]
 
@@ -39,89 +39,107 @@ def _to_int64(seed: int) -> int:
     return seed - 2**64 if seed >= 2**63 else seed
 
 
-class SeededConv2d(nn.Module):
-    """Base of the layers that learn a few seed filters and generate the rest.
+class ConvLayer(nn.Module):
+    """Base of all layers: ``nn.Conv2d``'s geometry, checked and resolved; no weights of its own.
 
-    Subclasses call ``super().__init__`` with the number of seed filters and implement :meth:`draw_fixed`. Learnable:
-    ``weight`` [seed_channels, in_channels / conv_groups, kh, kw] and, with ``bias=True``, ``bias`` [seed_channels].
-    The state_dict holds these and ``seed``, the layer's own 64-bit seed as an int64 scalar; fixed numbers are plain
-    attributes drawn from it, so that no optimiser, ``requires_grad_`` call or DDP broadcast ever touches them.
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode: as in ``nn.Conv2d``.
+
+    Raises:
+        ValueError: naming the argument, its value and the rule.
     """
-
-    weight: nn.Parameter
-    bias: nn.Parameter | None
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         kernel_size: IntPair,
-        stride: IntPair,
-        padding: IntPair | str,
-        dilation: IntPair,
-        bias: bool,
-        padding_mode: str,
-        *,
-        seed_channels: int,
-        conv_groups: int,
-        seed: int,
-        device: Any,
-        dtype: Any,
+        stride: IntPair = 1,
+        padding: IntPair | str = 0,
+        dilation: IntPair = 1,
+        padding_mode: str = "zeros",
     ) -> None:
         super().__init__()
-        check_positive(seed_channels=seed_channels, groups=conv_groups)
-        check_divisible("in_channels", in_channels, "groups", conv_groups)
-        check_divisible("seed_channels", seed_channels, "groups", conv_groups)
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
-            raise ValueError(f"`seed` (={seed!r}) must be an integer in [0, 2**64)")
+        check_positive(in_channels=in_channels, out_channels=out_channels)
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.seed_channels, self.conv_groups, self.seed = seed_channels, conv_groups, seed
-        # nn.Conv2d checks and resolves stride, padding (also "same"), dilation and padding mode; we keep its rules.
+        # nn.Conv2d resolves and checks the geometry, padding="same" included; only its rules are kept.
         rules = nn.Conv2d(
-            in_channels,
-            seed_channels,
+            1,
+            1,
             _pair("kernel_size", kernel_size, 1),
             _pair("stride", stride, 1),
             padding if isinstance(padding, str) else _pair("padding", padding, 0),
             _pair("dilation", dilation, 1),
-            conv_groups,
-            bias,
-            cast("Any", padding_mode),
+            padding_mode=cast("Any", padding_mode),
             device="meta",
         )
-        self.kernel_size, self.stride = rules.kernel_size, rules.stride
-        self.dilation, self.padding_mode = rules.dilation, padding_mode
+        self.kernel_size, self.stride, self.dilation = rules.kernel_size, rules.stride, rules.dilation
         self.padding: str | tuple[int, ...] = rules.padding
+        self.padding_mode = padding_mode
         self._explicit_padding: list[int] = list(rules._reversed_padding_repeated_twice)
-        self.weight = nn.Parameter(torch.empty(rules.weight.shape, device=device, dtype=dtype))
-        self.register_parameter(
-            "bias", nn.Parameter(torch.empty(seed_channels, device=device, dtype=dtype)) if bias else None
-        )
-        self.reset_parameters()
-        self.draw_fixed(self.weight.device)
 
-    def reset_parameters(self) -> None:
-        """Initialise the seed filters as ``nn.Conv2d`` does; the fixed numbers depend on ``seed`` alone."""
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            bound = 1 / math.sqrt(self.weight[0].numel())
-            nn.init.uniform_(self.bias, -bound, bound)
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 1) -> Tensor:
+        """Convolve with this layer's stride, padding, dilation and padding mode.
+
+        Shape:
+            [..., c, H, W], weight [o, c / groups, kh, kw] to [..., o, H', W'].
+        """
+        padding: Any = self.padding
+        if self.padding_mode != "zeros":
+            x, padding = F.pad(x, self._explicit_padding, mode=self.padding_mode), 0
+        return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, groups)
+
+    def make_weight(self, out_channels: int, in_per_group: int, device: Any, dtype: Any) -> nn.Parameter:
+        """Filters [out_channels, in_per_group, kh, kw], initialised as ``nn.Conv2d`` does."""
+        weight = nn.Parameter(torch.empty(out_channels, in_per_group, *self.kernel_size, device=device, dtype=dtype))
+        nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+        return weight
+
+    def make_bias(self, channels: int, fan_in: int, device: Any, dtype: Any) -> nn.Parameter:
+        """A bias [channels], initialised as ``nn.Conv2d`` does."""
+        bias = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
+        bound = 1 / math.sqrt(fan_in)
+        nn.init.uniform_(bias, -bound, bound)
+        return bias
+
+    def extra_repr(self) -> str:
+        """Arguments that differ from the defaults, as in ``nn.Conv2d``."""
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        if self.padding not in (0, (0, 0)):
+            text += f", padding={self.padding}"
+        if self.dilation != (1, 1):
+            text += f", dilation={self.dilation}"
+        if self.padding_mode != "zeros":
+            text += f", padding_mode={self.padding_mode}"
+        return text
+
+
+class SeededConv2d(ConvLayer):
+    """Base of the layers with fixed numbers that come from a seed.
+
+    The state_dict holds ``seed``, the layer's own 64-bit seed as an int64 scalar, beside the learned tensors. Fixed
+    numbers are plain attributes drawn from it by :meth:`draw_fixed`, so that no optimiser, ``requires_grad_`` call or
+    DDP broadcast ever touches them; they stay float32 and follow the module's device. A subclass creates its
+    parameters, then calls ``self.draw_fixed(device)`` at the end of its constructor.
+    """
+
+    def __init__(self, *geometry: Any, seed: int) -> None:
+        super().__init__(*geometry)
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+            raise ValueError(f"`seed` (={seed!r}) must be an integer in [0, 2**64)")
+        self.seed = seed
 
     def draw_fixed(self, device: torch.device) -> None:
         """Draw the fixed numbers from ``self.seed`` onto ``device``."""
         raise NotImplementedError("abstract: each layer family draws its own fixed numbers")
 
-    def seed_conv(self, x: Tensor) -> Tensor:
-        """The learned part: [..., in_channels, H, W] to seed maps [..., seed_channels, H', W']."""
-        padding: Any = self.padding
-        if self.padding_mode != "zeros":
-            x, padding = F.pad(x, self._explicit_padding, mode=self.padding_mode), 0
-        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.conv_groups)
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SeededConv2d:
         super()._apply(fn, recurse)
-        # Fixed numbers stay float32 and follow the weight's device; drawing anew also serves `to_empty` from meta.
-        self.draw_fixed(self.weight.device)
+        # Drawing anew, rather than moving, also serves `to_empty` from the meta device.
+        self.draw_fixed(self._device())
         return self
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
@@ -149,19 +167,8 @@ class SeededConv2d(nn.Module):
             error_msgs.append(f"{prefix}seed is {stored.dtype} {tuple(stored.shape)}; it must be one int64")
             return
         self.seed = int(stored.item()) % 2**64
-        self.draw_fixed(self.weight.device)
+        self.draw_fixed(self._device())
 
     def extra_repr(self) -> str:
-        """Arguments that differ from the defaults, as in ``nn.Conv2d``."""
-        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-        if self.padding not in (0, (0, 0)):
-            text += f", padding={self.padding}"
-        if self.dilation != (1, 1):
-            text += f", dilation={self.dilation}"
-        if self.conv_groups != 1:
-            text += f", groups={self.conv_groups}"
-        if self.bias is not None:
-            text += ", bias=True"
-        if self.padding_mode != "zeros":
-            text += f", padding_mode={self.padding_mode}"
-        return f"{text}, seed_channels={self.seed_channels}, seed={self.seed:#018x}"
+        """Arguments that differ from the defaults."""
+        return f"{super().extra_repr()}, seed={self.seed:#018x}"

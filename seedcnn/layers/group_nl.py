@@ -84,26 +84,20 @@ class GroupNLConv2d(SeededConv2d):
             raise ValueError(f"`normalize` (={normalize!r}) must be one of {', '.join(map(repr, NORMALIZE))}")
         if sparse and groups != 1:
             raise ValueError(f"`groups` (={groups}) must be 1 when `sparse` is True, which chooses the groups itself")
-        self.nlf_groups, self.nlf, self.normalize = nlf_groups, nlf, normalize
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode, seed=seed)
+        conv_groups = math.gcd(in_channels, seed_channels) if sparse else groups
+        check_divisible("in_channels", in_channels, "groups", conv_groups)
+        check_divisible("seed_channels", seed_channels, "groups", conv_groups)
+        self.seed_channels, self.conv_groups = seed_channels, conv_groups
         self.gamma = -(-out_channels // seed_channels) - 1
+        self.nlf_groups, self.nlf, self.normalize = nlf_groups, nlf, normalize
         self.omega_fixed = self._range("omega_range", omega_range)
         self.phi_fixed = self._range("phi_range", phi_range)
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            bias,
-            padding_mode,
-            seed_channels=seed_channels,
-            conv_groups=math.gcd(in_channels, seed_channels) if sparse else groups,
-            seed=seed,
-            device=device,
-            dtype=dtype,
-        )
+        self.weight = self.make_weight(seed_channels, in_channels // conv_groups, device, dtype)
+        fan_in = self.weight[0].numel()
+        self.bias = self.make_bias(seed_channels, fan_in, device, dtype) if bias else None
         self.norm = nn.BatchNorm2d(seed_channels, device=device, dtype=dtype) if normalize == "batch" else None
+        self.draw_fixed(self.weight.device)
 
     @staticmethod
     def _range(name: str, bounds: tuple[float, float]) -> rng.FixedPoint:
@@ -127,7 +121,7 @@ class GroupNLConv2d(SeededConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
-        seeds = self.seed_conv(x)
+        seeds = self.convolve(x, self.weight, self.bias, self.conv_groups)
         if self.norm is not None:
             seeds = self.norm(seeds) if seeds.dim() == 4 else self.norm(seeds[None])[0]
         if self.gamma == 0:
@@ -138,4 +132,9 @@ class GroupNLConv2d(SeededConv2d):
 
     def extra_repr(self) -> str:
         """Arguments that differ from the defaults."""
-        return f"{super().extra_repr()}, nlf_groups={self.nlf_groups}, nlf={self.nlf}, normalize={self.normalize}"
+        text = f"{super().extra_repr()}, seed_channels={self.seed_channels}, nlf_groups={self.nlf_groups}"
+        if self.conv_groups != 1:
+            text += f", groups={self.conv_groups}"
+        if self.bias is not None:
+            text += ", bias=True"
+        return f"{text}, nlf={self.nlf}, normalize={self.normalize}"
