@@ -16,7 +16,7 @@ from operator import index
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["RNG_NAME", "FixedPoint", "layer_seed", "philox4x32", "random_bytes", "random_words", "uniform"]
+__all__ = ["RNG_NAME", "FixedPoint", "layer_seed", "philox4x32", "random_bytes", "random_words", "to_int64", "uniform"]
 
 RNG_NAME = "seedcnn-rng/1"
 _VERSION = 1
@@ -152,6 +152,12 @@ def uniform(seed: int, fixed: FixedPoint, *, tensor_id: int, stream: int = 0, co
         # Both factors are exact in float32 (|steps| < 2**24, a power of two), and so is their product.
         values[part] = steps.astype(np.float32) * np.float32(2.0**-fixed.frac_bits)
     return values
+
+
+def to_int64(seed: int) -> int:
+    """A 64-bit seed as the signed integer with the same bits: not every tensor format has unsigned ones."""
+    seed = _unsigned("seed", seed, 64)
+    return seed - 2**64 if seed >= 2**63 else seed
 
 
 def layer_seed(model_seed: int, name: str) -> int:

@@ -9,13 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from seedcnn.layers import GroupNLConv2d
-from seedcnn.layers.group_nl import OMEGA_ID, PHI_ID
-from seedcnn.ops.group_nl import nlf_index
+from seedcnn.layers.group_nl import OMEGA_ID, PHI_ID, channel_shuffle, l2_normalize
+from seedcnn.ops.group_nl import NLFS, nlf_index, triangle_wave
 from seedcnn.rng import FixedPoint
 
 __all__ = ["DepthwiseSum", "FoldedGroupNL", "SeedSpec", "affine_of", "seed_conv_of"]
 
-_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"sine": torch.sin, "abs": torch.abs, "identity": lambda u: u}
+# Functions of one affine argument u = W * z + B, which absorbs omega, phi and the undoing of the following norm.
+_OF_AFFINE: dict[str, Callable[[Tensor], Tensor]] = {
+    "sine": torch.sin,
+    "triangle": triangle_wave,
+    "gaussian": lambda u: torch.exp(-u.square()),
+    "abs": torch.abs,
+    "negate": torch.neg,
+    "identity": lambda u: u,
+}
 # Beyond this the seed maps cannot be recovered from their normalised form to 1e-5 in float32.
 _MAX_SHIFT_OVER_SCALE = 64.0
 
@@ -102,7 +110,8 @@ class FoldedGroupNL(nn.Module):
     and B undo that: ``W = omega / a`` and ``B = omega * (phi - c / a)`` for sine. They are computed from the fixed
     omega and phi and the learned a and c, which an exporter writes as operations on constants: the runtime does them
     once when it loads the graph, and the fixed numbers can travel as a seed. Where a is too small against c for this
-    to be exact in float32, nothing is absorbed: z = s, and a and c are applied to the seed half of the output.
+    to be exact in float32, or the seeds are l2-normalised, nothing is absorbed: z = s, and a and c are applied to the
+    seed half of the output.
 
     Args:
         layer: the layer, whose running statistics are used (eval mode).
@@ -118,11 +127,14 @@ class FoldedGroupNL(nn.Module):
         seed_scale, seed_shift = affine_of(layer.norm, c_seed)
         scale, shift = affine_of(norm, layer.out_channels)
         a, c = scale[:c_seed], shift[:c_seed]
-        self.absorbed = norm is not None and bool((c.abs() <= _MAX_SHIFT_OVER_SCALE * a.abs()).all() and (a != 0).all())
+        self.l2 = layer.normalize == "l2"
+        exact = bool((c.abs() <= _MAX_SHIFT_OVER_SCALE * a.abs()).all() and (a != 0).all())
+        self.absorbed = norm is not None and exact and not self.l2
         if self.absorbed:
             seed_scale, seed_shift = seed_scale * a, seed_shift * a + c
         self.seed_conv = seed_conv_of(layer, seed_scale, seed_shift)
-        self.function = _FUNCTIONS[layer.nlf]
+        self.shuffle_groups = layer.conv_groups if layer.shuffle else 1
+        self.nlf = layer.nlf
         self.a = None if norm is None else _column(a)
         self.c = None if norm is None else _column(c)
         self.gen_scale = None if norm is None else _column(scale[c_seed:])
@@ -130,36 +142,48 @@ class FoldedGroupNL(nn.Module):
         source, block = nlf_index(c_seed, layer.out_channels, layer.nlf_groups)
         self.gathers = source.tolist() != list(range(c_seed))
         self.register_buffer("source", source, persistent=False)
-        used = {"sine": ("omega", "phi"), "abs": ("phi",), "identity": ()}[layer.nlf]
+        used = NLFS[layer.nlf].uses
         self.omega = _column(layer.omega.cpu()[block]) if "omega" in used else None
         self.phi = _column(layer.phi.cpu()[block]) if "phi" in used else None
         draws, repeat = layer.nlf_groups * layer.gamma, c_seed // layer.nlf_groups
         specs = {"omega": (OMEGA_ID, layer.omega_fixed), "phi": (PHI_ID, layer.phi_fixed)}
-        self.seed_specs = {name: SeedSpec(layer.seed, *specs[name], draws, repeat) for name in used}
+        # Numbers of a loaded public checkpoint have no seed: they travel as they are.
+        self.seed_specs = {
+            name: SeedSpec(layer.seed, *specs[name], draws, repeat) for name in used if layer.given is None
+        }
 
     def _gather(self, x: Tensor, dim: int) -> Tensor:
         return x.index_select(dim, self.get_buffer("source")) if self.gathers else x
 
-    def generator_affine(self) -> tuple[Tensor | None, Tensor | None]:
-        """W and B of ``f(W * z + B)``, both [c_gen, 1, 1], or None where they are one or zero."""
-        w: Tensor | None = self.omega
-        b: Tensor | None = self.phi
+    def generate(self, z: Tensor) -> Tensor:
+        """The generated maps before A and C: [N, c_seed, H', W'] to [N, c_gen, H', W']."""
+        u = self._gather(z, 1)
+        w: Tensor | None = None
+        b: Tensor | None = None
         if self.absorbed and self.a is not None and self.c is not None:
             a, c = self._gather(self.a, 0), self._gather(self.c, 0)
-            w = a.reciprocal() if self.omega is None else self.omega / a
-            b = -(c / a) if self.phi is None else self.phi - c / a
-        if self.omega is not None and b is not None:
-            b = self.omega * b
-        return w, b
+            w, b = a.reciprocal(), -(c / a)
+        if self.nlf not in _OF_AFFINE:
+            u = u if w is None or b is None else u * w + b
+            zero = torch.zeros(1, 1, 1)
+            omega, phi = (zero if fixed is None else fixed for fixed in (self.omega, self.phi))
+            return NLFS[self.nlf].function(u, omega, phi)
+        if self.phi is not None:
+            b = self.phi if b is None else self.phi + b
+        if self.omega is not None:
+            w = self.omega if w is None else self.omega * w
+            b = None if b is None else self.omega * b
+        u = u if w is None else u * w
+        u = u if b is None else u + b
+        return _OF_AFFINE[self.nlf](u)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, c_in, H, W] to [N, c_out, H', W']."""
+        if self.shuffle_groups > 1:
+            x = channel_shuffle(x, self.shuffle_groups)
         z = self.seed_conv(x)
-        u = self._gather(z, 1)
-        w, b = self.generator_affine()
-        u = u if w is None else u * w
-        u = u if b is None else u + b
-        generated = self.function(u)
+        z = l2_normalize(z) if self.l2 else z
+        generated = self.generate(z)
         if self.gen_scale is not None and self.gen_shift is not None:
             generated = generated * self.gen_scale + self.gen_shift
         if not self.absorbed and self.a is not None and self.c is not None:

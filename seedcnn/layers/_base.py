@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seedcnn.rng import to_int64
+
 __all__ = ["ConvLayer", "IntPair", "SeededConv2d", "check_divisible", "check_positive"]
 
 IntPair = int | tuple[int, int]
@@ -33,10 +35,6 @@ def _pair(name: str, value: IntPair, low: int) -> tuple[int, int]:
     if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < low for v in pair):
         raise ValueError(f"`{name}` (={value!r}) must be an integer >= {low} or a pair of them")
     return pair[0], pair[1]
-
-
-def _to_int64(seed: int) -> int:
-    return seed - 2**64 if seed >= 2**63 else seed
 
 
 class ConvLayer(nn.Module):
@@ -144,7 +142,7 @@ class SeededConv2d(ConvLayer):
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + "seed"] = torch.tensor(_to_int64(self.seed), dtype=torch.int64)
+        destination[prefix + "seed"] = torch.tensor(to_int64(self.seed), dtype=torch.int64)
 
     def _load_from_state_dict(
         self,

@@ -12,18 +12,41 @@ from seedcnn import rng
 from seedcnn.layers._base import IntPair, SeededConv2d, check_divisible, check_positive
 from seedcnn.ops.group_nl import NLFS, group_nl_reference
 
-__all__ = ["NORMALIZE", "GroupNLConv2d"]
+__all__ = ["NORMALIZE", "OMEGA_ID", "PHI_ID", "VARIANTS", "GroupNLConv2d", "channel_shuffle", "l2_normalize"]
 
-NORMALIZE = ("none", "batch")
+NORMALIZE = ("none", "batch", "l2")
+VARIANTS = ("paper", "reference")
 OMEGA_ID, PHI_ID = 0, 1  # tensor ids in the counter of the generator
+_L2_EPS = 1e-4  # its reciprocal fits half precision
+
+
+def l2_normalize(x: Tensor) -> Tensor:
+    """Divide each pixel's channel vector by its length: [..., C, H, W] to the same.
+
+    Lengths under 1e-4 count as 1e-4, so that zero stays zero and the gradient stays bounded; the sum of squares is
+    taken in float32, so that half precision neither overflows nor underflows.
+    """
+    square = x.float().square().sum(-3, keepdim=True)
+    return x * square.clamp(min=_L2_EPS**2).rsqrt().to(x.dtype)
+
+
+def channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    """Deal the channels out to the groups in turn: channel i of group j becomes channel i * groups + j.
+
+    [..., C, H, W] to the same, in the memory format of x.
+    """
+    dealt: Tensor = x.unflatten(-3, (groups, -1)).transpose(-4, -3).flatten(-4, -3)  # type: ignore[no-untyped-call]
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return dealt.contiguous(memory_format=torch.channels_last)
+    return dealt
 
 
 class GroupNLConv2d(SeededConv2d):
     """A convolution that computes ``seed_channels`` maps and generates the rest (GroupNL, Section 3, Algorithm 1).
 
     ``s = conv(x)`` has c_seed channels in g groups; group i gives gamma = ceil(c_out / c_seed) - 1 generated blocks
-    ``sin(omega_ij * (s_i + phi_ij))``; the output is ``cat[s, generated]``, cropped to c_out channels. omega and phi
-    are g * gamma fixed numbers each, drawn from ``seed``; they are neither learned nor stored.
+    ``f(s_i; omega_ij, phi_ij)``, for sine ``sin(omega * (s + phi))``; the output is ``cat[s, generated]``, cropped to
+    c_out channels. omega and phi are g * gamma fixed numbers each, drawn from ``seed``; they are not learned.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode: as in
@@ -31,11 +54,15 @@ class GroupNLConv2d(SeededConv2d):
         reduction_ratio: r; seed_channels = ceil(out_channels / r).
         seed_channels: c_seed, instead of ``reduction_ratio``; must be a multiple of ``nlf_groups``.
         nlf_groups: g, the number of groups with hyperparameters of their own.
-        nlf: "sine", "abs" (``|s + phi|``) or "identity" (plain duplication, a control).
+        nlf: a key of :data:`seedcnn.ops.group_nl.NLFS`.
         sparse: use gcd(in_channels, seed_channels) groups in the seed convolution.
-        omega_range, phi_range: [low, high) of the fixed numbers.
-        normalize: "none" (the paper) or "batch" (BatchNorm on the seed maps, before both branches; it folds away at
-            export).
+        omega_range, phi_range: [low, high) of the fixed numbers; monomial exponents must be at least 1.
+        normalize: of the seed maps, before both branches: "none" (the paper), "batch" (BatchNorm; folds away at
+            export) or "l2" (each pixel's channel vector to length one, as the public code does).
+        shuffle: channel shuffle before a grouped seed convolution, so that groups see each other's channels.
+        variant: "paper" or "reference". reference is the public code: l2 normalisation always, phi = -shift with the
+            shifts drawn from ``omega_range`` (its ``phi_range`` never had an effect), and a state_dict with that
+            code's keys ``conv1.weight``, ``periods`` and ``shifts``, whose numbers then replace the drawn ones.
         seed: the layer's own 64-bit seed.
         device, dtype: of the weights; the fixed numbers stay float32.
 
@@ -66,6 +93,8 @@ class GroupNLConv2d(SeededConv2d):
         omega_range: tuple[float, float] = (1, 2),
         phi_range: tuple[float, float] = (1, 5),
         normalize: str = "none",
+        shuffle: bool = False,
+        variant: str = "paper",
         seed: int = 0,
         device: Any = None,
         dtype: Any = None,
@@ -78,21 +107,34 @@ class GroupNLConv2d(SeededConv2d):
         if seed_channels > out_channels:
             raise ValueError(f"`seed_channels` (={seed_channels}) must not exceed `out_channels` (={out_channels})")
         check_divisible("seed_channels", seed_channels, "nlf_groups", nlf_groups)
-        if nlf not in NLFS:
-            raise ValueError(f"`nlf` (={nlf!r}) must be one of {', '.join(map(repr, NLFS))}")
-        if normalize not in NORMALIZE:
-            raise ValueError(f"`normalize` (={normalize!r}) must be one of {', '.join(map(repr, NORMALIZE))}")
+        for name, value, known in (
+            ("nlf", nlf, NLFS),
+            ("normalize", normalize, NORMALIZE),
+            ("variant", variant, VARIANTS),
+        ):
+            if value not in known:
+                raise ValueError(f"`{name}` (={value!r}) must be one of {', '.join(map(repr, known))}")
         if sparse and groups != 1:
             raise ValueError(f"`groups` (={groups}) must be 1 when `sparse` is True, which chooses the groups itself")
+        if variant == "reference" and (nlf != "sine" or normalize == "batch"):
+            raise ValueError(f"`nlf` (={nlf!r}), `normalize` (={normalize!r}): the reference variant is sine with l2")
+        if nlf == "monomial" and not omega_range[0] >= 1:
+            raise ValueError(
+                f"`omega_range` (={omega_range!r}) must not go below 1: a monomial's gradient at 0 would blow up"
+            )
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode, seed=seed)
         conv_groups = math.gcd(in_channels, seed_channels) if sparse else groups
         check_divisible("in_channels", in_channels, "groups", conv_groups)
         check_divisible("seed_channels", seed_channels, "groups", conv_groups)
-        self.seed_channels, self.conv_groups = seed_channels, conv_groups
+        self.seed_channels, self.conv_groups, self.shuffle = seed_channels, conv_groups, shuffle
         self.gamma = -(-out_channels // seed_channels) - 1
-        self.nlf_groups, self.nlf, self.normalize = nlf_groups, nlf, normalize
+        self.nlf_groups, self.nlf, self.variant = nlf_groups, nlf, variant
+        self.normalize = "l2" if variant == "reference" else normalize
         self.omega_fixed = self._range("omega_range", omega_range)
         self.phi_fixed = self._range("phi_range", phi_range)
+        if variant == "reference":  # phi = -shift, shifts in omega_range
+            self.phi_fixed = self._range("omega_range", (-omega_range[1], -omega_range[0]))
+        self.given: tuple[Tensor, Tensor] | None = None  # numbers of a loaded public checkpoint, instead of drawn ones
         self.weight = self.make_weight(seed_channels, in_channels // conv_groups, device, dtype)
         fan_in = self.weight[0].numel()
         self.bias = self.make_bias(seed_channels, fan_in, device, dtype) if bias else None
@@ -114,21 +156,56 @@ class GroupNLConv2d(SeededConv2d):
 
     def draw_fixed(self, device: torch.device) -> None:
         """Draw omega and phi, float32 [nlf_groups * gamma], from ``self.seed`` (seedcnn-rng/1)."""
-        count = self.nlf_groups * self.gamma
-        omega = rng.uniform(self.seed, self.omega_fixed, tensor_id=OMEGA_ID, count=count)
-        phi = rng.uniform(self.seed, self.phi_fixed, tensor_id=PHI_ID, count=count)
-        self.omega, self.phi = torch.from_numpy(omega).to(device), torch.from_numpy(phi).to(device)
+        if self.given is None:
+            count = self.nlf_groups * self.gamma
+            omega = torch.from_numpy(rng.uniform(self.seed, self.omega_fixed, tensor_id=OMEGA_ID, count=count))
+            phi = torch.from_numpy(rng.uniform(self.seed, self.phi_fixed, tensor_id=PHI_ID, count=count))
+        else:
+            omega, phi = self.given
+        self.omega, self.phi = omega.to(device), phi.to(device)
+
+    def normalized_seeds(self, x: Tensor) -> Tensor:
+        """The learned part, normalised: [..., c_in, H, W] to [..., c_seed, H', W']."""
+        if self.shuffle and self.conv_groups > 1:
+            x = channel_shuffle(x, self.conv_groups)
+        seeds = self.convolve(x, self.weight, self.bias, self.conv_groups)
+        if self.norm is not None:
+            return self.norm(seeds) if seeds.dim() == 4 else self.norm(seeds[None])[0]
+        return l2_normalize(seeds) if self.normalize == "l2" else seeds
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
-        seeds = self.convolve(x, self.weight, self.bias, self.conv_groups)
-        if self.norm is not None:
-            seeds = self.norm(seeds) if seeds.dim() == 4 else self.norm(seeds[None])[0]
+        seeds = self.normalized_seeds(x)
         if self.gamma == 0:
             return seeds
         return group_nl_reference(
             seeds, self.omega, self.phi, nlf_groups=self.nlf_groups, out_channels=self.out_channels, nlf=self.nlf
         )
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.variant == "reference":
+            del destination[prefix + "seed"]
+            for name in ("weight", "bias"):
+                if prefix + name in destination:
+                    destination[f"{prefix}conv1.{name}"] = destination.pop(prefix + name)
+            destination[prefix + "periods"], destination[prefix + "shifts"] = self.omega.clone(), -self.phi
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if self.variant == "reference":
+            state_dict[prefix + "seed"] = torch.tensor(rng.to_int64(self.seed))  # the public code stores none
+            for name in ("weight", "bias"):
+                if f"{prefix}conv1.{name}" in state_dict:
+                    state_dict[prefix + name] = state_dict.pop(f"{prefix}conv1.{name}")
+            numbers = [state_dict.pop(prefix + name, None) for name in ("periods", "shifts")]
+            count, missing, messages = self.nlf_groups * self.gamma, rest[2], rest[4]
+            missing += [prefix + name for name, n in zip(("periods", "shifts"), numbers, strict=True) if n is None]
+            if any(n is not None and n.numel() != count for n in numbers):
+                messages.append(f"{prefix}periods and shifts must hold {count} numbers each")
+            elif None not in numbers:
+                omega, shifts = (n.detach().float().cpu().flatten() for n in numbers)
+                self.given = (omega, -shifts)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def extra_repr(self) -> str:
         """Arguments that differ from the defaults."""
@@ -137,4 +214,8 @@ class GroupNLConv2d(SeededConv2d):
             text += f", groups={self.conv_groups}"
         if self.bias is not None:
             text += ", bias=True"
+        if self.shuffle:
+            text += ", shuffle=True"
+        if self.variant != "paper":
+            text += f", variant={self.variant}"
         return f"{text}, nlf={self.nlf}, normalize={self.normalize}"

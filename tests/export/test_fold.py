@@ -18,6 +18,7 @@ from seedcnn.export import BundleInfo, fold, load_tensors, to_bundle, to_onnx
 from seedcnn.export.forms import DepthwiseSum, FoldedGroupNL
 from seedcnn.layers import GroupNLConv2d
 from seedcnn.models import create_model
+from seedcnn.ops.group_nl import NLFS
 from seedcnn.pack import preprocessing_of
 
 CONFIGS = {
@@ -29,6 +30,8 @@ CONFIGS = {
     "abs, r = 4": GroupNLConfig(nlf="abs", reduction_ratio=4),
     "identity": GroupNLConfig(nlf="identity"),
     "sparse": GroupNLConfig(sparse=True, normalize="batch"),
+    "groups of 4, shuffled": GroupNLConfig(groups=4, shuffle=True),
+    "reference": GroupNLConfig(variant="reference"),
 }
 INFO = BundleInfo("tiny", "tests", 1, preprocessing_of((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)), list("abcdefghij"))
 
@@ -86,7 +89,7 @@ def test_exported_graph_agrees_and_holds_no_weights(name):
         assert relative(torch.from_numpy(logits), expected[: len(batch)]) < 1e-5
     graph = onnx.load_from_string(exported.graph).graph
     inside = [t for t in graph.initializer if t.data_location != onnx.TensorProto.EXTERNAL]
-    assert all(t.data_type == onnx.TensorProto.INT64 for t in inside)
+    assert all(t.data_type == onnx.TensorProto.INT64 or list(t.dims) in ([], [1]) for t in inside)
     assert b"/" + b"seedcnn/" not in exported.graph  # no source paths
     assert {t.name for t in graph.initializer} - {t.name for t in inside} == set(bundle.tensors())
 
@@ -129,12 +132,13 @@ def test_scale_too_small_to_undo_is_not_absorbed():
             torch.testing.assert_close(folded(x), model(x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("nlf", ["sine", "abs", "identity"])
-@pytest.mark.parametrize("seed_channels", [4, 8, 16])
-def test_layer_without_a_norm_after_it(nlf, seed_channels):
+@pytest.mark.parametrize("nlf", list(NLFS))
+@pytest.mark.parametrize(("seed_channels", "norm"), [(4, False), (8, True), (16, True)])
+def test_every_function_with_and_without_a_norm_after_it(nlf, seed_channels, norm):
     torch.manual_seed(0)
     model = nn.Sequential(
         GroupNLConv2d(3, 16, 3, seed_channels=seed_channels, nlf=nlf, normalize="batch"),
+        nn.BatchNorm2d(16) if norm else nn.Identity(),
         nn.Flatten(),
         nn.Linear(256, 10),
     )

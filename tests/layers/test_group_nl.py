@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from seedcnn.layers import GroupNLConv2d
-from seedcnn.ops.group_nl import group_nl_reference, nlf_index
+from seedcnn.layers.group_nl import channel_shuffle, l2_normalize
+from seedcnn.ops.group_nl import NLFS, group_nl_reference, nlf_index
 
 GOLDEN = np.load(Path(__file__).with_name("golden_group_nl.npz"))
 
@@ -75,7 +76,7 @@ def test_seed_channels_equal_to_out_channels_is_a_plain_convolution():
     torch.testing.assert_close(module(x), F.conv2d(x, module.weight, padding=1))
 
 
-@pytest.mark.parametrize("nlf", ["sine", "abs", "identity"])
+@pytest.mark.parametrize("nlf", list(NLFS))
 @pytest.mark.parametrize("normalize", ["none", "batch"])
 def test_gradcheck(nlf, normalize):
     module = layer(in_channels=4, out_channels=12, nlf=nlf, seed_channels=4, nlf_groups=2, normalize=normalize).double()
@@ -87,6 +88,100 @@ def test_gradcheck(nlf, normalize):
 
     module.eval()  # running statistics must not move between evaluations
     assert torch.autograd.gradcheck(run, (x, *parameters.values()))
+
+
+FORMULAS = {
+    "sine": lambda x, w, p: np.sin(w * (x + p)),
+    "monomial": lambda x, w, p: np.sign(x) * np.abs(x) ** w,
+    "gaussian": lambda x, w, p: np.exp(-((w * x) ** 2)),
+    "laplace": lambda x, w, p: w / 2 * np.exp(-w * np.abs(x)),
+    "abs": lambda x, w, p: np.abs(x + p),
+    "leaky": lambda x, w, p: np.where(x > 0, x, w * x),
+    "triangle": lambda x, w, p: 2 / np.pi * np.arcsin(np.sin(w * (x + p))),
+    "negate": lambda x, w, p: -x,
+    "identity": lambda x, w, p: x,
+}
+
+
+@pytest.mark.parametrize("nlf", list(NLFS))
+def test_every_function_is_its_formula_and_uses_what_it_says(nlf):
+    assert set(FORMULAS) == set(NLFS)
+    x = torch.linspace(-3, 3, 48, dtype=torch.float64).view(1, 4, 12, 1)
+    omega, phi = torch.tensor([1.2, 1.9], dtype=torch.float64), torch.tensor([0.3, -2.0], dtype=torch.float64)
+
+    def run(omega, phi):
+        return group_nl_reference(x, omega, phi, nlf_groups=2, out_channels=8, nlf=nlf)[:, 4:].numpy()
+
+    w, p = (v.repeat_interleave(2).view(1, 4, 1, 1).numpy() for v in (omega, phi))
+    np.testing.assert_allclose(run(omega, phi), FORMULAS[nlf](x.numpy(), w, p), atol=1e-12)
+    for name, changed in (("omega", run(omega + 0.1, phi)), ("phi", run(omega, phi + 0.1))):
+        assert (np.abs(changed - run(omega, phi)).max() > 1e-3) == (name in NLFS[nlf].uses)
+
+
+def test_l2_normalize_has_unit_length_and_is_safe_at_zero():
+    x = torch.randn(2, 8, 3, 3, requires_grad=True)
+    torch.testing.assert_close(l2_normalize(x), F.normalize(x, dim=1))
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        zero = torch.zeros(1, 8, 2, 2, dtype=dtype, requires_grad=True)
+        out = l2_normalize(zero)
+        assert out.dtype == dtype
+        out.float().sum().backward()
+        assert (out == 0).all()
+        assert torch.isfinite(zero.grad).all()
+    big = torch.full((1, 512, 1, 1), 300.0, dtype=torch.float16)  # the sum of squares overflows half precision
+    torch.testing.assert_close(l2_normalize(big).float().norm(), torch.tensor(1.0), rtol=2e-3, atol=0)
+
+
+def test_l2_gradient_agrees_with_the_plain_form():
+    a = torch.randn(2, 8, 3, 3, requires_grad=True)
+    b = a.detach().clone().requires_grad_(True)
+    weight = torch.randn(2, 8, 3, 3)
+    (l2_normalize(a) * weight).sum().backward()
+    (F.normalize(b, dim=1) * weight).sum().backward()
+    torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_channel_shuffle_deals_channels_to_groups():
+    x = torch.arange(6.0).view(6, 1, 1)
+    assert channel_shuffle(x, 2).flatten().tolist() == [0, 3, 1, 4, 2, 5]
+    torch.testing.assert_close(channel_shuffle(x, 2), F.channel_shuffle(x[None], 2)[0])
+    module = layer(groups=4, shuffle=True)
+    plain = layer(groups=4)
+    plain.load_state_dict(module.state_dict())
+    x = torch.randn(1, 8, 4, 4)
+    torch.testing.assert_close(module(x), plain(channel_shuffle(x, 4)))
+
+
+@pytest.mark.parametrize("case", ["dense_r4", "dense_fig2_g2_r4"])
+def test_reference_variant_loads_public_keys_and_gives_the_public_output(case):
+    c_in, c_out, c_seed, k, g = (int(v) for v in GOLDEN[f"{case}.args"])
+    state = {
+        "conv1.weight": torch.from_numpy(GOLDEN[f"{case}.weight"]),
+        "periods": torch.from_numpy(GOLDEN[f"{case}.periods"]),
+        "shifts": torch.from_numpy(GOLDEN[f"{case}.shifts"]),
+    }
+    module = GroupNLConv2d(c_in, c_out, k, padding=1, seed_channels=c_seed, nlf_groups=g, variant="reference")
+    assert set(module.state_dict()) == set(state)
+    module.load_state_dict(state)
+    out = module(torch.from_numpy(GOLDEN[f"{case}.input"]))
+    np.testing.assert_allclose(out.detach().numpy(), GOLDEN[f"{case}.output"], atol=3e-6)
+    for name, value in module.to(torch.float32).state_dict().items():
+        assert torch.equal(value, state[name])  # bit for bit, also after the module was moved
+    again = GroupNLConv2d(c_in, c_out, k, padding=1, seed_channels=c_seed, nlf_groups=g, variant="reference", seed=1)
+    again.load_state_dict(module.state_dict())
+    assert torch.equal(again.phi, module.phi)
+    copied = copy.deepcopy(module)
+    assert torch.equal(copied.omega, module.omega)
+
+
+def test_reference_variant_draws_its_shifts_from_the_period_range():
+    module = layer(variant="reference", omega_range=(1, 2), phi_range=(50, 60))
+    assert module.normalize == "l2"
+    assert ((module.phi > -2) & (module.phi <= -1)).all()
+    with pytest.raises(RuntimeError, match="periods and shifts must hold 4 numbers"):
+        module.load_state_dict({**module.state_dict(), "periods": torch.ones(3)})
+    with pytest.raises(RuntimeError, match="shifts"):
+        module.load_state_dict({name: v for name, v in module.state_dict().items() if name != "shifts"})
 
 
 def test_seed_alone_decides_the_fixed_numbers():
@@ -124,7 +219,10 @@ def test_each_range_moves_its_own_numbers_and_stays_inside(option, changed):
         {"nlf": "identity"},
         {"sparse": True},
         {"groups": 2},
+        {"groups": 2, "shuffle": True},
         {"normalize": "batch"},
+        {"normalize": "l2"},
+        {"variant": "reference"},
         {"bias": True},
         {"dilation": 2, "padding": 2},
         {"padding_mode": "circular"},
@@ -135,10 +233,11 @@ def test_each_range_moves_its_own_numbers_and_stays_inside(option, changed):
 def test_every_argument_has_an_effect(option):
     x = torch.randn(2, 8, 6, 6)
     base, changed = layer(), layer(**option)
-    same_shapes = [p.shape for p in base.parameters()] == [p.shape for p in changed.parameters()]
-    if same_shapes:
-        changed.load_state_dict({**changed.state_dict(), "weight": base.weight})
-        assert not torch.allclose(base(x), changed(x))
+    if {name: p.shape for name, p in base.named_parameters()} != {n: p.shape for n, p in changed.named_parameters()}:
+        return
+    with torch.no_grad():
+        changed.weight.copy_(base.weight)
+    assert not torch.allclose(base(x), changed(x))
 
 
 def test_sparse_takes_the_greatest_common_divisor():
@@ -159,6 +258,10 @@ def test_sparse_takes_the_greatest_common_divisor():
         ({"groups": 2, "sparse": True}, ["groups", "2", "sparse"]),
         ({"omega_range": (2, 1)}, ["omega_range", "(2, 1)"]),
         ({"phi_range": (1, float("nan"))}, ["phi_range", "nan"]),
+        ({"variant": "public"}, ["variant", "public", "reference"]),
+        ({"variant": "reference", "normalize": "batch"}, ["normalize", "batch", "l2"]),
+        ({"variant": "reference", "nlf": "abs"}, ["nlf", "abs", "sine"]),
+        ({"nlf": "monomial", "omega_range": (0.5, 2)}, ["omega_range", "(0.5, 2)", "1"]),
         ({"seed": -1}, ["seed", "-1", "2**64"]),
         ({"seed": 2**64}, ["seed", "2**64"]),
         ({"stride": 0}, ["stride", "0"]),
@@ -223,7 +326,13 @@ def test_deepcopy_is_independent_and_equal():
 
 
 def test_channels_last_in_channels_last_out():
-    for options in ({}, {"reduction_ratio": 4}, {"normalize": "batch"}):
+    for options in (
+        {},
+        {"reduction_ratio": 4},
+        {"normalize": "batch"},
+        {"normalize": "l2"},
+        {"groups": 2, "shuffle": True},
+    ):
         x = torch.rand(2, 8, 6, 6).contiguous(memory_format=torch.channels_last)
         out = layer(**options)(x)
         assert out.is_contiguous(memory_format=torch.channels_last)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from seedcnn.ops.group_nl.reference import NLFS, group_nl_reference, nlf_index
+from seedcnn.ops.group_nl.reference import NLF, NLFS, group_nl_reference, nlf_index, triangle_wave
 
-__all__ = ["NLFS", "group_nl_reference", "nlf_index"]
+__all__ = ["NLF", "NLFS", "group_nl_reference", "nlf_index", "triangle_wave"]

@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["NLFS", "group_nl_reference", "nlf_index"]
+__all__ = ["NLF", "NLFS", "group_nl_reference", "nlf_index", "triangle_wave"]
 
 
-def _sine(x: Tensor, omega: Tensor, phi: Tensor) -> Tensor:
-    return torch.sin(omega * (x + phi))
+def triangle_wave(u: Tensor) -> Tensor:
+    """A triangle wave with the period, zeros and extremes of sine: ``2 / pi * asin(sin(u))``."""
+    v = u * (0.5 / math.pi) - 0.25
+    return 1 - 4 * (v - v.round()).abs()
 
 
-def _abs(x: Tensor, omega: Tensor, phi: Tensor) -> Tensor:  # noqa: ARG001
-    return torch.abs(x + phi)
+@dataclass(frozen=True)
+class NLF:
+    """A nonlinear transformation function of a seed map.
+
+    Attributes:
+        function: ``function(x, omega, phi)``; the fixed numbers broadcast against x.
+        uses: which of "omega" and "phi" it looks at.
+    """
+
+    function: Callable[[Tensor, Tensor, Tensor], Tensor]
+    uses: tuple[str, ...]
 
 
-def _identity(x: Tensor, omega: Tensor, phi: Tensor) -> Tensor:
-    return x.expand(torch.broadcast_shapes(x.shape, omega.shape, phi.shape))
+def _spread(x: Tensor, omega: Tensor) -> Tensor:
+    """One copy of x for each hyperparameter, for functions that have none."""
+    return x.expand(torch.broadcast_shapes(x.shape, omega.shape))  # type: ignore[no-untyped-call]
 
 
-NLFS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"sine": _sine, "abs": _abs, "identity": _identity}
-"""Nonlinear transformation functions: sine (GroupNL Eq. 10), |x + phi|, and plain duplication (a control)."""
+NLFS: dict[str, NLF] = {
+    "sine": NLF(lambda x, w, p: torch.sin(w * (x + p)), ("omega", "phi")),
+    "monomial": NLF(lambda x, w, p: x.sign() * x.abs() ** w, ("omega",)),  # noqa: ARG005
+    "gaussian": NLF(lambda x, w, p: torch.exp(-((w * x) ** 2)), ("omega",)),  # noqa: ARG005
+    "laplace": NLF(lambda x, w, p: 0.5 * w * torch.exp(-(w * x).abs()), ("omega",)),  # noqa: ARG005
+    "abs": NLF(lambda x, w, p: (x + p).abs(), ("phi",)),  # noqa: ARG005
+    "leaky": NLF(lambda x, w, p: x.clamp(min=0) + w * x.clamp(max=0), ("omega",)),  # noqa: ARG005
+    "triangle": NLF(lambda x, w, p: triangle_wave(w * (x + p)), ("omega", "phi")),
+    "negate": NLF(lambda x, w, p: -_spread(x, w), ()),  # noqa: ARG005
+    "identity": NLF(lambda x, w, p: _spread(x, w), ()),  # noqa: ARG005
+}
+"""The functions by name.
+
+sine, monomial (exponent omega), gaussian and laplace (scale omega) are GroupNL Table 2; the bars of |x| in monomial
+and laplace are lost in the printed table. abs, leaky (slope omega below zero) and triangle are ours. negate (CReLU,
+with the ReLU that follows) and identity (plain duplication) are controls.
+"""
 
 
 def nlf_index(seed_channels: int, out_channels: int, nlf_groups: int) -> tuple[Tensor, Tensor]:
@@ -63,7 +92,7 @@ def group_nl_reference(
     x = seeds.unflatten(-3, (nlf_groups, 1, n))  # [..., g, 1, n, H, W]
     per_block = (nlf_groups, gamma, 1, 1, 1)
     omega, phi = (fixed.to(seeds.dtype).view(per_block) for fixed in (omega, phi))
-    generated = NLFS[nlf](x, omega, phi).flatten(-5, -3)  # [..., g * gamma * n, H, W]
+    generated = NLFS[nlf].function(x, omega, phi).flatten(-5, -3)  # [..., g * gamma * n, H, W]
     result = torch.cat([seeds, generated[..., : out_channels - seeds.shape[-3], :, :]], dim=-3)
     if seeds.dim() == 4 and seeds.is_contiguous(memory_format=torch.channels_last):
         return result.contiguous(memory_format=torch.channels_last)
