@@ -109,6 +109,20 @@ class Device:
         return np.array([row["index"] for row in json.loads(self.run("predict", pictures, "--json"))])
 
 
+def shorten(cifar: Cifar10, pictures: int | None) -> Cifar10:
+    """The first training pictures, and a fifth as many test pictures but at least those the device classifies."""
+    if pictures is None:
+        return cifar
+    tests = max(pictures // 5, DEVICE_IMAGES)
+    return replace(
+        cifar,
+        train_images=cifar.train_images[:pictures],
+        train_labels=cifar.train_labels[:pictures],
+        test_images=cifar.test_images[:tests],
+        test_labels=cifar.test_labels[:tests],
+    )
+
+
 def train_all(cifar: Cifar10, out: Path, epochs: int | None) -> dict[str, Network]:
     """Train the three recipes of recipes/demo.py."""
     data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
@@ -333,7 +347,7 @@ def report(
             )
         )
     settings = {
-        "data": "CIFAR-10, 50,000 training and 10,000 test pictures",
+        "data": f"CIFAR-10, {len(cifar.train_images):,} training and {len(cifar.test_images):,} test pictures",
         "training": json.dumps(find_recipe("demo:groupnl").to_dict(), default=str),
         "narrowed": json.dumps(find_recipe("demo:narrow").model_options),
         "latency": "ONNX Runtime, 1 thread, batch 1, three bundles interleaved in one process",
@@ -359,6 +373,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "demo-out", help="where everything goes (default: demo-out)")
     parser.add_argument("--data", type=Path, help="directory that holds CIFAR-10; downloaded if not given")
     parser.add_argument("--epochs", type=int, help="epochs of each network (default: the recipe's)")
+    parser.add_argument("--pictures", type=int, help="train on the first so many pictures only, for a quick look")
     parser.add_argument("--corrupted", type=int, default=2000, help="test pictures to corrupt (default: %(default)s)")
     parser.add_argument("--started", type=float, help="Unix time of the start, if set-up came before")
     arguments = parser.parse_args()
@@ -369,7 +384,7 @@ def main() -> None:
     if arguments.started:
         stages.seconds["set up (install)"] = max(0.0, time.time() - arguments.started - time.process_time())
     with stages("data"):
-        cifar = load_cifar10(arguments.data, progress=console.print)
+        cifar = shorten(load_cifar10(arguments.data, progress=console.print), arguments.pictures)
     with stages("train three networks"):
         networks = train_all(cifar, out, arguments.epochs)
     with stages("pack and measure"):
