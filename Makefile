@@ -6,10 +6,10 @@ STAMP := .venv/.setup-done
 START := $(shell date +%s)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test test-slow lint types contracts fmt docs ci clean
+.PHONY: help setup demo bench test test-slow lint types contracts fmt docs docs-tables docs-timm ci clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## make .venv with everything seedcnn needs (uv when it is there, else pip)
 
@@ -46,6 +46,12 @@ fmt: $(STAMP) ## mend style and format
 docs: $(STAMP) ## write docs/cli.md from the commands' own help, and README's table from results/
 	$(BIN)/python tools/cli_docs.py
 	$(BIN)/python tools/demo_table.py
+
+docs-tables: $(STAMP) ## write docs/tables.md: the papers' figures beside ours (minutes)
+	$(BIN)/python tools/paper_tables.py
+
+docs-timm: $(STAMP) ## write docs/timm.md: timm networks converted, trained, exported (many minutes)
+	$(BIN)/python tools/timm_table.py --jobs 2
 
 ci: ## all that a change must pass
 	.ci/run

@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
+import torch
+
 from seedcnn.errors import ConfigError
 from seedcnn.evaluate.cost import cost
 from seedcnn.models import create_model, default_widths
@@ -41,7 +43,9 @@ def narrow_to_macs(
     full = tuple(kwargs.pop("widths", None) or default_widths(name))
 
     def macs_of(widths: tuple[int, ...]) -> int:
-        return cost(create_model(name, widths=widths, **kwargs), input_size).macs
+        with torch.device("meta"):  # shapes are enough
+            model = create_model(name, widths=widths, **kwargs)
+        return cost(model, input_size).macs
 
     low, high = 0.0, 1.0
     for _ in range(20):  # the even factor, ignoring the divisor
@@ -52,20 +56,19 @@ def narrow_to_macs(
             low = middle
     even = [w * low for w in full]
     choices = [sorted({max(divisor, int(w // divisor + k) * divisor) for k in (-1, 0, 1, 2)}) for w in even]
-    best: tuple[float, tuple[int, ...]] | None = None
-    nearest: tuple[float, tuple[int, ...], int] | None = None
-    for widths in product(*choices):
+
+    def uneven(widths: tuple[int, ...]) -> float:
+        return max(abs(w / e - 1) for w, e in zip(widths, even, strict=True))
+
+    nearest: tuple[float, tuple[int, ...], int] = (float("inf"), full, 0)
+    for widths in sorted(product(*choices), key=uneven):
         found = macs_of(widths)
         distance = abs(found - macs) / macs
-        uneven = max(abs(w / e - 1) for w, e in zip(widths, even, strict=True))
-        if nearest is None or distance < nearest[0]:
+        if distance <= tolerance:
+            return widths
+        if distance < nearest[0]:
             nearest = (distance, widths, found)
-        if distance <= tolerance and (best is None or uneven < best[0]):
-            best = (uneven, widths)
-    if best is None:
-        assert nearest is not None
-        raise ConfigError(
-            f"no widths of {name} in multiples of {divisor} come within {tolerance:.0%} of {macs:,} MACs; "
-            f"the nearest are {nearest[1]} with {nearest[2]:,}"
-        )
-    return best[1]
+    raise ConfigError(
+        f"no widths of {name} in multiples of {divisor} come within {tolerance:.0%} of {macs:,} MACs; "
+        f"the nearest are {nearest[1]} with {nearest[2]:,}"
+    )

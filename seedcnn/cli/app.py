@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from seedcnn.cli import evaluate, pack, repo, train
+from seedcnn.cli import cost, evaluate, pack, repo, train
 
 __all__ = ["app"]
 
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.command("recipes")(train.recipes)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("cost")(cost.cost)
 app.command("pack")(pack.pack)
 app.command("inspect")(pack.inspect)
 app.add_typer(repo.app, name="repo")

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from seedcnn.convert.config import METHODS, ConversionConfig, GroupNLConfig, config_for
+from seedcnn.convert.config import (
+    METHODS,
+    ConditionalReductionConfig,
+    ConversionConfig,
+    DepthwiseSeparableConfig,
+    GhostConfig,
+    GroupNLConfig,
+    LocalBinaryConfig,
+    MonoConfig,
+    PerturbativeConfig,
+    ShiftConfig,
+    SineFMConfig,
+    config_for,
+)
 from seedcnn.convert.convert import convert_
 from seedcnn.convert.report import ConversionReport, Replaced, Skipped
 
 __all__ = [
     "METHODS",
+    "ConditionalReductionConfig",
     "ConversionConfig",
     "ConversionReport",
+    "DepthwiseSeparableConfig",
+    "GhostConfig",
     "GroupNLConfig",
+    "LocalBinaryConfig",
+    "MonoConfig",
+    "PerturbativeConfig",
     "Replaced",
+    "ShiftConfig",
+    "SineFMConfig",
     "Skipped",
     "config_for",
     "convert_",

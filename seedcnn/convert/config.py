@@ -8,7 +8,20 @@ from typing import Any
 
 from seedcnn.errors import ConfigError
 
-__all__ = ["METHODS", "ConversionConfig", "GroupNLConfig", "config_for"]
+__all__ = [
+    "METHODS",
+    "ConditionalReductionConfig",
+    "ConversionConfig",
+    "DepthwiseSeparableConfig",
+    "GhostConfig",
+    "GroupNLConfig",
+    "LocalBinaryConfig",
+    "MonoConfig",
+    "PerturbativeConfig",
+    "ShiftConfig",
+    "SineFMConfig",
+    "config_for",
+]
 
 
 @dataclass(frozen=True)
@@ -31,19 +44,135 @@ class GroupNLConfig(ConversionConfig):
     Args:
         reduction_ratio: r; c_seed = c_out / r of the block's spatial convolutions (GroupNL Tables 3 and 4).
         sparse: gcd(c_in, c_seed) groups in the seed convolution.
-        nlf_groups, nlf, omega_range, phi_range, normalize: see the layer.
+        groups: groups of the seed convolution between dense (1) and sparse; a layer takes the greatest common divisor
+            of it, c_in and c_seed.
+        nlf_groups, nlf, omega_range, phi_range, normalize, shuffle, variant: see the layer.
     """
 
     reduction_ratio: int = 2
     sparse: bool = False
+    groups: int = 1
     nlf_groups: int = 4
     nlf: str = "sine"
     omega_range: tuple[float, float] = (1, 2)
     phi_range: tuple[float, float] = (1, 5)
     normalize: str = "none"
+    shuffle: bool = False
+    variant: str = "paper"
 
 
-METHODS: dict[str, type[ConversionConfig]] = {"groupnl": GroupNLConfig}
+@dataclass(frozen=True)
+class MonoConfig(ConversionConfig):
+    """Replace by :class:`seedcnn.layers.MonoConv2d`; the arguments are that layer's.
+
+    Args:
+        seed_filters: learnable filters of each layer, cut to the layer's output channels. The same number in every
+            layer is what a fan-out that doubles with the width means: MonoCNN's {2, 4, 8, 16} over the widths 64, 128,
+            256, 512 is ``seed_filters=32``, and its Table 1 form is ``seed_filters=1, pointwise=True``, both with
+            ``scope="stride1"``.
+        exp_factor: the same fan-out in every layer instead (then ``seed_filters`` has no part).
+        fgf, terms, beta_range, beta_per, normalize, eps, pointwise: see the layer.
+    """
+
+    seed_filters: int = 1
+    exp_factor: int | None = None
+    fgf: str = "monomial"
+    terms: int = 1
+    beta_range: tuple[float, float] = (1, 7)
+    beta_per: str = "element"
+    normalize: bool = True
+    eps: float | None = None
+    pointwise: bool = False
+
+
+@dataclass(frozen=True)
+class GhostConfig(ConversionConfig):
+    """Replace by :class:`seedcnn.layers.GhostConv2d`; the arguments are that layer's.
+
+    Args:
+        ratio: c_out / c0 of the block's spatial convolutions, as GroupNL's ``reduction_ratio``.
+        cheap, cheap_kernel_size, norm, relu: see the layer. ``norm=False, relu=False`` is GroupNL's Eq. 14;
+            ``ratio=4, cheap="pointwise"`` is the form of MonoCNN's Table 1.
+    """
+
+    ratio: int = 2
+    cheap: str = "depthwise"
+    cheap_kernel_size: int = 3
+    norm: bool = True
+    relu: bool = True
+
+
+@dataclass(frozen=True)
+class SineFMConfig(ConversionConfig):
+    """Replace by :class:`seedcnn.layers.SineFMConv2d`; the arguments are that layer's.
+
+    Args:
+        reduction_ratio: as in :class:`GroupNLConfig`.
+        t, omega_range, phi_range: see the layer.
+    """
+
+    reduction_ratio: int = 2
+    t: int = 5
+    omega_range: tuple[float, float] = (1, 2)
+    phi_range: tuple[float, float] = (1, 5)
+
+
+@dataclass(frozen=True)
+class ConditionalReductionConfig(ConversionConfig):
+    """Replace by :class:`seedcnn.layers.ConditionalReductionConv2d`; the arguments are that layer's.
+
+    The layer takes 1x1 convolutions only, hence the other default scope.
+    """
+
+    scope: str = "pointwise"
+    mode: str = "auto"
+    groups: int = 2
+    alpha: float = 0.5
+    relu: bool = True
+    norm: bool = True
+
+
+@dataclass(frozen=True)
+class LocalBinaryConfig(ConversionConfig):
+    """Replace by :class:`seedcnn.layers.LocalBinaryConv2d` with as many maps in the middle as at its output."""
+
+    nonzero_fraction: float = 0.9
+    norm: bool = False
+
+
+@dataclass(frozen=True)
+class PerturbativeConfig(ConversionConfig):
+    """Replace by :class:`seedcnn.layers.PerturbativeConv2d`; the arguments are that layer's."""
+
+    level: float = 0.1
+    mask_size: int = 32
+    norm: bool = False
+
+
+@dataclass(frozen=True)
+class ShiftConfig(ConversionConfig):
+    """Replace by :class:`seedcnn.layers.ShiftConv2d`."""
+
+
+@dataclass(frozen=True)
+class DepthwiseSeparableConfig(ConversionConfig):
+    """Replace by :class:`seedcnn.layers.DepthwiseSeparableConv2d`, the control; the arguments are that layer's."""
+
+    norm: bool = True
+    relu: bool = True
+
+
+METHODS: dict[str, type[ConversionConfig]] = {
+    "groupnl": GroupNLConfig,
+    "mono": MonoConfig,
+    "ghost": GhostConfig,
+    "sinefm": SineFMConfig,
+    "cr": ConditionalReductionConfig,
+    "lbc": LocalBinaryConfig,
+    "pnn": PerturbativeConfig,
+    "shift": ShiftConfig,
+    "dws": DepthwiseSeparableConfig,
+}
 """Method names, as the command line and the recipes use them."""
 
 

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from seedcnn.errors import ConfigError
+from seedcnn.layers import ConvLayer
 
-__all__ = ["SCOPES", "FilterFn", "is_projection", "select", "spatial_width"]
+__all__ = [
+    "SCOPES",
+    "FilterFn",
+    "convolutions",
+    "is_depthwise",
+    "is_projection",
+    "pointwise",
+    "rule_of",
+    "spatial_width",
+    "untouchable",
+]
 
 FilterFn = Callable[[nn.Module, str], bool]
+Rule = Callable[[nn.Module, nn.Conv2d, str], str | None]
 _PROJECTIONS = ("downsample", "shortcut")
+# What a subclass does that its replacement would not; by name, because these classes belong to timm and torch.ao.
+_SAME = "pads by the size of its input (TensorFlow SAME padding), which no layer here does"
+_STANDARDISED = "standardises its weight in every forward, which its replacement would not"
+_SPECIAL = {
+    "Conv2dSame": _SAME,
+    "Conv2dSameExport": _SAME,
+    "StdConv2d": _STANDARDISED,
+    "StdConv2dSame": _STANDARDISED,
+    "ScaledStdConv2d": _STANDARDISED,
+    "ScaledStdConv2dSame": _STANDARDISED,
+    "CondConv2d": "mixes several weights by its input, which its replacement would not",
+    "LazyConv2d": "has no shape yet; run the model once first",
+}
 
 
 def is_projection(name: str) -> bool:
@@ -21,32 +46,40 @@ def is_projection(name: str) -> bool:
     return any(part in _PROJECTIONS for part in name.split("."))
 
 
+def is_depthwise(conv: nn.Conv2d) -> bool:
+    """Whether each input channel has filters of its own, and as many outputs as inputs."""
+    return 1 < conv.groups == conv.in_channels == conv.out_channels
+
+
 def spatial_width(model: nn.Module, name: str, conv: nn.Conv2d) -> int:
     """The output channels that the reduction ratio applies to.
 
     A projection shortcut takes the width of its block's spatial convolutions: in a bottleneck it keeps c_out / (4 r)
-    seeds, which is what the parameter counts of GroupNL Tables 3 and 4 imply. Every other convolution takes its own.
+    seeds, which is what the parameter counts of GroupNL Tables 3 and 4 imply; where the block is wider inside than
+    outside, it takes its own width, as every other convolution does.
     """
     parts = name.split(".")
     for depth, part in enumerate(parts):
         if part in _PROJECTIONS:
             block = model.get_submodule(".".join(parts[:depth]))
             widths = [
-                module.out_channels if isinstance(module, nn.Conv2d) else getattr(module, "out_channels", 0)
+                module.out_channels
                 for child, module in block.named_modules()
-                if not is_projection(child) and max(getattr(module, "kernel_size", None) or (0,)) > 1
+                if isinstance(module, (nn.Conv2d, ConvLayer))
+                and not is_projection(child)
+                and max(module.kernel_size) > 1
             ]
-            return min([width for width in widths if width] or [conv.out_channels])
+            return min([*widths, conv.out_channels])
     return conv.out_channels
 
 
-def _paper(conv: nn.Conv2d, name: str) -> str | None:
+def _paper(model: nn.Module, conv: nn.Conv2d, name: str) -> str | None:  # noqa: ARG001
     if max(conv.kernel_size) == 1 and not is_projection(name):
         return "pointwise convolution that is not a projection shortcut"
     return None
 
 
-def _stride1(conv: nn.Conv2d, name: str) -> str | None:  # noqa: ARG001
+def _stride1(model: nn.Module, conv: nn.Conv2d, name: str) -> str | None:  # noqa: ARG001
     if max(conv.kernel_size) == 1:
         return "pointwise convolution"
     if max(conv.stride) > 1:
@@ -54,55 +87,110 @@ def _stride1(conv: nn.Conv2d, name: str) -> str | None:  # noqa: ARG001
     return None
 
 
-SCOPES: dict[str, Callable[[nn.Conv2d, str], str | None]] = {"paper": _paper, "stride1": _stride1}
-"""Scope name -> rule; a rule gives the reason why a convolution is left alone, or None to take it."""
+def _reference(model: nn.Module, conv: nn.Conv2d, name: str) -> str | None:
+    parent, _, child = name.rpartition(".")
+    if is_depthwise(conv):
+        return None if child == "conv_dw" else "depthwise, but not the conv_dw of a mobile block"
+    if child != "conv2" or max(conv.kernel_size) == 1 or not hasattr(model.get_submodule(parent), "conv3"):
+        return "not the 3x3 convolution of a bottleneck"
+    return f"stride {conv.stride}" if max(conv.stride) > 1 else None
 
 
-def _untouchable(module: nn.Module, names: list[str]) -> str | None:
-    """Why a module cannot be converted whatever the scope."""
-    if type(module) is not nn.Conv2d:
-        return f"{type(module).__name__} is not a plain nn.Conv2d"
-    if len(names) > 1:
-        return f"shared by {', '.join(names)}"
-    if is_parametrized(module):
-        return "parametrized"
-    if module.groups != 1:
-        return f"grouped convolution (groups={module.groups})"
+def _pointwise(model: nn.Module, conv: nn.Conv2d, name: str) -> str | None:  # noqa: ARG001
+    if max(conv.kernel_size) > 1:
+        return f"kernel {conv.kernel_size}, not pointwise"
+    if conv.bias is not None:
+        return "pointwise with a bias: a squeeze-excite or a head, not part of a block's body"
     return None
 
 
-def select(model: nn.Module, scope: str, filter_fn: FilterFn | None) -> tuple[dict[str, nn.Conv2d], dict[str, str]]:
-    """Sort the model's convolutions into those to replace and those to leave.
+SCOPES: dict[str, Rule] = {"paper": _paper, "stride1": _stride1, "reference": _reference, "pointwise": _pointwise}
+"""Scope name -> rule; a rule gives the reason why a convolution is left alone, or None to take it.
 
-    Args:
-        scope: a key of :data:`SCOPES`; not consulted when ``filter_fn`` is given.
-        filter_fn: ``filter_fn(module, qualified_name) -> bool`` decides instead of the scope (and may take the stem).
+- "paper": every convolution but the stem, pointwise ones only where they are projection shortcuts.
+- "stride1": kernels above 1x1 with stride 1.
+- "reference": what GroupNL's public code replaces in timm models: the 3x3 ``conv2`` of stride 1 in bottlenecks, and
+  every depthwise ``conv_dw`` of mobile nets (any kernel and stride).
+- "pointwise": 1x1 convolutions without a bias, by the rule of Conditional Reduction; see :func:`pointwise`.
+"""
+
+
+def pointwise(conv: nn.Conv2d, min_saved_macs: float, narrowing_groups: int) -> tuple[bool, str | None]:
+    """What the "pointwise" scope does with a 1x1 convolution.
+
+    Where the channels grow, the config's layer comes in, if it pays: a generated element saves c_in MACs, and costs
+    one nonlinear function. Where they do not grow, a grouped 1x1 convolution comes in.
 
     Returns:
-        ``(chosen, skipped)``: qualified name -> convolution, and qualified name -> reason.
+        Whether the replacement is the grouped convolution, and the reason to leave the layer alone or None.
+    """
+    if conv.in_channels < conv.out_channels:
+        if conv.in_channels < min_saved_macs:
+            saved = f"a generated element would save {conv.in_channels} MACs"
+            return False, f"{saved}, below `min_saved_macs` (={min_saved_macs})"
+        return False, None
+    change = f"narrows {conv.in_channels} -> {conv.out_channels}"
+    if narrowing_groups == 1:
+        return True, f"{change}, and `narrowing_groups` is 1"
+    if conv.in_channels % narrowing_groups or conv.out_channels % narrowing_groups:
+        return True, f"{change}, not divisible by `narrowing_groups` (={narrowing_groups})"
+    return True, None
+
+
+def rule_of(scope: str) -> Rule:
+    """The rule of a scope.
 
     Raises:
         ConfigError: if the scope does not exist.
     """
     if scope not in SCOPES:
         raise ConfigError(f"unknown scope {scope!r}; known scopes: {', '.join(SCOPES)}")
+    return SCOPES[scope]
+
+
+def _looks_like_convolution(module: nn.Module) -> bool:
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return True
+    return all(hasattr(module, part) for part in ("in_channels", "out_channels", "kernel_size", "weight"))
+
+
+def untouchable(module: Any, names: list[str], owners: dict[int, str], depthwise_too: bool) -> str | None:
+    """Why a convolution cannot be replaced whatever the scope, or None."""
+    kind = type(module).__name__
+    if isinstance(module, ConvLayer):
+        return f"already converted ({kind})"
+    if type(module).__module__.startswith("torch.ao."):
+        return f"{kind} is quantised; convert the float model first"
+    if type(module) is not nn.Conv2d:
+        return f"{kind} {_SPECIAL.get(kind, 'is not a plain nn.Conv2d')}"
+    if len(names) > 1:
+        return f"shared by {', '.join(names)}"
+    if is_parametrized(module):
+        return "parametrized"
+    if module._forward_pre_hooks or module._forward_hooks or module._backward_hooks:
+        return "has hooks (pruning, weight or spectral norm, a user's own), which its replacement would lose"
+    if owners[id(module.weight)] != names[0]:
+        return f"its weight is shared with {owners[id(module.weight)]}"
+    if module.groups != 1 and not (depthwise_too and is_depthwise(module)):
+        return f"{'depthwise' if is_depthwise(module) else 'grouped'} convolution (groups={module.groups})"
+    return None
+
+
+def convolutions(model: nn.Module) -> Iterator[tuple[str, Any, list[str]]]:
+    """All that looks like a convolution, in the model's order: (qualified name, module, all its names).
+
+    The inside of a converted layer is not looked at.
+    """
     names_of: dict[int, list[str]] = {}
-    convs: dict[int, Any] = {}
+    found: dict[int, nn.Module] = {}
+    inside = "\0"
     for name, module in model.named_modules(remove_duplicate=False):
-        if isinstance(module, nn.modules.conv._ConvNd):
+        if name.startswith(inside):
+            continue
+        if isinstance(module, ConvLayer):
+            inside = f"{name}."
+        if _looks_like_convolution(module):
             names_of.setdefault(id(module), []).append(name)
-            convs[id(module)] = module
-    chosen: dict[str, nn.Conv2d] = {}
-    skipped: dict[str, str] = {}
-    for position, (key, module) in enumerate(convs.items()):
-        name = names_of[key][0]
-        reason = _untouchable(module, names_of[key])
-        if reason is None and filter_fn is not None:
-            reason = None if filter_fn(module, name) else "not chosen by filter_fn"
-        elif reason is None:
-            reason = "stem" if position == 0 else SCOPES[scope](module, name)
-        if reason is None:
-            chosen[name] = module
-        else:
-            skipped[name] = reason
-    return chosen, skipped
+            found[id(module)] = module
+    for key, module in found.items():
+        yield names_of[key][0], module, names_of[key]

@@ -55,6 +55,27 @@ class ConversionReport:
             for item in self.replaced
         ]
         lines += [f"  {left.name:<{width}}  left: {left.reason}" for left in self.skipped]
-        share = self.params_after / self.params_before
-        lines.append(f"  learnable parameters {self.params_before:,} -> {self.params_after:,} ({share:.3f})")
+        lines.append(f"  {self._total()}")
         return "\n".join(lines)
+
+    def _total(self) -> str:
+        share = f" ({self.params_after / self.params_before:.3f})" if self.params_before else ""
+        return f"learnable parameters {self.params_before:,} -> {self.params_after:,}{share}"
+
+    def __rich__(self) -> Any:
+        """A table for ``rich.print(report)``: each layer, its parameters before and after, what stands there now."""
+        # Not at the top: the report of a conversion works where rich is not installed.
+        from rich.markup import escape
+        from rich.table import Table
+
+        title = f"{self.method}: replaced {len(self.replaced)} convolutions, left {len(self.skipped)} alone"
+        table = Table(title=title, caption=self._total())
+        table.add_column("layer")
+        table.add_column("parameters", justify="right")
+        table.add_column("after", justify="right")
+        table.add_column("now, or why it was left")
+        for item in self.replaced:
+            table.add_row(escape(item.name), f"{item.params_before:,}", f"{item.params_after:,}", escape(item.after))
+        for left in self.skipped:
+            table.add_row(escape(left.name), "", "", escape(f"left: {left.reason}"), style="dim")
+        return table

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from seedcnn.evaluate.accuracy import Accuracy, accuracy, torch_predictor
-from seedcnn.evaluate.cost import Cost, cost
+from seedcnn.evaluate.cost import CONVENTIONS, Cost, LayerCost, cost
 from seedcnn.evaluate.equivalence import Equivalence, compare_logits
 from seedcnn.evaluate.latency import Latency, interleave
 from seedcnn.evaluate.predictors import bundle_predictor
 from seedcnn.evaluate.robustness import RobustnessTable, robustness, robustness_many
 
 __all__ = [
+    "CONVENTIONS",
     "Accuracy",
     "Cost",
     "Equivalence",
     "Latency",
+    "LayerCost",
     "RobustnessTable",
     "accuracy",
     "bundle_predictor",

@@ -13,15 +13,21 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from seedcnn.errors import ExportError
+from seedcnn.export._norm_act import split_norm_act_
 from seedcnn.export.forms import FoldedGroupNL, affine_of, seed_conv_of
+from seedcnn.export.forms_families import ChannelAffine, fold_family
+from seedcnn.export.forms_mono import MONO_FORMS
 from seedcnn.layers import GroupNLConv2d, SeededConv2d
+from seedcnn.layers._parts import BatchNorm2d
+from seedcnn.layers.shift import ChannelShift
 
 __all__ = ["fold", "load_tensors"]
 
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, SeededConv2d) or super().is_leaf_module(m, module_qualified_name)
+        own = (SeededConv2d, BatchNorm2d, ChannelShift)
+        return isinstance(m, own) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _trace(model: nn.Module) -> fx.GraphModule:
@@ -48,40 +54,59 @@ def _following_norm(traced: fx.GraphModule, node: fx.Node) -> tuple[fx.Node | No
     return None, None
 
 
-def _fold_node(traced: fx.GraphModule, node: fx.Node, module: nn.Module) -> nn.Module | None:
+def _fold_node(traced: fx.GraphModule, node: fx.Node, module: nn.Module, mono: str) -> nn.Module | None:
     """The inference form of one convolution and the norm after it, or None for anything else."""
     norm_node, norm = _following_norm(traced, node)
     if isinstance(module, GroupNLConv2d):
-        if module.gamma == 0:  # no generated channels: an ordinary convolution
+        if module.gamma == 0 and module.normalize != "l2" and not module.shuffle:  # an ordinary convolution
             scale, shift = affine_of(module.norm, module.out_channels)
             outer_scale, outer_shift = affine_of(norm, module.out_channels)
-            folded: nn.Module = seed_conv_of(module, scale * outer_scale, shift * outer_scale + outer_shift)
+            folded: nn.Module | None = seed_conv_of(module, scale * outer_scale, shift * outer_scale + outer_shift)
         else:
             folded = FoldedGroupNL(module, norm)
+    elif isinstance(module, SeededConv2d):
+        folded = fold_family(module, norm, mono)
     elif type(module) is nn.Conv2d and norm is not None:
         folded = fuse_conv_bn_eval(module, norm)
     else:
-        return None
-    if norm_node is not None:
+        folded = None
+    if folded is not None and norm_node is not None:
         norm_node.replace_all_uses_with(node)
         traced.graph.erase_node(norm_node)
     return folded
 
 
-def fold(model: nn.Module) -> fx.GraphModule:
+def _fold_lone_norms(traced: fx.GraphModule) -> None:
+    """A BatchNorm that follows no single convolution leaves as scale and shift, which travel like weights."""
+    for node in traced.graph.nodes:
+        if node.op == "call_module":
+            module = traced.get_submodule(str(node.target))
+            if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
+                _replace(traced, str(node.target), ChannelAffine(module))
+
+
+def fold(model: nn.Module, *, mono: str = "graph") -> fx.GraphModule:
     """A copy of ``model`` in inference form: the same function in eval mode, fewer operations.
 
     BatchNorm is folded into the convolution before it; GroupNL layers become
     :class:`seedcnn.export.forms.FoldedGroupNL` (the seeds' norm and the following norm folded in, sparse seed
-    convolutions as depthwise + sum). Anything else stays as it is.
+    convolutions as depthwise + sum); the other seeded layers become forms that keep their fixed numbers as seeds. A
+    BatchNorm that follows no single convolution becomes a scale and a shift. Anything else stays as it is.
+
+    Args:
+        mono: how mono filters leave: "graph" (generated from seed filters and beta when the graph is loaded; small
+            files) or "expanded" (as the filters of a plain convolution).
 
     Returns:
         A module on the CPU in float32 and eval mode, without gradients.
 
     Raises:
+        ValueError: if ``mono`` is neither.
         ExportError: if the model cannot be traced, or uses one convolution in two places.
     """
-    traced = _trace(copy.deepcopy(model).cpu().float().eval())
+    if mono not in MONO_FORMS:
+        raise ValueError(f"`mono` (={mono!r}) must be one of {', '.join(map(repr, MONO_FORMS))}")
+    traced = _trace(split_norm_act_(copy.deepcopy(model).cpu().float().eval()))
     calls: dict[str, int] = {}
     for node in traced.graph.nodes:
         if node.op == "call_module":
@@ -97,9 +122,10 @@ def fold(model: nn.Module) -> fx.GraphModule:
             continue
         if calls[name] > 1 and isinstance(module, (nn.Conv2d, SeededConv2d)):
             raise ExportError(f"{name} is called {calls[name]} times; a shared convolution cannot be folded")
-        folded = _fold_node(traced, node, module)
+        folded = _fold_node(traced, node, module, mono)
         if folded is not None:
             _replace(traced, name, folded)
+    _fold_lone_norms(traced)
     traced.delete_all_unused_submodules()
     traced.graph.lint()
     traced.recompile()

@@ -1,8 +1,28 @@
-"""Convolution layers that keep a few learnable seed filters and generate the rest with fixed nonlinear functions."""
+"""Convolution layers that keep a few learnable filters and generate the rest, and the controls beside them."""
 
 from __future__ import annotations
 
 from seedcnn.layers._base import ConvLayer, SeededConv2d
+from seedcnn.layers.conditional_reduction import ConditionalReductionConv2d
+from seedcnn.layers.depthwise_separable import DepthwiseSeparableConv2d
+from seedcnn.layers.ghost import GhostConv2d
 from seedcnn.layers.group_nl import GroupNLConv2d
+from seedcnn.layers.local_binary import LocalBinaryConv2d
+from seedcnn.layers.mono import MonoConv2d
+from seedcnn.layers.perturbative import PerturbativeConv2d
+from seedcnn.layers.shift import ShiftConv2d
+from seedcnn.layers.sine_fm import SineFMConv2d
 
-__all__ = ["ConvLayer", "GroupNLConv2d", "SeededConv2d"]
+__all__ = [
+    "ConditionalReductionConv2d",
+    "ConvLayer",
+    "DepthwiseSeparableConv2d",
+    "GhostConv2d",
+    "GroupNLConv2d",
+    "LocalBinaryConv2d",
+    "MonoConv2d",
+    "PerturbativeConv2d",
+    "SeededConv2d",
+    "ShiftConv2d",
+    "SineFMConv2d",
+]

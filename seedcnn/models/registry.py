@@ -9,10 +9,11 @@ from typing import Any
 from torch import nn
 
 from seedcnn.errors import ConfigError
+from seedcnn.models.crnet import CRNetCB, CRNetCIB
 from seedcnn.models.resnet_cifar import BasicBlock, Bottleneck, ResNetCifar
 from seedcnn.models.vgg_cifar import VGG11_PLAN, VGGCifar
 
-__all__ = ["create_model", "default_widths", "list_models"]
+__all__ = ["create_model", "default_widths", "list_models", "scaled_widths"]
 
 _SMALL, _LARGE = (16, 32, 64), (64, 128, 256, 512)
 
@@ -24,10 +25,13 @@ def _resnet(block: type[BasicBlock | Bottleneck], depths: tuple[int, ...]) -> Ca
 _MODELS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
     "resnet8_cifar": (_resnet(BasicBlock, (1, 1, 1)), _SMALL),
     "resnet20_cifar": (_resnet(BasicBlock, (3, 3, 3)), _SMALL),
+    "resnet56_cifar": (_resnet(BasicBlock, (9, 9, 9)), _SMALL),
     "resnet18_cifar": (_resnet(BasicBlock, (2, 2, 2, 2)), _LARGE),
     "resnet34_cifar": (_resnet(BasicBlock, (3, 4, 6, 3)), _LARGE),
     "resnet101_cifar": (_resnet(Bottleneck, (3, 4, 23, 3)), _LARGE),
     "vgg11_cifar": (lambda **kwargs: VGGCifar(VGG11_PLAN, **kwargs), (64, 128, 256, 512, 512)),
+    "crnet_cb": (CRNetCB, (16, 32, 32, 64)),
+    "crnet_cib": (CRNetCIB, (16, 32, 64)),
 }
 
 
@@ -53,18 +57,46 @@ def default_widths(name: str) -> tuple[int, ...]:
     return _entry(name)[1]
 
 
-def create_model(name: str, num_classes: int = 10, *, widths: Sequence[int] | None = None, **kwargs: Any) -> nn.Module:
+def scaled_widths(widths: Sequence[int], width: float, divisor: int = 8) -> tuple[int, ...]:
+    """Widths times ``width``, each rounded to the nearest multiple of ``divisor`` and at least ``divisor``.
+
+    Raises:
+        ValueError: if the multiplier or the divisor is not positive.
+    """
+    if not 0 < width < float("inf"):
+        raise ValueError(f"`width` (={width!r}) must be a positive number")
+    if isinstance(divisor, bool) or not isinstance(divisor, int) or divisor < 1:
+        raise ValueError(f"`width_divisor` (={divisor!r}) must be a positive integer")
+    return tuple(max(divisor, int(full * width / divisor + 0.5) * divisor) for full in widths)
+
+
+def create_model(
+    name: str,
+    num_classes: int = 10,
+    *,
+    widths: Sequence[int] | None = None,
+    width: float | None = None,
+    width_divisor: int = 8,
+    **kwargs: Any,
+) -> nn.Module:
     """Build a network with fresh weights.
 
     Args:
         name: one of :func:`list_models`.
         num_classes: size of the output.
         widths: channels of each stage instead of the published ones (a narrower network for the same cost).
-        kwargs: further arguments of the network's class, e.g. ``patch`` of the residual networks.
+        width: a multiplier of the published channels instead, e.g. 0.75; see :func:`scaled_widths`.
+        width_divisor: the multiplied channels are rounded to multiples of this.
+        kwargs: further arguments of the network's class, e.g. ``patch`` of the residual networks, ``strategy`` of the
+            CRnets.
 
     Raises:
         ConfigError: if the model does not exist.
         ValueError: naming an argument, its value and the rule.
     """
     build, default = _entry(name)
+    if widths is not None and width is not None:
+        raise ValueError(f"`widths` (={tuple(widths)}) and `width` (={width}) must not be given together")
+    if width is not None:
+        widths = scaled_widths(default, width, width_divisor)
     return build(num_classes=num_classes, widths=tuple(widths or default), **kwargs)

@@ -55,6 +55,7 @@ def test_the_table_of_commands_is_frozen():
         "recipes",
         "train",
         "evaluate",
+        "cost",
         "pack",
         "inspect",
         "repo init",

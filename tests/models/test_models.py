@@ -8,11 +8,12 @@ import torch
 from seedcnn.convert import GroupNLConfig, convert_
 from seedcnn.errors import ConfigError
 from seedcnn.evaluate.cost import cost
-from seedcnn.models import create_model, default_widths, list_models
+from seedcnn.models import create_model, default_widths, list_models, scaled_widths
 
 VANILLA = {
     "resnet18_cifar": 11_173_962,
     "resnet34_cifar": 21_282_122,
+    "resnet56_cifar": 855_770,
     "resnet101_cifar": 42_512_970,
     "vgg11_cifar": 9_228_362,
 }
@@ -100,7 +101,7 @@ def test_macs_without_norms(name, convert, macs, nlf_evals):
 
 @pytest.mark.parametrize("name", list_models())
 def test_every_model_answers(name):
-    if "101" in name or "34" in name:
+    if "101" in name or "34" in name or "56" in name:
         with torch.device("meta"):
             assert create_model(name, num_classes=7)(torch.empty(2, 3, 32, 32)).shape == (2, 7)
         return
@@ -112,6 +113,36 @@ def test_widths_and_patch():
     assert model.fc.in_features == 24
     assert model.stages[0](model.conv1(torch.rand(1, 3, 32, 32))).shape == (1, 8, 16, 16)
     assert default_widths("resnet8_cifar") == (16, 32, 64)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_width_multiplier(name):
+    full = default_widths(name)
+    with torch.device("meta"):
+        narrow, rounded = create_model(name, width=0.5), create_model(name, width=0.5, width_divisor=16)
+        explicit = create_model(name, widths=tuple(w // 2 for w in full))
+        assert learnable(create_model(name, width=1.0)) == learnable(create_model(name))
+    assert learnable(narrow) == learnable(explicit)
+    if min(full) == 16:  # 8 channels become 16
+        assert learnable(rounded) > learnable(narrow)
+    assert narrow(torch.empty(1, 3, 32, 32, device="meta")).shape == (1, 10)
+
+
+def test_scaled_widths():
+    assert scaled_widths((16, 32, 64), 0.75) == (16, 24, 48)
+    assert scaled_widths((16, 32, 64), 0.75, 4) == (12, 24, 48)
+    assert scaled_widths((16, 32, 64), 0.01) == (8, 8, 8)
+    assert scaled_widths((16, 32, 64), 1.5, 1) == (24, 48, 96)
+
+
+def test_wrong_width_multipliers():
+    for width in (0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=r"`width` .*positive"):
+            create_model("resnet8_cifar", width=width)
+    with pytest.raises(ValueError, match=r"width_divisor.*0.*positive integer"):
+        create_model("resnet8_cifar", width=0.5, width_divisor=0)
+    with pytest.raises(ValueError, match=r"`widths` .*`width` .*together"):
+        create_model("resnet8_cifar", width=0.5, widths=(8, 8, 8))
 
 
 def test_wrong_names_and_arguments():

@@ -1,0 +1,158 @@
+"""Does it help to start a GroupNL network from the trained dense one? A small experiment on CIFAR-10.
+
+The teacher is ``demo:vanilla`` (ResNet-8, five epochs). Then the network of ``demo:groupnl`` is trained for two epochs
+at a quarter of the recipe's learning rate from: fresh weights (scratch); the teacher's filters (from_dense); the same
+with every generated channel switched off for good (pruned: what plain channel pruning would give; it tells whether the
+generated channels do anything); and with ``--long`` from fresh weights for as many epochs as teacher and
+fine-tuning together, at the full learning rate (scratch_long). Two seeds, all 50,000 training and 10,000 test pictures.
+
+Run with ``python benchmarks/from_dense.py --record results/from_dense.json``; a few minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import statistics
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from seedcnn.convert.from_dense import reestimate_batchnorm_, seed_from_dense_
+from seedcnn.data.cifar10 import Cifar10, load_cifar10
+from seedcnn.data.transforms import normalize
+from seedcnn.evaluate.accuracy import accuracy, torch_predictor
+from seedcnn.layers import GroupNLConv2d
+from seedcnn.train import TrainConfig, TrainData, find_recipe, train
+from seedcnn.train.engine import _Run
+from seedcnn.train.progress import TrainProgress
+
+RECALIBRATION = 5000
+ARMS = ("from_dense", "pruned", "scratch")
+
+
+def configs(seed: int) -> dict[str, TrainConfig]:
+    """The runs of one seed, by name."""
+    teacher = replace(find_recipe("demo:vanilla"), seed=seed)
+    student = replace(find_recipe("demo:groupnl"), seed=seed)
+    tune = replace(student, epochs=2, lr=student.lr / 4, warmup_epochs=0.2)
+    long = replace(student, epochs=teacher.epochs + tune.epochs)
+    return {"teacher": teacher, "scratch": tune, "from_dense": tune, "pruned": tune, "scratch_long": long}
+
+
+def norms_after(model: nn.Module) -> list[tuple[nn.BatchNorm2d, int]]:
+    """The norm after each GroupNL layer, and the layer's seed channels."""
+    leaves = [m for m in model.modules() if isinstance(m, GroupNLConv2d) or not list(m.children())]
+    inner = {m.norm for m in leaves if isinstance(m, GroupNLConv2d)}
+    leaves = [m for m in leaves if m not in inner]
+    found = []
+    for layer, norm in itertools.pairwise(leaves):
+        if isinstance(layer, GroupNLConv2d):
+            assert isinstance(norm, nn.BatchNorm2d)
+            found.append((norm, layer.seed_channels))
+    return found
+
+
+def switch_off_generated(model: nn.Module) -> None:
+    """Zero scale and shift of the generated channels, and keep them there."""
+    for norm, seeds in norms_after(model):
+        mask = (torch.arange(norm.num_features) < seeds).float()
+        for parameter in (norm.weight, norm.bias):
+            parameter.data *= mask
+            parameter.register_hook(lambda gradient, mask=mask: gradient * mask)
+
+
+def top1(model: nn.Module, cifar: Cifar10) -> float:
+    """Test accuracy in percent."""
+    return accuracy(torch_predictor(model.eval(), cifar.mean, cifar.std), cifar.test_images, cifar.test_labels).top1
+
+
+def run_one(arm: str, config: TrainConfig, dense: nn.Module, cifar: Cifar10, data: TrainData) -> dict[str, float]:
+    """One run: accuracy before and after training."""
+    pictures = torch.from_numpy(cifar.train_images[:RECALIBRATION].transpose(0, 3, 1, 2).copy())
+    pictures = normalize(pictures, cifar.mean, cifar.std)
+    run = _Run(config, data)
+    row: dict[str, float] = {}
+    if arm in ("from_dense", "pruned"):
+        report = seed_from_dense_(run.model, dense, images=pictures)
+        if report.in_order:
+            raise SystemExit(f"not reordered: {report.in_order}")
+        row["explained"] = round(statistics.mean(report.explained.values()), 4)
+    if arm == "pruned":
+        switch_off_generated(run.model)
+        reestimate_batchnorm_(run.model, pictures)
+    row["before"] = round(top1(run.model, cifar), 2)
+    with TrainProgress(arm, config.epochs, run.steps) as shown:
+        for epoch in range(config.epochs):
+            shown.epoch(epoch, run.epoch(epoch, shown))
+    if arm == "pruned":
+        left = max(float(norm.weight[seeds:].abs().max()) for norm, seeds in norms_after(run.model))
+        if left:
+            raise SystemExit(f"a generated channel of the pruned network came back: scale {left}")
+    return row | {"after": round(top1(run.model, cifar), 2)}
+
+
+def run_all(seeds: list[int], out: Path, arms: tuple[str, ...]) -> dict[str, dict[str, dict[str, float]]]:
+    """Every run by seed and name; what ``out`` already holds is not run again."""
+    cifar = load_cifar10()
+    data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
+    done = out / "rows.json"
+    rows = json.loads(done.read_text()) if done.is_file() else {}
+    for seed in map(str, seeds):
+        for arm in arms:
+            mine = rows.setdefault(seed, {})
+            if arm in mine:
+                continue
+            runs = configs(int(seed))
+            dense, _ = train(runs["teacher"], data, out / f"vanilla-{seed}.ckpt", name="teacher", resume=True)
+            if arm == "teacher":
+                mine[arm] = {"after": round(top1(dense, cifar), 2)}
+            else:
+                mine[arm] = run_one(arm, runs[arm], dense, cifar, data)
+            done.write_text(json.dumps(rows, indent=2))
+            print(seed, arm, mine[arm], flush=True)
+    return rows
+
+
+def main() -> None:
+    """Run the experiment."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/from_dense"), help="where teachers and finished runs are kept"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--long", action="store_true", help="also train from fresh weights for all seven epochs")
+    parser.add_argument("--record", type=Path, help="write the numbers as JSON")
+    arguments = parser.parse_args()
+    arms = ("teacher", *ARMS, *(["scratch_long"] if arguments.long else []))
+    rows = run_all(arguments.seeds, arguments.out, arms)
+    seeds = {str(seed): {arm: rows[str(seed)][arm] for arm in arms} for seed in arguments.seeds}
+    record = {
+        "command": f"python benchmarks/from_dense.py --seeds {' '.join(seeds)} --record results/from_dense.json",
+        "what": "CIFAR-10 top-1 in percent, all 10,000 test pictures; standard error of one about 0.45 points",
+        "network": "resnet8_cifar, widths 32/64/128, patch 2; GroupNL r=2, dense, sine, normalize=batch",
+        "schedule": {
+            "teacher": "demo:vanilla, 5 epochs, lr 0.2",
+            "scratch, from_dense, pruned": "2 epochs, lr 0.05",
+            **({"scratch_long": "7 epochs, lr 0.2"} if arguments.long else {}),
+        },
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {name: version(name) for name in ("seedcnn", "torch", "timm")},
+        "n_seeds": len(seeds),
+        "mean_after": {arm: round(statistics.mean(rows[arm]["after"] for rows in seeds.values()), 2) for arm in arms},
+        "seeds": seeds,
+    }
+    print(json.dumps(record["mean_after"], indent=2))
+    if arguments.record:
+        arguments.record.parent.mkdir(parents=True, exist_ok=True)
+        arguments.record.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""``seedcnn cost``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from seedcnn.evaluate.cost import Cost
+
+__all__ = ["cost"]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One network of the table: its name, its cost, and its MACs as conv-linear counts them."""
+
+    name: str
+    cost: Cost
+    macs: int
+
+
+def _input_size(text: str) -> tuple[int, int, int]:
+    from seedcnn.errors import ConfigError
+
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
+        raise ConfigError(f"--input {text}: it must be CHANNELSxHEIGHTxWIDTH, for example 3x32x32")
+    channels, height, width = map(int, parts)
+    return channels, height, width
+
+
+def _options(methods: list[str], assignments: list[str]) -> dict[str, dict[str, Any]]:
+    """Options by method; ``method.option=value`` is for one method, ``option=value`` for all."""
+    import ast
+
+    from seedcnn.errors import ConfigError
+
+    result: dict[str, dict[str, Any]] = {method: {} for method in methods}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        method, dot, option = path.rpartition(".")
+        if not equals or not option:
+            raise ConfigError(f"--set {assignment}: it must look like option=value or method.option=value")
+        if dot and method not in result:
+            raise ConfigError(f"--set {assignment}: {method!r} is not among the methods asked for")
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = text
+        for name in [method] if dot else methods:
+            result[name][option] = value
+    if assignments and not methods:
+        raise ConfigError(f"--set {assignments[0]}: there is no --method that it could belong to")
+    return result
+
+
+def _network(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
+    """A network of ours or of timm, and the size of its pictures."""
+    import difflib
+    from importlib.util import find_spec
+
+    import torch
+
+    from seedcnn.errors import ConfigError
+    from seedcnn.models import create_model, list_models
+
+    if name in list_models():
+        with torch.device("meta"):  # nothing but shapes is looked at
+            return create_model(name), (3, 32, 32)
+    if find_spec("timm") is None:
+        raise ConfigError(f"unknown model {name!r}; known models: {', '.join(list_models())}; timm is not installed")
+    from seedcnn.models.timm_registry import timm
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, [*list_models(), *timm.list_models()], n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        raise ConfigError(f"unknown model {name!r}; {hint}known models: {', '.join(list_models())}, and timm's")
+    model = timm.create_model(name)
+    about = cast("dict[str, Any]", model.pretrained_cfg)
+    channels, height, width = about["input_size"]
+    return model, (channels, height, width)
+
+
+def _narrowed(model: str, columns: list[_Column], input_size: tuple[int, int, int], convention: str) -> list[_Column]:
+    """The vanilla network narrowed to the MACs of each method: the control every saving needs beside it."""
+    import torch
+
+    from seedcnn.errors import ConfigError
+    from seedcnn.evaluate.cost import cost as count
+    from seedcnn.models import create_model
+    from seedcnn.plan import narrow_to_macs
+
+    result = []
+    for column in columns[1:]:
+        if column.macs >= columns[0].macs:
+            typer.echo(f"{column.name} saves no MACs, so there is no narrowed network to set beside it", err=True)
+            continue
+        widths: tuple[int, ...] | None = None
+        reason = ""
+        for divisor in (16, 8, 4):  # fine steps only where coarse ones miss the budget
+            try:
+                widths = narrow_to_macs(model, column.macs, divisor=divisor, input_size=input_size)
+                break
+            except (ConfigError, ValueError) as error:
+                reason = str(error)
+        if widths is None:
+            typer.echo(f"no narrowed network beside {column.name}: {reason}", err=True)
+            continue
+        with torch.device("meta"):
+            found = count(create_model(model, widths=widths), input_size, convention=convention)
+        result.append(_Column(f"narrowed to {column.name}: {'/'.join(map(str, widths))}", found, found.macs))
+    return result
+
+
+def _table(columns: list[_Column]) -> Any:
+    from rich.table import Table
+
+    base = columns[0].cost
+    rows = {
+        "learnable parameters": lambda c: c.params,
+        "fixed numbers (from seeds)": lambda c: c.fixed,
+        f"MACs ({base.convention})": lambda c: c.macs,
+        "NLF evaluations": lambda c: c.nlf_evals,
+        "transmitted bytes (fp32)": lambda c: c.fp32_bytes,
+        "gradient bytes a step": lambda c: c.gradient_bytes,
+        "bytes saved for backward": lambda c: c.saved_bytes,
+    }
+    table = Table("for one picture", *(column.name for column in columns))
+    for name, get in rows.items():
+        first = get(base)
+        cells = [f"{get(c.cost):,}" + (f" ({get(c.cost) / first:.3f})" if first else "") for c in columns]
+        table.add_row(name, *cells)
+    return table
+
+
+def _layer_table(column: _Column) -> Any:
+    from rich.table import Table
+
+    table = Table("layer", "kind", "parameters", "fixed", "MACs", "NLF evaluations", "output", title=column.name)
+    for row in column.cost.layers:
+        shape = "" if row.output is None else "x".join(map(str, row.output))
+        numbers = (f"{value:,}" for value in (row.params, row.fixed, row.macs, row.nlf_evals))
+        table.add_row(row.name or "(the model)", row.kind, *numbers, shape)
+    return table
+
+
+def cost(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A network of ours, or one of timm's.")],
+    method: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Convert to this as well; may be repeated.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Option of the methods: option=value or method.option=value.")
+    ] = None,
+    input_: Annotated[str | None, typer.Option("--input", help="Size of a picture; the model's own if left.")] = None,
+    convention: Annotated[
+        str, typer.Option(help="What a MAC is: conv-linear, torchprofile or torchsummaryx.")
+    ] = "conv-linear",
+    layers: Annotated[bool, typer.Option("--layers", help="Show every layer.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Count what a network costs, as it is and converted, beside the network narrowed to the same MACs.
+
+    Example: seedcnn cost resnet18_cifar --method groupnl --method ghost --set groupnl.sparse=True
+    """
+    import copy
+
+    from rich.console import Console
+
+    from seedcnn.convert import config_for, convert_
+    from seedcnn.errors import ConfigError
+    from seedcnn.evaluate.cost import cost as count
+    from seedcnn.models import list_models
+
+    asked = _options(method or [], set_ or [])
+    configs = {name: config_for(name, **options) for name, options in asked.items()}
+    vanilla, own_size = _network(model)
+    size = own_size if input_ is None else _input_size(input_)
+
+    def column(name: str, network: nn.Module) -> _Column:
+        try:
+            found = count(network, size, convention=convention)
+            return _Column(name, found, found.macs if convention == "conv-linear" else count(network, size).macs)
+        except ValueError as error:
+            raise ConfigError(f"{model}, {name}: {error}") from None
+
+    columns = [column("vanilla", vanilla)]
+    for name, config in configs.items():
+        converted = copy.deepcopy(vanilla)
+        convert_(converted, config)
+        columns.append(column(name, converted))
+    if model in list_models():
+        columns += _narrowed(model, columns, size, convention)
+    if as_json:
+        shape = "x".join(map(str, size))
+        networks = {c.name: c.cost.to_dict() for c in columns}
+        typer.echo(json.dumps({"model": model, "input": shape, "networks": networks}, indent=2))
+        return
+    console = Console()
+    if layers:
+        for one in columns:
+            console.print(_layer_table(one))
+    console.print(_table(columns))
+    console.print("In brackets: ratio to vanilla.")
+    for one in columns:
+        if one.cost.unsupported:
+            console.print(f"{one.name}: {convention} does not count {', '.join(one.cost.unsupported)}")

@@ -1,0 +1,295 @@
+"""Initialise a converted network from the trained dense one: seed filters are chosen among the dense filters.
+
+Of each layer's c_out dense filters, c_seed stay as seeds and the others are replaced by what the nonlinear functions
+make of a seed. Seeds are chosen greedily so that every filter has a seed it is strongly correlated with. The choice
+changes the order of the channels, so norms, shortcuts and following layers are reordered with it; where that is not
+possible (an operation that is not understood) the first c_seed filters stay and the rest is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from seedcnn.convert._channel_spaces import Spaces, channel_spaces
+from seedcnn.convert._seed_choice import choose_order, cosines, responses
+from seedcnn.errors import ConversionError
+from seedcnn.layers import ConvLayer, GroupNLConv2d
+from seedcnn.ops.group_nl import nlf_index
+
+__all__ = ["FromDenseReport", "from_dense_weights", "reestimate_batchnorm_", "seed_from_dense_"]
+
+
+@dataclass(frozen=True)
+class FromDenseReport:
+    """What :func:`seed_from_dense_` could keep.
+
+    Attributes:
+        reordered: layers whose seeds were chosen freely.
+        in_order: layer -> why its seeds had to be the first filters.
+        explained: layer -> share of the replaced filters' responses (uncentred R2 for white inputs) that the generated
+            channels explain; 1 would lose nothing.
+    """
+
+    reordered: tuple[str, ...]
+    in_order: dict[str, str]
+    explained: dict[str, float]
+
+
+def _fitting(weight: Tensor, layer: GroupNLConv2d) -> Tensor:
+    """Dense filters [c_seed, c_in, kh, kw] cut to the input channels that a grouped seed convolution sees."""
+    per_group, seeds_per_group = layer.in_channels // layer.conv_groups, layer.seed_channels // layer.conv_groups
+    parts = [
+        weight[i * seeds_per_group : (i + 1) * seeds_per_group, i * per_group : (i + 1) * per_group]
+        for i in range(layer.conv_groups)
+    ]
+    return torch.cat(parts)
+
+
+def _check(conv: nn.Conv2d, layer: GroupNLConv2d) -> None:
+    expected = (layer.out_channels, layer.in_channels, *layer.kernel_size)
+    if conv.groups != 1 or tuple(conv.weight.shape) != expected:
+        raise ValueError(f"`conv` ({conv}) has weight {tuple(conv.weight.shape)}; the layer needs {expected}, groups=1")
+
+
+@torch.no_grad()
+def from_dense_weights(conv: nn.Conv2d, layer: GroupNLConv2d) -> None:
+    """Set a layer's seed filters from the dense convolution it replaces, in place and without reordering channels.
+
+    Seed channel k keeps dense filter k, so whatever follows still fits the seed channels; a grouped seed convolution
+    keeps the input channels it sees. :func:`seed_from_dense_` does better for a whole network.
+
+    Raises:
+        ValueError: if the convolution has groups or another shape than the layer.
+    """
+    _check(conv, layer)
+    layer.weight.copy_(_fitting(conv.weight[: layer.seed_channels], layer))
+    if layer.bias is not None and conv.bias is not None:
+        layer.bias.copy_(conv.bias[: layer.seed_channels])
+
+
+def _pairs(model: nn.Module, dense: nn.Module) -> dict[str, tuple[GroupNLConv2d, nn.Conv2d]]:
+    """The converted layers and the convolutions they replaced, by qualified name."""
+    plain = dict(dense.named_modules())
+    pairs: dict[str, tuple[GroupNLConv2d, nn.Conv2d]] = {}
+    for name, module in model.named_modules():
+        if not isinstance(module, ConvLayer):
+            continue
+        conv = plain.get(name)
+        if not isinstance(module, GroupNLConv2d) or not isinstance(conv, nn.Conv2d):
+            raise ConversionError(
+                f"{name} is a {type(module).__name__} where the dense network has {type(conv).__name__}; "
+                "only GroupNLConv2d can be initialised from an nn.Conv2d of the same name"
+            )
+        try:
+            _check(conv, module)
+        except ValueError as error:
+            raise ConversionError(f"{name}: {error}") from None
+        pairs[name] = (module, conv)
+    if not pairs:
+        raise ConversionError("`model` has no GroupNLConv2d; convert it first")
+    return pairs
+
+
+def _importance(norm: nn.BatchNorm2d | None, channels: int) -> Tensor:
+    """How strongly the network listens to each filter: the size of its norm's scale, float64 [channels]."""
+    if norm is None:
+        return torch.ones(channels, dtype=torch.float64)
+    return norm.weight.detach().abs().cpu().double().clamp(min=1e-6)
+
+
+def _orders(
+    pairs: dict[str, tuple[GroupNLConv2d, nn.Conv2d]], dense: nn.Module, spaces: Spaces | None
+) -> dict[int, Tensor]:
+    """One order for each space that can be reordered."""
+    if spaces is None:
+        return {}
+    for name, (layer, _) in pairs.items():
+        if layer.conv_groups > 1 and name in spaces.input:
+            spaces.fixed.setdefault(spaces.input[name], f"{name} has a grouped seed convolution")
+    writers: dict[int, list[str]] = {}
+    for name in pairs:
+        if name in spaces.output and spaces.output[name] not in spaces.fixed:
+            writers.setdefault(spaces.output[name], []).append(name)
+    orders = {}
+    for space, names in writers.items():
+        main = max(names, key=lambda n: pairs[n][1].weight.numel())
+        layer = pairs[main][0]
+        alike = [n for n in names if pairs[n][0].seed_channels == layer.seed_channels]
+        importance = torch.stack([_importance(_norm_after(dense, spaces, n), layer.out_channels) for n in alike]).mean(
+            0
+        )
+        orders[space] = choose_order(layer, cosines([pairs[n][1].weight for n in alike]), importance)
+    return orders
+
+
+def _reordered(tensors: dict[str, Tensor], out: Tensor | None, into: Tensor | None) -> dict[str, Tensor]:
+    """A plain module's state with its output and input channels reordered."""
+    result = {}
+    for name, value in tensors.items():
+        if out is not None and value.dim():
+            value = value[out.to(value.device)]
+        if into is not None and value.dim() > 1 and value.shape[1] == len(into):
+            value = value[:, into.to(value.device)]
+        result[name] = value
+    return result
+
+
+def _norm_after(network: nn.Module, spaces: Spaces | None, name: str) -> nn.BatchNorm2d | None:
+    """The affine BatchNorm with running statistics that follows a convolution, if there is one."""
+    norm = None if spaces is None or name not in spaces.norm else network.get_submodule(spaces.norm[name])
+    return norm if isinstance(norm, nn.BatchNorm2d) and norm.affine and norm.track_running_stats else None
+
+
+def _statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None:
+        raise ConversionError(f"{norm} has no running statistics")
+    return mean, variance
+
+
+@torch.no_grad()
+def _set_layer(
+    layer: GroupNLConv2d,
+    conv: nn.Conv2d,
+    norms: tuple[nn.BatchNorm2d, nn.BatchNorm2d] | None,
+    out: Tensor,
+    into: Tensor,
+) -> float:
+    """Seed filters and the norm after the layer. Returns the explained share of the replaced filters."""
+    c_seed = layer.seed_channels
+    weight = conv.weight[out.to(conv.weight.device)][:, into.to(conv.weight.device)]
+    bias = None if conv.bias is None else conv.bias[out.to(conv.bias.device)]
+    scale, mean = torch.ones(c_seed), torch.zeros(c_seed)
+    if norms is not None:
+        old_mean, old_var = (value[out.to(value.device)][:c_seed] for value in _statistics(norms[0]))
+        if layer.norm is not None:
+            for value, old in zip(_statistics(layer.norm), (old_mean, old_var), strict=True):
+                value.copy_(old)
+        else:
+            # The functions expect maps of about unit size; the norm after the layer takes the factor back.
+            scale = (old_var + norms[0].eps).rsqrt().cpu()
+            mean = old_mean.cpu() * scale
+    seeds = weight[:c_seed] * scale.to(weight)[:, None, None, None]
+    layer.weight.copy_(_fitting(seeds, layer))
+    if layer.bias is not None and bias is not None:
+        layer.bias.copy_(bias[:c_seed] * scale.to(bias))
+    m, v, correlation = responses(layer, mean)
+    source, _ = nlf_index(c_seed, layer.out_channels, layer.nlf_groups)
+    pairing = correlation[c_seed:] * cosines([weight])[source, torch.arange(c_seed, layer.out_channels)]
+    if norms is not None:
+        for value, expected in zip(_statistics(norms[1]), (m, v), strict=True):
+            value.copy_(expected)
+        norms[1].weight[c_seed:] *= pairing.to(norms[1].weight)
+    return float(pairing.square().mean()) if len(pairing) else 1.0
+
+
+def _reason(spaces: Spaces, name: str) -> str:
+    return spaces.fixed[spaces.output[name]] if name in spaces.output else "not reached by the forward pass"
+
+
+def _copy_rest(
+    model: nn.Module,
+    dense: nn.Module,
+    converted: set[str],
+    orders: Callable[[str], tuple[Tensor | None, Tensor | None]],
+) -> None:
+    """Copy whatever was not converted; ``orders(name)`` are those of a module's output and input channels."""
+    inside = tuple(f"{name}." for name in converted)
+    plain = dict(dense.named_modules())
+    for name, module in model.named_modules():
+        own = {n: t for n, t in module.state_dict().items() if "." not in n}
+        if not own or name in converted or name.startswith(inside):
+            continue
+        if name not in plain:
+            raise ConversionError(f"the dense network has no {name or 'root'} module with {', '.join(own)}")
+        theirs = {n: t for n, t in plain[name].state_dict().items() if "." not in n}
+        if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in theirs.items()}:
+            raise ConversionError(f"{name or 'root'} differs between the two networks in its own tensors")
+        for n, t in _reordered(theirs, *orders(name)).items():
+            own[n].copy_(t)
+
+
+@torch.no_grad()
+def seed_from_dense_(
+    model: nn.Module, dense: nn.Module, *, images: Tensor | Iterable[Tensor] | None = None
+) -> FromDenseReport:
+    """Initialise a converted network from the trained dense network it was converted from, in place.
+
+    Seed filters are dense filters, scaled to unit response where the layer has no norm of its own. A generated channel
+    takes the place of the replaced filter that its seed resembles most; the norm after it keeps that filter's shift
+    and its scale times the correlation of the two. Everything else is copied, with channels reordered where needed.
+
+    Args:
+        model: the converted network (:func:`seedcnn.convert.convert_`), with GroupNLConv2d layers.
+        dense: the trained network, unconverted, with the same names; not changed.
+        images: normalised pictures [N, 3, H, W], or several such batches, to re-estimate the BatchNorm statistics on
+            (a few thousand pictures); without them the norms after converted layers hold estimates for Gaussian maps.
+
+    Returns:
+        What was reordered, what was not and why, and how much of the replaced filters is explained.
+
+    Raises:
+        ConversionError: if a layer has no counterpart, or is of a family other than GroupNL.
+    """
+    pairs = _pairs(model, dense)
+    spaces = channel_spaces(dense)
+    orders = _orders(pairs, dense, spaces)
+
+    def order_of(table: dict[str, int] | None, name: str) -> Tensor | None:
+        return None if table is None or name not in table else orders.get(table[name])
+
+    inputs, outputs = (None, None) if spaces is None else (spaces.input, spaces.output)
+    _copy_rest(model, dense, set(pairs), lambda name: (order_of(outputs, name), order_of(inputs, name)))
+    explained, in_order = {}, {}
+    for name, (layer, conv) in pairs.items():
+        out, into = order_of(outputs, name), order_of(inputs, name)
+        if out is None:
+            in_order[name] = "the network cannot be traced" if spaces is None else _reason(spaces, name)
+        old, new = _norm_after(dense, spaces, name), _norm_after(model, spaces, name)
+        explained[name] = _set_layer(
+            layer,
+            conv,
+            None if old is None or new is None else (old, new),
+            torch.arange(layer.out_channels) if out is None else out,
+            torch.arange(layer.in_channels) if into is None else into,
+        )
+    if images is not None:
+        reestimate_batchnorm_(model, images)
+    return FromDenseReport(tuple(n for n in pairs if n not in in_order), in_order, explained)
+
+
+@torch.no_grad()
+def reestimate_batchnorm_(model: nn.Module, images: Tensor | Iterable[Tensor]) -> None:
+    """Set every BatchNorm's running statistics to their averages over the given pictures, in place.
+
+    Args:
+        images: normalised pictures [N, 3, H, W] (cut into batches of 250), or an iterable of such batches.
+
+    Raises:
+        ValueError: if there are no pictures.
+    """
+    batches = images.split(250) if isinstance(images, Tensor) else images
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    modes = {module: module.training for module in model.modules()}
+    seen = 0
+    try:
+        model.eval()
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain average over batches
+            norm.train()
+        for batch in batches:
+            model(batch)
+            seen += len(batch)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, mode in modes.items():
+            module.training = mode
+    if not seen:
+        raise ValueError("`images` holds no pictures to re-estimate BatchNorm on")

@@ -1,0 +1,117 @@
+"""Ghost: convolve some channels, generate the others from them by a cheap linear operation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seedcnn.layers._base import ConvLayer, IntPair, check_positive
+from seedcnn.layers._parts import BatchNorm2d, conv2d, require
+
+__all__ = ["CHEAP", "GhostConv2d"]
+
+CHEAP = ("depthwise", "pointwise")
+
+
+class GhostConv2d(ConvLayer):
+    """The Ghost module as a convolution (GhostNet; GroupNL Eq. 6 and 14).
+
+    ``c0 = ceil(c_out / ratio)`` channels are convolved; (ratio - 1) times as many come from them by a cheap operation;
+    the output is both, cropped to c_out.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode: as in ``nn.Conv2d``,
+            of the primary convolution.
+        bias: of both convolutions.
+        ratio: c_out / c0; 1 gives a plain convolution.
+        primary_channels: c0, instead of ``ratio``; the cheap part then makes as few multiples of it as are needed.
+        cheap: "depthwise" (d x d, one group for each primary channel) or "pointwise" (dense 1x1, as in MonoCNN's
+            comparison).
+        cheap_kernel_size: d, odd; of the depthwise form only.
+        norm: BatchNorm after both parts (False is GroupNL's Eq. 14).
+        relu: ReLU after both parts.
+        device, dtype: of the weights.
+
+    Shape:
+        [N, c_in, H, W] or [c_in, H, W] to [N, c_out, H', W'] or [c_out, H', W'], H' and W' as in ``nn.Conv2d``.
+
+    Raises:
+        ValueError: naming the argument, its value and the rule.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntPair,
+        stride: IntPair = 1,
+        padding: IntPair | str = 0,
+        dilation: IntPair = 1,
+        groups: int = 1,
+        bias: bool = False,
+        padding_mode: str = "zeros",
+        *,
+        ratio: int = 2,
+        primary_channels: int | None = None,
+        cheap: str = "depthwise",
+        cheap_kernel_size: int = 3,
+        norm: bool = True,
+        relu: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode)
+        check_positive(ratio=ratio, cheap_kernel_size=cheap_kernel_size)
+        require("cheap", cheap, CHEAP)
+        if cheap_kernel_size % 2 == 0:
+            raise ValueError(f"`cheap_kernel_size` (={cheap_kernel_size}) must be odd, to keep the size of the map")
+        if primary_channels is None:
+            primary_channels, times = -(-out_channels // ratio), ratio - 1
+        else:
+            check_positive(primary_channels=primary_channels)
+            times = -(-out_channels // primary_channels) - 1
+        if primary_channels > out_channels:
+            raise ValueError(
+                f"`primary_channels` (={primary_channels}) must not exceed `out_channels` (={out_channels})"
+            )
+        self.primary_channels, self.cheap_kind = primary_channels, cheap
+        self.generated_channels = out_channels - primary_channels
+        place = {"device": device, "dtype": dtype}
+
+        def part(conv: nn.Conv2d) -> nn.Sequential:
+            norms = [BatchNorm2d(conv.out_channels, **place)] if norm else []
+            return nn.Sequential(conv, *norms, *([nn.ReLU()] if relu else []))
+
+        geometry: Any = (self.kernel_size, self.stride, self.padding, self.dilation)
+        self.primary = part(
+            conv2d(
+                in_channels, primary_channels, *geometry, groups=groups, bias=bias, padding_mode=padding_mode, **place
+            )
+        )
+        if self.generated_channels:
+            depthwise = cheap == "depthwise"
+            side = cheap_kernel_size if depthwise else 1
+            self.cheap = part(
+                nn.Conv2d(
+                    primary_channels,
+                    primary_channels * times,
+                    side,
+                    padding=side // 2,
+                    groups=primary_channels if depthwise else 1,
+                    bias=bias,
+                    **place,
+                )
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
+        y = self.primary(x)
+        if not self.generated_channels:
+            return y
+        return torch.cat([y, self.cheap(y)[..., : self.generated_channels, :, :]], dim=-3)
+
+    def extra_repr(self) -> str:
+        """Arguments that differ from the defaults."""
+        return f"{super().extra_repr()}, primary_channels={self.primary_channels}, cheap={self.cheap_kind}"

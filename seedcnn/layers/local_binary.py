@@ -1,0 +1,104 @@
+"""Local binary convolution: fixed filters of -1, 0 and 1, ReLU, and a learnable 1x1 convolution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seedcnn.layers._base import IntPair, SeededConv2d, check_positive
+from seedcnn.layers._parts import BatchNorm2d, conv2d, draw
+from seedcnn.rng import FixedPoint
+
+__all__ = ["DRAWS_ID", "DRAWS_RANGE", "LocalBinaryConv2d", "ternary"]
+
+DRAWS_ID = 0  # tensor id in the counter of the generator
+DRAWS_RANGE = FixedPoint.from_range(-1, 1)
+
+
+def ternary(draws: Tensor, threshold: float) -> Tensor:
+    """1 where a draw is at least ``threshold``, -1 where it is below ``-threshold``, 0 elsewhere; float32."""
+    return (draws >= threshold).float() - (draws < -threshold).float()
+
+
+class LocalBinaryConv2d(SeededConv2d):
+    """A fixed sparse ternary convolution, ReLU, and a learnable 1x1 convolution (LBCNN, Juefei-Xu et al. 2017).
+
+    Each element of the fixed filters comes from one draw u, uniform in [-1, 1) from ``seed``: 1 where u >= 1 - p, -1
+    where u < p - 1, 0 elsewhere, with p = ``nonzero_fraction``. (In the original code p counts draws with replacement,
+    so that fewer elements are nonzero than it says; a later port uses 1 - p under the same name.)
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode: as in ``nn.Conv2d``; the
+            geometry is the fixed convolution's.
+        groups: of the fixed convolution.
+        bias: of the 1x1 convolution.
+        mid_channels: maps between the fixed and the learnable part; out_channels where not given.
+        nonzero_fraction: expected share of nonzero elements, in (0, 1].
+        norm: BatchNorm before the fixed convolution, as in the original block.
+        seed: the layer's own 64-bit seed.
+        device, dtype: of the weights; the fixed filters stay float32.
+
+    Shape:
+        [N, c_in, H, W] or [c_in, H, W] to [N, c_out, H', W'] or [c_out, H', W'], H' and W' as in ``nn.Conv2d``.
+
+    Raises:
+        ValueError: naming the argument, its value and the rule.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntPair,
+        stride: IntPair = 1,
+        padding: IntPair | str = 0,
+        dilation: IntPair = 1,
+        groups: int = 1,
+        bias: bool = False,
+        padding_mode: str = "zeros",
+        *,
+        mid_channels: int | None = None,
+        nonzero_fraction: float = 0.9,
+        norm: bool = False,
+        seed: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode, seed=seed)
+        mid_channels = out_channels if mid_channels is None else mid_channels
+        check_positive(groups=groups, mid_channels=mid_channels)
+        for name, value in (("in_channels", in_channels), ("mid_channels", mid_channels)):
+            if value % groups:
+                raise ValueError(f"`{name}` (={value}) must be divisible by `groups` (={groups})")
+        if not 0 < nonzero_fraction <= 1:
+            raise ValueError(f"`nonzero_fraction` (={nonzero_fraction!r}) must be in (0, 1]")
+        self.mid_channels, self.groups, self.nonzero_fraction = mid_channels, groups, nonzero_fraction
+        # In float32 from the start: the device compares with the same number.
+        self.threshold = float(np.float32(1 - nonzero_fraction))
+        self.norm = BatchNorm2d(in_channels, device=device, dtype=dtype) if norm else None
+        self.pointwise: nn.Conv2d = conv2d(mid_channels, out_channels, 1, bias=bias, device=device, dtype=dtype)
+        self.draw_fixed(self.pointwise.weight.device)
+
+    @property
+    def fixed_shape(self) -> tuple[int, ...]:
+        """Shape of the fixed filters, [mid_channels, c_in / groups, kh, kw]."""
+        return (self.mid_channels, self.in_channels // self.groups, *self.kernel_size)
+
+    def draw_fixed(self, device: torch.device) -> None:
+        """Draw the fixed filters, float32 of :attr:`fixed_shape`, from ``self.seed`` (seedcnn-rng/1)."""
+        draws = draw(self.seed, DRAWS_RANGE, DRAWS_ID, self.fixed_shape, device)
+        self.filters = ternary(draws, self.threshold)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
+        if self.norm is not None:
+            x = self.norm(x)
+        return self.pointwise(torch.relu(self.convolve(x, self.filters.to(x.dtype), None, self.groups)))
+
+    def extra_repr(self) -> str:
+        """Arguments that differ from the defaults."""
+        text = f"{super().extra_repr()}, mid_channels={self.mid_channels}, nonzero_fraction={self.nonzero_fraction}"
+        return text if self.groups == 1 else f"{text}, groups={self.groups}"

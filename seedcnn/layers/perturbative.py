@@ -1,0 +1,96 @@
+"""Perturbative layer: fixed additive noise, ReLU, and a learnable 1x1 convolution instead of a spatial one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seedcnn.layers._base import IntPair, SeededConv2d, check_positive
+from seedcnn.layers._parts import BatchNorm2d, conv2d, draw, same_size
+from seedcnn.rng import FixedPoint
+
+__all__ = ["NOISE_ID", "PerturbativeConv2d", "noise_of_size"]
+
+NOISE_ID = 0  # tensor id in the counter of the generator
+
+
+def noise_of_size(noise: Tensor, height: int, width: int) -> Tensor:
+    """The mask [c, height, width] for maps of that size: the tile [c, T, T], cropped, or repeated where it ends."""
+    side = noise.shape[-1]
+    rows = torch.arange(height, device=noise.device) % side
+    columns = torch.arange(width, device=noise.device) % side
+    return noise.index_select(1, rows).index_select(2, columns)
+
+
+class PerturbativeConv2d(SeededConv2d):
+    """``conv1x1(relu(x + noise))`` in the place of a spatial convolution (PNN, Juefei-Xu et al. 2018).
+
+    The noise is fixed, uniform in [-level, level), one value for each channel and position, shared over the batch. It
+    comes from ``seed`` alone: a tile [c_in, T, T] with T = ``mask_size`` is drawn, and maps of any size meet the part
+    of it that they cover, or, beyond T, the tile again. So a layer can be built, saved and loaded before any input is
+    seen, and nothing but the seed is stored.
+
+    Args:
+        in_channels, out_channels, stride, groups, bias: as in ``nn.Conv2d``, of the 1x1 convolution.
+        kernel_size, padding, dilation, padding_mode: of the convolution this layer stands in for; they must keep the
+            map's size (before the stride), and have no other part.
+        level: half width of the noise.
+        mask_size: T, side of the tile.
+        norm: BatchNorm before the 1x1 convolution, as in the original block.
+        seed: the layer's own 64-bit seed.
+        device, dtype: of the weights; the noise stays float32.
+
+    Shape:
+        [N, c_in, H, W] or [c_in, H, W] to [N, c_out, H', W'] or [c_out, H', W'], H' and W' as in ``nn.Conv2d``.
+
+    Raises:
+        ValueError: naming the argument, its value and the rule.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntPair,
+        stride: IntPair = 1,
+        padding: IntPair | str = 0,
+        dilation: IntPair = 1,
+        groups: int = 1,
+        bias: bool = False,
+        padding_mode: str = "zeros",
+        *,
+        level: float = 0.1,
+        mask_size: int = 32,
+        norm: bool = False,
+        seed: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode, seed=seed)
+        same_size(self.kernel_size, self.padding, self.dilation, padding_mode)
+        check_positive(mask_size=mask_size)
+        if not 0 < level < math.inf:
+            raise ValueError(f"`level` (={level!r}) must be a positive finite number")
+        self.level, self.mask_size = level, mask_size
+        self.noise_fixed = FixedPoint.from_range(-level, level)
+        place: Any = {"device": device, "dtype": dtype}
+        self.norm = BatchNorm2d(in_channels, **place) if norm else None
+        self.pointwise: nn.Conv2d = conv2d(in_channels, out_channels, 1, self.stride, groups=groups, bias=bias, **place)
+        self.draw_fixed(self.pointwise.weight.device)
+
+    def draw_fixed(self, device: torch.device) -> None:
+        """Draw the tile, float32 [c_in, mask_size, mask_size], from ``self.seed`` (seedcnn-rng/1)."""
+        shape = (self.in_channels, self.mask_size, self.mask_size)
+        self.noise = draw(self.seed, self.noise_fixed, NOISE_ID, shape, device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
+        y = torch.relu(x + noise_of_size(self.noise, x.shape[-2], x.shape[-1]).to(x.dtype))
+        return self.pointwise(y if self.norm is None else self.norm(y))
+
+    def extra_repr(self) -> str:
+        """Arguments that differ from the defaults."""
+        return f"{super().extra_repr()}, level={self.level}, mask_size={self.mask_size}"

@@ -1,0 +1,113 @@
+"""The GroupNL variants of timm's networks, registered with timm.
+
+After ``import seedcnn.models`` (where timm is installed) ``timm.create_model("gnl_resnet50")`` and the other names of
+:data:`GNL_MODELS` work. Each is timm's own network, converted by :func:`seedcnn.convert.convert_`, so that timm's own
+arguments (``num_classes``, ``in_chans``, ``drop_path_rate``, ``output_stride``, ``features_only``, ...) do what they do
+there. The names and the replaced layers are those of GroupNL's public code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+from timm.models import register_model
+from torch import nn
+
+from seedcnn.convert import GroupNLConfig, convert_
+from seedcnn.errors import ConfigError
+
+__all__ = ["GNL_MODELS", "GnlModel"]
+
+
+@dataclass(frozen=True)
+class GnlModel:
+    """What a registered name is made of: timm's network, and the options of its GroupNL layers."""
+
+    base: str
+    reduction_ratio: int = 2
+    sparse: bool = True
+
+
+GNL_MODELS: dict[str, GnlModel] = {
+    **{f"gnl_resnet{depth}": GnlModel(f"resnet{depth}") for depth in (50, 101)},
+    **{
+        f"gnl_std_r{ratio}_resnet{depth}": GnlModel(f"resnet{depth}", ratio, sparse=False)
+        for ratio in (2, 4)
+        for depth in (50, 101)
+    },
+    "mobilenetv2_gnl_100": GnlModel("mobilenetv2_100"),
+    **{
+        f"mobilenetv3_gnl_{size}_{width}": GnlModel(f"mobilenetv3_{size}_{width}")
+        for size in ("large", "small")
+        for width in ("075", "100")
+    },
+    **{f"efficientnet_gnl_{kind}": GnlModel(f"efficientnet_{kind}") for kind in ("b0", "lite0", "es")},
+    "efficientnetv2_gnl_s": GnlModel("efficientnetv2_s"),
+}
+"""Registered name -> what it is made of."""
+
+# The first blocks of later stages have stride 2 in their conv2 and stay; by name, because `output_stride` turns that
+# stride into a dilation, and a checkpoint has to fit whatever the output stride.
+_BOTTLENECK_CONV = re.compile(r"(?:.*\.)?layer(?:1\.0|\d+\.[1-9]\d*)\.conv2")
+
+
+def _is_bottleneck_conv(module: nn.Module, name: str) -> bool:
+    return isinstance(module, nn.Conv2d) and bool(_BOTTLENECK_CONV.fullmatch(name))
+
+
+def _entrypoint(name: str, spec: GnlModel) -> Callable[..., nn.Module]:
+    def build(
+        pretrained: bool = False,
+        *,
+        variant: str = "paper",
+        scope: str = "reference",
+        nlf_groups: int = 4,
+        normalize: str | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> nn.Module:
+        if pretrained:
+            raise ConfigError(
+                f"{name} has no published weights; build it with pretrained=False and train it, or build it with "
+                "variant='reference' and load a checkpoint of the public code with load_state_dict"
+            )
+        options: dict[str, Any] = {} if normalize is None else {"normalize": normalize}
+        # Depthwise convolutions become sparse layers whatever `sparse` says; pointwise ones are dense.
+        config = GroupNLConfig(
+            scope=scope,
+            reduction_ratio=spec.reduction_ratio,
+            sparse=spec.sparse and scope != "pointwise",
+            nlf_groups=nlf_groups,
+            variant=variant,
+            **options,
+        )
+        model = timm.create_model(spec.base, pretrained=False, **kwargs)
+        by_name = scope == "reference" and spec.base.startswith("resnet")
+        convert_(model, config, filter_fn=_is_bottleneck_conv if by_name else None, seed=seed)
+        return model
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"""timm's {spec.base} with GroupNL layers (r = {spec.reduction_ratio}).
+
+    Args:
+        pretrained: refused; there are no published weights.
+        variant: "paper", or "reference" for the formula and the state_dict keys of the public code.
+        scope: "reference" replaces the layers that the public code replaces; "pointwise" and "paper" as in convert_.
+        nlf_groups, normalize: of the layers.
+        seed: 64-bit model seed.
+        kwargs: timm's own arguments of {spec.base}.
+
+    Raises:
+        ConfigError: if ``pretrained`` is true.
+        ConversionError: if timm's arguments leave no layer that can be replaced, or one that cannot.
+    """
+    return build
+
+
+for _name, _spec in GNL_MODELS.items():
+    # timm looks the function up in this module, and adds its name to __all__.
+    globals()[_name] = register_model(_entrypoint(_name, _spec))

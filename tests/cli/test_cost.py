@@ -1,0 +1,88 @@
+"""``seedcnn cost`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from seedcnn.cli.app import app
+from seedcnn.errors import SeedCNNError
+
+
+def run(*arguments):
+    return CliRunner(env={"COLUMNS": "220"}).invoke(app, ["cost", *arguments])
+
+
+def test_methods_side_by_side_with_the_narrowed_network():
+    result = run(
+        "resnet8_cifar", "--method", "groupnl", "--method", "ghost", "--set", "groupnl.normalize=batch", "--json"
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["input"] == "3x32x32"
+    names = list(found["networks"])
+    assert names[:3] == ["vanilla", "groupnl", "ghost"]
+    assert [name.split(":")[0] for name in names[3:]] == ["narrowed to groupnl", "narrowed to ghost"]
+    costs = found["networks"]
+    assert costs["vanilla"]["params"] == 78042
+    assert costs["groupnl"]["params"] == 39898 + 2 * (2 * 8 + 3 * 16 + 3 * 32)  # a norm on the seeds
+    assert costs["groupnl"]["nlf_evals"] > 0 == costs["ghost"]["nlf_evals"]
+    for method, narrowed in zip(names[1:3], names[3:], strict=True):
+        assert abs(costs[narrowed]["macs"] / costs[method]["macs"] - 1) <= 0.05
+
+
+def test_the_table_has_ratios_and_layers():
+    result = run("resnet8_cifar", "--method", "groupnl", "--layers", "--input", "3x16x16")
+    assert result.exit_code == 0, result.output
+    assert "(0.511)" in result.stdout
+    assert "stages.1.0.downsample.0" in result.stdout
+    assert "narrowed to groupnl" in result.stdout
+    assert "32x8x8" in result.stdout
+
+
+def test_the_convention_changes_the_count():
+    macs = {}
+    for convention in ("conv-linear", "torchprofile", "torchsummaryx"):
+        result = run("resnet8_cifar", "--convention", convention, "--json")
+        macs[convention] = json.loads(result.stdout)["networks"]["vanilla"]["macs"]
+    assert macs["torchprofile"] > macs["torchsummaryx"] > macs["conv-linear"]
+
+
+def test_a_network_of_timm_has_its_own_input_size():
+    result = run("resnet18", "--method", "groupnl", "--set", "reduction_ratio=4", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["input"] == "3x224x224"
+    assert list(found["networks"]) == ["vanilla", "groupnl"]
+    assert found["networks"]["vanilla"]["params"] == 11_689_512
+    assert found["networks"]["vanilla"]["macs"] == 1_814_073_344
+
+
+def test_a_method_that_saves_nothing_has_no_narrowed_network():
+    result = run("resnet8_cifar", "--method", "mono", "--set", "pointwise=True", "--set", "scope=stride1", "--json")
+    assert result.exit_code == 0, result.output
+    assert list(json.loads(result.stdout)["networks"]) == ["vanilla", "mono"]
+    assert "saves no MACs" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["resnet18_cifr"], "unknown model 'resnet18_cifr'; did you mean resnet18_cifar"),
+        (["resnet8_cifar", "--method", "grupnl"], "unknown method 'grupnl'; did you mean groupnl"),
+        (["resnet8_cifar", "--method", "groupnl", "--set", "ratio=2"], "method 'groupnl' has no option 'ratio'"),
+        (["resnet8_cifar", "--method", "ghost", "--set", "groupnl.sparse=True"], "'groupnl' is not among the methods"),
+        (["resnet8_cifar", "--set", "sparse=True"], "no --method that it could belong to"),
+        (["resnet8_cifar", "--method", "ghost", "--set", "ratio"], "must look like option=value"),
+        (["resnet8_cifar", "--input", "32x32"], "--input 32x32: it must be CHANNELSxHEIGHTxWIDTH"),
+        (["resnet8_cifar", "--input", "1x32x32"], "cannot take `input_size`"),
+        (["resnet8_cifar", "--convention", "flops"], "unknown convention 'flops'"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_are_named(arguments, words):
+    result = run(*arguments)
+    assert isinstance(result.exception, SeedCNNError)
+    assert words in str(result.exception)

@@ -1,0 +1,144 @@
+"""The configs of all families: what reaches the layer, what the ratio of a shortcut is, which names exist."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+import torch
+from torch import nn
+
+from seedcnn import rng
+from seedcnn.convert import (
+    METHODS,
+    ConditionalReductionConfig,
+    ConversionConfig,
+    DepthwiseSeparableConfig,
+    GhostConfig,
+    GroupNLConfig,
+    LocalBinaryConfig,
+    MonoConfig,
+    PerturbativeConfig,
+    ShiftConfig,
+    SineFMConfig,
+    config_for,
+    convert_,
+)
+from seedcnn.convert.handlers import HANDLERS
+from seedcnn.errors import ConversionError
+from seedcnn.layers import ConvLayer, GhostConv2d, SeededConv2d, SineFMConv2d
+from seedcnn.models import create_model
+
+
+def converted(config, c_in=8, c_out=32, kernel=3, **options):
+    model = nn.Sequential(nn.Conv2d(3, c_in, 3), nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, **options))
+    convert_(model, config, filter_fn=lambda _, name: name == "1", seed=4)
+    return model[1]
+
+
+EFFECTS = [
+    (MonoConfig(), lambda new: new.seed_filters == 1),
+    (MonoConfig(seed_filters=5), lambda new: new.weight.shape[0] == 5),
+    (MonoConfig(seed_filters=99), lambda new: new.weight.shape[0] == 32),
+    (MonoConfig(exp_factor=4), lambda new: new.weight.shape[0] == 8),
+    (MonoConfig(fgf="gaussian"), lambda new: new.fgf == "gaussian"),
+    (MonoConfig(fgf="polynomial", terms=2), lambda new: new.beta.shape[0] == 2),
+    (MonoConfig(beta_range=(8, 9)), lambda new: (new.beta >= 8).all()),
+    (MonoConfig(beta_per="filter"), lambda new: new.beta.numel() == 32),
+    (MonoConfig(normalize=False), lambda new: not new.normalize),
+    (MonoConfig(eps=0.25), lambda new: new.eps == 0.25),
+    (MonoConfig(pointwise=True), lambda new: new.pointwise is not None),
+    (GhostConfig(ratio=4), lambda new: new.primary[0].weight.shape[0] == 8),
+    (GhostConfig(cheap="pointwise"), lambda new: new.cheap[0].groups == 1),
+    (GhostConfig(cheap_kernel_size=5), lambda new: new.cheap[0].kernel_size == (5, 5)),
+    (GhostConfig(norm=False), lambda new: not any(isinstance(m, nn.BatchNorm2d) for m in new.modules())),
+    (GhostConfig(relu=False), lambda new: not any(isinstance(m, nn.ReLU) for m in new.modules())),
+    (SineFMConfig(reduction_ratio=4), lambda new: new.seed_channels == 8),
+    (SineFMConfig(t=2), lambda new: len(new.norms) == 2),
+    (SineFMConfig(omega_range=(7, 8)), lambda new: (new.omega >= 7).all()),
+    (SineFMConfig(phi_range=(7, 8)), lambda new: (new.phi >= 7).all()),
+    (LocalBinaryConfig(nonzero_fraction=1.0), lambda new: (new.filters != 0).all()),
+    (LocalBinaryConfig(norm=True), lambda new: new.norm is not None),
+    (PerturbativeConfig(level=0.01), lambda new: new.noise.abs().max() <= 0.01),
+    (PerturbativeConfig(mask_size=4), lambda new: new.noise.shape == (8, 4, 4)),
+    (PerturbativeConfig(norm=True), lambda new: new.norm is not None),
+    (ShiftConfig(), lambda new: new.shift.offsets.shape == (8, 2)),
+    (DepthwiseSeparableConfig(norm=False), lambda new: isinstance(new.norm, nn.Identity)),
+    (DepthwiseSeparableConfig(relu=False), lambda new: isinstance(new.relu, nn.Identity)),
+    (ConditionalReductionConfig(), lambda new: new.mode == "c1dw"),
+    (ConditionalReductionConfig(mode="gc"), lambda new: new.mode == "gc"),
+    (ConditionalReductionConfig(mode="gc", groups=4), lambda new: new.primary[0].groups == 4),
+    (ConditionalReductionConfig(alpha=0.25), lambda new: new.primary[0].out_channels == 8),
+    (ConditionalReductionConfig(relu=False), lambda new: not any(isinstance(m, nn.ReLU) for m in new.modules())),
+    (ConditionalReductionConfig(norm=False), lambda new: not any(isinstance(m, nn.BatchNorm2d) for m in new.modules())),
+]
+
+
+@pytest.mark.parametrize(
+    ("config", "check"), EFFECTS, ids=[f"{i}-{type(config).__name__}" for i, (config, _) in enumerate(EFFECTS)]
+)
+def test_every_option_reaches_the_layer(config, check):
+    new = converted(config, kernel=1 if isinstance(config, ConditionalReductionConfig) else 3)
+    assert isinstance(new, ConvLayer)
+    assert check(new)
+    if isinstance(new, SeededConv2d):
+        assert new.seed == rng.layer_seed(4, "1")
+
+
+def test_every_option_of_every_family_is_in_the_list():
+    general = {item.name for item in fields(ConversionConfig)}
+    for kind in HANDLERS:
+        if kind is GroupNLConfig:  # its own tests are in test_convert.py
+            continue
+        default = kind()
+        changed = {
+            item.name
+            for config, _ in EFFECTS
+            if type(config) is kind
+            for item in fields(kind)
+            if getattr(config, item.name) != getattr(default, item.name)
+        }
+        assert changed == {item.name for item in fields(kind)} - general
+
+
+@pytest.mark.parametrize("config", [kind() for kind in HANDLERS], ids=lambda config: type(config).__name__)
+def test_geometry_and_bias_survive(config):
+    kernel = 1 if isinstance(config, ConditionalReductionConfig) else 3
+    new = converted(config, kernel=kernel, stride=2, bias=True)
+    assert (new.in_channels, new.out_channels, new.stride) == (8, 32, (2, 2))
+    assert any(name.endswith("bias") and "norm" not in name for name, _ in new.named_parameters())
+    x = torch.rand(2, 8, 9, 7)
+    assert new(x).shape == (2, 32, 5, 4)
+
+
+def test_names_of_the_methods():
+    assert list(METHODS) == ["groupnl", "mono", "ghost", "sinefm", "cr", "lbc", "pnn", "shift", "dws"]
+    assert set(METHODS.values()) == set(HANDLERS)
+    assert config_for("ghost", ratio=4) == GhostConfig(ratio=4)
+    assert config_for("cr").scope == "pointwise"
+
+
+@pytest.mark.parametrize(("config", "kind"), [(GhostConfig(), GhostConv2d), (SineFMConfig(), SineFMConv2d)])
+def test_bottleneck_shortcuts_take_the_ratio_of_the_block(config, kind):
+    with torch.device("meta"):
+        model = create_model("resnet101_cifar")
+        convert_(model, config)
+    shortcut = model.stages[0][0].downsample[0]
+    assert isinstance(shortcut, kind)
+    first = shortcut.weight if kind is SineFMConv2d else shortcut.primary[0].weight
+    assert (shortcut.out_channels, first.shape[0]) == (256, 32)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (ConditionalReductionConfig(), r"1 .*kernel_size.*\(3, 3\).*must be 1"),
+        (SineFMConfig(reduction_ratio=3), r"width \(=32\).*`reduction_ratio` \(=3\)"),
+        (SineFMConfig(reduction_ratio=0), r"`reduction_ratio` \(=0\)"),
+        (MonoConfig(seed_filters=0), r"`seed_filters` \(=0\)"),
+        (MonoConfig(beta_range=(0, 1)), r"`beta_range` \(=\(0, 1\)\)"),
+    ],
+)
+def test_layers_that_cannot_take_the_config_are_named(config, words):
+    with pytest.raises(ConversionError, match=words):
+        converted(config)
