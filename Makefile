@@ -22,6 +22,7 @@ demo: $(STAMP) ## train, measure, pack, publish, update a device, classify (ARGS
 
 bench: $(STAMP) ## latency of every form of a network against the vanilla one
 	$(BIN)/python benchmarks/forms.py $(ARGS)
+	$(BIN)/python benchmarks/mobile.py
 
 test: $(STAMP) ## the test suite
 	$(BIN)/pytest -q --durations=10 -m "not slow" $(ARGS)

@@ -29,9 +29,7 @@ from seedcnn.data.cifar10 import Cifar10, load_cifar10
 from seedcnn.data.transforms import normalize
 from seedcnn.evaluate.accuracy import accuracy, torch_predictor
 from seedcnn.layers import GroupNLConv2d
-from seedcnn.train import TrainConfig, TrainData, find_recipe, train
-from seedcnn.train.engine import _Run
-from seedcnn.train.progress import TrainProgress
+from seedcnn.train import TrainConfig, TrainData, build_model, find_recipe, train
 
 RECALIBRATION = 5000
 ARMS = ("from_dense", "pruned", "scratch")
@@ -73,29 +71,30 @@ def top1(model: nn.Module, cifar: Cifar10) -> float:
     return accuracy(torch_predictor(model.eval(), cifar.mean, cifar.std), cifar.test_images, cifar.test_labels).top1
 
 
-def run_one(arm: str, config: TrainConfig, dense: nn.Module, cifar: Cifar10, data: TrainData) -> dict[str, float]:
+def run_one(
+    arm: str, config: TrainConfig, dense: nn.Module, cifar: Cifar10, data: TrainData, checkpoint: Path
+) -> dict[str, float]:
     """One run: accuracy before and after training."""
     pictures = torch.from_numpy(cifar.train_images[:RECALIBRATION].transpose(0, 3, 1, 2).copy())
     pictures = normalize(pictures, cifar.mean, cifar.std)
-    run = _Run(config, data)
+    torch.manual_seed(config.seed)
+    model = build_model(config)
     row: dict[str, float] = {}
     if arm in ("from_dense", "pruned"):
-        report = seed_from_dense_(run.model, dense, images=pictures)
+        report = seed_from_dense_(model, dense, images=pictures)
         if report.in_order:
             raise SystemExit(f"not reordered: {report.in_order}")
         row["explained"] = round(statistics.mean(report.explained.values()), 4)
     if arm == "pruned":
-        switch_off_generated(run.model)
-        reestimate_batchnorm_(run.model, pictures)
-    row["before"] = round(top1(run.model, cifar), 2)
-    with TrainProgress(arm, config.epochs, run.steps) as shown:
-        for epoch in range(config.epochs):
-            shown.epoch(epoch, run.epoch(epoch, shown))
+        switch_off_generated(model)
+        reestimate_batchnorm_(model, pictures)
+    row["before"] = round(top1(model, cifar), 2)
+    train(config, data, checkpoint, model=model, name=arm)
     if arm == "pruned":
-        left = max(float(norm.weight[seeds:].abs().max()) for norm, seeds in norms_after(run.model))
+        left = max(float(norm.weight[seeds:].abs().max()) for norm, seeds in norms_after(model))
         if left:
             raise SystemExit(f"a generated channel of the pruned network came back: scale {left}")
-    return row | {"after": round(top1(run.model, cifar), 2)}
+    return row | {"after": round(top1(model, cifar), 2)}
 
 
 def run_all(seeds: list[int], out: Path, arms: tuple[str, ...]) -> dict[str, dict[str, dict[str, float]]]:
@@ -114,7 +113,7 @@ def run_all(seeds: list[int], out: Path, arms: tuple[str, ...]) -> dict[str, dic
             if arm == "teacher":
                 mine[arm] = {"after": round(top1(dense, cifar), 2)}
             else:
-                mine[arm] = run_one(arm, runs[arm], dense, cifar, data)
+                mine[arm] = run_one(arm, runs[arm], dense, cifar, data, out / f"{arm}-{seed}.ckpt")
             done.write_text(json.dumps(rows, indent=2))
             print(seed, arm, mine[arm], flush=True)
     return rows
@@ -133,8 +132,9 @@ def main() -> None:
     arms = ("teacher", *ARMS, *(["scratch_long"] if arguments.long else []))
     rows = run_all(arguments.seeds, arguments.out, arms)
     seeds = {str(seed): {arm: rows[str(seed)][arm] for arm in arms} for seed in arguments.seeds}
+    options = f"--seeds {' '.join(seeds)}{' --long' if arguments.long else ''}"
     record = {
-        "command": f"python benchmarks/from_dense.py --seeds {' '.join(seeds)} --record results/from_dense.json",
+        "command": f"python benchmarks/from_dense.py {options} --record results/from_dense.json",
         "what": "CIFAR-10 top-1 in percent, all 10,000 test pictures; standard error of one about 0.45 points",
         "network": "resnet8_cifar, widths 32/64/128, patch 2; GroupNL r=2, dense, sine, normalize=batch",
         "schedule": {

@@ -17,6 +17,7 @@ from seedcnn.convert.config import (
     config_for,
 )
 from seedcnn.convert.convert import convert_
+from seedcnn.convert.from_dense import FromDenseReport, reestimate_batchnorm_, seed_from_dense_
 from seedcnn.convert.report import ConversionReport, Replaced, Skipped
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "ConversionConfig",
     "ConversionReport",
     "DepthwiseSeparableConfig",
+    "FromDenseReport",
     "GhostConfig",
     "GroupNLConfig",
     "LocalBinaryConfig",
@@ -36,4 +38,6 @@ __all__ = [
     "Skipped",
     "config_for",
     "convert_",
+    "reestimate_batchnorm_",
+    "seed_from_dense_",
 ]

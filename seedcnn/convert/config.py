@@ -31,7 +31,8 @@ class ConversionConfig:
     Args:
         scope: which convolutions are candidates, a key of :data:`seedcnn.convert.filters.SCOPES`: "paper" (every
             convolution but the stem, pointwise ones only where they are projection shortcuts, as the tables of the
-            GroupNL paper imply) or "stride1" (the public code: kernels above 1x1 with stride 1).
+            GroupNL paper imply), "stride1" (kernels above 1x1 with stride 1), "reference" (what the public code
+            replaces in timm networks) or "pointwise" (1x1 convolutions by input-output pattern and cost).
     """
 
     scope: str = "paper"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from seedcnn import rng
@@ -22,13 +23,15 @@ from seedcnn.convert.filters import (
     spatial_width,
     untouchable,
 )
+from seedcnn.convert.from_dense import seed_from_dense_
 from seedcnn.convert.handlers import HANDLERS
 from seedcnn.convert.report import ConversionReport, Replaced, Skipped
 from seedcnn.errors import ConversionError
-from seedcnn.layers import ConvLayer
+from seedcnn.layers import ConvLayer, GroupNLConv2d
 
 __all__ = ["convert_"]
 
+INITS = ("random", "from_dense")
 Overrides = Mapping[str, ConversionConfig | None]
 
 
@@ -153,6 +156,10 @@ def _grouped(conv: nn.Conv2d, groups: int) -> nn.Conv2d:
     )
 
 
+def _line(module: nn.Module) -> str:
+    return f"{type(module).__name__}({module.extra_repr()})"
+
+
 def _build(model: nn.Module, name: str, choice: _Choice, seed: int) -> nn.Module:
     conv = choice.conv
     if choice.config is None:
@@ -191,11 +198,13 @@ def convert_(
     overrides: Overrides | None = None,
     min_saved_macs: float = 64,
     narrowing_groups: int = 2,
+    init: str = "random",
+    images: Tensor | None = None,
 ) -> ConversionReport:
     """Replace convolutions of ``model`` in place by layers that grow from seeds.
 
-    The new layers start from fresh weights on the old ones' device and dtype, in the old ones' training mode. Nothing
-    is changed unless every chosen layer can be replaced.
+    The new layers are on the old ones' device and dtype, in the old ones' training mode. Nothing is changed unless
+    every chosen layer can be replaced.
 
     Args:
         model: any torch model.
@@ -210,6 +219,9 @@ def convert_(
             element saves c_in MACs and costs one nonlinear function (at 24 a sine costs what it saves, at 160 it pays).
         narrowing_groups: of scope "pointwise": groups of the 1x1 convolution that replaces one whose channels do not
             grow; 1 leaves these.
+        init: "random" (fresh weights) or "from_dense" (GroupNL layers take seed filters from the trained ones; see
+            :func:`seedcnn.convert.from_dense.seed_from_dense_`).
+        images: with "from_dense", a batch [N, C, H, W] as the network takes it, to estimate the BatchNorms again.
 
     Returns:
         What was replaced, what was left and why, and learnable parameters before and after.
@@ -218,8 +230,12 @@ def convert_(
         ConfigError: if the scope does not exist.
         ConversionError: if a config is of an unknown kind, ``model`` is itself a convolution, nothing matched, an
             override has no effect, or a chosen layer cannot take the config (named, with the rule).
-        ValueError: if ``min_saved_macs`` or ``narrowing_groups`` is out of range.
+        ValueError: if ``min_saved_macs``, ``narrowing_groups`` or ``init`` is out of range.
     """
+    if init not in INITS:
+        raise ValueError(f"`init` (={init!r}) must be one of {', '.join(map(repr, INITS))}")
+    if images is not None and init != "from_dense":
+        raise ValueError("`images` has no effect unless `init` is 'from_dense'")
     policy = _Policy(config, filter_fn, overrides or {}, min_saved_macs, narrowing_groups)
     if isinstance(model, (nn.modules.conv._ConvNd, ConvLayer)):
         raise ConversionError(
@@ -229,15 +245,21 @@ def convert_(
     before = _learnable(model)
     news = {name: _build(model, name, choice, seed) for name, choice in chosen.items()}
     replaced = tuple(
-        Replaced(
-            name, str(choice.conv), str(news[name]).split("\n")[0], _learnable(choice.conv), _learnable(news[name])
-        )
+        Replaced(name, str(choice.conv), _line(news[name]), _learnable(choice.conv), _learnable(news[name]))
         for name, choice in chosen.items()
     )
+    others = [name for name, new in news.items() if not isinstance(new, GroupNLConv2d)]
+    if init == "from_dense" and others:
+        raise ConversionError(
+            f"init='from_dense' is for GroupNL; {others[0]} becomes a {type(news[others[0]]).__name__}"
+        )
     _warn_of_depthwise(chosen, replaced)
+    dense = copy.deepcopy(model) if init == "from_dense" else None
     for name, new in news.items():
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, new)
+    if dense is not None:
+        seed_from_dense_(model, dense, images=images)
     return ConversionReport(
         method=type(config).__name__.removesuffix("Config"),
         replaced=replaced,

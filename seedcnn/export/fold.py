@@ -17,7 +17,7 @@ from seedcnn.export._norm_act import split_norm_act_
 from seedcnn.export.forms import FoldedGroupNL, affine_of, seed_conv_of
 from seedcnn.export.forms_families import ChannelAffine, fold_family
 from seedcnn.export.forms_mono import MONO_FORMS
-from seedcnn.layers import GroupNLConv2d, SeededConv2d
+from seedcnn.layers import ConvLayer, GroupNLConv2d, SeededConv2d
 from seedcnn.layers._parts import BatchNorm2d
 from seedcnn.layers.shift import ChannelShift
 
@@ -25,18 +25,41 @@ __all__ = ["fold", "load_tensors"]
 
 
 class _Tracer(fx.Tracer):
+    """Goes into every module but our own seeded ones and those of ``opaque``, by qualified name."""
+
+    def __init__(self, opaque: set[str]) -> None:
+        super().__init__()
+        self.opaque = opaque
+        self.stuck = ""
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         own = (SeededConv2d, BatchNorm2d, ChannelShift)
-        return isinstance(m, own) or super().is_leaf_module(m, module_qualified_name)
+        return (
+            isinstance(m, own)
+            or module_qualified_name in self.opaque
+            or super().is_leaf_module(m, module_qualified_name)
+        )
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except fx.proxy.TraceError:
+            self.stuck = self.stuck or self.path_of_module(m)  # type: ignore[no-untyped-call]
+            raise
 
 
 def _trace(model: nn.Module) -> fx.GraphModule:
-    tracer = _Tracer()
-    try:
-        graph = tracer.trace(model)
-    except Exception as error:  # the tracer runs the model's own code: anything can come out of it
-        raise ExportError(f"{type(model).__name__} cannot be traced for folding: {error}") from error
-    return fx.GraphModule(tracer.root, graph, type(model).__name__)
+    """Trace the model; a submodule whose code branches on its input is kept whole (nothing inside it is folded)."""
+    opaque: set[str] = set()
+    while True:
+        tracer = _Tracer(opaque)
+        try:
+            graph = tracer.trace(model)
+            return fx.GraphModule(tracer.root, graph, type(model).__name__)
+        except Exception as error:  # the tracer runs the model's own code: anything can come out of it
+            if not tracer.stuck or tracer.stuck in opaque:
+                raise ExportError(f"{type(model).__name__} cannot be traced for folding: {error}") from error
+            opaque.add(tracer.stuck)
 
 
 def _replace(traced: fx.GraphModule, name: str, module: nn.Module) -> None:
@@ -54,26 +77,34 @@ def _following_norm(traced: fx.GraphModule, node: fx.Node) -> tuple[fx.Node | No
     return None, None
 
 
-def _fold_node(traced: fx.GraphModule, node: fx.Node, module: nn.Module, mono: str) -> nn.Module | None:
+def _fold_layer(module: nn.Module, norm: nn.BatchNorm2d | None, mono: str) -> nn.Module | None:
     """The inference form of one convolution and the norm after it, or None for anything else."""
-    norm_node, norm = _following_norm(traced, node)
     if isinstance(module, GroupNLConv2d):
         if module.gamma == 0 and module.normalize != "l2" and not module.shuffle:  # an ordinary convolution
             scale, shift = affine_of(module.norm, module.out_channels)
             outer_scale, outer_shift = affine_of(norm, module.out_channels)
-            folded: nn.Module | None = seed_conv_of(module, scale * outer_scale, shift * outer_scale + outer_shift)
-        else:
-            folded = FoldedGroupNL(module, norm)
-    elif isinstance(module, SeededConv2d):
-        folded = fold_family(module, norm, mono)
-    elif type(module) is nn.Conv2d and norm is not None:
-        folded = fuse_conv_bn_eval(module, norm)
-    else:
-        folded = None
+            return seed_conv_of(module, scale * outer_scale, shift * outer_scale + outer_shift)
+        return FoldedGroupNL(module, norm)
+    if isinstance(module, SeededConv2d):
+        return fold_family(module, norm, mono)
+    return fuse_conv_bn_eval(module, norm) if type(module) is nn.Conv2d and norm is not None else None
+
+
+def _fold_node(traced: fx.GraphModule, node: fx.Node, module: nn.Module, mono: str) -> nn.Module | None:
+    norm_node, norm = _following_norm(traced, node)
+    folded = _fold_layer(module, norm, mono)
     if folded is not None and norm_node is not None:
         norm_node.replace_all_uses_with(node)
         traced.graph.erase_node(norm_node)
     return folded
+
+
+def _fold_inside(module: nn.Module, mono: str) -> None:
+    """Replace the seeded layers of a module that was kept whole; norms after them stay."""
+    for name, layer in list(module.named_modules()):
+        if name and isinstance(layer, SeededConv2d):
+            parent, _, child = name.rpartition(".")
+            setattr(module.get_submodule(parent), child, _fold_layer(layer, None, mono))
 
 
 def _fold_lone_norms(traced: fx.GraphModule) -> None:
@@ -125,6 +156,8 @@ def fold(model: nn.Module, *, mono: str = "graph") -> fx.GraphModule:
         folded = _fold_node(traced, node, module, mono)
         if folded is not None:
             _replace(traced, name, folded)
+        elif not isinstance(module, ConvLayer):
+            _fold_inside(module, mono)
     _fold_lone_norms(traced)
     traced.delete_all_unused_submodules()
     traced.graph.lint()

@@ -20,6 +20,7 @@ __all__ = ["BundleInfo", "encode_tensors", "is_weight", "to_bundle"]
 CANNED_COUNT = 8
 _CANNED_SEED = 0x5EEDC44E
 _RELATIVE_TOLERANCE = 1e-3
+_MAX_LOGIT = 1e6
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def to_bundle(model: OnnxModel, info: BundleInfo, *, step: float | None) -> byte
 
     Raises:
         BundleError: if a weight is not finite or does not fit the grid.
-        ExportError: if the network's answers to the canned vectors are not finite or do not fit the labels.
+        ExportError: if the network's answers to the canned vectors are not finite, over 1e6, or do not fit the labels.
     """
     coded = encode_tensors(model, step)
     session = open_session(model.graph, {item.entry.name: item.expanded for item in coded})
@@ -82,6 +83,12 @@ def to_bundle(model: OnnxModel, info: BundleInfo, *, step: float | None) -> byte
     logits: npt.NDArray[np.float32] = session.run([OUTPUT], {INPUT: preprocess(images, rule)})[0]
     if not np.isfinite(logits).all():
         raise ExportError("the network answers the canned vectors with values that are not finite")
+    largest = float(np.abs(logits).max())
+    if largest > _MAX_LOGIT:
+        raise ExportError(
+            f"the network answers the canned vectors with logits up to {largest:.1e}; at most {_MAX_LOGIT:.0e} can be "
+            "checked on a device (were the running statistics of its norms ever estimated?)"
+        )
     if logits.shape != (CANNED_COUNT, len(info.labels)):
         raise ExportError(f"the network gives logits of shape {logits.shape} but there are {len(info.labels)} labels")
     return write_bundle(
@@ -97,5 +104,5 @@ def to_bundle(model: OnnxModel, info: BundleInfo, *, step: float | None) -> byte
         labels=info.labels,
         canned_seed=_CANNED_SEED,
         canned_logits=logits,
-        canned_tolerance=max(1e-4, _RELATIVE_TOLERANCE * float(np.abs(logits).max())),
+        canned_tolerance=max(1e-4, _RELATIVE_TOLERANCE * largest),
     )

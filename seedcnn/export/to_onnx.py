@@ -70,6 +70,8 @@ def _optimize(proto: onnx.ModelProto, parameters: set[str]) -> onnx.ModelProto:
     graph = proto.graph
     own_inputs = list(graph.input)
     others = [tensor for tensor in graph.initializer if tensor.name not in parameters]
+    if weights := [t.name for t in others if t.data_type in _FLOATS and prod(t.dims) > 1]:
+        raise ExportError(f"these tensors are no parameters and would stay inside the graph: {', '.join(weights)}")
     moved = [tensor for tensor in graph.initializer if tensor.name in parameters]
     graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in moved)
     del graph.initializer[:]
@@ -114,8 +116,6 @@ def to_onnx(folded: fx.GraphModule, input_size: tuple[int, int, int] = (3, 32, 3
     _strip(proto)
     graph = proto.graph
     kept = [tensor for tensor in graph.initializer if tensor.name not in parameters]
-    if weights := [t.name for t in kept if t.data_type in _FLOATS and prod(t.dims) > 1]:
-        raise ExportError(f"these weights would stay inside the graph: {', '.join(weights)}")
     read = {name for node in graph.node for name in node.input}
     used = {name: parameters[name] for name in sorted(parameters) if name in read}
     del graph.initializer[:]

@@ -79,6 +79,7 @@ def train(
     data: TrainData,
     checkpoint_path: str | Path,
     *,
+    model: nn.Module | None = None,
     name: str = "train",
     resume: bool = False,
     progress: TrainProgress | None = None,
@@ -88,6 +89,9 @@ def train(
     With ``resume`` an existing checkpoint of the same config is continued, and ends with the same weights as an
     unbroken run on the same machine and number of threads.
 
+    Args:
+        model: a prepared network of the config's architecture to start from, instead of a fresh one.
+
     Returns:
         The network in eval mode and the last checkpoint.
 
@@ -96,7 +100,7 @@ def train(
         TrainingError: if the loss is not finite (the last good checkpoint stays), a checkpoint does not fit, or it
             cannot be written.
     """
-    run = _Run(config, data)
+    run = _Run(config, data, model)
     done, history = 0, []
     if resume and Path(checkpoint_path).is_file():
         saved = load_checkpoint(checkpoint_path)
@@ -120,13 +124,13 @@ def train(
 class _Run:
     """Model, optimizer, schedule and data of one training run."""
 
-    def __init__(self, config: TrainConfig, data: TrainData) -> None:
+    def __init__(self, config: TrainConfig, data: TrainData, model: nn.Module | None) -> None:
         self.config, self.data = config, data
         self.steps = len(data.images) // config.batch_size
         if not self.steps:
             raise ConfigError(f"batch_size (={config.batch_size}) exceeds the {len(data.images)} training pictures")
         torch.manual_seed(config.seed)
-        self.model = build_model(config)
+        self.model = build_model(config) if model is None else model
         if config.init_from:
             restore_model(self.model, load_checkpoint(config.init_from).model, config.init_from)
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format

@@ -207,3 +207,25 @@ def test_misfits_are_named():
     other.extra = nn.Linear(2, 2)
     with pytest.raises(ConversionError, match="no extra module"):
         seed_from_dense_(other, dense)
+
+
+def test_convert_takes_the_weights_itself():
+    dense = trained()
+    images = torch.randn(32, 3, 32, 32)
+    one, two = copy.deepcopy(dense), copy.deepcopy(dense)
+    convert_(one, GroupNLConfig(normalize="batch"), seed=3, init="from_dense", images=images)
+    convert_(two, GroupNLConfig(normalize="batch"), seed=3)
+    seed_from_dense_(two, dense, images=images)
+    assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
+    fresh = copy.deepcopy(dense)
+    convert_(fresh, GroupNLConfig(normalize="batch"), seed=3)
+    assert not torch.equal(fresh.stages[0][0].conv1.weight, one.stages[0][0].conv1.weight)
+
+
+def test_convert_refuses_what_has_no_effect():
+    with pytest.raises(ValueError, match=r"init.*'dense'.*from_dense"):
+        convert_(trained(), GroupNLConfig(), init="dense")
+    with pytest.raises(ValueError, match=r"images.*from_dense"):
+        convert_(trained(), GroupNLConfig(), images=torch.zeros(1, 3, 32, 32))
+    with pytest.raises(ConversionError, match=r"is for GroupNL; stages\.0\.0\.conv1 becomes a MonoConv2d"):
+        convert_(trained(), MonoConfig(scope="stride1"), init="from_dense")

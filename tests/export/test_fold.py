@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from seedcnn.bundle import open_bundle, read_bundle
 from seedcnn.bundle.session import open_session
@@ -202,6 +203,13 @@ def test_weights_that_are_not_finite_are_refused():
         to_bundle(to_onnx(fold(model)), INFO, step=1 / 128)
 
 
+def test_logits_that_no_device_could_check_are_refused():
+    model = network("vanilla")
+    model.fc.weight.data *= 1e9
+    with pytest.raises(ExportError, match=r"logits up to \d\.\de\+\d+; at most 1e\+06"):
+        to_bundle(to_onnx(fold(model)), INFO, step=None)
+
+
 def test_labels_that_do_not_fit_are_refused():
     with pytest.raises(ExportError, match="there are 3 labels"):
         to_bundle(to_onnx(fold(network("vanilla"))), dataclasses.replace(INFO, labels=list("abc")), step=None)
@@ -214,6 +222,50 @@ def test_a_model_that_cannot_be_traced_is_refused_by_name():
 
     with pytest.raises(ExportError, match="Branching cannot be traced"):
         fold(Branching())
+
+
+def test_a_float_buffer_would_stay_inside_the_graph_and_is_refused_by_name():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("scale", torch.rand(3, 1, 1))
+
+        def forward(self, x):
+            return x * self.scale
+
+    with pytest.raises(ExportError, match=r"no parameters and would stay inside the graph: 0\.scale"):
+        to_onnx(fold(nn.Sequential(Scaled(), nn.Conv2d(3, 3, 1))))
+
+
+def test_a_submodule_that_branches_is_kept_whole_and_the_rest_is_folded():
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = GroupNLConv2d(8, 8, 3, padding=1, seed=5)
+
+        def forward(self, x):
+            return self.conv(x) if x.shape[-1] > 4 else self.conv(F.pad(x, (2, 2, 2, 2)))
+
+    torch.manual_seed(0)
+    model = settle(
+        nn.Sequential(
+            nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)),
+            nn.Sequential(nn.Sequential(Branching(), nn.ReLU())),
+            nn.Upsample(scale_factor=2),
+            nn.Flatten(),
+            nn.Linear(8 * 256, 10),
+        )
+    )
+    folded = fold(model)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    exported = to_onnx(folded, (3, 6, 6))
+    assert {name.rpartition(".")[2] for name in exported.seeded} == {"omega", "phi"}
+    tensors = read_bundle(to_bundle(exported, replace_size(INFO, 6), step=None)).tensors()
+    x = torch.randn(2, 3, 6, 6)
+    (logits,) = open_session(exported.graph, tensors).run(["logits"], {"image": x.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), model(x), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(logits), model(x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_convolution_called_twice_is_refused_by_name():
