@@ -118,25 +118,36 @@ def _narrowed(model: str, columns: list[_Column], input_size: tuple[int, int, in
     return result
 
 
-def _table(columns: list[_Column]) -> Any:
+def _tables(columns: list[_Column], width: int) -> list[Any]:
+    """The networks side by side; more tables than one, each with the first network, where the terminal is narrow."""
     from rich.table import Table
 
     base = columns[0].cost
     rows = {
-        "learnable parameters": lambda c: c.params,
-        "fixed numbers (from seeds)": lambda c: c.fixed,
-        f"MACs ({base.convention})": lambda c: c.macs,
+        "parameters": lambda c: c.params,
+        "fixed numbers": lambda c: c.fixed,
+        "MACs": lambda c: c.macs,
         "NLF evaluations": lambda c: c.nlf_evals,
-        "transmitted bytes (fp32)": lambda c: c.fp32_bytes,
-        "gradient bytes a step": lambda c: c.gradient_bytes,
-        "bytes saved for backward": lambda c: c.saved_bytes,
+        "fp32 bytes sent": lambda c: c.fp32_bytes,
+        "gradient bytes": lambda c: c.gradient_bytes,
+        "saved bytes": lambda c: c.saved_bytes,
     }
-    table = Table("for one picture", *(column.name for column in columns))
-    for name, get in rows.items():
-        first = get(base)
-        cells = [f"{get(c.cost):,}" + (f" ({get(c.cost) / first:.3f})" if first else "") for c in columns]
-        table.add_row(name, *cells)
-    return table
+
+    def cells(column: _Column) -> list[str]:
+        pairs = [(get(column.cost), get(base)) for get in rows.values()]
+        return [f"{value:,}" + (f" ({value / first:.3f})" if first else "") for value, first in pairs]
+
+    room = width - max(map(len, rows)) - 4
+    wide = max(len(text) for column in columns for text in cells(column)) + 3
+    others = max(1, room // wide - 1)
+    tables = []
+    for start in range(1, max(2, len(columns)), others):
+        shown = [columns[0], *columns[start : start + others]]
+        table = Table("", *(column.name for column in shown))
+        for name, *values in zip(rows, *map(cells, shown), strict=True):
+            table.add_row(name, *values)
+        tables.append(table)
+    return tables
 
 
 def _layer_table(column: _Column) -> Any:
@@ -206,8 +217,13 @@ def cost(
     if layers:
         for one in columns:
             console.print(_layer_table(one))
-    console.print(_table(columns))
-    console.print("In brackets: ratio to vanilla.")
+    for table in _tables(columns, console.width):
+        console.print(table)
+    console.print(
+        f"For one picture; MACs by the convention {convention}; fixed numbers come from seeds; saved bytes are "
+        "those of activations kept for the backward pass. In brackets: ratio to vanilla.",
+        soft_wrap=True,
+    )
     for one in columns:
         if one.cost.unsupported:
             console.print(f"{one.name}: {convention} does not count {', '.join(one.cost.unsupported)}")
