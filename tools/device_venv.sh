@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make a virtual environment as a device would have it: seedcnn[device] and nothing else. Usage: device_venv.sh DIR
 set -euo pipefail
-venv=$(realpath -m "$1")
+case $1 in /*) venv=$1 ;; *) venv=$PWD/$1 ;; esac
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 if command -v uv >/dev/null; then

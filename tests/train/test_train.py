@@ -21,6 +21,7 @@ from seedcnn.train import (
     TrainConfig,
     TrainData,
     TrainProgress,
+    build_model,
     find_recipe,
     list_recipes,
     load_checkpoint,
@@ -159,6 +160,15 @@ def test_fine_tuning_starts_from_the_weights(tmp_path):
     before = load_checkpoint(tmp_path / "a.ckpt").model
     torch.testing.assert_close(checkpoint.model["conv1.weight"], before["conv1.weight"])
     assert checkpoint.model["stages.0.0.conv1.seed"] == before["stages.0.0.conv1.seed"]
+
+
+def test_a_prepared_network_is_trained_instead_of_a_fresh_one(tmp_path):
+    prepared = build_model(SMALL)
+    torch.nn.init.constant_(prepared.conv1.weight, 0.125)
+    slow = dataclasses.replace(SMALL, epochs=1, lr=1e-9, warmup_lr=1e-10)
+    model, _ = run(tmp_path, slow, model=prepared)
+    assert model is prepared
+    torch.testing.assert_close(model.conv1.weight, torch.full_like(model.conv1.weight, 0.125))
 
 
 def test_load_model_gives_the_trained_network(tmp_path):
