@@ -108,6 +108,19 @@ def test_seeded_tensors_come_back_bit_equal_to_the_layer():
     assert not any(name in bundle.payloads for name in seeded)
 
 
+def test_numbers_of_a_public_checkpoint_travel_as_they_are():
+    """They have no seed, so nothing may be drawn in their place."""
+    model = network("reference")
+    state = model.state_dict()
+    state["stages.0.0.conv1.periods"] = torch.tensor([1.25, 1.5, 1.75, 1.875])
+    model.load_state_dict(state)
+    bundle = read_bundle(to_bundle(to_onnx(fold(model)), INFO, step=1 / 512))
+    codings = {entry.name: entry.coding for entry in bundle.manifest.tensors}
+    assert codings["stages.0.0.conv1.omega"] == codings["stages.2.0.conv2.phi"] == "raw-f32"
+    omega = bundle.tensors()["stages.0.0.conv1.omega"].ravel()
+    np.testing.assert_array_equal(omega, np.repeat([1.25, 1.5, 1.75, 1.875], 2).astype(np.float32))
+
+
 def test_sparse_seed_convolution_becomes_depthwise_and_sum():
     torch.manual_seed(0)
     layer = GroupNLConv2d(16, 16, 3, padding=1, sparse=True, bias=True)
