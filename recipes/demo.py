@@ -1,7 +1,7 @@
 """The demo's networks: ResNet-8 of 32/64/128 channels on 16x16 maps, CIFAR-10, five epochs.
 
-Small enough for two CPU cores: about ten seconds an epoch. Expected test accuracy after five epochs is in the README;
-an epoch more or another seed moves it by about half a point, so these runs rank nothing.
+Small enough for two CPU cores: about twelve seconds an epoch. What to expect after five epochs is in results/demo.json;
+one run each, so these runs rank nothing.
 """
 
 from __future__ import annotations

@@ -182,8 +182,8 @@ def _warn_of_depthwise(chosen: dict[str, _Choice], replaced: tuple[Replaced, ...
         )
         warnings.warn(
             f"scope 'reference' replaced {count} depthwise convolutions ({before:,} parameters) by sparse layers of "
-            f"equal cost ({after:,} parameters, the same MACs, and nonlinear functions on top): as in the public code, "
-            "which takes about twice the time on a CPU (1.3 to 2.3 times); scope 'pointwise' is the one that saves",
+            f"equal cost ({after:,} parameters, the same MACs, and nonlinear functions on top), as the public code does: "
+            "1.4 to 1.7 times the time in ONNX Runtime (benchmarks/mobile.py); scope 'pointwise' is the one that saves",
             UserWarning,
             stacklevel=3,
         )

@@ -83,7 +83,7 @@ def _fold_layer(module: nn.Module, norm: nn.BatchNorm2d | None, mono: str) -> nn
         if module.gamma == 0 and module.normalize != "l2" and not module.shuffle:  # an ordinary convolution
             scale, shift = affine_of(module.norm, module.out_channels)
             outer_scale, outer_shift = affine_of(norm, module.out_channels)
-            return seed_conv_of(module, scale * outer_scale, shift * outer_scale + outer_shift)
+            return seed_conv_of(module, module.conv_groups, scale * outer_scale, shift * outer_scale + outer_shift)
         return FoldedGroupNL(module, norm)
     if isinstance(module, SeededConv2d):
         return fold_family(module, norm, mono)

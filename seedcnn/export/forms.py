@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from seedcnn.layers import GroupNLConv2d
+from seedcnn.layers import GroupNLConv2d, SineFMConv2d
 from seedcnn.layers.group_nl import OMEGA_ID, PHI_ID, channel_shuffle, l2_normalize
 from seedcnn.ops.group_nl import NLFS, nlf_index, triangle_wave
 from seedcnn.rng import FixedPoint
@@ -83,7 +83,7 @@ class DepthwiseSum(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
-def seed_conv_of(layer: GroupNLConv2d, scale: Tensor, shift: Tensor) -> nn.Module:
+def seed_conv_of(layer: GroupNLConv2d | SineFMConv2d, groups: int, scale: Tensor, shift: Tensor) -> nn.Module:
     """The layer's seed convolution followed by ``scale * s + shift`` per seed channel, as one module."""
     conv = nn.Conv2d(
         layer.in_channels,
@@ -92,13 +92,13 @@ def seed_conv_of(layer: GroupNLConv2d, scale: Tensor, shift: Tensor) -> nn.Modul
         layer.stride,  # type: ignore[arg-type]
         layer.padding,  # type: ignore[arg-type]
         layer.dilation,  # type: ignore[arg-type]
-        layer.conv_groups,
+        groups,
         padding_mode=layer.padding_mode,  # type: ignore[arg-type]
     )
     bias = torch.zeros_like(shift) if layer.bias is None else layer.bias.detach().double()
     conv.weight = nn.Parameter((layer.weight.detach().double() * scale[:, None, None, None]).float())
     conv.bias = nn.Parameter((bias * scale + shift).float())
-    if layer.conv_groups == layer.seed_channels and layer.in_channels > layer.seed_channels:
+    if groups == layer.seed_channels and layer.in_channels > layer.seed_channels:
         return DepthwiseSum(conv)
     return conv
 
@@ -132,7 +132,7 @@ class FoldedGroupNL(nn.Module):
         self.absorbed = norm is not None and exact and not self.l2
         if self.absorbed:
             seed_scale, seed_shift = seed_scale * a, seed_shift * a + c
-        self.seed_conv = seed_conv_of(layer, seed_scale, seed_shift)
+        self.seed_conv = seed_conv_of(layer, layer.conv_groups, seed_scale, seed_shift)
         self.shuffle_groups = layer.conv_groups if layer.shuffle else 1
         self.nlf = layer.nlf
         self.a = None if norm is None else _column(a)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from seedcnn.export.forms import SeedSpec, affine_of
+from seedcnn.export.forms import SeedSpec, affine_of, seed_conv_of
 from seedcnn.export.forms_mono import fold_mono, geometry_of, with_norm
 from seedcnn.layers import (
     LocalBinaryConv2d,
@@ -93,7 +91,7 @@ class FoldedSineFM(nn.Module):
         super().__init__()
         c_seed = layer.seed_channels
         self.generated = layer.generated_channels
-        self.seed_conv = _seed_conv(layer)
+        self.seed_conv = seed_conv_of(layer, layer.groups, *affine_of(None, c_seed))
         scale, shift = affine_of(norm, layer.out_channels)
         self.seed_scale = None if norm is None else nn.Parameter(scale[:c_seed].float()[:, None, None])
         self.seed_shift = None if norm is None else nn.Parameter(shift[:c_seed].float()[:, None, None])
@@ -115,16 +113,6 @@ class FoldedSineFM(nn.Module):
             return seeds
         views = torch.sin(self.omega * (s.unsqueeze(-3) + self.phi)).flatten(-4, -3)  # [N, c_seed * t, H', W']
         return torch.cat([seeds, self.align(views)[:, : self.generated]], dim=1)
-
-
-def _seed_conv(layer: SineFMConv2d) -> nn.Conv2d:
-    geometry: Any = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups)
-    options: Any = {"bias": layer.bias is not None, "padding_mode": layer.padding_mode}
-    conv = nn.Conv2d(layer.in_channels, layer.seed_channels, *geometry, **options)
-    conv.weight = nn.Parameter(layer.weight.detach().clone())
-    if layer.bias is not None:
-        conv.bias = nn.Parameter(layer.bias.detach().clone())
-    return conv
 
 
 def _align(layer: SineFMConv2d, align: nn.Conv2d, scale: Tensor, shift: Tensor) -> nn.Conv2d:

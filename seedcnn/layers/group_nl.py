@@ -6,10 +6,11 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seedcnn import rng
 from seedcnn.layers._base import IntPair, SeededConv2d, check_divisible, check_positive
+from seedcnn.layers._parts import BatchNorm2d, draw, fixed_range, require
 from seedcnn.ops.group_nl import NLFS, group_nl_reference
 
 __all__ = ["NORMALIZE", "OMEGA_ID", "PHI_ID", "VARIANTS", "GroupNLConv2d", "channel_shuffle", "l2_normalize"]
@@ -107,13 +108,9 @@ class GroupNLConv2d(SeededConv2d):
         if seed_channels > out_channels:
             raise ValueError(f"`seed_channels` (={seed_channels}) must not exceed `out_channels` (={out_channels})")
         check_divisible("seed_channels", seed_channels, "nlf_groups", nlf_groups)
-        for name, value, known in (
-            ("nlf", nlf, NLFS),
-            ("normalize", normalize, NORMALIZE),
-            ("variant", variant, VARIANTS),
-        ):
-            if value not in known:
-                raise ValueError(f"`{name}` (={value!r}) must be one of {', '.join(map(repr, known))}")
+        require("nlf", nlf, tuple(NLFS))
+        require("normalize", normalize, NORMALIZE)
+        require("variant", variant, VARIANTS)
         if sparse and groups != 1:
             raise ValueError(f"`groups` (={groups}) must be 1 when `sparse` is True, which chooses the groups itself")
         if variant == "reference" and (nlf != "sine" or normalize == "batch"):
@@ -130,24 +127,16 @@ class GroupNLConv2d(SeededConv2d):
         self.gamma = -(-out_channels // seed_channels) - 1
         self.nlf_groups, self.nlf, self.variant = nlf_groups, nlf, variant
         self.normalize = "l2" if variant == "reference" else normalize
-        self.omega_fixed = self._range("omega_range", omega_range)
-        self.phi_fixed = self._range("phi_range", phi_range)
+        self.omega_fixed = fixed_range("omega_range", omega_range)
+        self.phi_fixed = fixed_range("phi_range", phi_range)
         if variant == "reference":  # phi = -shift, shifts in omega_range
-            self.phi_fixed = self._range("omega_range", (-omega_range[1], -omega_range[0]))
+            self.phi_fixed = fixed_range("omega_range", (-omega_range[1], -omega_range[0]))
         self.given: tuple[Tensor, Tensor] | None = None  # numbers of a loaded public checkpoint, instead of drawn ones
         self.weight = self.make_weight(seed_channels, in_channels // conv_groups, device, dtype)
         fan_in = self.weight[0].numel()
         self.bias = self.make_bias(seed_channels, fan_in, device, dtype) if bias else None
-        self.norm = nn.BatchNorm2d(seed_channels, device=device, dtype=dtype) if normalize == "batch" else None
+        self.norm = BatchNorm2d(seed_channels, device=device, dtype=dtype) if normalize == "batch" else None
         self.draw_fixed(self.weight.device)
-
-    @staticmethod
-    def _range(name: str, bounds: tuple[float, float]) -> rng.FixedPoint:
-        try:
-            low, high = bounds
-            return rng.FixedPoint.from_range(low, high)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"`{name}` (={bounds!r}) must be two finite numbers, low <= high: {error}") from None
 
     @property
     def generated_channels(self) -> int:
@@ -156,13 +145,12 @@ class GroupNLConv2d(SeededConv2d):
 
     def draw_fixed(self, device: torch.device) -> None:
         """Draw omega and phi, float32 [nlf_groups * gamma], from ``self.seed`` (seedcnn-rng/1)."""
-        if self.given is None:
-            count = self.nlf_groups * self.gamma
-            omega = torch.from_numpy(rng.uniform(self.seed, self.omega_fixed, tensor_id=OMEGA_ID, count=count))
-            phi = torch.from_numpy(rng.uniform(self.seed, self.phi_fixed, tensor_id=PHI_ID, count=count))
-        else:
-            omega, phi = self.given
-        self.omega, self.phi = omega.to(device), phi.to(device)
+        if self.given is not None:
+            self.omega, self.phi = (numbers.to(device) for numbers in self.given)
+            return
+        shape = (self.nlf_groups * self.gamma,)
+        self.omega = draw(self.seed, self.omega_fixed, OMEGA_ID, shape, device)
+        self.phi = draw(self.seed, self.phi_fixed, PHI_ID, shape, device)
 
     def normalized_seeds(self, x: Tensor) -> Tensor:
         """The learned part, normalised: [..., c_in, H, W] to [..., c_seed, H', W']."""
@@ -170,7 +158,7 @@ class GroupNLConv2d(SeededConv2d):
             x = channel_shuffle(x, self.conv_groups)
         seeds = self.convolve(x, self.weight, self.bias, self.conv_groups)
         if self.norm is not None:
-            return self.norm(seeds) if seeds.dim() == 4 else self.norm(seeds[None])[0]
+            return self.norm(seeds)
         return l2_normalize(seeds) if self.normalize == "l2" else seeds
 
     def forward(self, x: Tensor) -> Tensor:
