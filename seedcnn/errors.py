@@ -115,6 +115,7 @@ _EXTRA_OF_MODULE = {
     "urllib3": "agent",
     "numpy": "device",
     "onnxruntime": "device",
+    "openvino": "openvino",
     "safetensors": "torch",
     "PIL": "device",
     "backports": "device",
