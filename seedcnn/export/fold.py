@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from seedcnn.export._norm_act import split_norm_act_
 from seedcnn.export.forms import FoldedGroupNL, affine_of, seed_conv_of
 from seedcnn.export.forms_families import ChannelAffine, fold_family
 from seedcnn.export.forms_mono import MONO_FORMS
+from seedcnn.export.targets import Target, target_of
 from seedcnn.layers import ConvLayer, GroupNLConv2d, SeededConv2d
 from seedcnn.layers._parts import BatchNorm2d
 from seedcnn.layers.shift import ChannelShift
@@ -77,34 +79,43 @@ def _following_norm(traced: fx.GraphModule, node: fx.Node) -> tuple[fx.Node | No
     return None, None
 
 
-def _fold_layer(module: nn.Module, norm: nn.BatchNorm2d | None, mono: str) -> nn.Module | None:
+@dataclass(frozen=True)
+class _Form:
+    """What the caller asked for."""
+
+    mono: str
+    target: Target
+
+
+def _fold_layer(module: nn.Module, norm: nn.BatchNorm2d | None, form: _Form) -> nn.Module | None:
     """The inference form of one convolution and the norm after it, or None for anything else."""
     if isinstance(module, GroupNLConv2d):
         if module.gamma == 0 and module.normalize != "l2" and not module.shuffle:  # an ordinary convolution
             scale, shift = affine_of(module.norm, module.out_channels)
             outer_scale, outer_shift = affine_of(norm, module.out_channels)
-            return seed_conv_of(module, module.conv_groups, scale * outer_scale, shift * outer_scale + outer_shift)
-        return FoldedGroupNL(module, norm)
+            scale, shift = scale * outer_scale, shift * outer_scale + outer_shift
+            return seed_conv_of(module, module.conv_groups, scale, shift, form.target)
+        return FoldedGroupNL(module, norm, form.target)
     if isinstance(module, SeededConv2d):
-        return fold_family(module, norm, mono)
+        return fold_family(module, norm, form.mono, form.target)
     return fuse_conv_bn_eval(module, norm) if type(module) is nn.Conv2d and norm is not None else None
 
 
-def _fold_node(traced: fx.GraphModule, node: fx.Node, module: nn.Module, mono: str) -> nn.Module | None:
+def _fold_node(traced: fx.GraphModule, node: fx.Node, module: nn.Module, form: _Form) -> nn.Module | None:
     norm_node, norm = _following_norm(traced, node)
-    folded = _fold_layer(module, norm, mono)
+    folded = _fold_layer(module, norm, form)
     if folded is not None and norm_node is not None:
         norm_node.replace_all_uses_with(node)
         traced.graph.erase_node(norm_node)
     return folded
 
 
-def _fold_inside(module: nn.Module, mono: str) -> None:
+def _fold_inside(module: nn.Module, form: _Form) -> None:
     """Replace the seeded layers of a module that was kept whole; norms after them stay."""
     for name, layer in list(module.named_modules()):
         if name and isinstance(layer, SeededConv2d):
             parent, _, child = name.rpartition(".")
-            setattr(module.get_submodule(parent), child, _fold_layer(layer, None, mono))
+            setattr(module.get_submodule(parent), child, _fold_layer(layer, None, form))
 
 
 def _fold_lone_norms(traced: fx.GraphModule) -> None:
@@ -116,7 +127,7 @@ def _fold_lone_norms(traced: fx.GraphModule) -> None:
                 _replace(traced, str(node.target), ChannelAffine(module))
 
 
-def fold(model: nn.Module, *, mono: str = "graph") -> fx.GraphModule:
+def fold(model: nn.Module, *, target: str = "onnxruntime", mono: str = "graph") -> fx.GraphModule:
     """A copy of ``model`` in inference form: the same function in eval mode, fewer operations.
 
     BatchNorm is folded into the convolution before it; GroupNL layers become
@@ -125,6 +136,8 @@ def fold(model: nn.Module, *, mono: str = "graph") -> fx.GraphModule:
     BatchNorm that follows no single convolution becomes a scale and a shift. Anything else stays as it is.
 
     Args:
+        target: the runtime the form is for, a key of :data:`seedcnn.export.targets.TARGETS`; any form runs in any
+            runtime that reads ONNX.
         mono: how mono filters leave: "graph" (generated from seed filters and beta when the graph is loaded; small
             files) or "expanded" (as the filters of a plain convolution).
 
@@ -132,11 +145,12 @@ def fold(model: nn.Module, *, mono: str = "graph") -> fx.GraphModule:
         A module on the CPU in float32 and eval mode, without gradients.
 
     Raises:
-        ValueError: if ``mono`` is neither.
+        ValueError: if ``target`` or ``mono`` is none of these.
         ExportError: if the model cannot be traced, or uses one convolution in two places.
     """
     if mono not in MONO_FORMS:
         raise ValueError(f"`mono` (={mono!r}) must be one of {', '.join(map(repr, MONO_FORMS))}")
+    form = _Form(mono, target_of(target))
     traced = _trace(split_norm_act_(copy.deepcopy(model).cpu().float().eval()))
     calls: dict[str, int] = {}
     for node in traced.graph.nodes:
@@ -153,11 +167,11 @@ def fold(model: nn.Module, *, mono: str = "graph") -> fx.GraphModule:
             continue
         if calls[name] > 1 and isinstance(module, (nn.Conv2d, SeededConv2d)):
             raise ExportError(f"{name} is called {calls[name]} times; a shared convolution cannot be folded")
-        folded = _fold_node(traced, node, module, mono)
+        folded = _fold_node(traced, node, module, form)
         if folded is not None:
             _replace(traced, name, folded)
         elif not isinstance(module, ConvLayer):
-            _fold_inside(module, mono)
+            _fold_inside(module, form)
     _fold_lone_norms(traced)
     traced.delete_all_unused_submodules()
     traced.graph.lint()

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from seedcnn.export.targets import SINES, Target
 from seedcnn.layers import GroupNLConv2d, SineFMConv2d
 from seedcnn.layers.group_nl import OMEGA_ID, PHI_ID, channel_shuffle, l2_normalize
 from seedcnn.ops.group_nl import NLFS, nlf_index, triangle_wave
@@ -15,9 +17,9 @@ from seedcnn.rng import FixedPoint
 
 __all__ = ["DepthwiseSum", "FoldedGroupNL", "SeedSpec", "affine_of", "seed_conv_of"]
 
-# Functions of one affine argument u = W * z + B, which absorbs omega, phi and the undoing of the following norm.
+# Functions of one affine argument u = W * z + B, which absorbs omega, phi and the undoing of the following norm; sine,
+# which is one of them, is written as the target wants it.
 _OF_AFFINE: dict[str, Callable[[Tensor], Tensor]] = {
-    "sine": torch.sin,
     "triangle": triangle_wave,
     "gaussian": lambda u: torch.exp(-u.square()),
     "abs": torch.abs,
@@ -57,10 +59,15 @@ class DepthwiseSum(nn.Module):
     """A grouped convolution with one output per group, as a depthwise convolution and a sum over each group's inputs.
 
     The same function as ``conv`` (groups == out_channels), and several times faster in most runtimes.
+
+    Args:
+        conv: the grouped convolution.
+        sums: one of :data:`seedcnn.export.targets.SUMS`.
     """
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, conv: nn.Conv2d, sums: str = "rows") -> None:
         super().__init__()
+        self.sums, self.outputs = sums, conv.out_channels
         self.per_output = conv.in_channels // conv.out_channels
         self.depthwise = nn.Conv2d(
             conv.in_channels,
@@ -79,11 +86,39 @@ class DepthwiseSum(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, c_in, H, W] to [N, c_out, H', W']."""
         y = self.depthwise(x)
-        y = y.unflatten(1, (y.shape[1] // self.per_output, self.per_output)).sum(2)
+        y = self._sum_by_rows(y) if self.sums == "rows" else self._sum_by_convolution(y)
         return y if self.bias is None else y + self.bias
 
+    def _sum_by_rows(self, y: Tensor) -> Tensor:
+        height, width = y.shape[2], y.shape[3]
+        stacked = y.reshape(y.shape[0], self.outputs, self.per_output * height, width)
+        total = stacked[:, :, :height]
+        for index in range(1, self.per_output):
+            total = total + stacked[:, :, index * height : (index + 1) * height]
+        return total
 
-def seed_conv_of(layer: GroupNLConv2d | SineFMConv2d, groups: int, scale: Tensor, shift: Tensor) -> nn.Module:
+    def _sum_by_convolution(self, y: Tensor) -> Tensor:
+        block = _block(self.outputs)
+        inputs = torch.arange(block * self.per_output, device=y.device) // self.per_output
+        ones = (inputs == torch.arange(block, device=y.device)[:, None]).to(y.dtype)  # [block, block * per_output]
+        groups = self.outputs // block
+        return F.conv2d(y, ones[:, :, None, None].repeat(groups, 1, 1, 1), groups=groups)
+
+
+def _block(outputs: int) -> int:
+    """How many sums a group of the 1x1 convolution makes: whole vectors of 16, and as few products with zero as can be.
+
+    The smallest divisor of ``outputs`` that is a multiple of 16, else of 8, else all of them.
+    """
+    for unit in (16, 8):
+        if outputs % unit == 0:
+            return unit
+    return outputs
+
+
+def seed_conv_of(
+    layer: GroupNLConv2d | SineFMConv2d, groups: int, scale: Tensor, shift: Tensor, target: Target
+) -> nn.Module:
     """The layer's seed convolution followed by ``scale * s + shift`` per seed channel, as one module."""
     conv = nn.Conv2d(
         layer.in_channels,
@@ -99,7 +134,7 @@ def seed_conv_of(layer: GroupNLConv2d | SineFMConv2d, groups: int, scale: Tensor
     conv.weight = nn.Parameter((layer.weight.detach().double() * scale[:, None, None, None]).float())
     conv.bias = nn.Parameter((bias * scale + shift).float())
     if groups == layer.seed_channels and layer.in_channels > layer.seed_channels:
-        return DepthwiseSum(conv)
+        return DepthwiseSum(conv, target.sums)
     return conv
 
 
@@ -116,12 +151,13 @@ class FoldedGroupNL(nn.Module):
     Args:
         layer: the layer, whose running statistics are used (eval mode).
         norm: the BatchNorm that follows it, or None.
+        target: the runtime's form.
 
     Shape:
         [N, c_in, H, W] to [N, c_out, H', W'].
     """
 
-    def __init__(self, layer: GroupNLConv2d, norm: nn.BatchNorm2d | None) -> None:
+    def __init__(self, layer: GroupNLConv2d, norm: nn.BatchNorm2d | None, target: Target) -> None:
         super().__init__()
         c_seed = layer.seed_channels
         seed_scale, seed_shift = affine_of(layer.norm, c_seed)
@@ -132,9 +168,10 @@ class FoldedGroupNL(nn.Module):
         self.absorbed = norm is not None and exact and not self.l2
         if self.absorbed:
             seed_scale, seed_shift = seed_scale * a, seed_shift * a + c
-        self.seed_conv = seed_conv_of(layer, layer.conv_groups, seed_scale, seed_shift)
+        self.seed_conv = seed_conv_of(layer, layer.conv_groups, seed_scale, seed_shift, target)
         self.shuffle_groups = layer.conv_groups if layer.shuffle else 1
         self.nlf = layer.nlf
+        self.of_affine = SINES[target.sine] if self.nlf == "sine" else _OF_AFFINE.get(self.nlf)
         self.a = None if norm is None else _column(a)
         self.c = None if norm is None else _column(c)
         self.gen_scale = None if norm is None else _column(scale[c_seed:])
@@ -163,7 +200,7 @@ class FoldedGroupNL(nn.Module):
         if self.absorbed and self.a is not None and self.c is not None:
             a, c = self._gather(self.a, 0), self._gather(self.c, 0)
             w, b = a.reciprocal(), -(c / a)
-        if self.nlf not in _OF_AFFINE:
+        if self.of_affine is None:
             u = u if w is None or b is None else u * w + b
             zero = torch.zeros(1, 1, 1)
             omega, phi = (zero if fixed is None else fixed for fixed in (self.omega, self.phi))
@@ -175,7 +212,7 @@ class FoldedGroupNL(nn.Module):
             b = None if b is None else self.omega * b
         u = u if w is None else u * w
         u = u if b is None else u + b
-        return _OF_AFFINE[self.nlf](u)
+        return self.of_affine(u)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, c_in, H, W] to [N, c_out, H', W']."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from seedcnn.export.forms import SeedSpec, affine_of, seed_conv_of
 from seedcnn.export.forms_mono import fold_mono, geometry_of, with_norm
+from seedcnn.export.targets import SINES, Target
 from seedcnn.layers import (
     LocalBinaryConv2d,
     MonoConv2d,
@@ -87,11 +88,12 @@ class FoldedSineFM(nn.Module):
         [N, c_in, H, W] to [N, c_out, H', W'].
     """
 
-    def __init__(self, layer: SineFMConv2d, norm: nn.BatchNorm2d | None) -> None:
+    def __init__(self, layer: SineFMConv2d, norm: nn.BatchNorm2d | None, target: Target) -> None:
         super().__init__()
+        self.sine = SINES[target.sine]
         c_seed = layer.seed_channels
         self.generated = layer.generated_channels
-        self.seed_conv = seed_conv_of(layer, layer.groups, *affine_of(None, c_seed))
+        self.seed_conv = seed_conv_of(layer, layer.groups, *affine_of(None, c_seed), target)
         scale, shift = affine_of(norm, layer.out_channels)
         self.seed_scale = None if norm is None else nn.Parameter(scale[:c_seed].float()[:, None, None])
         self.seed_shift = None if norm is None else nn.Parameter(shift[:c_seed].float()[:, None, None])
@@ -111,7 +113,7 @@ class FoldedSineFM(nn.Module):
         seeds = s if self.seed_scale is None or self.seed_shift is None else s * self.seed_scale + self.seed_shift
         if not self.generated:
             return seeds
-        views = torch.sin(self.omega * (s.unsqueeze(-3) + self.phi)).flatten(-4, -3)  # [N, c_seed * t, H', W']
+        views = self.sine(self.omega * (s.unsqueeze(-3) + self.phi)).flatten(-4, -3)  # [N, c_seed * t, H', W']
         return torch.cat([seeds, self.align(views)[:, : self.generated]], dim=1)
 
 
@@ -129,16 +131,17 @@ def _align(layer: SineFMConv2d, align: nn.Conv2d, scale: Tensor, shift: Tensor) 
     return folded
 
 
-def fold_family(layer: SeededConv2d, norm: nn.BatchNorm2d | None, mono: str) -> nn.Module | None:
+def fold_family(layer: SeededConv2d, norm: nn.BatchNorm2d | None, mono: str, target: Target) -> nn.Module | None:
     """The inference form of a layer and the norm that follows it, or None for a family without one here.
 
     Args:
         mono: a key of :data:`seedcnn.export.forms_mono.MONO_FORMS`.
+        target: the runtime's form.
     """
     if isinstance(layer, MonoConv2d):
         return fold_mono(layer, norm, mono)
     if isinstance(layer, SineFMConv2d):
-        return FoldedSineFM(layer, norm)
+        return FoldedSineFM(layer, norm, target)
     if isinstance(layer, LocalBinaryConv2d):
         return FoldedLocalBinary(layer, norm)
     return FoldedPerturbative(layer, norm) if isinstance(layer, PerturbativeConv2d) else None
