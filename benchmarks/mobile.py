@@ -7,47 +7,27 @@ Run with ``python benchmarks/mobile.py``.
 
 from __future__ import annotations
 
-import argparse
-import warnings
-from pathlib import Path
-
 import timm
 import torch
-from harness import conditions, keep, measure
-from torch import nn
+from harness import Bench, converted, options
 
-from seedcnn.convert import GroupNLConfig, convert_
+from seedcnn.convert import GhostConfig, GroupNLConfig
 
 NETWORKS = ("mobilenetv2_100", "mobilenetv3_large_100", "efficientnet_lite0", "efficientnet_b0")
 FORMS = {
     "reference (depthwise)": GroupNLConfig(scope="reference", sparse=True),
     "pointwise, sine": GroupNLConfig(scope="pointwise", normalize="batch"),
     "pointwise, abs": GroupNLConfig(scope="pointwise", nlf="abs", normalize="batch"),
+    "pointwise, Ghost": GhostConfig(scope="pointwise"),
 }
-
-
-def forms(name: str) -> dict[str, nn.Module]:
-    """The vanilla network and its converted forms."""
-    torch.manual_seed(0)
-    models = {"vanilla": timm.create_model(name)}
-    for form, config in FORMS.items():
-        models[form] = timm.create_model(name)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the warning about scope "reference" is this benchmark
-            convert_(models[form], config)
-    return models
 
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--record", type=Path, help="write the numbers as JSON")
-    arguments = parser.parse_args()
-    record = conditions(arguments.rounds)
+    bench = Bench(options(__doc__, rounds=100, runtimes=("onnxruntime", "openvino")))
     for name in NETWORKS:
-        record[name] = measure(f"{name}, 224x224", forms(name), side=224, classes=1000, rounds=arguments.rounds)
-    keep(arguments.record, record)
+        torch.manual_seed(0)
+        bench.latency(f"{name}, 224x224", converted(timm.create_model(name), FORMS), (3, 224, 224))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from seedcnn.cli import cost, evaluate, pack, repo, train
+from seedcnn.cli import bench, cost, evaluate, pack, repo, train
 
 __all__ = ["app"]
 
@@ -18,6 +18,7 @@ app.command("recipes")(train.recipes)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("cost")(cost.cost)
+app.command("bench")(bench.bench)
 app.command("pack")(pack.pack)
 app.command("inspect")(pack.inspect)
 app.add_typer(repo.app, name="repo")

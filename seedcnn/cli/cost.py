@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,20 +25,9 @@ class _Column:
     macs: int
 
 
-def _input_size(text: str) -> tuple[int, int, int]:
-    from seedcnn.errors import ConfigError
-
-    parts = text.lower().split("x")
-    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
-        raise ConfigError(f"--input {text}: it must be CHANNELSxHEIGHTxWIDTH, for example 3x32x32")
-    channels, height, width = map(int, parts)
-    return channels, height, width
-
-
 def _options(methods: list[str], assignments: list[str]) -> dict[str, dict[str, Any]]:
     """Options by method; ``method.option=value`` is for one method, ``option=value`` for all."""
-    import ast
-
+    from seedcnn.cli._networks import literal
     from seedcnn.errors import ConfigError
 
     result: dict[str, dict[str, Any]] = {method: {} for method in methods}
@@ -49,68 +38,31 @@ def _options(methods: list[str], assignments: list[str]) -> dict[str, dict[str, 
             raise ConfigError(f"--set {assignment}: it must look like option=value or method.option=value")
         if dot and method not in result:
             raise ConfigError(f"--set {assignment}: {method!r} is not among the methods asked for")
-        try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            value = text
         for name in [method] if dot else methods:
-            result[name][option] = value
+            result[name][option] = literal(text)
     if assignments and not methods:
         raise ConfigError(f"--set {assignments[0]}: there is no --method that it could belong to")
     return result
-
-
-def _network(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
-    """A network of ours or of timm, and the size of its pictures."""
-    import difflib
-    from importlib.util import find_spec
-
-    import torch
-
-    from seedcnn.errors import ConfigError
-    from seedcnn.models import create_model, list_models
-
-    if name in list_models():
-        with torch.device("meta"):  # nothing but shapes is looked at
-            return create_model(name), (3, 32, 32)
-    if find_spec("timm") is None:
-        raise ConfigError(f"unknown model {name!r}; known models: {', '.join(list_models())}; timm is not installed")
-    from seedcnn.models.timm_registry import timm
-
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, [*list_models(), *timm.list_models()], n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
-        raise ConfigError(f"unknown model {name!r}; {hint}known models: {', '.join(list_models())}, and timm's")
-    model = timm.create_model(name)
-    about = cast("dict[str, Any]", model.pretrained_cfg)
-    channels, height, width = about["input_size"]
-    return model, (channels, height, width)
 
 
 def _narrowed(model: str, columns: list[_Column], input_size: tuple[int, int, int], convention: str) -> list[_Column]:
     """The vanilla network narrowed to the MACs of each method: the control every saving needs beside it."""
     import torch
 
+    from seedcnn.cli._networks import narrowed_widths
     from seedcnn.errors import ConfigError
     from seedcnn.evaluate.cost import cost as count
     from seedcnn.models import create_model
-    from seedcnn.plan import narrow_to_macs
 
     result = []
     for column in columns[1:]:
         if column.macs >= columns[0].macs:
             typer.echo(f"{column.name} saves no MACs, so there is no narrowed network to set beside it", err=True)
             continue
-        widths: tuple[int, ...] | None = None
-        reason = ""
-        for divisor in (16, 8, 4):  # fine steps only where coarse ones miss the budget
-            try:
-                widths = narrow_to_macs(model, column.macs, divisor=divisor, input_size=input_size)
-                break
-            except (ConfigError, ValueError) as error:
-                reason = str(error)
-        if widths is None:
-            typer.echo(f"no narrowed network beside {column.name}: {reason}", err=True)
+        try:
+            widths = narrowed_widths(model, column.macs, input_size)
+        except ConfigError as error:
+            typer.echo(f"no narrowed network beside {column.name}: {error}", err=True)
             continue
         with torch.device("meta"):
             found = count(create_model(model, widths=widths), input_size, convention=convention)
@@ -162,7 +114,9 @@ def _layer_table(column: _Column) -> Any:
 
 
 def cost(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A network of ours, or one of timm's.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A network of ours or of timm's, or package.module:callable.")
+    ],
     method: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Convert to this as well; may be repeated.")
     ] = None,
@@ -184,6 +138,7 @@ def cost(
 
     from rich.console import Console
 
+    from seedcnn.cli._networks import input_size, network
     from seedcnn.convert import config_for, convert_
     from seedcnn.errors import ConfigError
     from seedcnn.evaluate.cost import cost as count
@@ -191,13 +146,12 @@ def cost(
 
     asked = _options(method or [], set_ or [])
     configs = {name: config_for(name, **options) for name, options in asked.items()}
-    vanilla, own_size = _network(model)
-    size = own_size if input_ is None else _input_size(input_)
+    vanilla, size = network(model, None if input_ is None else input_size(input_), weights=False)
 
-    def column(name: str, network: nn.Module) -> _Column:
+    def column(name: str, module: nn.Module) -> _Column:
         try:
-            found = count(network, size, convention=convention)
-            return _Column(name, found, found.macs if convention == "conv-linear" else count(network, size).macs)
+            found = count(module, size, convention=convention)
+            return _Column(name, found, found.macs if convention == "conv-linear" else count(module, size).macs)
         except ValueError as error:
             raise ConfigError(f"{model}, {name}: {error}") from None
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 __all__ = ["Latency", "interleave"]
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,8 @@ class Latency:
 
 
 def interleave(
-    calls: Mapping[str, Callable[[], object]], *, rounds: int = 300, warmup: int = 30, seed: int = 0
-) -> dict[str, Latency]:
+    calls: Mapping[Key, Callable[[], object]], *, rounds: int = 300, warmup: int = 30, seed: int = 0
+) -> dict[Key, Latency]:
     """Time several callables against each other: each round calls each of them once, in random order.
 
     Args:
@@ -37,7 +40,7 @@ def interleave(
         raise ValueError(f"`rounds` (={rounds}) must be positive and `warmup` (={warmup}) not negative")
     order = list(calls)
     shuffle = random.Random(seed).shuffle
-    times: dict[str, list[float]] = {name: [] for name in order}
+    times: dict[Key, list[float]] = {name: [] for name in order}
     for index in range(warmup + rounds):
         shuffle(order)
         for name in order:

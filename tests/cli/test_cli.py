@@ -56,6 +56,7 @@ def test_the_table_of_commands_is_frozen():
         "train",
         "evaluate",
         "cost",
+        "bench",
         "pack",
         "inspect",
         "repo init",

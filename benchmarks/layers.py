@@ -1,0 +1,47 @@
+"""One layer in every form: chains of four 3x3 convolutions with norm and ReLU, against plain convolutions.
+
+Chains, because a single layer would pay for the runtime's change of memory layout alone. Run with
+``python benchmarks/layers.py``.
+"""
+
+from __future__ import annotations
+
+import torch
+from harness import Bench, converted, options
+from torch import nn
+
+from seedcnn.convert import DepthwiseSeparableConfig, GhostConfig, GroupNLConfig
+
+SHAPES = {"64@56": (64, 56), "128@28": (128, 28), "256@14": (256, 14), "512@7": (512, 7)}
+FORMS = {
+    "GroupNL dense r=2": GroupNLConfig(normalize="batch", scope="stride1"),
+    "GroupNL dense r=2, duplication": GroupNLConfig(normalize="batch", nlf="identity", scope="stride1"),
+    "GroupNL dense r=4": GroupNLConfig(normalize="batch", reduction_ratio=4, scope="stride1"),
+    "GroupNL dense r=4, duplication": GroupNLConfig(
+        normalize="batch", reduction_ratio=4, nlf="identity", scope="stride1"
+    ),
+    "GroupNL sparse r=2": GroupNLConfig(normalize="batch", sparse=True, scope="stride1"),
+    "Ghost r=2": GhostConfig(scope="stride1"),
+    "depthwise-separable": DepthwiseSeparableConfig(scope="stride1"),
+}
+
+
+def chain(channels: int) -> nn.Module:
+    """Four layers of as many channels in as out."""
+    layers: list[nn.Module] = []
+    for _ in range(4):
+        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        layers += [conv, nn.BatchNorm2d(channels), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    bench = Bench(options(__doc__, rounds=200, runtimes=("onnxruntime", "openvino", "torch")))
+    for name, (channels, side) in SHAPES.items():
+        torch.manual_seed(0)
+        bench.latency(f"4 layers {name}", converted(chain(channels), FORMS), (channels, side, side))
+
+
+if __name__ == "__main__":
+    main()

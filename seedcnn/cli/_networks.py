@@ -1,0 +1,113 @@
+"""What the commands that take a network share: its name, the size of its pictures, the control beside it."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["input_size", "literal", "narrowed_widths", "network"]
+
+
+def input_size(text: str) -> tuple[int, int, int]:
+    """CHANNELSxHEIGHTxWIDTH as three numbers; ``ConfigError`` for anything else."""
+    from seedcnn.errors import ConfigError
+
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
+        raise ConfigError(f"--input {text}: it must be CHANNELSxHEIGHTxWIDTH, for example 3x32x32")
+    channels, height, width = map(int, parts)
+    return channels, height, width
+
+
+def literal(text: str) -> Any:
+    """A value from the command line: a Python literal, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _own(name: str) -> nn.Module:
+    """The module that ``package.module:callable`` makes; the working directory is looked in first."""
+    import sys
+    from importlib import import_module
+
+    from torch import nn
+
+    from seedcnn.errors import ConfigError
+
+    where, _, call = name.partition(":")
+    sys.path.insert(0, "")
+    try:
+        model = getattr(import_module(where), call)()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(f"{name} gives no model: {error}") from None
+    finally:
+        sys.path.remove("")
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"{name} gives {type(model).__name__}; it must give an nn.Module")
+    return model
+
+
+def network(
+    name: str, size: tuple[int, int, int] | None = None, *, weights: bool = True
+) -> tuple[nn.Module, tuple[int, int, int]]:
+    """A network of ours, of timm or of the user's own (``package.module:callable``), and the size of its pictures.
+
+    Args:
+        size: of the pictures, instead of the network's own; a network of the user's needs it.
+        weights: False for a network of ours whose shapes alone are looked at (on the "meta" device).
+
+    Raises:
+        ConfigError: if there is no such network, or the size of its pictures is unknown.
+    """
+    import difflib
+    from importlib.util import find_spec
+
+    import torch
+
+    from seedcnn.errors import ConfigError
+    from seedcnn.models import create_model, list_models
+
+    if name in list_models():
+        with torch.device("cpu" if weights else "meta"):
+            return create_model(name), size or (3, 32, 32)
+    if ":" in name:
+        if size is None:
+            raise ConfigError(f"{name}: --input is needed, for example --input 3x224x224")
+        return _own(name), size
+    if find_spec("timm") is None:
+        raise ConfigError(f"unknown model {name!r}; known models: {', '.join(list_models())}; timm is not installed")
+    from seedcnn.models.timm_registry import timm
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, [*list_models(), *timm.list_models()], n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        raise ConfigError(f"unknown model {name!r}; {hint}known models: {', '.join(list_models())}, and timm's")
+    model = timm.create_model(name)
+    about = cast("dict[str, Any]", model.pretrained_cfg)
+    channels, height, width = about["input_size"]
+    return model, size or (channels, height, width)
+
+
+def narrowed_widths(model: str, macs: int, size: tuple[int, int, int]) -> tuple[int, ...]:
+    """Widths of a network of ours narrowed to ``macs``, in steps of 16, or of 8 or 4 where coarser ones miss.
+
+    Raises:
+        ConfigError: if no widths come near.
+    """
+    from seedcnn.errors import ConfigError
+    from seedcnn.plan import narrow_to_macs
+
+    for divisor in (16, 8):
+        try:
+            return narrow_to_macs(model, macs, divisor=divisor, input_size=size)
+        except (ConfigError, ValueError):
+            continue
+    try:
+        return narrow_to_macs(model, macs, divisor=4, input_size=size)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None

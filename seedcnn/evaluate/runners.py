@@ -1,0 +1,128 @@
+"""A network in a runtime, as a callable that can be timed: eager or compiled torch, ONNX Runtime, OpenVINO."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from seedcnn.bundle.session import open_session
+from seedcnn.errors import ExportError
+from seedcnn.export import TARGETS, fold, to_onnx
+from seedcnn.export.to_bundle import encode_tensors
+from seedcnn.export.to_onnx import INPUT, OUTPUT
+
+__all__ = ["RUNNERS", "Runner", "runner", "settled"]
+
+F32 = npt.NDArray[np.float32]
+
+RUNNERS = ("torch", "torch-compile", "onnxruntime", "openvino")
+"""Where a network can run: folded in eager torch, folded and compiled, exported in ONNX Runtime or in OpenVINO."""
+
+_LIMITS = {"sin": 1e-4, "polynomial": 3e-4}
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A network ready to answer.
+
+    Attributes:
+        run: float32 [N, c, H, W] to float32 logits [N, ...].
+        load_s: seconds from the exported network in memory to a session (torch: folding, and the compilation).
+        error: largest difference from the eager network on the example, over its largest answer.
+        size: bytes of the network's learned tensors as float32, and of its graph.
+    """
+
+    run: Callable[[F32], F32]
+    load_s: float
+    error: float
+    size: int
+
+
+def settled(model: nn.Module, input_size: tuple[int, int, int], *, passes: int = 3, batch: int = 4) -> nn.Module:
+    """A copy in eval mode whose norms have running statistics of noise, so that random weights give ordinary numbers.
+
+    Args:
+        input_size: channels, height, width.
+        passes, batch: how many batches of how many noise pictures.
+    """
+    model = copy.deepcopy(model).float().train()
+    generator = torch.Generator().manual_seed(0)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = None  # a plain mean over the passes
+        norm.reset_running_stats()
+    with torch.no_grad():
+        for _ in range(passes):
+            model(torch.randn(batch, *input_size, generator=generator))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return model.eval()
+
+
+def _torch(model: nn.Module, example: F32, compiled: bool) -> tuple[Callable[[F32], F32], float, int]:
+    start = time.perf_counter()
+    folded = fold(model)
+    size = sum(p.numel() * p.element_size() for p in folded.parameters())
+    call: Callable[[torch.Tensor], torch.Tensor] = folded
+    if compiled:
+        call = torch.compile(folded, options={"freezing": True})
+
+    def run(images: F32) -> F32:
+        with torch.inference_mode() if not compiled else torch.no_grad():
+            answer: F32 = call(torch.from_numpy(images)).numpy()
+        return answer
+
+    if compiled:
+        run(example)
+    return run, time.perf_counter() - start, size
+
+
+def _exported(model: nn.Module, example: F32, runtime: str, threads: int) -> tuple[Callable[[F32], F32], float, int]:
+    exported = to_onnx(fold(model, target=runtime), (example.shape[1], example.shape[2], example.shape[3]))
+    tensors = {item.entry.name: item.expanded for item in encode_tensors(exported, None)}
+    start = time.perf_counter()
+    session = open_session(exported.graph, tensors, threads=threads, runtime=runtime)
+    load = time.perf_counter() - start
+    size = len(exported.graph) + sum(tensor.nbytes for tensor in exported.tensors.values())
+    return lambda images: session.run([OUTPUT], {INPUT: images})[0], load, size
+
+
+def runner(model: nn.Module, example: F32, runtime: str, *, threads: int = 1) -> Runner:
+    """Fold a network, bring it into a runtime, and check that it still is the same function.
+
+    Args:
+        model: a network in eval mode.
+        example: float32 [N, c, H, W]; the correctness check and the compilation are for it.
+        runtime: one of :data:`RUNNERS`.
+        threads: of the runtime; for torch, the caller sets the process's number.
+
+    Raises:
+        ValueError: for an unknown runtime.
+        ExportError: if the answers differ from the eager network's by more than 1e-4 of the largest one (3e-4 where
+            the runtime's form writes sines as polynomials), or are not finite.
+        BundleError: if the runtime does not accept the graph.
+    """
+    if runtime not in RUNNERS:
+        raise ValueError(f"`runtime` (={runtime!r}) must be one of {', '.join(map(repr, RUNNERS))}")
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(example)).numpy()
+    if runtime in TARGETS:
+        run, load, size = _exported(model, example, runtime, threads)
+        limit = _LIMITS[TARGETS[runtime].sine]
+    else:
+        run, load, size = _torch(model, example, runtime == "torch-compile")
+        limit = _LIMITS["sin"]
+    error = float(np.abs(run(example) - wanted).max() / max(float(np.abs(wanted).max()), 1e-30))
+    if not error <= limit:
+        raise ExportError(
+            f"in {runtime} the network's answers are off by {error:.1e} of the largest; {limit:.0e} is the limit"
+        )
+    return Runner(run, load, error, size)

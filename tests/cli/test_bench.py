@@ -1,0 +1,64 @@
+"""``seedcnn bench``, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def bench(*arguments, expect=0, cwd=None):
+    command = [sys.executable, "-m", "seedcnn.cli", "bench", *map(str, arguments)]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=280, cwd=cwd)
+    assert done.returncode == expect, done.stderr
+    return done
+
+
+def test_controls_are_in_every_run(tmp_path):
+    record = tmp_path / "record.json"
+    arguments = ["--runtimes", "ort,openvino", "--rounds", 3, "--what", "latency,training", "--steps", 1]
+    done = bench("resnet8_cifar", *arguments, "--training-batch", 2, "--json", "--record", record)
+    data = json.loads(done.stdout)
+    assert data == json.loads(record.read_text())
+    forms = list(data["costs"])
+    assert forms[0] == "vanilla"
+    assert {"ghost", "dws"} <= set(forms)
+    assert any(form.startswith("narrowed: ") for form in forms)
+    assert {(one["form"], one["runtime"]) for one in data["latency"]} == {
+        (form, runtime) for form in forms for runtime in ("onnxruntime", "openvino")
+    }
+    assert [one["form"] for one in data["training"]] == forms
+    assert data["threads"] == 1
+
+
+def test_a_network_of_the_users_own(tmp_path):
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n\n\ndef make():\n"
+        "    convs = [nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU()]\n"
+        "    return nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))\n"
+    )
+    done = bench("nets:make", "--input", "3x12x12", "--methods", "groupnl:nlf=abs", "--rounds", 3, cwd=tmp_path)
+    assert "groupnl:nlf=abs" in done.stdout
+    assert "latency, onnxruntime, median of 3" in done.stdout
+    assert "narrowed" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["resnet8_cifar", "--runtimes", "tflite"], "--runtimes tflite: it must be one of ort, compile, torch"),
+        (["resnet8_cifar", "--what", "accuracy"], "--what accuracy: it must be one of latency, training"),
+        (["resnet8_cifar", "--methods", "grupnl"], "unknown method 'grupnl'; did you mean groupnl"),
+        (["resnet8_cifar", "--methods", "groupnl:r"], "'r' must look like option=value"),
+        (["resnet8_cifar", "--methods", ","], "--methods is empty"),
+        (["nowhere:make", "--input", "3x8x8"], "nowhere:make gives no model"),
+        (["nowhere:make"], "--input is needed"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_one_sentence(arguments, words):
+    done = bench(*arguments, expect=1)
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
