@@ -30,11 +30,11 @@ from seedcnn.data.cifar10 import Cifar10, load_cifar10
 from seedcnn.data.corruptions import CORRUPTIONS, corrupt
 from seedcnn.evaluate.accuracy import torch_predictor
 from seedcnn.evaluate.cost import Cost, cost
-from seedcnn.evaluate.latency import Latency, interleave
 from seedcnn.evaluate.predictors import bundle_predictor
 from seedcnn.evaluate.report import Measured, ModelRow, Sample, write_report
 from seedcnn.evaluate.robustness import RobustnessTable, robustness_many
 from seedcnn.export import BundleInfo
+from seedcnn.latency import Latency, interleave
 from seedcnn.pack import PackResult, pack, preprocessing_of
 from seedcnn.server.repository import init_repository, publish
 from seedcnn.server.static import serve

@@ -123,6 +123,7 @@ _EXTRA_OF_MODULE = {
     "typer": "torch",
     "rich": "torch",
     "torch": "torch",
+    "triton": "torch",
     "onnx": "torch",
     "onnxscript": "torch",
     "matplotlib": "torch",

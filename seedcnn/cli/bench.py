@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bench"]
 
-_SHORT = {"ort": "onnxruntime", "compile": "torch-compile"}
+_SHORT = {"ort": "onnxruntime", "ort-op": "onnxruntime-custom-op", "compile": "torch-compile"}
 _PARTS = ("latency", "training")
 _CONTROLS = ("ghost", "dws")
 
@@ -96,7 +96,7 @@ def bench(
     methods: Annotated[
         str, typer.Option(help="Comma-separated methods; options behind colons: groupnl:reduction_ratio=4.")
     ] = "groupnl:normalize=batch,groupnl:normalize=batch:sparse=True",
-    runtimes: Annotated[str, typer.Option(help="Comma-separated: torch, compile, ort, openvino.")] = "ort",
+    runtimes: Annotated[str, typer.Option(help="Comma-separated: torch, compile, ort, ort-op, openvino.")] = "ort",
     parts: Annotated[str, typer.Option("--what", help="Comma-separated: latency, training.")] = "latency",
     modes: Annotated[
         str, typer.Option(help="Of training, comma-separated: eager, compile, and each with ' channels_last'.")

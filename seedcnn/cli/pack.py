@@ -19,17 +19,28 @@ def pack(
     step: Annotated[float | None, typer.Option(help="Grid step of the weights; 0 stores float32.", min=0)] = None,
     max_accuracy_drop: Annotated[float | None, typer.Option(help="Refuse to lose more points than this.")] = None,
     data: Annotated[Path | None, typer.Option(help="Directory that holds CIFAR-10; downloaded if not given.")] = None,
+    target: Annotated[str, typer.Option(help="Runtime that the graph is written for.")] = "onnxruntime",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantise the convolutions; refused where it is slower.")
+    ] = False,
+    force_int8: Annotated[bool, typer.Option("--force-int8", help="The same, even where it is slower.")] = False,
+    calibration: Annotated[int, typer.Option(help="Training pictures that int8 ranges are taken from.", min=1)] = 256,
 ) -> None:
     """Fold, export and code a network as one bundle; the accuracy change is measured on CIFAR-10's test pictures.
 
     Example: seedcnn pack runs/groupnl.ckpt --out groupnl-1.bundle --family cifar-groupnl --release 1
     """
+    from seedcnn.bundle.custom_op import built
     from seedcnn.data.cifar10 import load_cifar10
-    from seedcnn.export import BundleInfo
-    from seedcnn.pack import DEFAULT_STEP, preprocessing_of
+    from seedcnn.errors import ConfigError
+    from seedcnn.export import TARGETS, BundleInfo
+    from seedcnn.pack import DEFAULT_STEP, Int8, draw_calibration, preprocessing_of
     from seedcnn.pack import pack as run
     from seedcnn.train import load_model
 
+    if target not in TARGETS:
+        raise ConfigError(f"--target is {target!r}; it must be one of {', '.join(TARGETS)}")
+    libraries = [built()] if TARGETS[target].operator else []
     model, saved = load_model(checkpoint)
     cifar = load_cifar10(data, progress=lambda text: typer.echo(text, err=True))
     info = BundleInfo(
@@ -41,7 +52,21 @@ def pack(
         labels=cifar.classes,
     )
     grid = DEFAULT_STEP if step is None else step or None
-    result = run(model, info, cifar.test_images, cifar.test_labels, step=grid, max_drop=max_accuracy_drop, threads=2)
+    quantised = None
+    if int8 or force_int8:
+        quantised = Int8(draw_calibration(cifar.train_images, cifar.train_labels, calibration), force=force_int8)
+    result = run(
+        model,
+        info,
+        cifar.test_images,
+        cifar.test_labels,
+        step=grid,
+        max_drop=max_accuracy_drop,
+        threads=2,
+        target=target,
+        libraries=libraries,
+        int8=quantised,
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(result.data)
     coding = "float32 weights" if grid is None else f"grid step {grid:g}, {result.bits_per_weight:.2f} bits a weight"
@@ -50,6 +75,13 @@ def pack(
         f"accuracy {result.before.top1:.2f} -> {result.after.top1:.2f} % on {result.before.n} pictures; "
         f"{result.grid.agreement:.2f} % same first class"
     )
+    if result.int8 is not None:
+        found = result.int8
+        typer.echo(
+            f"int8, {found.calibration} calibration pictures: {found.logits.agreement:.2f} % same first class as "
+            f"float32; {found.float32_latency.median_ms:.3f} -> {found.latency.median_ms:.3f} ms a picture in "
+            f"{found.runtime} (medians of {found.latency.n}, one thread, this machine)"
+        )
 
 
 def inspect(bundle: Annotated[Path, typer.Argument(help="Bundle file.")]) -> None:

@@ -160,6 +160,17 @@ def _line(module: nn.Module) -> str:
     return f"{type(module).__name__}({module.extra_repr()})"
 
 
+def _before_inplace(model: nn.Module, name: str) -> bool:
+    """Whether the layer's output goes straight into a module of the same ``nn.Sequential`` that changes it in place."""
+    parent, _, child = name.rpartition(".")
+    row = model.get_submodule(parent)
+    if not isinstance(row, nn.Sequential):
+        return False
+    names = [key for key, _ in row.named_children()]
+    following = names[names.index(child) + 1 :]
+    return bool(following) and getattr(row.get_submodule(following[0]), "inplace", False) is True
+
+
 def _build(model: nn.Module, name: str, choice: _Choice, seed: int) -> nn.Module:
     conv = choice.conv
     if choice.config is None:
@@ -170,6 +181,8 @@ def _build(model: nn.Module, name: str, choice: _Choice, seed: int) -> nn.Module
             new = handler(choice.config, conv, spatial_width(model, name, conv), rng.layer_seed(seed, name))
         except ValueError as error:
             raise ConversionError(f"{name} ({conv}): {error}") from None
+    if isinstance(new, GroupNLConv2d) and _before_inplace(model, name):
+        new.save = "seeds"
     return new.train(conv.training)
 
 
@@ -203,7 +216,9 @@ def convert_(
 ) -> ConversionReport:
     """Replace convolutions of ``model`` in place by layers that grow from seeds.
 
-    The new layers are on the old ones' device and dtype, in the old ones' training mode. Nothing is changed unless
+    The new layers are on the old ones' device and dtype, in the old ones' training mode. A GroupNL layer that an
+    in-place activation follows directly in an ``nn.Sequential`` keeps its seeds (``save="seeds"``); where another code
+    changes a GroupNL layer's output in place, set that attribute yourself. Nothing is changed unless
     every chosen layer can be replaced.
 
     Args:

@@ -7,14 +7,15 @@ a power cut can be told from a refusal. numpy and the runtime are imported once 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from seedcnn.device.choice import remember
+from seedcnn.device.config import AUTO, Config, check_runtime, dump_config, read_config
 from seedcnn.device.records import Active, SlotRecord, dump
 from seedcnn.device.rollout import check_family, check_url
 from seedcnn.device.slots import MODEL, SLOTS, Slots
@@ -25,10 +26,9 @@ if TYPE_CHECKING:
     from seedcnn.device.fetcher import DownloadLimits
     from seedcnn.device.updater import Offer, Source
 
-__all__ = ["UpdateResult", "init", "open_home", "status", "update"]
+__all__ = ["UpdateResult", "init", "open_home", "update"]
 
 _LOG = logging.getLogger(__name__)
-_CONFIG_FORMAT = "seedcnn-device/1"
 
 
 @dataclass(frozen=True)
@@ -52,34 +52,33 @@ def open_home(home: str | Path) -> Slots:
     return Slots(home)
 
 
-def _config(slots: Slots) -> dict[str, str]:
-    path = slots.home / "config.json"
-    try:
-        value: Any = json.loads(path.read_bytes())
-        if value.pop("format") != _CONFIG_FORMAT or set(value) != {"url", "family"}:
-            raise ValueError(f"it must hold url and family in format {_CONFIG_FORMAT!r}")
-        return {name: str(item) for name, item in value.items()}
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise DeviceError(f"{path} cannot be read: {error}") from None
-
-
-def init(home: str | Path, root_json: str | Path, url: str, family: str, *, factory: str | Path | None = None) -> None:
+def init(
+    home: str | Path,
+    root_json: str | Path,
+    url: str,
+    family: str,
+    *,
+    factory: str | Path | None = None,
+    runtime: str = "onnxruntime",
+) -> None:
     """Prepare a home: the trust anchor, where to ask, what for, and optionally a model to start with.
 
     Args:
         root_json: the repository's ``root.json``, brought by a way you trust.
         url: base URL of the repository's public half; ``URL/metadata/timestamp.json`` must exist.
         factory: a bundle that answers while no slot does; it is trusted as it comes, and must pass its self-test.
+        runtime: what answers: "onnxruntime", "openvino", or "auto" for the faster one, measured with each new model.
 
     Raises:
         DeviceError: if the home is initialised already or cannot be written, or a file cannot be read.
         UpdateError: if ``root_json`` is not root metadata signed by its own keys.
         BundleError, SelfTestError: if the factory bundle does not open, expand or answer.
-        ValueError: if ``url`` or ``family`` is not allowed.
+        ValueError: if ``url``, ``family`` or ``runtime`` is not allowed.
+        MissingExtraError: if a factory bundle is given and the runtime is not installed.
     """
     from seedcnn.device.updater import check_root
 
-    config = {"format": _CONFIG_FORMAT, "url": check_url(url), "family": check_family(family)}
+    config = Config(check_url(url), check_family(family), check_runtime(runtime))
     slots = Slots(home)
     try:
         root = Path(root_json).read_bytes()
@@ -92,32 +91,45 @@ def init(home: str | Path, root_json: str | Path, url: str, family: str, *, fact
                 raise DeviceError(f"{home} is initialised already; remove it to start anew")
             if factory is not None:
                 data = Path(factory).read_bytes()
-                record = _try_bundle(data, family, 0, lambda _: None)
+                record = _try_bundle(slots, config, data, 0, lambda _: None)
                 write_file(slots.home / "factory.bundle", data)
                 write_file(slots.home / "factory.json", dump(record))
                 slots.raise_floor(record)
             write_file(slots.home / "root.json", root)
-            write_file(slots.home / "config.json", json.dumps(config).encode())
+            write_file(slots.home / "config.json", dump_config(config))
     except OSError as error:
         raise DeviceError(f"{home} cannot be initialised: {error.strerror} ({error.filename})") from None
 
 
-def _try_bundle(data: bytes, family: str, release: int, step: Callable[[str], None]) -> SlotRecord:
-    """Open, expand and self-test a bundle; ``release`` 0 stands for any. ``step`` is told before each state."""
+def _try_bundle(slots: Slots, config: Config, data: bytes, release: int, step: Callable[[str], None]) -> SlotRecord:
+    """Open, expand and self-test a bundle in the runtime that will answer, with the lock held.
+
+    Args:
+        release: the one announced; 0 stands for any.
+        step: is told before each state.
+    """
     step("EXPAND")
     from seedcnn.bundle import read_bundle
+    from seedcnn.device.expand import expand
     from seedcnn.device.health import self_test
+    from seedcnn.device.measure import choose
     from seedcnn.device.runtime import Model
 
     bundle = read_bundle(data)
-    manifest = bundle.manifest
+    manifest, family = bundle.manifest, config.family
     if manifest.family != family:
         raise UpdateError(f"the bundle was refused: it is of family {manifest.family!r}, not {family!r}")
     if release and manifest.release != release:
         raise UpdateError(f"the bundle was refused: it is release {manifest.release}, but was announced as {release}")
-    model = Model.of_bundle(bundle, "candidate")
-    step("SELFTEST")
-    self_test(model.session, bundle)
+    if config.runtime == AUTO:
+        tensors = expand(bundle)
+        step("SELFTEST")
+        choice, _ = choose(bundle, tensors)
+        remember(slots, choice, locked=True)
+    else:
+        model = Model.of_bundle(bundle, "candidate", runtime=config.runtime)
+        step("SELFTEST")
+        self_test(model.session, bundle)
     return SlotRecord(family, manifest.release, manifest.min_release, bundle.sha256, bundle.size)
 
 
@@ -126,14 +138,15 @@ class _Attempt:
     """One run of :func:`update`; ``slot`` is empty until staging begins."""
 
     slots: Slots
+    config: Config
     release: int = 0
     slot: str = ""
 
     def step(self, state: str) -> None:
         self.slots.journal.append(state, release=self.release, slot=self.slot)
 
-    def run(self, source: Source, family: str, before: Active | None) -> UpdateResult:
-        offer = source.check(family)
+    def run(self, source: Source, before: Active | None) -> UpdateResult:
+        offer = source.check(self.config.family)
         self.release = offer.rollout.release
         if before is not None and before.record.sha256 == offer.sha256:
             return UpdateResult(False, self.release, self.release, f"nothing new: release {self.release} is installed")
@@ -169,7 +182,7 @@ class _Attempt:
             raise UpdateError(f"release {self.release} was refused: its file changed after it was verified")
         part.rename(slots.path(self.slot) / MODEL)
         fsync_directory(slots.path(self.slot))
-        record = _try_bundle(data, offer.rollout.family, self.release, self.step)
+        record = _try_bundle(slots, self.config, data, self.release, self.step)
         slots.complete(self.slot, record)
         return record
 
@@ -232,46 +245,19 @@ def update(home: str | Path, url: str | None = None, *, limits: DownloadLimits |
     from seedcnn.device.updater import Source
 
     slots = open_home(home)
-    config = _config(slots)
+    config = read_config(slots.home)
     with slots.lock():
-        attempt = _Attempt(slots)
+        attempt = _Attempt(slots, config)
         try:
             before = slots.repair()
             attempt.finish_interrupted(before)
             attempt.step("CHECK")
             root = (slots.home / "root.json").read_bytes()
-            with closing(Source(slots.home, url or config["url"], root, limits or DownloadLimits())) as source:
-                return attempt.run(source, config["family"], before)
+            with closing(Source(slots.home, url or config.url, root, limits or DownloadLimits())) as source:
+                return attempt.run(source, before)
         except BaseException as error:
             sentence = _sentence(error)
             attempt.refuse(sentence or f"{type(error).__name__}: {error}")
             if sentence is None or isinstance(error, UpdateError):
                 raise
             raise UpdateError(sentence) from error
-
-
-def status(home: str | Path) -> dict[str, Any]:
-    """What a device has and what it did last: url, family, active slot and record, both slots, floor, journal's end.
-
-    Raises:
-        DeviceError: if the home is not initialised.
-    """
-    slots = open_home(home)
-    result: dict[str, Any] = {"home": str(slots.home), **_config(slots), "current": slots.current() or ""}
-    try:
-        active = slots.active()
-        result["active"] = {"source": active.source, **asdict(active.record)}
-    except SlotError as error:
-        result["active"], result["problem"] = None, str(error)
-    for slot in SLOTS:
-        try:
-            result[f"slot_{slot}"] = asdict(slots.examine(slot).record)
-        except SlotError as error:
-            result[f"slot_{slot}"] = {"unusable": str(error)}
-    try:
-        result["floor"] = asdict(slots.floor())
-    except SlotError as error:
-        result["floor"] = {"unusable": str(error)}
-    last = slots.journal.last()
-    result["last"] = asdict(last) if last else None
-    return result

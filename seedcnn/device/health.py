@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime
 
 from seedcnn.bundle import Bundle
-from seedcnn.bundle.session import preprocess
-from seedcnn.errors import SelfTestError
+from seedcnn.bundle.session import Session, preprocess
+from seedcnn.errors import BundleError, SelfTestError
 
 __all__ = ["self_test"]
 
 
-def self_test(session: onnxruntime.InferenceSession, bundle: Bundle) -> float:
+def self_test(session: Session, bundle: Bundle) -> float:
     """Run the canned pictures and compare the logits with the bundle's.
 
     Returns:
@@ -28,7 +27,7 @@ def self_test(session: onnxruntime.InferenceSession, bundle: Bundle) -> float:
     expected = bundle.canned_logits()
     try:
         (got,) = session.run([manifest.graph.output], {manifest.graph.input: inputs})
-    except Exception as error:  # the runtime raises its own pybind classes, one for each status code
+    except BundleError as error:
         raise SelfTestError(f"the self-test failed: the model does not run ({error})") from None
     if got.shape != expected.shape:
         raise SelfTestError(f"the self-test failed: the model answers in shape {got.shape}, not {expected.shape}")

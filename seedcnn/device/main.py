@@ -7,9 +7,11 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from seedcnn.device.config import AUTO, RUNTIMES
 from seedcnn.device.rollout import check_family, check_url
 from seedcnn.errors import SeedCNNError, missing_extra
 
@@ -26,6 +28,33 @@ def _argument(check: Callable[[str], str]) -> Callable[[str], str]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return convert
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, at least 1")
+    return int(text)
+
+
+def _add_threads(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--threads", type=_positive, default=1, help="threads for one inference (default: %(default)s)"
+    )
+
+
+def _add_reports(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    command = add("bench", "measure the active model: latency, load time, memory, bytes", "bench --threads 2")
+    command.add_argument(
+        "--runtime", nargs="+", choices=RUNTIMES, default=[], metavar="NAME", help="default: all that are installed"
+    )
+    _add_threads(command)
+    command.add_argument("--rounds", type=_positive, default=200, help="timed answers of each (default: %(default)s)")
+    command.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    command.set_defaults(run=_bench)
+
+    command = add("status", "show slots, floor, runtime and the last step", "status --json")
+    command.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    command.set_defaults(run=_status)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--url", type=_argument(check_url), required=True, help="base URL of the repository")
     command.add_argument("--family", type=_argument(check_family), required=True, help="model family to run")
     command.add_argument("--factory", type=Path, metavar="BUNDLE", help="model to start with")
+    command.add_argument(
+        "--runtime",
+        choices=(AUTO, *RUNTIMES),
+        default="onnxruntime",
+        help="what answers; auto: the faster one, measured with each new model (default: %(default)s)",
+    )
     command.set_defaults(run=_init)
 
     command = add("update", "install what the repository's rollout rule says", "update")
@@ -58,19 +93,26 @@ def _parser() -> argparse.ArgumentParser:
         "--resize", action="store_true", help="scale pictures of another size instead of refusing them"
     )
     command.add_argument("--json", action="store_true", help="one JSON list instead of text")
-    command.add_argument("--threads", type=int, default=1, help="threads for one inference (default: %(default)s)")
+    _add_threads(command)
+    command.add_argument(
+        "--runtime", choices=(AUTO, *RUNTIMES), help="instead of init's choice; the model is tested in it first"
+    )
     command.set_defaults(run=_predict)
-
-    command = add("status", "show slots, floor and the last step", "status --json")
-    command.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    command.set_defaults(run=_status)
+    _add_reports(add)
     return parser
 
 
 def _init(arguments: argparse.Namespace) -> None:
     from seedcnn.device.agent import init
 
-    init(arguments.home, arguments.root, arguments.url, arguments.family, factory=arguments.factory)
+    init(
+        arguments.home,
+        arguments.root,
+        arguments.url,
+        arguments.family,
+        factory=arguments.factory,
+        runtime=arguments.runtime,
+    )
     print(f"{arguments.home} is ready; next: seedcnn-device --home {arguments.home} update")
 
 
@@ -82,9 +124,13 @@ def _update(arguments: argparse.Namespace) -> None:
 
 def _predict(arguments: argparse.Namespace) -> None:
     from seedcnn.device.agent import open_home
+    from seedcnn.device.health import self_test
     from seedcnn.device.runtime import Model, load_batch, load_image
 
-    model = Model.load(open_home(arguments.home), threads=arguments.threads)
+    model = Model.load(open_home(arguments.home), threads=arguments.threads, runtime=arguments.runtime)
+    if arguments.runtime is not None:
+        # The update tested the model in the runtime that init chose, not in this one.
+        self_test(model.session, model.bundle)
     rule = model.bundle.manifest.preprocessing
     results: list[dict[str, Any]] = []
     for path in arguments.images:
@@ -105,13 +151,34 @@ def _predict(arguments: argparse.Namespace) -> None:
         print(f"{result['image']}: {result['label']} {result['probability']:.4f}")
 
 
+def _bench(arguments: argparse.Namespace) -> None:
+    from seedcnn.device.agent import open_home
+    from seedcnn.device.bench import bench, lines
+
+    slots = open_home(arguments.home)
+    result = bench(slots, runtimes=arguments.runtime, threads=arguments.threads, rounds=arguments.rounds)
+    print(json.dumps(asdict(result), indent=2) if arguments.json else "\n".join(lines(result)))
+
+
+def _choice(choice: dict[str, Any]) -> str:
+    """One remembered choice of "auto" as text."""
+    medians = ", ".join(f"{name} {value:.3f} ms" for name, value in choice["medians_ms"].items())
+    failed = "; ".join(f"{name} failed: {reason}" for name, reason in choice["failed"].items())
+    why = "; ".join(filter(None, [medians, failed])) or "the only runtime installed"
+    threads = choice["threads"]
+    return f"{choice['runtime']}, {threads} thread{'s' * (threads > 1)} ({why})"
+
+
 def _status(arguments: argparse.Namespace) -> None:
-    from seedcnn.device.agent import status
+    from seedcnn.device.status import status
 
     result = status(arguments.home)
     if arguments.json:
         print(json.dumps(result, indent=2))
         return
+    result["choices"] = "; ".join(map(_choice, result["choices"]))
+    if result["runtime"] == AUTO and not result["choices"]:
+        result["choices"] = "none yet"
     for name, value in result.items():
         if isinstance(value, dict):
             value = ", ".join(f"{key} {item}" for key, item in value.items() if item != "")

@@ -1,20 +1,23 @@
-"""A model that answers: a bundle, expanded, in an ONNX Runtime session on the CPU."""
+"""A model that answers: a bundle, expanded, in a session of ONNX Runtime or OpenVINO on the CPU."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from seedcnn.bundle import Bundle, open_bundle, read_bundle
-from seedcnn.bundle.session import open_session, preprocess
+from seedcnn.bundle.session import Session, SessionOptions, open_session, preprocess
+from seedcnn.device.choice import current_key, recall, remember
+from seedcnn.device.config import AUTO, check_runtime, read_config
 from seedcnn.device.expand import MAX_EXPANDED_BYTES, expand
 from seedcnn.device.images import load_batch, load_image
+from seedcnn.device.measure import choose
 from seedcnn.device.slots import Slots
-from seedcnn.errors import BundleError, SlotError
+from seedcnn.errors import BundleError, MissingExtraError, SlotError
 
 __all__ = ["Model", "Predictions", "load_batch", "load_image"]
 
@@ -35,40 +38,106 @@ class Model:
     """An expanded bundle with its session. ``source`` tells where it came from: "a", "b", "factory" or a path."""
 
     bundle: Bundle
-    session: onnxruntime.InferenceSession
+    session: Session
     source: str
 
     @classmethod
-    def load(cls, where: str | Path | Slots, *, threads: int = 1, max_bytes: int = MAX_EXPANDED_BYTES) -> Model:
+    def load(
+        cls,
+        where: str | Path | Slots,
+        *,
+        threads: int = 1,
+        max_bytes: int = MAX_EXPANDED_BYTES,
+        runtime: str | None = None,
+        **options: Unpack[SessionOptions],
+    ) -> Model:
         """Open, expand and build.
 
         Args:
             where: path of a bundle, or a device's slots (then the active model is taken).
             threads: how many threads one inference may use.
             max_bytes: see :func:`seedcnn.device.expand.expand`.
+            runtime: "onnxruntime", "openvino" or "auto". Default: what the device was initialised with, which its
+                update has tested the model in; for a file "onnxruntime".
+            options: see :func:`of_bundle`.
 
         Raises:
             SlotError: if no slot has a usable model.
             BundleError: if the bundle does not open, expand or run.
+            SelfTestError: with "auto", if no runtime answers the canned vectors.
+            MissingExtraError: if the runtime is not installed.
             OSError: if a bundle given by its path cannot be read.
         """
         if not isinstance(where, Slots):
-            return cls.of_bundle(open_bundle(where), str(where), threads=threads, max_bytes=max_bytes)
+            return cls.of_bundle(
+                open_bundle(where),
+                str(where),
+                threads=threads,
+                max_bytes=max_bytes,
+                runtime=runtime or "onnxruntime",
+                **options,
+            )
+        runtime = runtime or read_config(where.home).runtime
         active = where.active()
         try:
-            return cls.of_bundle(read_bundle(active.data), active.source, threads=threads, max_bytes=max_bytes)
+            return cls.of_bundle(
+                read_bundle(active.data),
+                active.source,
+                threads=threads,
+                max_bytes=max_bytes,
+                runtime=runtime,
+                memory=where,
+                **options,
+            )
         except BundleError as error:
             raise SlotError(f"the model in {active.source} does not open: {error}") from None
 
     @classmethod
-    def of_bundle(cls, bundle: Bundle, source: str, *, threads: int = 1, max_bytes: int = MAX_EXPANDED_BYTES) -> Model:
+    def of_bundle(
+        cls,
+        bundle: Bundle,
+        source: str,
+        *,
+        threads: int = 1,
+        max_bytes: int = MAX_EXPANDED_BYTES,
+        runtime: str = "onnxruntime",
+        memory: Slots | None = None,
+        **options: Unpack[SessionOptions],
+    ) -> Model:
         """Expand an opened bundle and build its session.
+
+        Args:
+            runtime: "onnxruntime", "openvino", or "auto": the faster of those installed that pass the bundle's canned
+                vectors, measured here unless ``memory`` knows it.
+            memory: the device that remembers what "auto" chose; with ``options`` nothing is remembered.
+            options: ``arena``, ``spinning``, ``libraries`` for ONNX Runtime, see
+                :func:`seedcnn.bundle.session.open_session`; "auto" passes them to that runtime alone.
 
         Raises:
             BundleError: if it does not expand, or the runtime does not accept it.
+            SelfTestError: with "auto", if no runtime answers the canned vectors.
+            MissingExtraError: if the runtime is not installed.
+            ValueError: if ``runtime`` is unknown or has no such option.
         """
+        check_runtime(runtime)
         tensors = expand(bundle, max_bytes=max_bytes)
-        return cls(bundle, open_session(bundle.graph(), tensors, threads=threads), source)
+        if runtime != AUTO:
+            return cls(
+                bundle, open_session(bundle.graph(), tensors, threads=threads, runtime=runtime, **options), source
+            )
+        if options:
+            memory = None
+        known = recall(memory.home, current_key(bundle.sha256, threads)) if memory else None
+        if known is not None:
+            try:
+                session = open_session(bundle.graph(), tensors, threads=threads, runtime=known.runtime)
+                return cls(bundle, session, source)
+            except (BundleError, MissingExtraError):
+                pass  # it ran when it was chosen; whatever has changed since, the choice is made anew
+        choice, session = choose(bundle, tensors, threads=threads, options=options)
+        if memory is not None:
+            remember(memory, choice)
+        return cls(bundle, session, source)
 
     def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Run pictures in batches of at most 64.

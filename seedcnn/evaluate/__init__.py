@@ -5,9 +5,9 @@ from __future__ import annotations
 from seedcnn.evaluate.accuracy import Accuracy, accuracy, torch_predictor
 from seedcnn.evaluate.cost import CONVENTIONS, Cost, LayerCost, cost
 from seedcnn.evaluate.equivalence import Equivalence, compare_logits
-from seedcnn.evaluate.latency import Latency, interleave
 from seedcnn.evaluate.predictors import bundle_predictor
 from seedcnn.evaluate.robustness import RobustnessTable, robustness, robustness_many
+from seedcnn.latency import Latency, interleave
 
 __all__ = [
     "CONVENTIONS",

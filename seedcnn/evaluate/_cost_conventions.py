@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from seedcnn.layers import ConvLayer, LocalBinaryConv2d, MonoConv2d
+from seedcnn.ops.group_nl import group_nl_reference
 
 __all__ = ["CONVENTIONS", "NORMS", "Meter", "own_parameters"]
 
@@ -103,7 +104,11 @@ class _Operations(TorchDispatchMode):
             self.meter.add(flop_registry[packet](*args, **kwargs, out_val=result) // 2, args)
         elif self.profiled and packet in _PROFILED:
             self.meter.add((result[0] if isinstance(result, tuple) else result).numel(), args)
-        elif func.namespace not in ("aten", "prim", "prims"):
+        elif str(packet) == "seedcnn.group_nl":  # counts as the plain operations that it stands for
+            seeds, omega, phi, nlf_groups, out_channels, nlf, _ = args
+            with self:
+                group_nl_reference(seeds, omega, phi, nlf_groups=nlf_groups, out_channels=out_channels, nlf=nlf)
+        elif func.namespace not in ("aten", "prim", "prims") and str(packet) != "seedcnn.sum_runs":  # sums are free
             self.meter.unknown.add(str(packet))
         return result
 

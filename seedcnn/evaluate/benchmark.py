@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from seedcnn.evaluate.latency import Latency, interleave
 from seedcnn.evaluate.runners import runner, settled
+from seedcnn.latency import Latency, interleave
 
 __all__ = ["TRAINING_MODES", "Measurement", "bench_latency", "bench_training", "conditions", "quiet_process"]
 

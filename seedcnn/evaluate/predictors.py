@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 import numpy.typing as npt
 
 from seedcnn.bundle import Bundle
-from seedcnn.bundle.session import open_session, preprocess
+from seedcnn.bundle.session import SessionOptions, open_session, preprocess
 from seedcnn.evaluate.accuracy import F32, Predict
 
 __all__ = ["bundle_predictor"]
 
 
-def bundle_predictor(bundle: Bundle, *, threads: int = 1) -> Predict:
-    """A bundle as a device would run it (expanded, digests checked, in ONNX Runtime): uint8 [N, H, W, 3] to logits."""
+def bundle_predictor(
+    bundle: Bundle, *, threads: int = 1, runtime: str = "onnxruntime", **options: Unpack[SessionOptions]
+) -> Predict:
+    """A bundle as a device would run it (expanded, digests checked): uint8 [N, H, W, 3] to logits.
+
+    Args:
+        threads, runtime, options: see :func:`seedcnn.bundle.session.open_session`.
+    """
     manifest = bundle.manifest
-    session = open_session(bundle.graph(), bundle.tensors(), threads=threads)
+    session = open_session(bundle.graph(), bundle.tensors(), threads=threads, runtime=runtime, **options)
 
     def predict(images: npt.NDArray[np.uint8]) -> F32:
         inputs = {manifest.graph.input: preprocess(images, manifest.preprocessing)}

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from seedcnn.bundle.session import open_session
+from seedcnn.bundle.custom_op import built
+from seedcnn.bundle.session import SessionOptions, open_session
 from seedcnn.errors import ExportError
 from seedcnn.export import TARGETS, fold, to_onnx
 from seedcnn.export.to_bundle import encode_tensors
@@ -22,8 +23,9 @@ __all__ = ["RUNNERS", "Runner", "runner", "settled"]
 
 F32 = npt.NDArray[np.float32]
 
-RUNNERS = ("torch", "torch-compile", "onnxruntime", "openvino")
-"""Where a network can run: folded in eager torch, folded and compiled, exported in ONNX Runtime or in OpenVINO."""
+RUNNERS = ("torch", "torch-compile", "onnxruntime", "onnxruntime-custom-op", "openvino")
+"""Where a network can run: folded in eager torch, folded and compiled, exported in ONNX Runtime (alone, or with the
+fused operator of :mod:`seedcnn.bundle.custom_op`, which is built when it is first asked for) or in OpenVINO."""
 
 _LIMITS = {"sin": 1e-4, "polynomial": 3e-4}
 
@@ -85,11 +87,15 @@ def _torch(model: nn.Module, example: F32, compiled: bool) -> tuple[Callable[[F3
     return run, time.perf_counter() - start, size
 
 
-def _exported(model: nn.Module, example: F32, runtime: str, threads: int) -> tuple[Callable[[F32], F32], float, int]:
-    exported = to_onnx(fold(model, target=runtime), (example.shape[1], example.shape[2], example.shape[3]))
+def _exported(model: nn.Module, example: F32, target: str, threads: int) -> tuple[Callable[[F32], F32], float, int]:
+    exported = to_onnx(fold(model, target=target), (example.shape[1], example.shape[2], example.shape[3]))
     tensors = {item.entry.name: item.expanded for item in encode_tensors(exported, None)}
+    fused = TARGETS[target].operator
+    options: SessionOptions = {"libraries": [built()]} if fused else {}
     start = time.perf_counter()
-    session = open_session(exported.graph, tensors, threads=threads, runtime=runtime)
+    session = open_session(
+        exported.graph, tensors, threads=threads, runtime="onnxruntime" if fused else target, **options
+    )
     load = time.perf_counter() - start
     size = len(exported.graph) + sum(tensor.nbytes for tensor in exported.tensors.values())
     return lambda images: session.run([OUTPUT], {INPUT: images})[0], load, size
@@ -109,6 +115,7 @@ def runner(model: nn.Module, example: F32, runtime: str, *, threads: int = 1) ->
         ExportError: if the answers differ from the eager network's by more than 1e-4 of the largest one (3e-4 where
             the runtime's form writes sines as polynomials), or are not finite.
         BundleError: if the runtime does not accept the graph.
+        DeviceError: if the fused operator cannot be built.
     """
     if runtime not in RUNNERS:
         raise ValueError(f"`runtime` (={runtime!r}) must be one of {', '.join(map(repr, RUNNERS))}")

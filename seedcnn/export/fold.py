@@ -15,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from seedcnn.errors import ExportError
 from seedcnn.export._norm_act import split_norm_act_
+from seedcnn.export.custom_op import use_custom_op
 from seedcnn.export.forms import FoldedGroupNL, affine_of, seed_conv_of
 from seedcnn.export.forms_families import ChannelAffine, fold_family
 from seedcnn.export.forms_mono import MONO_FORMS
@@ -136,8 +137,8 @@ def fold(model: nn.Module, *, target: str = "onnxruntime", mono: str = "graph") 
     BatchNorm that follows no single convolution becomes a scale and a shift. Anything else stays as it is.
 
     Args:
-        target: the runtime the form is for, a key of :data:`seedcnn.export.targets.TARGETS`; any form runs in any
-            runtime that reads ONNX.
+        target: the runtime the form is for, a key of :data:`seedcnn.export.targets.TARGETS`; any form but
+            "onnxruntime-custom-op" (see :mod:`seedcnn.bundle.custom_op`) runs in any runtime that reads ONNX.
         mono: how mono filters leave: "graph" (generated from seed filters and beta when the graph is loaded; small
             files) or "expanded" (as the filters of a plain convolution).
 
@@ -176,6 +177,8 @@ def fold(model: nn.Module, *, target: str = "onnxruntime", mono: str = "graph") 
     traced.delete_all_unused_submodules()
     traced.graph.lint()
     traced.recompile()
+    if form.target.operator:
+        use_custom_op(traced)
     return traced.eval().requires_grad_(False)
 
 

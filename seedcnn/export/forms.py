@@ -170,7 +170,7 @@ class FoldedGroupNL(nn.Module):
             seed_scale, seed_shift = seed_scale * a, seed_shift * a + c
         self.seed_conv = seed_conv_of(layer, layer.conv_groups, seed_scale, seed_shift, target)
         self.shuffle_groups = layer.conv_groups if layer.shuffle else 1
-        self.nlf = layer.nlf
+        self.nlf, self.nlf_groups = layer.nlf, layer.nlf_groups
         self.of_affine = SINES[target.sine] if self.nlf == "sine" else _OF_AFFINE.get(self.nlf)
         self.a = None if norm is None else _column(a)
         self.c = None if norm is None else _column(c)
@@ -178,6 +178,7 @@ class FoldedGroupNL(nn.Module):
         self.gen_shift = None if norm is None else _column(shift[c_seed:])
         source, block = nlf_index(c_seed, layer.out_channels, layer.nlf_groups)
         self.gathers = source.tolist() != list(range(c_seed))
+        self.runs = _runs(source.tolist()) if target.spread == "concat" else None
         self.register_buffer("source", source, persistent=False)
         used = NLFS[layer.nlf].uses
         self.omega = _column(layer.omega.cpu()[block]) if "omega" in used else None
@@ -192,40 +193,68 @@ class FoldedGroupNL(nn.Module):
     def _gather(self, x: Tensor, dim: int) -> Tensor:
         return x.index_select(dim, self.get_buffer("source")) if self.gathers else x
 
-    def generate(self, z: Tensor) -> Tensor:
-        """The generated maps before A and C: [N, c_seed, H', W'] to [N, c_gen, H', W']."""
-        u = self._gather(z, 1)
-        w: Tensor | None = None
-        b: Tensor | None = None
-        if self.absorbed and self.a is not None and self.c is not None:
-            a, c = self._gather(self.a, 0), self._gather(self.c, 0)
-            w, b = a.reciprocal(), -(c / a)
-        if self.of_affine is None:
-            u = u if w is None or b is None else u * w + b
-            zero = torch.zeros(1, 1, 1)
-            omega, phi = (zero if fixed is None else fixed for fixed in (self.omega, self.phi))
-            return NLFS[self.nlf].function(u, omega, phi)
+    def _spread(self, z: Tensor) -> Tensor:
+        """The seed map of each generated channel."""
+        if self.runs is None or not self.gathers:
+            return self._gather(z, 1)
+        return torch.cat([z[:, begin:end] for begin, end in self.runs], dim=1)
+
+    def argument(self) -> tuple[Tensor | None, Tensor | None]:
+        """W and B of a function of one affine argument, both [c_gen, 1, 1]; None stands for ones and zeros."""
+        w, b = self._undo()
         if self.phi is not None:
             b = self.phi if b is None else self.phi + b
         if self.omega is not None:
             w = self.omega if w is None else self.omega * w
             b = None if b is None else self.omega * b
+        return w, b
+
+    def _undo(self) -> tuple[Tensor | None, Tensor | None]:
+        """What gives back the seeds before the absorbed norm: scale and shift, both [c_gen, 1, 1]."""
+        if not self.absorbed or self.a is None or self.c is None:
+            return None, None
+        a, c = self._gather(self.a, 0), self._gather(self.c, 0)
+        return a.reciprocal(), -(c / a)
+
+    def generate(self, z: Tensor) -> Tensor:
+        """The generated maps before A and C: [N, c_seed, H', W'] to [N, c_gen, H', W']."""
+        u = self._spread(z)
+        w, b = self._undo() if self.of_affine is None else self.argument()
         u = u if w is None else u * w
         u = u if b is None else u + b
-        return self.of_affine(u)
+        if self.of_affine is not None:
+            return self.of_affine(u)
+        zero = torch.zeros(1, 1, 1)
+        omega, phi = (zero if fixed is None else fixed for fixed in (self.omega, self.phi))
+        return NLFS[self.nlf].function(u, omega, phi)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, H, W] to [N, c_out, H', W']."""
+    def seeds(self, x: Tensor) -> Tensor:
+        """The seed maps z: [N, c_in, H, W] to [N, c_seed, H', W']."""
         if self.shuffle_groups > 1:
             x = channel_shuffle(x, self.shuffle_groups)
         z = self.seed_conv(x)
-        z = l2_normalize(z) if self.l2 else z
+        return l2_normalize(z) if self.l2 else z
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, c_in, H, W] to [N, c_out, H', W']."""
+        z = self.seeds(x)
         generated = self.generate(z)
         if self.gen_scale is not None and self.gen_shift is not None:
             generated = generated * self.gen_scale + self.gen_shift
         if not self.absorbed and self.a is not None and self.c is not None:
             z = z * self.a + self.c
         return torch.cat([z, generated], dim=1)
+
+
+def _runs(indices: list[int]) -> list[tuple[int, int]]:
+    """Indices as runs of neighbours: (first, last + 1) of each."""
+    runs: list[tuple[int, int]] = []
+    for index in indices:
+        if runs and runs[-1][1] == index:
+            runs[-1] = (runs[-1][0], index + 1)
+        else:
+            runs.append((index, index + 1))
+    return runs
 
 
 def _column(values: Tensor) -> nn.Parameter:

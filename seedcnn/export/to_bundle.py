@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ __all__ = ["BundleInfo", "encode_tensors", "is_weight", "to_bundle"]
 
 CANNED_COUNT = 8
 _CANNED_SEED = 0x5EEDC44E
-_RELATIVE_TOLERANCE = 1e-3
+RELATIVE_TOLERANCE = 1e-3
 _MAX_LOGIT = 1e6
 
 
@@ -63,20 +64,29 @@ def encode_tensors(model: OnnxModel, step: float | None) -> list[Coded]:
     return coded
 
 
-def to_bundle(model: OnnxModel, info: BundleInfo, *, step: float | None) -> bytes:
+def to_bundle(
+    model: OnnxModel,
+    info: BundleInfo,
+    *,
+    step: float | None,
+    tolerance: float = RELATIVE_TOLERANCE,
+    libraries: Sequence[Path] = (),
+) -> bytes:
     """Write a bundle: coded tensors, seeds, graph, manifest and eight canned test vectors.
 
     The expected logits of the canned vectors come from ONNX Runtime on the tensors as the device will expand them.
 
     Args:
         step: grid step of the weights, see :func:`encode_tensors`.
+        tolerance: how far a device's answers to the canned vectors may be off, as a share of the largest logit.
+        libraries: shared libraries of the operators that the graph needs, see ``seedcnn.bundle.custom_op``.
 
     Raises:
         BundleError: if a weight is not finite or does not fit the grid.
         ExportError: if the network's answers to the canned vectors are not finite, over 1e6, or do not fit the labels.
     """
     coded = encode_tensors(model, step)
-    session = open_session(model.graph, {item.entry.name: item.expanded for item in coded})
+    session = open_session(model.graph, {item.entry.name: item.expanded for item in coded}, libraries=libraries)
     rule = info.preprocessing
     shape = (CANNED_COUNT, rule.height, rule.width, 3)
     images = random_bytes(_CANNED_SEED, tensor_id=0, count=int(np.prod(shape))).reshape(shape)
@@ -104,5 +114,5 @@ def to_bundle(model: OnnxModel, info: BundleInfo, *, step: float | None) -> byte
         labels=info.labels,
         canned_seed=_CANNED_SEED,
         canned_logits=logits,
-        canned_tolerance=max(1e-4, _RELATIVE_TOLERANCE * largest),
+        canned_tolerance=max(1e-4, tolerance * largest),
     )

@@ -11,12 +11,13 @@ from torch import Tensor
 from seedcnn import rng
 from seedcnn.layers._base import IntPair, SeededConv2d, check_divisible, check_positive
 from seedcnn.layers._parts import BatchNorm2d, draw, fixed_range, require
-from seedcnn.ops.group_nl import NLFS, group_nl_reference
+from seedcnn.ops.group_nl import NLFS, group_nl
 
-__all__ = ["NORMALIZE", "OMEGA_ID", "PHI_ID", "VARIANTS", "GroupNLConv2d", "channel_shuffle", "l2_normalize"]
+__all__ = ["NORMALIZE", "OMEGA_ID", "PHI_ID", "SAVES", "VARIANTS", "GroupNLConv2d", "channel_shuffle", "l2_normalize"]
 
 NORMALIZE = ("none", "batch", "l2")
 VARIANTS = ("paper", "reference")
+SAVES = ("output", "seeds")
 OMEGA_ID, PHI_ID = 0, 1  # tensor ids in the counter of the generator
 _L2_EPS = 1e-4  # its reciprocal fits half precision
 
@@ -64,6 +65,9 @@ class GroupNLConv2d(SeededConv2d):
         variant: "paper" or "reference". reference is the public code: l2 normalisation always, phi = -shift with the
             shifts drawn from ``omega_range`` (its ``phi_range`` never had an effect), and a state_dict with that
             code's keys ``conv1.weight``, ``periods`` and ``shifts``, whose numbers then replace the drawn ones.
+        save: what is kept for the backward pass in eager mode, beside the input: "output" (free where a norm follows,
+            which keeps it too; nothing may change it in place) or "seeds" (1 / r of it; for a layer that an in-place
+            activation follows directly). Not part of the function.
         seed: the layer's own 64-bit seed.
         device, dtype: of the weights; the fixed numbers stay float32.
 
@@ -96,6 +100,7 @@ class GroupNLConv2d(SeededConv2d):
         normalize: str = "none",
         shuffle: bool = False,
         variant: str = "paper",
+        save: str = "output",
         seed: int = 0,
         device: Any = None,
         dtype: Any = None,
@@ -111,6 +116,7 @@ class GroupNLConv2d(SeededConv2d):
         require("nlf", nlf, tuple(NLFS))
         require("normalize", normalize, NORMALIZE)
         require("variant", variant, VARIANTS)
+        require("save", save, SAVES)
         if sparse and groups != 1:
             raise ValueError(f"`groups` (={groups}) must be 1 when `sparse` is True, which chooses the groups itself")
         if variant == "reference" and (nlf != "sine" or normalize == "batch"):
@@ -125,7 +131,7 @@ class GroupNLConv2d(SeededConv2d):
         check_divisible("seed_channels", seed_channels, "groups", conv_groups)
         self.seed_channels, self.conv_groups, self.shuffle = seed_channels, conv_groups, shuffle
         self.gamma = -(-out_channels // seed_channels) - 1
-        self.nlf_groups, self.nlf, self.variant = nlf_groups, nlf, variant
+        self.nlf_groups, self.nlf, self.variant, self.save = nlf_groups, nlf, variant, save
         self.normalize = "l2" if variant == "reference" else normalize
         self.omega_fixed = fixed_range("omega_range", omega_range)
         self.phi_fixed = fixed_range("phi_range", phi_range)
@@ -166,8 +172,14 @@ class GroupNLConv2d(SeededConv2d):
         seeds = self.normalized_seeds(x)
         if self.gamma == 0:
             return seeds
-        return group_nl_reference(
-            seeds, self.omega, self.phi, nlf_groups=self.nlf_groups, out_channels=self.out_channels, nlf=self.nlf
+        return group_nl(
+            seeds,
+            self.omega,
+            self.phi,
+            nlf_groups=self.nlf_groups,
+            out_channels=self.out_channels,
+            nlf=self.nlf,
+            save=self.save,
         )
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
@@ -206,4 +218,6 @@ class GroupNLConv2d(SeededConv2d):
             text += ", shuffle=True"
         if self.variant != "paper":
             text += f", variant={self.variant}"
+        if self.save != "output":
+            text += f", save={self.save}"
         return f"{text}, nlf={self.nlf}, normalize={self.normalize}"

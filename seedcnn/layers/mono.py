@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from seedcnn.layers._base import IntPair, SeededConv2d, check_positive
 from seedcnn.layers._parts import GroupNorm, conv2d, draw, fixed_range, require
+from seedcnn.ops.mono_filters import FGFS, generate_filters
 
 __all__ = ["BETA_ID", "FGFS", "MonoConv2d", "generate_filters"]
 
@@ -17,70 +17,6 @@ BETA_ID = 0  # tensor id in the counter of the generator
 _NORM_GROUPS = 16
 _SPACES = ("element", "filter")
 _EPS = {"element": 1e-5, "filter": 1e-16}
-
-
-def _monomial(s: Tensor, beta: Tensor) -> Tensor:
-    # At s = 0 the slope is 0 for every beta >= 1: sign(0) is 0 and so is what autograd multiplies by it.
-    return torch.sign(s) * torch.abs(s) ** beta
-
-
-def _gaussian(s: Tensor, beta: Tensor) -> Tensor:
-    t = torch.tanh((beta * s) ** 2 / 2)
-    return -2 * t / (1 + t)  # exp(-u) - 1
-
-
-def _multiquadric(s: Tensor, beta: Tensor) -> Tensor:
-    u = (beta * s) ** 2
-    return u / (1 + torch.sqrt(1 + u))  # sqrt(1 + u) - 1
-
-
-def _inverse_quadric(s: Tensor, beta: Tensor) -> Tensor:
-    u = (beta * s) ** 2
-    return -u / (1 + u)  # 1 / (1 + u) - 1
-
-
-def _inverse_multiquadric(s: Tensor, beta: Tensor) -> Tensor:
-    u = (beta * s) ** 2
-    root = torch.sqrt(1 + u)
-    return -u / (root * (1 + root))  # 1 / sqrt(1 + u) - 1
-
-
-FGFS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "monomial": _monomial,
-    "gaussian": _gaussian,
-    "multiquadric": _multiquadric,
-    "inverse_quadric": _inverse_quadric,
-    "inverse_multiquadric": _inverse_multiquadric,
-    "polynomial": _monomial,
-}
-"""Filter generation functions of (seed, beta), MonoCNN Eq. 5-9; "polynomial" is the sum of several monomials.
-
-Each is given without its value at 0, which standardising takes away again: the last four are 1 + a little for the small
-weights of wide layers, and the little would be lost in float32.
-"""
-_AT_ZERO = {"gaussian": 1, "multiquadric": 1, "inverse_quadric": 1, "inverse_multiquadric": 1}
-
-
-def generate_filters(seeds: Tensor, beta: Tensor, *, fgf: str, normalize: bool, eps: float) -> Tensor:
-    """All filters of a layer from its seed filters.
-
-    Args:
-        seeds: [n_seed, c, kh, kw]; filter o is made from seed o % n_seed.
-        beta: fixed numbers [terms, c_out, c or 1, 1, 1]; the terms are summed.
-        fgf: a key of :data:`FGFS`.
-        normalize: standardise each filter over (c, kh, kw): ``(w - mean) / (std + eps)``, std unbiased.
-        eps: see ``normalize``.
-
-    Returns:
-        [c_out, c, kh, kw] in the wider of both dtypes.
-    """
-    c_out = beta.shape[1]
-    tiled = seeds.repeat(-(-c_out // seeds.shape[0]), 1, 1, 1)[:c_out]
-    filters = FGFS[fgf](tiled, beta).sum(0)
-    if not normalize:
-        return filters + _AT_ZERO.get(fgf, 0)
-    axes = (1, 2, 3)
-    return (filters - filters.mean(axes, keepdim=True)) / (filters.std(axes, keepdim=True) + eps)
 
 
 class MonoConv2d(SeededConv2d):
@@ -152,7 +88,7 @@ class MonoConv2d(SeededConv2d):
         if terms != 1 and fgf != "polynomial":
             raise ValueError(f"`terms` (={terms}) must be 1 unless `fgf` (={fgf!r}) is 'polynomial'")
         self.beta_fixed = fixed_range("beta_range", beta_range)
-        if FGFS[fgf] is _monomial and beta_range[0] < 1:
+        if FGFS[fgf] is FGFS["monomial"] and beta_range[0] < 1:
             raise ValueError(f"`beta_range` (={beta_range!r}) must start at 1 or above for `fgf` (={fgf!r})")
         per_group = in_channels // groups
         self.groups, self.fgf, self.terms, self.beta_per = groups, fgf, terms, beta_per

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from seedcnn.layers._base import IntPair, SeededConv2d, check_divisible, check_positive
 from seedcnn.layers._parts import BatchNorm2d, conv2d, draw, fixed_range
+from seedcnn.ops.group_nl import group_nl
 
 __all__ = ["OMEGA_ID", "PHI_ID", "SineFMConv2d"]
 
@@ -94,8 +95,10 @@ class SineFMConv2d(SeededConv2d):
         seeds = self.convolve(x, self.weight, self.bias, self.groups)
         if self.align is None:
             return seeds
-        omega, phi = self.omega.to(seeds.dtype), self.phi.to(seeds.dtype)
-        views = [norm(torch.sin(omega[i] * (seeds + phi[i]))) for i, norm in enumerate(self.norms)]
+        # The seeds, then the sines: one operator, of which only the output is kept, as the norms do anyway.
+        maps = group_nl(seeds, self.omega, self.phi, nlf_groups=1, out_channels=(self.t + 1) * self.seed_channels)
+        sines = maps[..., self.seed_channels :, :, :].split(self.seed_channels, -3)  # type: ignore[no-untyped-call]
+        views = [norm(sine) for norm, sine in zip(self.norms, sines, strict=True)]
         generated = self.align(torch.stack(views, dim=-3).flatten(-4, -3))  # [..., c_seed * t, H, W] before
         result = torch.cat([seeds, generated[..., : self.generated_channels, :, :]], dim=-3)
         if seeds.dim() == 4 and seeds.is_contiguous(memory_format=torch.channels_last):

@@ -1,12 +1,17 @@
-"""From a bundle to answers: preprocessing, and a session whose weights are passed from memory."""
+"""From a bundle to answers: preprocessing, and a session, in each runtime, whose weights are passed from memory."""
 
 from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from seedcnn.bundle import Preprocessing, encode_raw, read_bundle
-from seedcnn.bundle.session import open_session, preprocess
+from seedcnn.bundle.session import RUNTIMES, open_session, preprocess
 from seedcnn.errors import BundleError
 from tests.bundle.bundles import RULE, tiny_bundle
 
@@ -39,13 +44,71 @@ def linear_graph(location: str = "weight") -> bytes:
     return model.SerializeToString()
 
 
-def test_a_bundle_answers_as_its_formula_says():
+def fixed_graph() -> bytes:
+    """The linear graph for two pictures and no other number."""
+    model = onnx.load_from_string(linear_graph())
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    return model.SerializeToString()
+
+
+TENSORS = {"weight": WEIGHT, "bias": np.asarray(0.5, np.float32)}
+PICTURES = np.random.default_rng(3).normal(size=(5, 3, 4, 4)).astype(np.float32)
+SAYS = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+
+
+@pytest.fixture(params=RUNTIMES)
+def runtime(request) -> str:
+    pytest.importorskip(request.param)
+    return request.param
+
+
+def test_a_bundle_answers_as_its_formula_says(runtime):
     coded = [encode_raw("weight", WEIGHT), encode_raw("bias", np.float32(0.5))]
     bundle = read_bundle(tiny_bundle(graph=linear_graph(), tensors=coded))
-    session = open_session(bundle.graph(), bundle.tensors(), threads=1)
+    session = open_session(bundle.graph(), bundle.tensors(), threads=1, runtime=runtime)
+    assert session.runtime == runtime
     images = preprocess(bundle.canned_images(), bundle.manifest.preprocessing)
     (logits,) = session.run([bundle.manifest.graph.output], {bundle.manifest.graph.input: images})
     np.testing.assert_allclose(logits, images.mean((2, 3)) @ WEIGHT + 0.5, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_batches_of_any_size_and_answers_that_stay(runtime, count):
+    session = open_session(linear_graph(), TENSORS, runtime=runtime)
+    (first,) = session.run(["logits"], {"image": PICTURES[:count]})
+    kept = first.copy()
+    (second,) = session.run(None, {"image": -PICTURES[:count]})
+    np.testing.assert_array_equal(first, kept)
+    assert (first.shape, first.dtype, second.shape) == ((count, 3), np.float32, (count, 3))
+    np.testing.assert_allclose(first, PICTURES[:count].mean((2, 3)) @ WEIGHT + 0.5, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(first + second, np.ones_like(first), rtol=1e-5, atol=1e-6)
+
+
+def test_a_graph_for_a_fixed_number_of_pictures(runtime):
+    session = open_session(fixed_graph(), TENSORS, runtime=runtime)
+    (logits,) = session.run(["logits"], {"image": PICTURES[:2]})
+    np.testing.assert_allclose(logits, PICTURES[:2].mean((2, 3)) @ WEIGHT + 0.5, rtol=1e-5, atol=1e-6)
+    with pytest.raises(BundleError, match=f"{SAYS[runtime]} does not run the graph"):
+        session.run(["logits"], {"image": PICTURES[:3]})
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs"),
+    [
+        (["absent"], {"image": PICTURES}),
+        (["logits"], {"picture": PICTURES}),
+        (["logits"], {}),
+        (["logits"], {"image": PICTURES[:, :, :3]}),
+        (["logits"], {"image": PICTURES[:, :2]}),
+    ],
+    ids=["output", "input", "no input", "size", "channels"],
+)
+def test_what_the_graph_does_not_take_is_one_sentence(runtime, outputs, inputs):
+    session = open_session(linear_graph(), TENSORS, runtime=runtime)
+    with pytest.raises(BundleError, match=f"{SAYS[runtime]} does not run the graph") as caught:
+        session.run(outputs, inputs)
+    assert "\n" not in str(caught.value)
+    assert len(session.run(["logits"], {"image": PICTURES})[0]) == 5
 
 
 @pytest.mark.parametrize(
@@ -57,14 +120,117 @@ def test_a_bundle_answers_as_its_formula_says():
     ],
     ids=["missing", "wrong shape", "unknown"],
 )
-def test_tensors_that_do_not_fit_the_graph_are_refused(tensors):
-    with pytest.raises(BundleError, match="ONNX Runtime does not accept the graph"):
-        open_session(linear_graph(), {name: np.asarray(value, np.float32) for name, value in tensors.items()})
+def test_tensors_that_do_not_fit_the_graph_are_refused(runtime, tensors):
+    arrays = {name: np.asarray(value, np.float32) for name, value in tensors.items()}
+    with pytest.raises(BundleError, match=f"{SAYS[runtime]} does not accept the graph"):
+        open_session(linear_graph(), arrays, runtime=runtime)
 
 
-def test_a_graph_that_is_none_is_refused():
-    with pytest.raises(BundleError, match="ONNX Runtime does not accept the graph"):
-        open_session(b"not a graph", {})
+@pytest.mark.parametrize("graph", [b"not a graph", b"", linear_graph()[:-40]], ids=["text", "empty", "cut"])
+def test_a_graph_that_is_none_is_refused(runtime, graph):
+    with pytest.raises(BundleError, match=f"{SAYS[runtime]} does not accept the graph") as caught:
+        open_session(graph, TENSORS, runtime=runtime)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_operator_that_a_runtime_has_not(runtime):
+    model = onnx.load_from_string(linear_graph())
+    model.graph.node[2].op_type = "NoSuchOperator"
+    with pytest.raises(BundleError, match=f"{SAYS[runtime]} does not accept the graph.*NoSuchOperator"):
+        open_session(model.SerializeToString(), TENSORS, runtime=runtime)
+
+
+def subgraph_graph(location: str) -> bytes:
+    """A branch of an If adds an initializer of its own that lies in a file."""
+    helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
+    weight = onnx.TensorProto(name="own", data_type=float32, dims=[3], data_location=onnx.TensorProto.EXTERNAL)
+    weight.external_data.add(key="location", value=location)
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["own"], ["z"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("z", float32, [3])],
+        [weight],
+    )
+    model = onnx.load_from_string(linear_graph())
+    model.graph.node[2].output[0] = "sum"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "yes"))
+    model.graph.node.append(helper.make_node("If", ["yes"], ["own"], then_branch=branch, else_branch=branch))
+    model.graph.node.append(helper.make_node("Add", ["sum", "own"], ["logits"]))
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("absolute", [False, True], ids=["relative", "absolute"])
+@pytest.mark.parametrize("build", [linear_graph, subgraph_graph])
+def test_no_weight_is_read_from_the_disk(runtime, build, absolute, tmp_path):
+    (tmp_path / "secret").write_bytes(WEIGHT.tobytes())
+    tensors = {"bias": TENSORS["bias"]} if build is linear_graph else TENSORS
+    with contextlib.chdir(tmp_path), pytest.raises(BundleError, match=f"{SAYS[runtime]} does not accept the graph"):
+        open_session(build(str(tmp_path / "secret") if absolute else "secret"), tensors, runtime=runtime)
+
+
+def test_threads_reach_the_runtime(runtime):
+    for threads in (1, 2):
+        session = open_session(linear_graph(), TENSORS, runtime=runtime, threads=threads)
+        if runtime == "onnxruntime":
+            assert session._session.get_session_options().intra_op_num_threads == threads
+        else:
+            compiled = session._request.get_compiled_model()
+            # It takes no more than there are cores.
+            assert compiled.get_property("INFERENCE_NUM_THREADS") == min(threads, len(os.sched_getaffinity(0)))
+            assert str(compiled.get_property("INFERENCE_PRECISION_HINT")) == "<Type: 'float32'>"
+    with pytest.raises(ValueError, match="`threads` \\(=0\\) must be at least 1"):
+        open_session(linear_graph(), TENSORS, runtime=runtime, threads=0)
+
+
+def test_options_of_onnx_runtime_change_nothing_but_the_cost():
+    reference = open_session(linear_graph(), TENSORS).run(None, {"image": PICTURES})[0]
+    for options in ({"arena": False}, {"arena": True, "spinning": True}, {"spinning": False, "threads": 2}):
+        session = open_session(linear_graph(), TENSORS, **options)
+        np.testing.assert_array_equal(session.run(None, {"image": PICTURES})[0], reference)
+        found = session._session.get_session_options()
+        assert found.enable_cpu_mem_arena == found.enable_mem_pattern == options.get("arena", True)
+        spins = found.get_session_config_entry("session.intra_op.allow_spinning")
+        assert spins == str(int(options.get("spinning", False)))
+
+
+def test_options_that_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="`runtime` \\(='tensorrt'\\) must be one of onnxruntime, openvino"):
+        open_session(linear_graph(), TENSORS, runtime="tensorrt")
+    pytest.importorskip("openvino")
+    for options in ({"arena": True}, {"spinning": False}, {"libraries": [tmp_path / "x.so"]}):
+        with pytest.raises(ValueError, match="options of ONNX Runtime; OpenVINO has none"):
+            open_session(linear_graph(), TENSORS, runtime="openvino", **options)
+
+
+def test_a_library_that_is_none_is_refused(tmp_path):
+    (tmp_path / "ops.so").write_bytes(b"no library")
+    for name in ("ops.so", "absent.so"):
+        with pytest.raises(BundleError, match=f"does not load the library .*{name}"):
+            open_session(linear_graph(), TENSORS, libraries=[tmp_path / name])
+
+
+def test_openvino_starts_no_process_opens_no_socket_and_leaves_no_file(tmp_path):
+    """Its package would report the import over the network and keep a user id in the home directory."""
+    pytest.importorskip("openvino")
+    code = (
+        "import sys\n"
+        "events = []\n"
+        "watched = ('socket.', 'os.fork', 'os.posix_spawn', 'subprocess.', 'urllib.')\n"
+        "sys.addaudithook(lambda event, _: events.append(event) if event.startswith(watched) else None)\n"
+        "from seedcnn.bundle.session import import_runtime\n"
+        "module = import_runtime('openvino')\n"
+        "assert callable(module.convert_model) and 'openvino_telemetry' not in sys.modules\n"
+        "import time\n"
+        "time.sleep(0.3)\n"
+        "print(events)\n"
+    )
+    clean = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD", "JENKINS_URL")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**clean, "HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_preprocess_is_the_documented_formula():

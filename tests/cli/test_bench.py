@@ -48,7 +48,7 @@ def test_a_network_of_the_users_own(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["resnet8_cifar", "--runtimes", "tflite"], "--runtimes tflite: it must be one of ort, compile, torch"),
+        (["resnet8_cifar", "--runtimes", "tflite"], "--runtimes tflite: it must be one of ort, ort-op, compile, torch"),
         (["resnet8_cifar", "--what", "accuracy"], "--what accuracy: it must be one of latency, training"),
         (["resnet8_cifar", "--methods", "grupnl"], "unknown method 'grupnl'; did you mean groupnl"),
         (["resnet8_cifar", "--methods", "groupnl:r"], "'r' must look like option=value"),

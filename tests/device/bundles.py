@@ -22,12 +22,22 @@ def _external(name: str, shape: tuple[int, ...]) -> TensorProto:
     return tensor
 
 
-def _graph(width: int) -> bytes:
+# An operator that one runtime has and the other has not: 1 / x of positive numbers, and x * sigmoid(x).
+ONLY = {
+    "onnxruntime": [("Exp", "", "r", "e"), ("Inverse", "com.microsoft", "e", "f")],
+    "openvino": [("Swish", "org.openvinotoolkit", "r", "f")],
+    "": [("Identity", "", "r", "f")],
+}
+
+
+def _graph(width: int, only: str) -> bytes:
     nodes = [
         helper.make_node("Conv", ["x", "conv.weight"], ["c"], strides=[2, 2], pads=[1, 1, 1, 1]),
         helper.make_node("Add", ["c", "phase"], ["p"]),
         helper.make_node("Sin", ["p"], ["s"]),
-        helper.make_node("ReduceMean", ["s", "axes"], ["m"], keepdims=0),
+        helper.make_node("ReduceMean", ["s", "axes"], ["r"], keepdims=1),
+        *(helper.make_node(name, [given], [made], domain=domain) for name, domain, given, made in ONLY[only]),
+        helper.make_node("Flatten", ["f"], ["m"]),
         helper.make_node("Gemm", ["m", "fc.weight", "fc.bias"], ["logits"]),
     ]
     shapes = {"conv.weight": (width, 3, 3, 3), "phase": (1, width, 1, 1), "fc.weight": (width, 10), "fc.bias": (10,)}
@@ -39,7 +49,11 @@ def _graph(width: int) -> bytes:
         [numpy_helper.from_array(np.array([2, 3], np.int64), "axes")]
         + [_external(name, shape) for name, shape in shapes.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    opsets = [
+        helper.make_opsetid(domain, 18 if domain == "" else 1)
+        for domain in dict.fromkeys(["", *(row[1] for row in ONLY[only])])
+    ]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     return model.SerializeToString()
 
 
@@ -52,8 +66,12 @@ def make_bundle(
     width: int = 16,
     tolerance: float = 1e-3,
     logit_error: float = 0.0,
+    only: str = "",
 ) -> bytes:
-    """A bundle whose weights depend on ``release``; ``logit_error`` spoils the canned logit of picture 3, class 2."""
+    """A bundle whose weights depend on ``release``; ``logit_error`` spoils the canned logit of picture 3, class 2.
+
+    ``only`` names the one runtime that can run it.
+    """
     rng = np.random.default_rng(release)
     coded = [
         encode_grid("conv.weight", rng.normal(0, 0.4, (width, 3, 3, 3)), grid_of_step(0.006)),
@@ -61,8 +79,9 @@ def make_bundle(
         encode_raw("fc.weight", rng.normal(0, 8, (width, 10))),
         encode_raw("fc.bias", rng.normal(0, 0.1, 10)),
     ]
-    graph = _graph(width)
-    session = open_session(graph, {item.entry.name: item.expanded for item in coded})
+    graph = _graph(width, only)
+    tensors = {item.entry.name: item.expanded for item in coded}
+    session = open_session(graph, tensors, runtime=only or "onnxruntime")
     count = CANNED_COUNT * 32 * 32 * 3
     pictures = random_bytes(CANNED_SEED, tensor_id=0, count=count).reshape(CANNED_COUNT, 32, 32, 3)
     (logits,) = session.run(["logits"], {"x": preprocess(pictures, RULE)})

@@ -78,8 +78,10 @@ class Fleet:
         publish(self.directory, bundle)
         return bundle
 
-    def device(self, home: Path, *, url: str | None = None, factory: Path | None = None) -> Device:
-        init(home, self.directory / "root.json", url or self.url, "demo", factory=factory)
+    def device(
+        self, home: Path, *, url: str | None = None, factory: Path | None = None, runtime: str = "onnxruntime"
+    ) -> Device:
+        init(home, self.directory / "root.json", url or self.url, "demo", factory=factory, runtime=runtime)
         return Device(home)
 
     def artefact(self, release: int, family: str = "demo") -> Path:

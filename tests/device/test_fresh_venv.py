@@ -72,6 +72,8 @@ def test_the_device_part_alone_updates_and_classifies(environment, fleet, tmp_pa
     answers = json.loads(run(*command, "predict", "--json", "batch.npy", **options))
     assert [item["index"] for item in answers] == expected_logits(bundle, tmp_path).argmax(axis=1).tolist()
     assert json.loads(run(*command, "status", "--json", **options))["active"]["release"] == 2
+    measured = json.loads(run(*command, "bench", "--rounds", "5", "--json", **options))
+    assert set(measured["latency"]) == set(measured["footprint"]) == {"onnxruntime"}
     assert Device(tmp_path / "home").release() == 2
 
 

@@ -93,3 +93,24 @@ def test_status_needs_no_dependency_and_init_names_the_extra(device, fleet, tmp_
     assert "pip install 'seedcnn[agent]'" in done.stderr
     assert "Traceback" not in done.stderr
     assert Device(device.home).release() == 1
+
+
+def test_without_openvino_it_is_named_and_auto_is_the_other_one(fleet, tmp_path):
+    fleet.publish(1)
+    root = fleet.directory / "root.json"
+    for runtime in ("openvino", "auto"):
+        home = tmp_path / runtime
+        arguments = ["--root", root, "--url", fleet.url, "--family", "demo", "--runtime", runtime]
+        assert run(MAIN, "openvino", "--home", home, "init", *arguments).returncode == 0
+        done = run(MAIN, "openvino", "--home", home, "update")
+        if runtime == "openvino":
+            assert (done.returncode, done.stdout) == (1, "")
+            assert "pip install 'seedcnn[openvino]'" in done.stderr
+            assert "Traceback" not in done.stderr
+            continue
+        assert done.returncode == 0, done.stderr
+        done = run(MAIN, "openvino", "--home", home, "status")
+        assert "choices: onnxruntime, 1 thread (the only runtime installed)" in done.stdout
+        done = run(MAIN, "openvino", "--home", home, "bench", "--rounds", "1", "--runtime", "openvino")
+        assert done.returncode == 1
+        assert "pip install 'seedcnn[openvino]'" in done.stderr

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from seedcnn.device.main import DEFAULT_HOME, main
-from tests.device.bundles import LABELS
+from seedcnn.device.records import SlotRecord
+from tests.device.bundles import LABELS, make_bundle
 from tests.device.fleet import PICTURES, Device
 
 
@@ -65,6 +68,61 @@ def test_failures_are_one_sentence_and_code_1(tmp_path, fleet, capsys):
     assert "last: state REFUSED" in capsys.readouterr().out
 
 
+def test_the_table_of_commands_is_frozen(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert re.findall(r"^    ([a-z-]+) ", text, re.MULTILINE) == ["init", "update", "predict", "bench", "status"]
+
+
+def test_runtimes_from_init_to_status(fleet, tmp_path, capsys):
+    pytest.importorskip("openvino")
+    fleet.publish(1)
+    np.save(tmp_path / "all.npy", PICTURES)
+    home = ["--home", str(tmp_path / "home")]
+    root = str(fleet.directory / "root.json")
+    assert main([*home, "init", "--root", root, "--url", fleet.url, "--family", "demo", "--runtime", "auto"]) == 0
+    assert main([*home, "status"]) == 0
+    out = capsys.readouterr().out
+    assert "runtime: auto\n" in out
+    assert "choices: none yet\n" in out
+    assert main([*home, "update"]) == 0
+    assert main([*home, "status"]) == 0
+    assert re.search(
+        r"choices: (onnxruntime|openvino), 1 thread \(onnxruntime [\d.]+ ms, openvino [\d.]+ ms\)",
+        capsys.readouterr().out,
+    )
+    answers = []
+    for extra in ([], ["--runtime", "onnxruntime"], ["--runtime", "openvino"], ["--runtime", "auto"]):
+        assert main([*home, "predict", str(tmp_path / "all.npy"), "--json", *extra]) == 0
+        answers.append([item["index"] for item in json.loads(capsys.readouterr().out)])
+    assert answers == [answers[0]] * 4
+
+
+def test_predict_in_a_runtime_that_init_did_not_choose_tests_the_model_first(fleet, tmp_path, capsys):
+    pytest.importorskip("openvino")
+    fleet.publish(1, only="openvino")
+    device = fleet.device(tmp_path / "home", runtime="openvino")
+    device.update()
+    np.save(tmp_path / "all.npy", PICTURES)
+    predict = ["--home", str(device.home), "predict", str(tmp_path / "all.npy")]
+    assert main(predict) == 0
+    capsys.readouterr()
+    assert main([*predict, "--runtime", "onnxruntime"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "does not accept the graph" in err
+    factory = tmp_path / "factory.bundle"
+    factory.write_bytes(make_bundle(1, logit_error=0.5))
+    # A slot that no self-test has seen: as if another runtime had answered differently.
+    model = device.slots.path("a") / "model.bundle"
+    model.write_bytes(factory.read_bytes())
+    record = SlotRecord("demo", 1, 0, hashlib.sha256(model.read_bytes()).hexdigest(), model.stat().st_size)
+    device.slots.complete("a", record)
+    assert main([*predict, "--runtime", "onnxruntime"]) == 1
+    assert "the self-test failed: canned picture 3 is off by 0.5" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -73,6 +131,13 @@ def test_failures_are_one_sentence_and_code_1(tmp_path, fleet, capsys):
         (["predict"], "required: IMAGE"),
         (["init", "--root", "r", "--url", "ftp://x", "--family", "demo"], "`url` (='ftp://x')"),
         (["init", "--root", "r", "--url", "http://x", "--family", "../x"], "`family` (='../x')"),
+        (
+            ["init", "--root", "r", "--url", "http://x", "--family", "x", "--runtime", "tflite"],
+            "invalid choice: 'tflite'",
+        ),
+        (["predict", "x.png", "--threads", "0"], "'0' must be a whole number, at least 1"),
+        (["bench", "--runtime", "auto"], "invalid choice: 'auto'"),
+        (["bench", "--rounds", "-1"], "'-1' must be a whole number"),
     ],
 )
 def test_wrong_arguments_exit_with_2(arguments, says, capsys):
@@ -82,7 +147,7 @@ def test_wrong_arguments_exit_with_2(arguments, says, capsys):
     assert says in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["init", "update", "predict", "status"])
+@pytest.mark.parametrize("command", ["init", "update", "predict", "bench", "status"])
 def test_every_help_ends_with_an_example(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from seedcnn.device.choice import remembered
 from seedcnn.device.journal import STATES
 from seedcnn.device.records import Floor, parse
 from tests.device.fleet import PICTURES, Device, expected_logits
@@ -119,6 +120,29 @@ def test_kill_before_every_call_of_the_first_update(zygote, fleet, tmp_path, mak
         assert zygote.run(copy.home, kill_at) == (KILLED, 0)
         seen.add(check(copy, answers))
     assert seen == {2, 3}
+
+
+def test_kill_where_the_device_measures_its_runtimes(zygote, fleet, tmp_path):
+    """What "auto" remembers is a cache: whatever becomes of it, the old or the new model answers."""
+    pytest.importorskip("openvino")
+    fleet.publish(2)
+    device = fleet.device(tmp_path / "home", runtime="auto")
+    device.update()
+    answers = {2: device.logits(), 3: expected_logits(fleet.publish(3), tmp_path)}
+    _, calls = zygote.run(fresh(device.home, "whole").home)
+    seen, chosen = set(), set()
+    for kill_at in range(2, calls + 1, 4):
+        copy = fresh(device.home, "killed")
+        assert zygote.run(copy.home, kill_at) == (KILLED, 0)
+        chosen.add(len(remembered(copy.home)))
+        release, logits = copy.answer()
+        # The two runtimes round differently.
+        np.testing.assert_allclose(logits, answers[release], atol=1e-3)
+        copy.update()
+        assert copy.release() == 3
+        seen.add(release)
+    assert seen == {2, 3}
+    assert chosen == {1, 2}
 
 
 def test_kill_after_delays_across_the_whole_update(zygote, prepared):

@@ -99,9 +99,3 @@ def test_batches_of_any_size_give_the_same_answers(bundle):
     assert model.predict(pictures[:0]).labels == ()
     with pytest.raises(ValueError, match="must be uint8"):
         model.logits(pictures.astype(np.float32))
-
-
-def test_threads_reach_the_session(bundle):
-    for threads in (1, 2):
-        session = Model.of_bundle(bundle, "test", threads=threads).session
-        assert session.get_session_options().intra_op_num_threads == threads

@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from seedcnn.device.agent import init, status, update
+from seedcnn.device.agent import init, update
 from seedcnn.device.slots import Slots
+from seedcnn.device.status import status
 from seedcnn.errors import DeviceError, SlotError, UpdateError
 from tests.device.fleet import expected_logits
 

@@ -25,9 +25,12 @@ CONFIGS = {
     "sparse, r = 4": GroupNLConfig(sparse=True, reduction_ratio=4, normalize="batch"),
     "sinefm": SineFMConfig(),
 }
-TOLERANCE = {"sin": 1e-5, "polynomial": 1e-3}
+TOLERANCE = {"sin": 1e-5, "polynomial": 1e-4}
 RUNTIMES = ("onnxruntime", "openvino")
-DISTINCT = {form: name for name, form in reversed(TARGETS.items())}.values()  # litert and ncnn are as onnxruntime
+# The fused operator has tests of its own; litert is as onnxruntime, and ncnn differs from it where r > 2.
+CASES = [(name, target) for name in CONFIGS for target in ("onnxruntime", "openvino")]
+CASES += [(name, "ncnn") for name in CONFIGS if "r = 4" in name]
+STOCK = [name for name, form in TARGETS.items() if not form.operator]
 INFO = BundleInfo("tiny", "tests", 1, preprocessing_of((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)), list("abcdefghij"))
 
 
@@ -46,8 +49,7 @@ def relative(a, b):
     return float(np.abs(np.asarray(a) - np.asarray(b)).max() / np.abs(np.asarray(b)).max())
 
 
-@pytest.mark.parametrize("target", DISTINCT)
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(("name", "target"), CASES)
 def test_whole_networks_agree_with_eager_in_both_runtimes(name, target):
     model = network(name)
     folded = fold(model, target=target)
@@ -67,7 +69,7 @@ def test_whole_networks_agree_with_eager_in_both_runtimes(name, target):
 
 def test_the_polynomial_is_a_sine():
     u = torch.linspace(-100, 100, 200_001)
-    assert (polynomial_sine(u) - torch.sin(u)).abs().max() < 2.6e-4
+    assert (polynomial_sine(u) - torch.sin(u)).abs().max() < 1.5e-5
     assert torch.equal(polynomial_sine(-u), -polynomial_sine(u))
     assert polynomial_sine(torch.tensor(float("nan"))).isnan()
 
@@ -83,7 +85,7 @@ def test_every_way_to_sum_is_the_grouped_convolution(sums, channels, outputs):
 
 def test_no_target_puts_weights_into_the_graph():
     """What the form for OpenVINO adds is zeros and ones."""
-    for target in DISTINCT:
+    for target in ("onnxruntime", "openvino"):
         graph = onnx.load_from_string(to_onnx(fold(network("sparse"), target=target)).graph).graph
         inside = [onnx.numpy_helper.to_array(t) for t in graph.initializer if t.data_location != t.EXTERNAL]
         inside += [onnx.numpy_helper.to_array(n.attribute[0].t) for n in graph.node if n.op_type == "Constant"]
@@ -91,13 +93,31 @@ def test_no_target_puts_weights_into_the_graph():
 
 
 def test_r_2_needs_neither_split_nor_gather():
-    for target in DISTINCT:
+    for target in ("onnxruntime", "openvino"):
         graph = onnx.load_from_string(to_onnx(fold(network("sine"), target=target)).graph).graph
         used = {node.op_type for node in graph.node}
-        assert not used & {"Split", "Slice", "Gather", "Tile", "Expand", "Reshape"} - {"Reshape"}
+        assert not used & {"Split", "Slice", "Gather", "Tile", "Expand"}
         assert sum(node.op_type == "Reshape" for node in graph.node) <= 1  # before the classifier
 
 
+@pytest.mark.parametrize("target", STOCK)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_form_is_the_same_function_in_eager(name, target):
+    model = network(name)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert relative(fold(model, target=target)(x), model(x)) < TOLERANCE[TARGETS[target].sine]
+
+
+def test_ncnn_gets_no_index_over_channels():
+    """Its converter knows no gather there."""
+    graph = fold(network("r = 4"), target="ncnn")
+    program = torch.export.export(graph, (torch.randn(1, 3, 32, 32),))
+    spread = [n for n in program.graph.nodes if "index_select" in str(n.target) and n.args[1] == 1]
+    assert not spread
+    assert any("cat" in str(n.target) for n in program.graph.nodes)
+
+
 def test_unknown_target_is_refused():
-    with pytest.raises(ValueError, match=r"`target` \(='tensorrt'\) must be one of 'onnxruntime', 'openvino'"):
+    with pytest.raises(ValueError, match=r"`target` \(='tensorrt'\) must be one of 'onnxruntime', .*'openvino'"):
         fold(network("sine"), target="tensorrt")

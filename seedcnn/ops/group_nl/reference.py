@@ -18,6 +18,11 @@ def triangle_wave(u: Tensor) -> Tensor:
     return 1 - 4 * (v - v.round()).abs()
 
 
+def _triangle_slope(u: Tensor) -> Tensor:
+    v = u * (0.5 / math.pi) - 0.25
+    return (v - v.round()).sign() * (-2 / math.pi)
+
+
 @dataclass(frozen=True)
 class NLF:
     """A nonlinear transformation function of a seed map.
@@ -25,10 +30,12 @@ class NLF:
     Attributes:
         function: ``function(x, omega, phi)``; the fixed numbers broadcast against x.
         uses: which of "omega" and "phi" it looks at.
+        derivative: ``derivative(x, omega, phi)``, by x; at a kink the value that autograd gives for ``function``.
     """
 
     function: Callable[[Tensor, Tensor, Tensor], Tensor]
     uses: tuple[str, ...]
+    derivative: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def _spread(x: Tensor, omega: Tensor) -> Tensor:
@@ -36,16 +43,41 @@ def _spread(x: Tensor, omega: Tensor) -> Tensor:
     return x.expand(torch.broadcast_shapes(x.shape, omega.shape))  # type: ignore[no-untyped-call]
 
 
+# ruff: noqa: ARG005
 NLFS: dict[str, NLF] = {
-    "sine": NLF(lambda x, w, p: torch.sin(w * (x + p)), ("omega", "phi")),
-    "monomial": NLF(lambda x, w, p: x.sign() * x.abs() ** w, ("omega",)),  # noqa: ARG005
-    "gaussian": NLF(lambda x, w, p: torch.exp(-((w * x) ** 2)), ("omega",)),  # noqa: ARG005
-    "laplace": NLF(lambda x, w, p: 0.5 * w * torch.exp(-(w * x).abs()), ("omega",)),  # noqa: ARG005
-    "abs": NLF(lambda x, w, p: (x + p).abs(), ("phi",)),  # noqa: ARG005
-    "leaky": NLF(lambda x, w, p: x.clamp(min=0) + w * x.clamp(max=0), ("omega",)),  # noqa: ARG005
-    "triangle": NLF(lambda x, w, p: triangle_wave(w * (x + p)), ("omega", "phi")),
-    "negate": NLF(lambda x, w, p: -_spread(x, w), ()),  # noqa: ARG005
-    "identity": NLF(lambda x, w, p: _spread(x, w), ()),  # noqa: ARG005
+    "sine": NLF(
+        lambda x, w, p: torch.sin(w * (x + p)),
+        ("omega", "phi"),
+        lambda x, w, p: w * torch.cos(w * (x + p)),
+    ),
+    "monomial": NLF(
+        lambda x, w, p: x.sign() * x.abs() ** w,
+        ("omega",),
+        lambda x, w, p: w * x.abs() ** (w - 1) * x.sign().square(),
+    ),
+    "gaussian": NLF(
+        lambda x, w, p: torch.exp(-((w * x) ** 2)),
+        ("omega",),
+        lambda x, w, p: -2 * w.square() * x * torch.exp(-((w * x) ** 2)),
+    ),
+    "laplace": NLF(
+        lambda x, w, p: 0.5 * w * torch.exp(-(w * x).abs()),
+        ("omega",),
+        lambda x, w, p: -0.5 * w.square() * (w * x).sign() * torch.exp(-(w * x).abs()),
+    ),
+    "abs": NLF(lambda x, w, p: (x + p).abs(), ("phi",), lambda x, w, p: (x + p).sign()),
+    "leaky": NLF(
+        lambda x, w, p: torch.where(x > 0, x, w * x),
+        ("omega",),
+        lambda x, w, p: torch.where(x > 0, torch.ones_like(w), w),
+    ),
+    "triangle": NLF(
+        lambda x, w, p: triangle_wave(w * (x + p)),
+        ("omega", "phi"),
+        lambda x, w, p: w * _triangle_slope(w * (x + p)),
+    ),
+    "negate": NLF(lambda x, w, p: -_spread(x, w), (), lambda x, w, p: -torch.ones_like(_spread(x, w))),
+    "identity": NLF(lambda x, w, p: _spread(x, w), (), lambda x, w, p: torch.ones_like(_spread(x, w))),
 }
 """The functions by name.
 
@@ -85,14 +117,16 @@ def group_nl_reference(
         nlf: a key of :data:`NLFS`.
 
     Returns:
-        [..., out_channels, H, W] in the dtype and memory format of ``seeds``.
+        [..., out_channels, H, W] in the dtype and memory format of ``seeds``. Half precision is computed in float32
+        and rounded once, as PyTorch's own pointwise functions do.
     """
     n = seeds.shape[-3] // nlf_groups
     gamma = omega.numel() // nlf_groups
-    x = seeds.unflatten(-3, (nlf_groups, 1, n))  # [..., g, 1, n, H, W]
+    exact = torch.float64 if seeds.dtype == torch.float64 else torch.float32
+    x = seeds.to(exact).unflatten(-3, (nlf_groups, 1, n))  # [..., g, 1, n, H, W]
     per_block = (nlf_groups, gamma, 1, 1, 1)
-    omega, phi = (fixed.to(seeds.dtype).view(per_block) for fixed in (omega, phi))
-    generated = NLFS[nlf].function(x, omega, phi).flatten(-5, -3)  # [..., g * gamma * n, H, W]
+    omega, phi = (fixed.to(exact).view(per_block) for fixed in (omega, phi))
+    generated = NLFS[nlf].function(x, omega, phi).flatten(-5, -3).to(seeds.dtype)  # [..., g * gamma * n, H, W]
     result = torch.cat([seeds, generated[..., : out_channels - seeds.shape[-3], :, :]], dim=-3)
     if seeds.dim() == 4 and seeds.is_contiguous(memory_format=torch.channels_last):
         return result.contiguous(memory_format=torch.channels_last)

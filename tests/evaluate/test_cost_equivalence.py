@@ -1,8 +1,6 @@
-"""Costs against closed forms; interleaved latency; comparison of logits; the narrowed control."""
+"""Costs against closed forms; comparison of logits; the narrowed control."""
 
 from __future__ import annotations
-
-import time
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from seedcnn.convert import GroupNLConfig, convert_
 from seedcnn.errors import ConfigError, DataError
 from seedcnn.evaluate.cost import cost
 from seedcnn.evaluate.equivalence import compare_logits
-from seedcnn.evaluate.latency import interleave
 from seedcnn.layers import GroupNLConv2d
 from seedcnn.models import create_model
 from seedcnn.plan import narrow_to_macs
@@ -48,24 +45,6 @@ def test_table_bytes_of_resnet18():
     assert cost(model).fp32_bytes == 44_734_248
     convert_(model, GroupNLConfig())
     assert cost(model).fp32_bytes == 22_419_248
-
-
-def test_interleaved_latency_tells_slow_from_fast():
-    result = interleave({"fast": lambda: None, "slow": lambda: time.sleep(0.003)}, rounds=20, warmup=2)
-    assert result["slow"].median_ms > 3 > result["fast"].median_ms
-    assert result["slow"].q1_ms <= result["slow"].median_ms <= result["slow"].q3_ms
-    assert result["slow"].n == 20
-
-
-def test_interleaving_calls_each_once_a_round_in_changing_order():
-    calls = []
-    interleave({name: lambda name=name: calls.append(name) for name in "abc"}, rounds=30, warmup=3)
-    rounds = [tuple(calls[i : i + 3]) for i in range(0, len(calls), 3)]
-    assert len(rounds) == 33
-    assert all(sorted(r) == ["a", "b", "c"] for r in rounds)
-    assert len(set(rounds)) > 2
-    with pytest.raises(ValueError, match=r"rounds.*=0"):
-        interleave({}, rounds=0)
 
 
 def test_compare_logits():

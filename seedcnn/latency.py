@@ -1,4 +1,4 @@
-"""Latency of exported models, measured so that the comparison can be believed: same process, interleaved, medians."""
+"""Latency, measured so that a comparison can be believed: same process, interleaved, medians and quartiles."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 __all__ = ["Latency", "interleave"]
 
 Key = TypeVar("Key", bound=Hashable)
+_FEWEST = 5
 
 
 @dataclass(frozen=True)
@@ -26,22 +27,34 @@ class Latency:
 
 
 def interleave(
-    calls: Mapping[Key, Callable[[], object]], *, rounds: int = 300, warmup: int = 30, seed: int = 0
+    calls: Mapping[Key, Callable[[], object]],
+    *,
+    rounds: int = 300,
+    warmup: int = 30,
+    seconds: float = float("inf"),
+    seed: int = 0,
 ) -> dict[Key, Latency]:
     """Time several callables against each other: each round calls each of them once, in random order.
 
     Args:
         calls: what to time, by name.
-        rounds: measured rounds; must be positive.
+        rounds: measured rounds at most; must be positive.
         warmup: rounds whose times are thrown away.
+        seconds: after this time no further round begins, but five are always made if ``rounds`` allows.
         seed: of the order within the rounds.
+
+    Raises:
+        ValueError: if ``rounds`` is below 1 or ``warmup`` below 0.
     """
     if rounds < 1 or warmup < 0:
         raise ValueError(f"`rounds` (={rounds}) must be positive and `warmup` (={warmup}) not negative")
     order = list(calls)
     shuffle = random.Random(seed).shuffle
     times: dict[Key, list[float]] = {name: [] for name in order}
+    begin = time.perf_counter()
     for index in range(warmup + rounds):
+        if index - warmup >= _FEWEST and time.perf_counter() - begin > seconds:
+            break
         shuffle(order)
         for name in order:
             start = time.perf_counter()
@@ -51,6 +64,6 @@ def interleave(
                 times[name].append(elapsed * 1e3)
     result = {}
     for name in calls:
-        q1, median, q3 = np.percentile(times[name], [25, 50, 75])
-        result[name] = Latency(float(median), float(q1), float(q3), rounds)
+        q1, median, q3 = (float(value) for value in np.percentile(times[name], [25, 50, 75]))
+        result[name] = Latency(median, q1, q3, len(times[name]))
     return result

@@ -1,0 +1,233 @@
+"""The optional fused operator for ONNX Runtime: built from C by the user's own compiler, checked before it is used.
+
+``python -m seedcnn.bundle.custom_op`` builds it and prints where it lies; what to do with the path is
+``open_session(..., libraries=[path])``. Graphs need it only where they were exported for it
+(``fold(model, target="onnxruntime-custom-op")``); every other graph runs without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from seedcnn.errors import DeviceError, SeedCNNError
+
+__all__ = [
+    "COMMAND",
+    "FUNCTIONS",
+    "OPERATOR",
+    "build",
+    "built",
+    "check_library",
+    "default_path",
+    "missing_operator",
+    "uses_operator",
+]
+
+F64 = npt.NDArray[np.float64]
+
+OPERATOR = "seedcnn::GroupNLGenerator"
+COMMAND = "python -m seedcnn.bundle.custom_op"
+_SOURCE = Path(__file__).with_suffix(".c")
+_ERROR_LINES = 8
+
+
+def _triangle(u: F64) -> F64:
+    v = u / (2 * np.pi) - 0.25
+    return 1 - 4 * np.abs(v - np.round(v))
+
+
+FUNCTIONS: dict[str, Callable[[F64], F64]] = {
+    "sine": np.sin,
+    "triangle": _triangle,
+    "gaussian": lambda u: np.exp(-(u**2)),
+    "abs": np.abs,
+    "negate": np.negative,
+    "identity": lambda u: u,
+}
+"""The functions of one affine argument that the operator has, as numpy does them."""
+
+
+def default_path() -> Path:
+    """Where the library lies if nobody says otherwise: in the user's cache, by the source's digest and the machine."""
+    if sys.platform == "darwin":
+        cache = Path.home() / "Library" / "Caches"
+    else:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    digest = hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:16]
+    return cache / "seedcnn" / f"group_nl-{digest}-{platform.machine()}.so"
+
+
+def _flags() -> list[str]:
+    tune = {"x86_64": "-march=native", "AMD64": "-march=native", "i686": "-march=native"}
+    native = tune.get(platform.machine(), "-mcpu=native")
+    # Neither changes a value: the first drops errno, the second lets comparisons be made in vectors.
+    return [
+        "-std=c11",
+        "-O3",
+        native,
+        "-fno-math-errno",
+        "-fno-trapping-math",
+        "-shared",
+        "-fPIC",
+        "-fvisibility=hidden",
+    ]
+
+
+def _run(command: Sequence[str], what: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        raise DeviceError(f"{what}: {command[0]!r} cannot be run: {error}") from None
+    if done.returncode:
+        last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-_ERROR_LINES:])
+        raise DeviceError(f"{what}: {command[0]!r} ended with {done.returncode}\n{last}")
+
+
+def build(output: Path | None = None, *, compiler: str = "cc") -> Path:
+    """Build the operator for this machine's processor and check it against numpy.
+
+    Args:
+        output: the library to write; its directory is made. Default: :func:`default_path`.
+        compiler: a GCC or Clang command; it may carry options of its own.
+
+    Returns:
+        The library's path. It is there only once it has passed its check.
+
+    Raises:
+        DeviceError: if the compiler is missing or fails (with its last lines), if the library gives wrong answers or
+            crashes (the check runs in a process of its own), or if the path cannot be written.
+    """
+    command = shlex.split(compiler)
+    if not command:
+        raise ValueError("`compiler` is empty; it must be a command such as 'cc'")
+    output = default_path() if output is None else Path(output)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as directory:
+            made = Path(directory) / output.name
+            _run([*command, *_flags(), str(_SOURCE), "-o", str(made)], "the operator cannot be built")
+            checking = [sys.executable, "-m", "seedcnn.bundle.custom_op", "--check", str(made)]
+            _run(checking, "the operator was built but does not pass its check")
+            made.replace(output)
+    except OSError as error:
+        raise DeviceError(f"the operator cannot be written to {output}: {error}") from None
+    return output
+
+
+def built() -> Path:
+    """The library of this machine at :func:`default_path`, built if it is not there yet; see :func:`build`."""
+    path = default_path()
+    return path if path.exists() else build()
+
+
+def _number(value: int) -> bytes:
+    result = bytearray()
+    while value > 0x7F:
+        result.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*result, value])
+
+
+def _field(number: int, content: bytes | str | int) -> bytes:
+    """One protobuf field: a number, or bytes with their length."""
+    if isinstance(content, int):
+        return _number(number << 3) + _number(content)
+    content = content.encode() if isinstance(content, str) else content
+    return _number(number << 3 | 2) + _number(len(content)) + content
+
+
+def _one_node(nlf: str, groups: int, relu: int) -> bytes:
+    """An ONNX model of one operator, written without the onnx package, which devices do not have."""
+    domain, kind = OPERATOR.split("::")
+    inputs = ("z", "w", "b", "a", "c")
+    node = b"".join(_field(1, name) for name in inputs) + _field(2, "y") + _field(4, kind) + _field(7, domain)
+    node += _field(5, _field(1, "nlf") + _field(4, nlf) + _field(20, 3))
+    for name, value in (("groups", groups), ("relu", relu)):
+        node += _field(5, _field(1, name) + _field(3, value) + _field(20, 2))
+    floats = _field(2, _field(1, _field(1, 1)))
+    graph = _field(1, node) + _field(2, "one")
+    graph += b"".join(_field(11, _field(1, name) + floats) for name in inputs) + _field(12, _field(1, "y") + floats)
+    opsets = _field(8, _field(1, "") + _field(2, 20)) + _field(8, _field(1, domain) + _field(2, 1))
+    return _field(1, 9) + _field(7, graph) + opsets
+
+
+def _expected(nlf: str, groups: int, relu: int, values: Mapping[str, npt.NDArray[np.float32]]) -> F64:
+    z, w, b, a, c = (values[name].astype(np.float64) for name in "zwbac")
+    generated = np.arange(len(w))
+    per_group, gamma = z.shape[1] // groups, -(-len(w) // z.shape[1])
+    source = generated // per_group // gamma * per_group + generated % per_group
+    w, b, a, c = (v[:, None, None] for v in (w, b, a, c))
+    y = np.concatenate([z, a * FUNCTIONS[nlf](w * z[:, source] + b) + c], axis=1)
+    return np.maximum(y, 0) if relu else y
+
+
+def check_library(library: Path) -> None:
+    """Run the operator once for each of its functions, with and without ReLU, and compare it with numpy.
+
+    Raises:
+        BundleError: if ONNX Runtime does not load the library or run the operator.
+        DeviceError: if an answer differs from numpy's by more than 2e-6.
+    """
+    from seedcnn.bundle.session import open_session  # session.py names this module's command in its errors
+
+    rng = np.random.default_rng(0)
+    for nlf in FUNCTIONS:
+        for relu in (0, 1):
+            values = {"z": rng.uniform(-2, 2, (2, 6, 5, 7))} | {name: rng.uniform(-2, 2, 11) for name in "wbac"}
+            arrays = {name: value.astype(np.float32) for name, value in values.items()}
+            session = open_session(_one_node(nlf, 2, relu), {}, libraries=[library])
+            (found,) = session.run(["y"], arrays)
+            off = float(np.abs(found - _expected(nlf, 2, relu, arrays)).max())
+            if not off <= 2e-6:
+                raise DeviceError(f"the operator's {nlf} differs from numpy's by {off:.1e}; at most 2e-6 is accepted")
+
+
+def uses_operator(graph: bytes) -> bool:
+    """Whether ONNX bytes name the operator."""
+    return OPERATOR.split("::")[1].encode() in graph
+
+
+def missing_operator(message: str) -> str:
+    """What a runtime's message says to a user whose graph needs the operator; empty if it is about something else."""
+    domain, kind = OPERATOR.split("::")
+    if kind not in message or "not a registered" not in message:
+        return ""
+    return (
+        f"the graph needs the operator {domain}::{kind}, which is not loaded: build it with `{COMMAND}` and open the "
+        "bundle with the path it prints in `libraries`"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``python -m seedcnn.bundle.custom_op``: build the operator and print its path."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Build the fused GroupNL operator for ONNX Runtime.")
+    parser.add_argument("--output", type=Path, help="library to write (default: in the user's cache)")
+    parser.add_argument("--cc", default="cc", help="GCC or Clang command (default: cc)")
+    parser.add_argument("--check", type=Path, metavar="LIBRARY", help="only check a library that is there")
+    chosen = parser.parse_args(arguments)
+    try:
+        if chosen.check is not None:
+            check_library(chosen.check)
+            print(f"{chosen.check} passes its check")
+        else:
+            print(build(chosen.output, compiler=chosen.cc))
+    except SeedCNNError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""Which runtime answers where the home says "auto": measured once, remembered in ``runtime.json`` beside the slots.
+
+That file is a cache and no more: one that is damaged, missing, or about another bundle, number of threads, machine or
+version of a runtime means that the runtimes are measured anew. Nothing here imports numpy or a runtime.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import os
+import platform
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from seedcnn.device.config import RUNTIMES
+from seedcnn.device.slots import Slots
+from seedcnn.errors import DeviceError
+from seedcnn.files import write_file
+
+__all__ = ["Choice", "Key", "current_key", "installed_runtimes", "machine", "recall", "remember", "remembered"]
+
+_FILE, _FORMAT, _KEPT = "runtime.json", "seedcnn-runtime/1", 8
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a choice holds for: the bundle's SHA-256, threads of a run, machine, {installed runtime: version}."""
+
+    sha256: str
+    threads: int
+    machine: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The runtime chosen under ``key``; medians of one picture in milliseconds (empty where only one passed, for then
+    nothing is timed); and of the runtimes that did not pass, why."""
+
+    key: Key
+    runtime: str
+    medians_ms: dict[str, float]
+    failed: dict[str, str]
+
+
+def installed_runtimes() -> dict[str, str]:
+    """{runtime: version} of those that can be imported; none is imported for it."""
+    found = {}
+    for name in RUNTIMES:
+        try:
+            spec = importlib.util.find_spec(name)
+        except ModuleNotFoundError:
+            continue
+        # A directory that merely has the name has a spec too, but no file.
+        if spec is not None and spec.origin is not None:
+            found[name] = _version(name)
+    return found
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        # Installed under another distribution name; the module itself knows.
+        return str(importlib.import_module(name).__version__)
+
+
+def machine() -> str:
+    """Architecture, processor and number of usable cores, as one line."""
+    processor = platform.processor()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in ("model name", "Model", "CPU part"):
+                processor = value.strip()
+                break
+    except OSError:
+        pass  # not Linux: the platform module's answer stands
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{platform.machine()}, {processor}, {cores} cores"
+
+
+def current_key(sha256: str, threads: int) -> Key:
+    """The key under which a choice made now would be remembered."""
+    return Key(sha256, threads, machine(), installed_runtimes())
+
+
+def _parse(value: Any) -> Choice:
+    if set(value) != {field.name for field in fields(Choice)}:
+        raise ValueError(f"its fields are {sorted(value)}")
+    choice = Choice(**{**value, "key": Key(**value["key"])})
+    medians, failed = choice.medians_ms, choice.failed
+    if choice.runtime not in RUNTIMES or not isinstance(medians, dict) or not isinstance(failed, dict):
+        raise ValueError(f"runtime {choice.runtime!r} is not known, or a table is none")
+    if not all(isinstance(item, float) for item in medians.values()):
+        raise ValueError("a median is not a number")
+    return choice
+
+
+def remembered(home: Path) -> list[Choice]:
+    """All choices on file, oldest first; a damaged file is said on the log and counts as empty."""
+    path = home / _FILE
+    try:
+        value: Any = json.loads(path.read_bytes())
+        if value["format"] != _FORMAT:
+            raise ValueError(f"its format is {value['format']!r}, not {_FORMAT!r}")
+        return [_parse(item) for item in value["choices"]]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        _LOG.warning("%s cannot be read; the runtimes are measured anew: %s", path, error)
+        return []
+
+
+def recall(home: Path, key: Key) -> Choice | None:
+    """What was chosen under exactly this key, if anything."""
+    return next((choice for choice in reversed(remembered(home)) if choice.key == key), None)
+
+
+def remember(slots: Slots, choice: Choice, *, locked: bool = False) -> None:
+    """Write a choice down. That it could not be is said on the log: the runtimes are then measured again next time.
+
+    Args:
+        locked: the caller holds the home's lock.
+    """
+    try:
+        with nullcontext() if locked else slots.lock():
+            others = [item for item in remembered(slots.home) if item.key != choice.key]
+            value = {"format": _FORMAT, "choices": [asdict(item) for item in (*others, choice)[-_KEPT:]]}
+            write_file(slots.home / _FILE, json.dumps(value, indent=1).encode())
+    except (OSError, DeviceError) as error:
+        _LOG.warning("the choice of a runtime could not be remembered: %s", error)

@@ -1,0 +1,76 @@
+"""Sums over runs of neighbouring channels: the second half of a convolution with one output for each group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["sum_runs"]
+
+
+def _format(x: Tensor) -> torch.memory_format:
+    last = x.stride(1) == 1 and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _empty(x: Tensor, channels: int) -> Tensor:
+    size = (x.shape[0], channels, *x.shape[2:])
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=_format(x))
+
+
+# Slices added into one output: torch's sum and its gradient make more passes and lose the memory format.
+@torch.library.custom_op("seedcnn::sum_runs", mutates_args=())
+def _sum(x: Tensor, run: int) -> Tensor:
+    total = _empty(x, x.shape[1] // run)
+    torch.add(x[:, 0::run], x[:, 1::run], out=total)
+    for i in range(2, run):
+        total += x[:, i::run]
+    return total
+
+
+@_sum.register_fake
+def _(x: Tensor, run: int) -> Tensor:
+    return _empty(x, x.shape[1] // run)
+
+
+@torch.library.custom_op("seedcnn::repeat_runs", mutates_args=())
+def _repeat(x: Tensor, run: int) -> Tensor:
+    spread = _empty(x, x.shape[1] * run)
+    for i in range(run):
+        spread[:, i::run].copy_(x)
+    return spread
+
+
+@_repeat.register_fake
+def _(x: Tensor, run: int) -> Tensor:
+    return _empty(x, x.shape[1] * run)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:  # noqa: ARG001
+    ctx.run = inputs[1]
+
+
+# Each is the gradient of the other.
+torch.library.register_autograd(
+    "seedcnn::sum_runs", lambda ctx, grad: (_repeat(grad, ctx.run), None), setup_context=_setup_context
+)
+torch.library.register_autograd(
+    "seedcnn::repeat_runs", lambda ctx, grad: (_sum(grad, ctx.run), None), setup_context=_setup_context
+)
+
+
+def sum_runs(x: Tensor, run: int) -> Tensor:
+    """Add up each run of ``run`` >= 2 neighbouring channels: [N, c * run, H, W] to [N, c, H, W], in x's memory format.
+
+    [c * run, H, W] is taken too. What is exported, transformed or compiled for a GPU gets the plain sum; for a CPU it
+    stays one operator, because strided loads would keep inductor from vectorising everything that follows.
+    """
+    if x.dim() != 4:
+        return sum_runs(x[None], run)[0]
+    plain = torch._C._are_functorch_transforms_active()  # torch.func cannot look into an operator
+    if plain or torch.compiler.is_exporting() or (torch.compiler.is_compiling() and x.device.type != "cpu"):
+        return x.unflatten(1, (-1, run)).sum(2)  # type: ignore[no-untyped-call]
+    total: Tensor = _sum(x, run)
+    return total

@@ -1,0 +1,164 @@
+"""Pack a trained network: export it, round it to the grid, and measure what that costs before anything is shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from seedcnn.bundle import Preprocessing, read_bundle
+from seedcnn.errors import ExportError
+from seedcnn.evaluate.accuracy import F32, Accuracy, accuracy_of_logits, predict_logits, torch_predictor
+from seedcnn.evaluate.equivalence import Equivalence, compare_logits
+from seedcnn.export import BundleInfo, OnnxModel, fold, load_tensors, to_bundle, to_onnx
+from seedcnn.export.to_bundle import is_weight
+from seedcnn.pack.int8 import Int8, Int8Result, Runtime, quantize_bundle
+
+__all__ = ["DEFAULT_STEP", "PackResult", "pack", "preprocessing_of"]
+
+DEFAULT_STEP = 1 / 512
+INT8_MAX_DROP = 1.0
+_EXPORT_TOLERANCE = 1e-4
+
+
+def preprocessing_of(
+    mean: tuple[float, float, float], std: tuple[float, float, float], size: tuple[int, int] = (32, 32)
+) -> Preprocessing:
+    """Mean and standard deviation (0..1 scale) as the manifest carries them, in units of 1e-8."""
+    return Preprocessing(*size, tuple(round(m * 1e8) for m in mean), tuple(round(s * 1e8) for s in std))
+
+
+@dataclass(frozen=True)
+class PackResult:
+    """A bundle and what packing did to the network, on ``before.n`` pictures.
+
+    Attributes:
+        data: the bundle's bytes.
+        before: accuracy of the torch network as it was trained.
+        on_grid: accuracy of the torch network with the bundle's weights.
+        after: accuracy of the bundle, expanded and run as on a device.
+        grid: trained weights against the bundle's weights, both in torch.
+        export: torch against the float32 bundle, both with the bundle's weights.
+        step: grid step, or None for float32 weights.
+        weights: values on the grid (or stored as float32 where there is no grid).
+        weight_bytes: their coded bytes.
+        seeded_values: values that travel as seeds.
+        int8: what int8 did, or None for a float32 graph.
+    """
+
+    data: bytes
+    before: Accuracy
+    on_grid: Accuracy
+    after: Accuracy
+    grid: Equivalence
+    export: Equivalence
+    step: float | None
+    weights: int
+    weight_bytes: int
+    seeded_values: int
+    int8: Int8Result | None = None
+
+    @property
+    def drop(self) -> float:
+        """Accuracy lost from the trained network to the bundle, in percentage points."""
+        return self.before.top1 - self.after.top1
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Coded bits for each weight."""
+        return 8 * self.weight_bytes / max(self.weights, 1)
+
+
+def _export(
+    model: nn.Module,
+    info: BundleInfo,
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.int64],
+    step: float | None,
+    target: str,
+    runtime: Runtime,
+) -> tuple[PackResult, OnnxModel, F32]:
+    """The float32 bundle and what it costs, its graph, and its logits [N, classes]."""
+    rule = info.preprocessing
+    mean, std = ([v * 1e-8 for v in values] for values in (rule.mean_e8, rule.std_e8))
+    folded = fold(model, target=target)
+    exported = to_onnx(folded, (3, rule.height, rule.width))
+    data = to_bundle(exported, info, step=step, libraries=runtime.libraries)
+    bundle = read_bundle(data)
+    load_tensors(folded, bundle.tensors())
+    predictors = (torch_predictor(model, mean, std), torch_predictor(folded, mean, std), runtime.predictor(bundle))
+    trained, rounded, shipped = (predict_logits(predict, images) for predict in predictors)
+    export = compare_logits(rounded, shipped)
+    if export.max_rel > _EXPORT_TOLERANCE:
+        raise ExportError(
+            f"the bundle differs from the torch network by {export.max_rel:.1e} of the largest logit; "
+            f"at most {_EXPORT_TOLERANCE:.0e} is accepted"
+        )
+    weights = [e for e in bundle.manifest.tensors if e.grid is not None or (step is None and is_weight(e.shape))]
+    result = PackResult(
+        data=data,
+        before=accuracy_of_logits(trained, labels),
+        on_grid=accuracy_of_logits(rounded, labels),
+        after=accuracy_of_logits(shipped, labels),
+        grid=compare_logits(trained, rounded),
+        export=export,
+        step=step,
+        weights=sum(e.elements for e in weights),
+        weight_bytes=sum(len(bundle.payloads[e.name].data) for e in weights),
+        seeded_values=sum(e.elements for e in bundle.manifest.tensors if e.seeded is not None),
+    )
+    return result, exported, shipped
+
+
+def pack(
+    model: nn.Module,
+    info: BundleInfo,
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.int64],
+    *,
+    step: float | None = DEFAULT_STEP,
+    max_drop: float | None = None,
+    threads: int = 1,
+    target: str = "onnxruntime",
+    libraries: Sequence[Path] = (),
+    int8: Int8 | None = None,
+) -> PackResult:
+    """Fold, export, code and measure.
+
+    Args:
+        model: a trained network.
+        images, labels: uint8 [N, H, W, 3] and int64 [N]; what the accuracy change is measured on.
+        step: grid step of the folded weights; None keeps float32.
+        max_drop: largest accepted accuracy drop in percentage points; None accepts any, and reports it (with ``int8``
+            None stands for 1).
+        threads: of the runtime while accuracy is measured; latency is measured on one.
+        target: the runtime's form, see :func:`seedcnn.export.fold`; accuracy and latency are measured in OpenVINO for
+            "openvino", else in ONNX Runtime.
+        libraries: for "onnxruntime-custom-op", see :mod:`seedcnn.bundle.custom_op`.
+        int8: quantise the convolutions, see :func:`seedcnn.export.quantize.quantize`; None keeps float32.
+
+    Raises:
+        ValueError: if there is no such target, or the calibration pictures do not fit.
+        ExportError: if the bundle does not answer as the torch network with the same weights does (1e-4 of the
+            largest logit), the accuracy drop is over ``max_drop``, or int8 is slower than float32 and not forced.
+        BundleError: if a weight is not finite or does not fit the grid, or a library is needed and not given.
+    """
+    runtime = Runtime("openvino" if target == "openvino" else "onnxruntime", threads, tuple(libraries))
+    result, exported, shipped = _export(model, info, images, labels, step, target, runtime)
+    if int8 is not None:
+        max_drop = INT8_MAX_DROP if max_drop is None else max_drop
+        data, answers, found = quantize_bundle(result.data, exported, shipped, info, step, images, int8, runtime)
+        result = replace(result, data=data, after=accuracy_of_logits(answers, labels), int8=found)
+    if max_drop is not None and result.drop > max_drop:
+        what, remedy = (f"a grid step of {step}", "a finer step") if int8 is None else ("int8", "float32")
+        raise ExportError(
+            f"{what} costs {result.drop:.2f} points ({result.before.top1:.2f} -> "
+            f"{result.after.top1:.2f} % on {len(images)} pictures); at most {max_drop} is accepted: use {remedy}"
+        )
+    if result.int8 is not None and int8 is not None and not int8.force:
+        result.int8.require_faster()
+    return result
