@@ -50,7 +50,7 @@ def cifar(name: str, settings: dict[str, object]) -> dict[str, nn.Module]:
 
 def main() -> None:
     """Run the benchmark."""
-    bench = Bench(options(__doc__, rounds=200, runtimes=("onnxruntime", "openvino")))
+    bench = Bench(options(__doc__, rounds=200, runtimes=("onnxruntime", "onnxruntime-custom-op", "openvino")))
     for title, (name, settings) in CIFAR.items():
         bench.latency(title, cifar(name, dict(settings)), (3, 32, 32))
     torch.manual_seed(0)

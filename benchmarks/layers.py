@@ -37,7 +37,7 @@ def chain(channels: int) -> nn.Module:
 
 def main() -> None:
     """Run the benchmark."""
-    bench = Bench(options(__doc__, rounds=200, runtimes=("onnxruntime", "openvino", "torch")))
+    bench = Bench(options(__doc__, rounds=200, runtimes=("onnxruntime", "onnxruntime-custom-op", "openvino", "torch")))
     for name, (channels, side) in SHAPES.items():
         torch.manual_seed(0)
         bench.latency(f"4 layers {name}", converted(chain(channels), FORMS), (channels, side, side))

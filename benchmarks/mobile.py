@@ -24,7 +24,7 @@ FORMS = {
 
 def main() -> None:
     """Run the benchmark."""
-    bench = Bench(options(__doc__, rounds=100, runtimes=("onnxruntime", "openvino")))
+    bench = Bench(options(__doc__, rounds=100, runtimes=("onnxruntime", "onnxruntime-custom-op", "openvino")))
     for name in NETWORKS:
         torch.manual_seed(0)
         bench.latency(f"{name}, 224x224", converted(timm.create_model(name), FORMS), (3, 224, 224))
