@@ -6,7 +6,7 @@ import argparse
 import copy
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,18 @@ def options(description: str | None, *, rounds: int, runtimes: Sequence[str] = (
     return parser.parse_args()
 
 
-def converted(model: nn.Module, forms: Mapping[str, ConversionConfig]) -> dict[str, nn.Module]:
-    """The network as it is, and a converted copy for each form."""
+def converted(
+    model: nn.Module,
+    forms: Mapping[str, ConversionConfig],
+    filter_fn: Callable[[str, nn.Module], bool] | None = None,
+) -> dict[str, nn.Module]:
+    """The network as it is, and a converted copy for each form; ``filter_fn`` as in ``convert_``."""
     models = {"vanilla": model}
     for form, config in forms.items():
         models[form] = copy.deepcopy(model)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # forms that do not pay are what a benchmark is for
-            convert_(models[form], config)
+            convert_(models[form], config, filter_fn=filter_fn)
     return models
 
 

@@ -52,7 +52,7 @@ def main() -> None:
             calls[form, target, "float32"] = call(exact, target, pictures[:1])
             libraries = [built()] if TARGETS[target].operator else []
             calls[form, target, "int8"] = call(quantize(exact, pictures, libraries=libraries), target, pictures[:1])
-    times = interleave(calls, rounds=arguments.rounds, warmup=10)
+    times = interleave(calls, rounds=arguments.rounds, warmup=10, settle=1)
     rows = []
     print(f"{'form':<24} {'runtime':<22} {'float32 ms':>10} {'int8 ms':>10} {'quartiles':>18} {'ratio':>6}")
     for (form, target, kind), t in times.items():

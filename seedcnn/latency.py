@@ -31,6 +31,7 @@ def interleave(
     *,
     rounds: int = 300,
     warmup: int = 30,
+    settle: int = 0,
     seconds: float = float("inf"),
     seed: int = 0,
 ) -> dict[Key, Latency]:
@@ -40,14 +41,18 @@ def interleave(
         calls: what to time, by name.
         rounds: measured rounds at most; must be positive.
         warmup: rounds whose times are thrown away.
+        settle: untimed calls right before each timed one, so that a call is not charged for what its neighbours left
+            in the caches: what a device that runs one model all the time sees.
         seconds: after this time no further round begins, but five are always made if ``rounds`` allows.
         seed: of the order within the rounds.
 
     Raises:
-        ValueError: if ``rounds`` is below 1 or ``warmup`` below 0.
+        ValueError: if ``rounds`` is below 1, or ``warmup`` or ``settle`` below 0.
     """
-    if rounds < 1 or warmup < 0:
-        raise ValueError(f"`rounds` (={rounds}) must be positive and `warmup` (={warmup}) not negative")
+    if rounds < 1 or warmup < 0 or settle < 0:
+        raise ValueError(
+            f"`rounds` (={rounds}) must be positive and `warmup`, `settle` (={warmup}, {settle}) not negative"
+        )
     order = list(calls)
     shuffle = random.Random(seed).shuffle
     times: dict[Key, list[float]] = {name: [] for name in order}
@@ -57,6 +62,8 @@ def interleave(
             break
         shuffle(order)
         for name in order:
+            for _ in range(settle):
+                calls[name]()
             start = time.perf_counter()
             calls[name]()
             elapsed = time.perf_counter() - start

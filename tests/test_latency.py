@@ -31,3 +31,11 @@ def test_no_round_begins_after_its_time():
     result = interleave({"slow": lambda: time.sleep(0.002)}, rounds=1000, warmup=0, seconds=0.05)
     assert 5 <= result["slow"].n < 30
     assert interleave({"a": lambda: None}, warmup=0, seconds=0)["a"].n == 5
+
+
+def test_untimed_calls_come_right_before_the_timed_one():
+    calls = []
+    interleave({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=6, warmup=1, settle=2)
+    turns = [calls[i : i + 3] for i in range(0, len(calls), 3)]
+    assert len(turns) == 14
+    assert all(len(set(turn)) == 1 for turn in turns)

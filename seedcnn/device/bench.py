@@ -95,7 +95,7 @@ def bench(slots: Slots, *, runtimes: Sequence[str] = (), threads: int = 1, round
     tensors = expand(bundle)
     names = tuple(dict.fromkeys(runtimes)) or tuple(installed)
     sessions, failed = open_passing(bundle, tensors, names, threads=threads)
-    latency = interleave(picture_calls(bundle, sessions), rounds=rounds, warmup=max(3, rounds // 10))
+    latency = interleave(picture_calls(bundle, sessions), rounds=rounds, warmup=max(3, rounds // 10), settle=1)
     path = slots.home / "factory.bundle" if active.source == "factory" else slots.path(active.source) / MODEL
     footprint = {name: _load(path, name, threads) for name in sessions}
     info = bundle.manifest.graph

@@ -88,7 +88,9 @@ def choose(
     medians: dict[str, float] = {}
     best = next(iter(sessions))
     if len(sessions) > 1:
-        timings = interleave(picture_calls(bundle, sessions), rounds=_ROUNDS, warmup=_WARMUP, seconds=_SECONDS)
+        timings = interleave(
+            picture_calls(bundle, sessions), rounds=_ROUNDS, warmup=_WARMUP, settle=1, seconds=_SECONDS
+        )
         medians = {name: timing.median_ms for name, timing in timings.items()}
         best = min(medians, key=medians.__getitem__)
     return Choice(key, best, medians, failed), sessions[best]

@@ -123,8 +123,8 @@ def conditions(*, threads: int, rounds: int, process: str) -> dict[str, Any]:
         "threads": threads,
         "rounds": rounds,
         "process": process,
-        "how": "all forms in one process, interleaved in random order after a warm-up; medians and quartiles; "
-        "random weights, so these are costs, not accuracies",
+        "how": "all forms in one process, interleaved in random order after a warm-up; inference after an untimed call "
+        "of the same form; medians and quartiles; random weights, so these are costs, not accuracies",
     }
 
 
@@ -173,7 +173,7 @@ def bench_latency(
             ready = runner(network, example, runtime, threads=threads)
             calls[form, runtime] = lambda run=ready.run: run(example)  # type: ignore[misc]
             details[form, runtime] = {"load_ms": ready.load_s * 1e3, "error": ready.error, "size": ready.size}
-    return _measurements(interleave(calls, rounds=rounds, warmup=max(10, rounds // 10)), details)
+    return _measurements(interleave(calls, rounds=rounds, warmup=max(10, rounds // 10), settle=1), details)
 
 
 def _step(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, compiled: bool) -> Callable[[], object]:

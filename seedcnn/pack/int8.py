@@ -115,7 +115,7 @@ class Runtime:
             graph = bundle.manifest.graph
             inputs = {graph.input: preprocess(image, bundle.manifest.preprocessing)}
             calls[index] = partial(session.run, [graph.output], inputs)
-        return list(interleave(calls, rounds=rounds, warmup=max(3, rounds // 10)).values())
+        return list(interleave(calls, rounds=rounds, warmup=max(3, rounds // 10), settle=1).values())
 
 
 def quantize_bundle(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
+
+from seedcnn.cli.bench import bench as command
+from seedcnn.errors import ConfigError
 
 
 def bench(*arguments, expect=0, cwd=None):
@@ -19,7 +23,8 @@ def bench(*arguments, expect=0, cwd=None):
 def test_controls_are_in_every_run(tmp_path):
     record = tmp_path / "record.json"
     arguments = ["--runtimes", "ort,openvino", "--rounds", 3, "--what", "latency,training", "--steps", 1]
-    done = bench("resnet8_cifar", *arguments, "--training-batch", 2, "--json", "--record", record)
+    arguments += ["--methods", "groupnl", "--training-batch", 2, "--json", "--record", record]
+    done = bench("resnet8_cifar", *arguments)
     data = json.loads(done.stdout)
     assert data == json.loads(record.read_text())
     forms = list(data["costs"])
@@ -46,19 +51,24 @@ def test_a_network_of_the_users_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("model", "options", "words"),
     [
-        (["resnet8_cifar", "--runtimes", "tflite"], "--runtimes tflite: it must be one of ort, ort-op, compile, torch"),
-        (["resnet8_cifar", "--what", "accuracy"], "--what accuracy: it must be one of latency, training"),
-        (["resnet8_cifar", "--methods", "grupnl"], "unknown method 'grupnl'; did you mean groupnl"),
-        (["resnet8_cifar", "--methods", "groupnl:r"], "'r' must look like option=value"),
-        (["resnet8_cifar", "--methods", ","], "--methods is empty"),
-        (["nowhere:make", "--input", "3x8x8"], "nowhere:make gives no model"),
-        (["nowhere:make"], "--input is needed"),
+        ("resnet8_cifar", {"runtimes": "tflite"}, "--runtimes tflite: it must be one of ort, ort-op, compile, torch"),
+        ("resnet8_cifar", {"parts": "accuracy"}, "--what accuracy: it must be one of latency, training"),
+        ("resnet8_cifar", {"methods": "grupnl"}, "unknown method 'grupnl'; did you mean groupnl"),
+        ("resnet8_cifar", {"methods": "groupnl:r"}, "'r' must look like option=value"),
+        ("resnet8_cifar", {"methods": ","}, "--methods is empty"),
+        ("nowhere:make", {"input_": "3x8x8"}, "nowhere:make gives no model"),
+        ("nowhere:make", {}, "--input is needed"),
     ],
     ids=str,
 )
-def test_mistakes_are_one_sentence(arguments, words):
-    done = bench(*arguments, expect=1)
-    assert words in done.stderr
+def test_mistakes_are_named(model, options, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        command(model, **options)
+
+
+def test_a_mistake_is_one_sentence():
+    done = bench("resnet8_cifar", "--runtimes", "tflite", expect=1)
+    assert done.stderr.startswith("seedcnn: --runtimes tflite: it must be one of ort")
     assert done.stderr.count("\n") == 1
