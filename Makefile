@@ -20,9 +20,8 @@ $(STAMP): pyproject.toml constraints.txt tools/setup.sh
 demo: $(STAMP) ## train, measure, pack, publish, update a device, classify (ARGS=... is passed on)
 	$(BIN)/python examples/demo.py --started $(START) $(ARGS)
 
-bench: $(STAMP) ## latency of every form of a network against the vanilla one
-	$(BIN)/python benchmarks/forms.py $(ARGS)
-	$(BIN)/python benchmarks/mobile.py
+bench: $(STAMP) ## latency, training steps and int8 of every form against the vanilla one (half an hour, alone)
+	for name in layers forms training int8 mobile; do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
 
 test: $(STAMP) ## the test suite
 	$(BIN)/pytest -q --durations=10 -m "not slow" $(ARGS)
@@ -44,9 +43,10 @@ fmt: $(STAMP) ## mend style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP) ## write docs/cli.md from the commands' own help, and README's table from results/
+docs: $(STAMP) ## write docs/cli.md, docs/benchmarks.md and README's table from their sources
 	$(BIN)/python tools/cli_docs.py
 	$(BIN)/python tools/demo_table.py
+	$(BIN)/python tools/bench_tables.py
 
 docs-tables: $(STAMP) ## write docs/tables.md: the papers' figures beside ours (minutes)
 	$(BIN)/python tools/paper_tables.py

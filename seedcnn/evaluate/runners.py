@@ -27,7 +27,7 @@ RUNNERS = ("torch", "torch-compile", "onnxruntime", "onnxruntime-custom-op", "op
 """Where a network can run: folded in eager torch, folded and compiled, exported in ONNX Runtime (alone, or with the
 fused operator of :mod:`seedcnn.bundle.custom_op`, which is built when it is first asked for) or in OpenVINO."""
 
-_LIMITS = {"sin": 1e-4, "polynomial": 3e-4}
+_LIMIT = 1e-4
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ def runner(model: nn.Module, example: F32, runtime: str, *, threads: int = 1) ->
 
     Raises:
         ValueError: for an unknown runtime.
-        ExportError: if the answers differ from the eager network's by more than 1e-4 of the largest one (3e-4 where
-            the runtime's form writes sines as polynomials), or are not finite.
+        ExportError: if the answers differ from the eager network's by more than 1e-4 of the largest one, or are not
+            finite.
         BundleError: if the runtime does not accept the graph.
         DeviceError: if the fused operator cannot be built.
     """
@@ -123,13 +123,11 @@ def runner(model: nn.Module, example: F32, runtime: str, *, threads: int = 1) ->
         wanted = model(torch.from_numpy(example)).numpy()
     if runtime in TARGETS:
         run, load, size = _exported(model, example, runtime, threads)
-        limit = _LIMITS[TARGETS[runtime].sine]
     else:
         run, load, size = _torch(model, example, runtime == "torch-compile")
-        limit = _LIMITS["sin"]
     error = float(np.abs(run(example) - wanted).max() / max(float(np.abs(wanted).max()), 1e-30))
-    if not error <= limit:
+    if not error <= _LIMIT:
         raise ExportError(
-            f"in {runtime} the network's answers are off by {error:.1e} of the largest; {limit:.0e} is the limit"
+            f"in {runtime} the network's answers are off by {error:.1e} of the largest; {_LIMIT:.0e} is the limit"
         )
     return Runner(run, load, error, size)

@@ -25,7 +25,7 @@ CONFIGS = {
     "sparse, r = 4": GroupNLConfig(sparse=True, reduction_ratio=4, normalize="batch"),
     "sinefm": SineFMConfig(),
 }
-TOLERANCE = {"sin": 1e-5, "polynomial": 1e-4}
+TOLERANCE = {"sin": 1e-5, "polynomial": 2e-5}
 RUNTIMES = ("onnxruntime", "openvino")
 # The fused operator has tests of its own; litert is as onnxruntime, and ncnn differs from it where r > 2.
 CASES = [(name, target) for name in CONFIGS for target in ("onnxruntime", "openvino")]
@@ -69,7 +69,7 @@ def test_whole_networks_agree_with_eager_in_both_runtimes(name, target):
 
 def test_the_polynomial_is_a_sine():
     u = torch.linspace(-100, 100, 200_001)
-    assert (polynomial_sine(u) - torch.sin(u)).abs().max() < 1.5e-5
+    assert ((polynomial_sine(u) - torch.sin(u)).abs() < 1e-6 + 1e-7 * u.abs()).all()
     assert torch.equal(polynomial_sine(-u), -polynomial_sine(u))
     assert polynomial_sine(torch.tensor(float("nan"))).isnan()
 
