@@ -70,6 +70,16 @@ def _int8(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _operators(rows: list[dict[str, Any]]) -> str:
+    lines = ["\nEager, forward and backward.\n", "| what | plain, ms | ours, ms | ratio |", "|---|---|---|---|"]
+    for row in rows:
+        low, high = row["ours_quartiles_ms"]
+        ratio = row["ours_ms"] / row["plain_ms"]
+        ours = f"{row['ours_ms']:.3f} [{low:.3f}, {high:.3f}]"
+        lines.append(f"| {row['what']} | {row['plain_ms']:.3f} | {ours} | {ratio:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
 def page() -> str:
     """The page's text."""
     text = HEAD
@@ -77,8 +87,10 @@ def page() -> str:
         "layers": "One layer: chains of four 3x3 convolutions with norm and ReLU",
         "forms": "Networks, one picture",
         "mobile": "Mobile networks, one picture",
-        "training": "Training steps",
+        "training": "Training steps, compiled",
+        "training-resnet50": "Training steps, eager",
         "int8": "int8",
+        "operators": "The training operators against plain operations",
     }
     for name, title in titles.items():
         record = json.loads((RECORDS / f"{DATE}_{name}" / "record.json").read_text())
@@ -87,7 +99,7 @@ def page() -> str:
             if isinstance(part, dict) and "costs" in part:
                 text += _forms(key, part)
             elif isinstance(part, list):
-                text += _int8(part)
+                text += _operators(part) if name == "operators" else _int8(part)
     return text
 
 

@@ -196,7 +196,7 @@ def _warn_of_depthwise(chosen: dict[str, _Choice], replaced: tuple[Replaced, ...
         warnings.warn(
             f"scope 'reference' replaced {count} depthwise convolutions ({before:,} parameters) by sparse layers of "
             f"equal cost ({after:,} parameters, the same MACs, nonlinear functions on top), as the public code does: "
-            "1.4 to 1.7 times the time in ONNX Runtime (benchmarks/mobile.py); scope 'pointwise' is the one that saves",
+            "1.4 to 1.8 times the time in ONNX Runtime (benchmarks/mobile.py); scope 'pointwise' is the one that saves",
             UserWarning,
             stacklevel=3,
         )
