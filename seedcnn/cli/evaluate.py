@@ -39,9 +39,13 @@ def evaluate(
     models: Annotated[list[Path], typer.Argument(help="Checkpoints or bundles, evaluated side by side.")],
     data: Annotated[Path | None, typer.Option(help="Directory that holds CIFAR-10; downloaded if not given.")] = None,
     images: Annotated[int | None, typer.Option(help="Corrupt only the first so many test pictures.")] = None,
+    corruptions: Annotated[
+        str, typer.Option(help="Comma-separated names, or all 19; frost fetches its pictures through pip.")
+    ] = "all",
+    frost_dir: Annotated[Path | None, typer.Option(help="Directory that holds the frost pictures.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the raw table as JSON.")] = False,
 ) -> None:
-    """Measure accuracy on CIFAR-10's test pictures, clean and under four corruptions at five severities.
+    """Measure accuracy on CIFAR-10's test pictures, clean and corrupted at five severities.
 
     Example: seedcnn evaluate runs/vanilla.ckpt runs/groupnl.bundle --images 2000
     """
@@ -49,13 +53,28 @@ def evaluate(
     from rich.table import Table
 
     from seedcnn.data.cifar10 import load_cifar10
+    from seedcnn.data.corruptions import CORRUPTIONS
+    from seedcnn.errors import ConfigError
     from seedcnn.evaluate.accuracy import accuracy
     from seedcnn.evaluate.robustness import robustness_many
 
+    kinds = tuple(CORRUPTIONS) if corruptions == "all" else tuple(filter(None, corruptions.split(",")))
+    for kind in kinds:
+        if kind not in CORRUPTIONS:
+            raise ConfigError(f"--corruptions {kind}: it must be one of {', '.join(CORRUPTIONS)}, or all")
+    if not kinds or len(set(kinds)) != len(kinds):
+        raise ConfigError(f"--corruptions {corruptions!r}: it must name at least one corruption, none twice")
     cifar = load_cifar10(data, progress=lambda text: typer.echo(text, err=True))
     predictors = {str(path): _predictor(path, cifar) for path in models}
     clean = {name: accuracy(p, cifar.test_images, cifar.test_labels) for name, p in predictors.items()}
-    corrupted = robustness_many(predictors, cifar.test_images, cifar.test_labels, max_images=images)
+    corrupted = robustness_many(
+        predictors,
+        cifar.test_images,
+        cifar.test_labels,
+        corruptions=kinds,
+        max_images=images,
+        frost_dir=frost_dir,
+    )
     if as_json:
         rows = {
             name: {"clean": clean[name].top1, "n": clean[name].n, "corrupted": corrupted[name].to_dict()}

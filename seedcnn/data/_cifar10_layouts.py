@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from seedcnn.data._layouts import missing_layout
 from seedcnn.errors import DataError
 
 __all__ = [
     "BINARY_DIR",
     "LABEL_FILES",
     "OFFICIAL",
+    "BatchUnpickler",
     "Batches",
     "Layout",
     "decode_png_batches",
@@ -126,7 +128,7 @@ def _latin1(text: object, encoding: object) -> bytes:
     return text.encode("latin1")
 
 
-class _BatchUnpickler(pickle.Unpickler):
+class BatchUnpickler(pickle.Unpickler):
     """An unpickler that can build nothing but containers, numbers, text and uint8 arrays."""
 
     _ALLOWED: Mapping[tuple[str, str], Any] = {
@@ -139,13 +141,13 @@ class _BatchUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a CIFAR-10 batch does not need")
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a CIFAR batch does not need")
         return self._ALLOWED[module, name]
 
 
 def _unpickle(data: bytes, path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     try:
-        content = _BatchUnpickler(io.BytesIO(data), encoding="latin1").load()
+        content = BatchUnpickler(io.BytesIO(data), encoding="latin1").load()
         images, labels = content["data"], np.asarray(content["labels"])
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape != (len(labels), 3 * _PIXELS):
             raise ValueError("data must be uint8 [N, 3072] with N labels")
@@ -247,14 +249,10 @@ def find_layout(root: Path, batches: Batches) -> tuple[Path, Layout]:
     Raises:
         DataError: if there is none; the message says what was looked for and what was found.
     """
-    if not root.is_dir():
-        raise DataError(f"the data directory {root} {'is not a directory' if root.exists() else 'does not exist'}")
     for layout in LAYOUTS:
         for place in layout.places:
             directory = root / place
             if any((directory / f"{name}{layout.suffix}").is_file() for name in batches.sha1):
                 return directory, layout
     looked = "; ".join(f"test_batch{e.suffix} in {' or '.join(e.places)} ({e.name})" for e in LAYOUTS)
-    entries = sorted(path.name for path in root.iterdir())
-    found = ", ".join(entries[:10]) + (f" and {len(entries) - 10} more" if len(entries) > 10 else "")
-    raise DataError(f"the data directory {root} holds no CIFAR-10. Looked for {looked}. Found: {found or 'nothing'}")
+    raise missing_layout("CIFAR-10", root, looked)

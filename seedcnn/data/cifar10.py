@@ -22,6 +22,7 @@ import platformdirs
 
 from seedcnn.data._cifar10_layouts import BINARY_DIR, OFFICIAL, Batches, find_layout, read_binary
 from seedcnn.data._cifar10_sources import SOURCES, Source
+from seedcnn.data.image_set import ImageSet
 from seedcnn.errors import DataError
 
 __all__ = ["CLASSES", "MEAN", "STD", "Cifar10", "default_cache", "load_cifar10"]
@@ -56,6 +57,16 @@ class Cifar10:
     classes: tuple[str, ...] = CLASSES
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
+
+    @property
+    def train(self) -> ImageSet:
+        """The training part, sharing its arrays."""
+        return ImageSet(self.train_images, self.train_labels, self.classes, self.source)
+
+    @property
+    def test(self) -> ImageSet:
+        """The test part, sharing its arrays."""
+        return ImageSet(self.test_images, self.test_labels, self.classes, self.source)
 
 
 def default_cache() -> Path:

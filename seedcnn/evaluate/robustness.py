@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,7 @@ def robustness_many(
     seed: int = 0,
     batch_size: int = 500,
     max_images: int | None = None,
+    frost_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, RobustnessTable]:
     """Accuracy of several models on the same corrupted pictures; each batch is corrupted once and then forgotten.
@@ -134,6 +136,7 @@ def robustness_many(
         seed: of the random corruptions; a picture's index in ``images`` is its address.
         batch_size: pictures corrupted and judged at a time; the result does not depend on it.
         max_images: use only the first so many pictures; None uses all.
+        frost_dir: see :func:`seedcnn.data.corruptions.corrupt`.
         progress: called after each corrupted batch with (corrupted pictures done, in total).
 
     Returns:
@@ -141,7 +144,8 @@ def robustness_many(
 
     Raises:
         ValueError: if an argument has a wrong type, shape or value.
-        DataError: if logits hold NaN or a label is out of range, naming the model, the corruption and the picture.
+        DataError: if logits hold NaN or a label is out of range, naming the model, the corruption and the picture; or
+            if frost is asked for and its pictures cannot be had.
     """
     _check_lists(corruptions, severities)
     if not predictors:
@@ -154,7 +158,7 @@ def robustness_many(
     images = images[:max_images]
     if not len(images):
         raise ValueError("`images` is empty; at least one picture is needed")
-    conditions = _Conditions(tuple(corruptions), tuple(severities), constants, seed)
+    conditions = _Conditions(tuple(corruptions), tuple(severities), constants, seed, frost_dir)
     return _measure(predictors, images, checked, conditions, batch_size, progress)
 
 
@@ -164,6 +168,7 @@ class _Conditions:
     severities: tuple[int, ...]
     constants: str
     seed: int
+    frost_dir: Path | None
 
 
 def _measure(
@@ -182,7 +187,15 @@ def _measure(
     for start in range(0, n, batch_size):
         where = np.arange(start, min(start + batch_size, n))
         for name, severity in cells:
-            batch = corrupt(images[where], name, severity, constants=at.constants, seed=at.seed, indices=where)
+            batch = corrupt(
+                images[where],
+                name,
+                severity,
+                constants=at.constants,
+                seed=at.seed,
+                indices=where,
+                frost_dir=at.frost_dir,
+            )
             for model, predict in predictors.items():
                 try:
                     logits = predict_logits(predict, batch, batch_size, first=start)
@@ -214,6 +227,7 @@ def robustness(
     seed: int = 0,
     batch_size: int = 500,
     max_images: int | None = None,
+    frost_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> RobustnessTable:
     """Accuracy of one model under corruption; arguments and errors as for ``robustness_many``."""
@@ -227,5 +241,6 @@ def robustness(
         seed=seed,
         batch_size=batch_size,
         max_images=max_images,
+        frost_dir=frost_dir,
         progress=progress,
     )["model"]

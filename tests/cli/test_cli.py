@@ -107,11 +107,12 @@ def test_train_pack_inspect_evaluate(tmp_path, cifar10):
     done = seedcnn("inspect", bundle)
     assert "release 3" in done.stdout
     assert "all digests match" in done.stdout
-    done = seedcnn("evaluate", checkpoint, bundle, "--images", 50, "--json")
+    some = ("--corruptions", "gaussian_noise,contrast")
+    done = seedcnn("evaluate", checkpoint, bundle, "--images", 50, *some, "--json")
     rows = json.loads(done.stdout)
     assert set(rows) == {str(checkpoint), str(bundle)}
     assert all(20 < row["clean"] < 100 and row["n"] == 10000 for row in rows.values())
     assert all(row["corrupted"]["n"] == 50 for row in rows.values())
-    assert "mean over groups" in seedcnn("evaluate", bundle, "--images", 20).stdout
+    assert "mean over groups" in seedcnn("evaluate", bundle, "--images", 20, *some).stdout
     done = seedcnn("evaluate", "pyproject.toml", expect=1)
     assert "neither a bundle" in done.stderr

@@ -1,4 +1,4 @@
-"""A small set in the forms of CIFAR-10."""
+"""A small set in the forms of CIFAR-10, and picture files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from seedcnn.data._cifar10_layouts import OFFICIAL, Batches
 
@@ -31,3 +32,16 @@ class SmallSet:
 @pytest.fixture(scope="session")
 def small() -> SmallSet:
     return SmallSet()
+
+
+@pytest.fixture(scope="session")
+def save_picture():
+    """Write a random picture of (width, height) to a path, making its folders; returns its RGB pixels [H, W, 3]."""
+
+    def save(path, size=(8, 6), *, seed=0, **options):
+        pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path, **options)
+        return pixels
+
+    return save

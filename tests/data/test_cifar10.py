@@ -70,6 +70,17 @@ def assert_is(small, data):
     assert data.train_labels.dtype == data.test_labels.dtype == np.int64
 
 
+def test_parts_share_the_arrays(small, tmp_path):
+    small.write_binary(tmp_path / "root")
+    data = load(small, tmp_path / "root", cache=tmp_path / "cache")
+    assert data.train.images is data.train_images
+    assert data.train.labels is data.train_labels
+    assert data.test.images is data.test_images
+    assert data.test.labels is data.test_labels
+    assert data.test.classes == data.classes
+    assert data.test.source == data.source
+
+
 def unreachable(_):
     raise DataError("the host is down")
 

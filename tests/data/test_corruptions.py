@@ -1,18 +1,30 @@
-"""Corruptions against the official code's output, against Pillow, and against their published statistics."""
+"""Corruptions against the official code's output and statistics."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from seedcnn.data.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, _resize_box, corrupt, draw_fields
+from seedcnn.data.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, corrupt
+from seedcnn.data.corruptions._frost import frost_pictures
+from seedcnn.errors import DataError
 
-# Official code's output for the first 8 test pictures, np.random.seed(i) before picture i.
+# From the official code. Pictures 0 to 7 of the CIFAR-10 test set with np.random.seed(i) before picture i: pictures 0
+# and 1 at severity 1, picture 2 at severity 3, picture 3 at severity 5, picture 4 of motion blur at fixed angles; and,
+# run at 32 x 32 with the ImageNet constants and seed 0, one more picture at severities 2 and 5.
 GOLDEN = Path(__file__).with_name("golden_corruptions.npz")
-NAMES = ("gaussian_noise", "gaussian_blur", "contrast", "pixelate")
+GOLDEN_PICTURES = {1: slice(0, 2), 3: slice(2, 3), 5: slice(3, 4)}
+# By corruption and severity, over the first 1000 test pictures: mean, mean absolute difference, mean L2 distance on the
+# 0..1 scale, shares of values changed, 0 and 255.
+STATISTICS = json.loads(Path(__file__).with_name("statistics_corruptions.json").read_text())
+NAMES = tuple(CORRUPTIONS)
+FROST_SIZES = {
+    "cifar": ((120, 180), (63, 112), (63, 112), (70, 105), (99, 132)),
+    "imagenet": ((600, 900), (315, 560), (315, 560), (350, 527), (495, 660)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,172 +38,186 @@ def images(golden):
     return golden["images"]
 
 
-def official_noise():
-    rows = []
-    for i in range(8):
-        state = np.random.RandomState(i)
-        rows.append(state.normal(size=(32, 32, 3)))
-    return {"normal": np.stack(rows)}
+@pytest.fixture(autouse=True)
+def frost_at_hand(request):
+    """Skip what needs the frost pictures where they cannot be had."""
+    params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    if params.get("name") == "frost":
+        try:
+            frost_pictures(None, shrink=5, height=32, width=32)
+        except DataError as error:
+            pytest.skip(f"the frost pictures could not be had: {error}")
 
 
-@pytest.mark.parametrize("severity", [1, 3, 5])
+def official_draw(name, constant, number, picture, frost_sizes):
+    """What the official code draws for one picture after np.random.seed(number), as our fields."""
+    rng, (h, w, _) = np.random.RandomState(number), picture.shape
+    if name == "shot_noise":
+        return {"counts": rng.poisson(picture / 255.0 * constant)}
+    if name == "impulse_noise":
+        share = [constant, 1 - constant]
+        flipped = rng.choice([True, False], size=picture.shape, p=share)
+        return {"flipped": flipped, "salted": rng.choice([True, False], size=picture.shape, p=[0.5, 0.5])}
+    if name == "glass_blur":
+        d = constant[1]
+        return {"offsets": rng.randint(-d, d, size=(constant[2], h - 2 * d, w - 2 * d, 2))}
+    if name == "motion_blur":
+        return {"angle": rng.uniform(-45, 45)}
+    if name == "snow":
+        return {"normal": rng.normal(size=(h, w)), "angle": rng.uniform(-135, -45)}
+    if name == "frost":
+        which = rng.randint(5)
+        rows, columns = frost_sizes[which]
+        return {"picture": which, "row": rng.randint(0, rows - h), "column": rng.randint(0, columns - w)}
+    if name == "fog":
+        return {"uniform": rng.random_sample(32 * 32 - 1)}
+    if name == "spatter":
+        return {"normal": rng.normal(size=(h, w))}
+    if name == "elastic_transform":
+        affine = constant[2]
+        points = rng.uniform(-affine, affine, size=(3, 2))
+        return {"points": points, "dx": rng.uniform(-1, 1, (h, w)), "dy": rng.uniform(-1, 1, (h, w))}
+    return {"normal": rng.normal(size=picture.shape)}
+
+
+def official_fields(name, severity, constants, pictures, first):
+    if not CORRUPTIONS[name].draw:
+        return None
+    constant = CORRUPTIONS[name].constants[constants][severity - 1]
+    rows = [
+        official_draw(name, constant, number, picture, FROST_SIZES[constants])
+        for number, picture in enumerate(pictures, first)
+    ]
+    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+
+
+def assert_agrees(ours, theirs):
+    """At least 99.9 % of the values equal, none off by more than 1; ``pytest -rP`` prints the numbers."""
+    assert ours.dtype == np.uint8
+    largest, share = np.abs(ours.astype(int) - theirs).max(), np.mean(ours == theirs)
+    print(f"{share:.4%} equal, largest difference {largest}")
+    assert largest <= 1
+    assert share >= 0.999
+
+
+@pytest.mark.parametrize("severity", GOLDEN_PICTURES)
 @pytest.mark.parametrize("name", NAMES)
 def test_equal_to_the_official_code(golden, images, name, severity):
-    fields = official_noise() if name == "gaussian_noise" else None
-    ours, theirs = corrupt(images, name, severity, fields=fields), golden[f"{name}_{severity}"]
-    assert np.mean(ours == theirs) >= 0.999
-    assert np.abs(ours.astype(int) - theirs).max() <= 1
-    assert ours.dtype == np.uint8
-    assert np.any(ours != images)
+    pictures = images[GOLDEN_PICTURES[severity]]
+    fields = official_fields(name, severity, "cifar", pictures, GOLDEN_PICTURES[severity].start)
+    ours = corrupt(pictures, name, severity, fields=fields)
+    assert_agrees(ours, golden[f"{name}_{severity}"])
+    assert np.any(ours != pictures)
 
 
-# mean, std and mean absolute difference over the first 1000 test pictures, from the official code.
-STATISTICS = {
-    ("gaussian_noise", 1): (121.3937, 64.5745, 7.9957),
-    ("gaussian_noise", 5): (121.3821, 67.2492, 19.5184),
-    ("gaussian_blur", 1): (121.4270, 63.3821, 1.3339),
-    ("gaussian_blur", 5): (121.4396, 59.1593, 9.4462),
-    ("contrast", 1): (121.4270, 53.3495, 10.6798),
-    ("contrast", 5): (121.4272, 35.9546, 36.2951),
-    ("pixelate", 1): (121.9887, 63.7854, 1.7788),
-    ("pixelate", 5): (122.2964, 62.4253, 8.6309),
-}
+@pytest.mark.parametrize("severity", [2, 5])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "motion_blur"])
+def test_equal_to_the_official_code_with_the_imagenet_constants(golden, name, severity):
+    pictures = golden["imagenet_images"]
+    fields = official_fields(name, severity, "imagenet", pictures, 0)
+    ours = corrupt(pictures, name, severity, constants="imagenet", fields=fields)
+    assert_agrees(ours, golden[f"imagenet_{name}_{severity}"])
 
 
-@pytest.mark.parametrize(("name", "severity"), STATISTICS)
-def test_statistics_on_1000_pictures(cifar10, name, severity):
+@pytest.mark.parametrize(("severity", "angle"), [(1, -45), (2, -10), (3, 0), (4, 30), (5, 45)])
+def test_motion_blur_equals_imagemagick(golden, images, severity, angle):
+    ours = corrupt(images[4:5], "motion_blur", severity, fields={"angle": [float(angle)]})
+    assert_agrees(ours, golden[f"motion_fixed_{severity}_{angle}"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_statistics_on_1000_pictures(cifar10, name):
     pictures = cifar10.test_images[:1000]
-    ours = corrupt(pictures, name, severity)
-    difference = np.abs(ours.astype(int) - pictures).mean()
-    tolerance = 0.05 if CORRUPTIONS[name].draw else 0.0001
-    np.testing.assert_allclose([ours.mean(), ours.std(), difference], STATISTICS[name, severity], atol=tolerance)
+    for severity, expected in zip(SEVERITIES, STATISTICS[name], strict=True):
+        ours = corrupt(pictures, name, severity)
+        difference = np.abs(ours.astype(int) - pictures)
+        rows = np.stack([
+            ours.mean(axis=(1, 2, 3)),
+            difference.mean(axis=(1, 2, 3)),
+            np.sqrt(np.square(difference / 255).sum(axis=(1, 2, 3))),
+            (difference > 0).mean(axis=(1, 2, 3)),
+            (ours == 0).mean(axis=(1, 2, 3)),
+            (ours == 255).mean(axis=(1, 2, 3)),
+        ])  # fmt: skip
+        rounding = 2e-4  # of the published numbers, and what 99.99 % agreement leaves
+        if CORRUPTIONS[name].draw:
+            # Both are samples of 1000; what varies between pictures bounds what varies between draws.
+            noise = rows.std(axis=1)
+            noise[0] = (ours.mean(axis=(1, 2, 3)) - pictures.mean(axis=(1, 2, 3))).std()
+            rounding = rounding + 5 * np.sqrt(2 / 1000) * noise
+        assert np.all(np.abs(rows.mean(axis=1) - expected) < rounding), (severity, rows.mean(axis=1), expected)
 
 
-def test_constants_are_the_published_ones():
-    assert tuple(CORRUPTIONS) == NAMES
-    assert {name: row.group for name, row in CORRUPTIONS.items()} == {
-        "gaussian_noise": "Noise",
-        "gaussian_blur": "Blur",
-        "contrast": "Digital",
-        "pixelate": "Digital",
+def test_the_table_is_the_published_one():
+    groups = {group: [name for name, row in CORRUPTIONS.items() if row.group == group] for group in GROUPS}
+    assert groups == {
+        "Noise": ["gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"],
+        "Blur": ["defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur"],
+        "Weather": ["snow", "frost", "fog", "brightness", "spatter"],
+        "Digital": ["contrast", "elastic_transform", "pixelate", "jpeg_compression", "saturate"],
     }
-    assert [name for name, row in CORRUPTIONS.items() if not row.main] == ["gaussian_blur"]
-    assert all(row.group in GROUPS and row.name == name for name, row in CORRUPTIONS.items())
-    assert all(len(values) == 5 for row in CORRUPTIONS.values() for values in row.constants.values())
-    assert len({row.number for row in CORRUPTIONS.values()}) == len(CORRUPTIONS)
+    assert [name for name, row in CORRUPTIONS.items() if not row.main] == [
+        "speckle_noise", "gaussian_blur", "spatter", "saturate",
+    ]  # fmt: skip
+    assert [row.number for row in CORRUPTIONS.values()] == list(range(19))
+    assert all(row.name == name for name, row in CORRUPTIONS.items())
+    for row in CORRUPTIONS.values():
+        assert set(row.constants) == {"cifar", "imagenet"}
+        assert all(len(values) == 5 for values in row.constants.values())
     assert CORRUPTIONS["contrast"].constants["imagenet"] == (0.4, 0.3, 0.2, 0.1, 0.05)
-    assert CORRUPTIONS["gaussian_blur"].constants["cifar"] == (0.4, 0.6, 0.7, 0.8, 1.0)
+    assert CORRUPTIONS["glass_blur"].constants["cifar"][4] == (0.4, 1, 2)
+    assert CORRUPTIONS["elastic_transform"].constants["imagenet"][0] == pytest.approx((488, 170.8, 24.4))
 
 
+@pytest.mark.parametrize("constants", ["cifar", "imagenet"])
 @pytest.mark.parametrize("name", NAMES)
-def test_imagenet_constants_and_other_sizes(name):
-    pictures = np.random.default_rng(3).integers(0, 256, (2, 40, 56, 3), dtype=np.uint8)
-    ours = corrupt(pictures, name, 5, constants="imagenet")
-    assert ours.shape == pictures.shape
-    assert (
-        np.abs(ours.astype(int) - pictures).mean()
-        > np.abs(corrupt(pictures, name, 1, constants="cifar").astype(int) - pictures).mean()
-    )
+def test_any_size_of_at_least_32(name, constants):
+    pictures = np.random.default_rng(3).integers(60, 200, (2, 71, 45, 3), dtype=np.uint8)
+    for severity in (1, 5):
+        ours = corrupt(pictures, name, severity, constants=constants)
+        assert ours.shape == pictures.shape
+        assert np.any(ours != pictures)
+        assert 5 < ours.mean() < 250
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_stronger_severity_changes_more(images, name):
-    changes = [np.abs(corrupt(images, name, s).astype(int) - images).mean() for s in SEVERITIES]
+# The others are not in order, by this measure or by any: their statistics are checked above.
+IN_ORDER = (
+    "gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise", "zoom_blur", "gaussian_blur", "fog", "brightness",
+    "contrast", "pixelate", "jpeg_compression",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IN_ORDER)
+def test_stronger_severity_changes_more(cifar10, name):
+    pictures = cifar10.test_images[:200]
+    changes = [np.square(corrupt(pictures, name, s).astype(float) - pictures).mean() for s in SEVERITIES]
     assert changes == sorted(changes)
     assert changes[0] < changes[-1]
 
 
-@pytest.mark.parametrize("size", [(32, 32), (33, 47), (40, 32), (64, 50), (97, 131), (224, 224)])
-def test_box_resize_is_pillows_bit_for_bit(size):
-    h, w = size
-    pictures = np.random.default_rng(h * w).integers(0, 256, (2, h, w, 3), dtype=np.uint8)
-    factors = (0.95, 0.9, 0.85, 0.75, 0.65, 0.6, 0.5, 0.4, 0.3, 0.25)
-    targets = [(int(h * f), int(w * f)) for f in factors] + [(h * 2 + 1, w + 3), (h, w // 2), (h, w)]
-    for height, width in targets:
-        theirs = [np.asarray(Image.fromarray(p).resize((width, height), Image.Resampling.BOX)) for p in pictures]
-        np.testing.assert_array_equal(_resize_box(pictures, height, width), np.stack(theirs))
-
-
-def test_a_picture_is_corrupted_alike_in_any_batch(images):
-    whole = corrupt(images, "gaussian_noise", 3, seed=5, indices=range(100, 108))
-    parts = [corrupt(images[i : i + 1], "gaussian_noise", 3, seed=5, indices=[100 + i]) for i in range(8)]
-    np.testing.assert_array_equal(whole, np.concatenate(parts))
-    shuffled = corrupt(images[::-1], "gaussian_noise", 3, seed=5, indices=range(107, 99, -1))
-    np.testing.assert_array_equal(whole, shuffled[::-1])
-
-
-def test_noise_depends_on_seed_index_and_severity():
-    def draw(severity=1, index=0, seed=0):
-        return draw_fields("gaussian_noise", severity, (32, 32, 3), [index], seed=seed)["normal"]
-
-    base = draw()
-    np.testing.assert_array_equal(base, draw())
-    for other in (draw(severity=2), draw(index=1), draw(seed=1), draw(index=2**64 - 1), draw(seed=2**64 - 1)):
-        assert abs(np.corrcoef(base.ravel(), other.ravel())[0, 1]) < 0.1
-    many = draw_fields("gaussian_noise", 1, (32, 32, 3), range(100))["normal"]
-    assert abs(many.mean()) < 0.01
-    assert abs(many.std() - 1) < 0.01
-    assert draw_fields("contrast", 1, (32, 32, 3), [0]) == {}
-
-
-def test_indices_default_to_the_place_in_the_batch(images):
-    np.testing.assert_array_equal(
-        corrupt(images, "gaussian_noise", 2), corrupt(images, "gaussian_noise", 2, indices=np.arange(8))
-    )
-    assert np.any(corrupt(images, "gaussian_noise", 2) != corrupt(images, "gaussian_noise", 2, seed=1))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_input_is_untouched_and_views_are_taken(images, name):
-    before = images.copy()
-    frozen = images.copy()
-    frozen.setflags(write=False)
-    ours = corrupt(frozen, name, 4)
-    np.testing.assert_array_equal(images, before)
-    strided = np.ascontiguousarray(images.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3)
-    np.testing.assert_array_equal(corrupt(strided, name, 4), ours)
-    empty = corrupt(images[:0], name, 4)
-    assert empty.shape == (0, 32, 32, 3)
-    assert empty.dtype == np.uint8
-
-
 def test_results_are_truncated():
-    grey = np.full((1, 8, 8, 3), 100, np.uint8)
-    half = {"normal": np.full((1, 8, 8, 3), 0.9 / 255 / 0.04)}
+    grey = np.full((1, 32, 32, 3), 100, np.uint8)
+    half = {"normal": np.full((1, 32, 32, 3), 0.9 / 255 / 0.04)}
     assert np.all(corrupt(grey, "gaussian_noise", 1, fields=half) == 100)
-    white = np.full((1, 8, 8, 3), 250, np.uint8)
-    strong = {"normal": np.full((1, 8, 8, 3), 100.0)}
+    white = np.full((1, 32, 32, 3), 250, np.uint8)
+    strong = {"normal": np.full((1, 32, 32, 3), 100.0)}
     assert np.all(corrupt(white, "gaussian_noise", 1, fields=strong) == 255)
     assert np.all(corrupt(white, "gaussian_noise", 1, fields={"normal": -strong["normal"]}) == 0)
 
 
+@pytest.mark.parametrize("level", [0, 77, 255])
 @pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"name": "rain"}, "`name` \\(='rain'\\) is no corruption; known: gaussian_noise, gaussian_blur"),
-        ({"severity": 0}, "`severity` \\(=0\\) must be one of 1, 2, 3, 4, 5"),
-        ({"severity": 6}, "`severity` \\(=6\\)"),
-        ({"severity": 2.5}, "`severity` \\(=2.5\\)"),
-        ({"constants": "svhn"}, "`constants` \\(='svhn'\\) must be one of cifar, imagenet"),
-        (
-            {"images": np.zeros((2, 32, 32, 3), np.float32)},
-            "`images` is float32 \\(2, 32, 32, 3\\); it must be a uint8",
-        ),
-        ({"images": np.zeros((32, 32, 3), np.uint8)}, "`images` is uint8 \\(32, 32, 3\\)"),
-        ({"images": np.zeros((2, 3, 32, 32), np.uint8)}, "`images` is uint8 \\(2, 3, 32, 32\\)"),
-        ({"images": np.zeros((2, 3, 32, 3), np.uint8)}, "each side must have at least 4"),
-        ({"images": [[1]]}, "`images` is list"),
-        ({"indices": [1, 2, 3]}, "`indices` has shape \\(3,\\); it must be \\(2,\\)"),
-        ({"indices": [0, -1]}, "`indices` holds -1"),
-        ({"indices": [0.5, 1]}, "`indices` holds 0.5"),
-        ({"seed": -1}, "`seed` \\(=-1\\)"),
-        ({"seed": 2**64}, "`seed`"),
-        ({"fields": {"uniform": 0}}, "`fields` of gaussian_noise has the keys \\['uniform'\\]"),
-        ({"fields": {"normal": np.zeros((1, 32, 32, 3))}}, "must be \\(2, 32, 32, 3\\)"),
-        ({"name": "contrast", "fields": {"normal": 0}}, "must have exactly \\[\\]"),
-    ],
+    "name", ["defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur", "pixelate"]
 )
-def test_wrong_arguments(change, words):
-    arguments = {"images": np.zeros((2, 32, 32, 3), np.uint8), "name": "gaussian_noise", "severity": 1, **change}
-    with pytest.raises(ValueError, match=words):
-        corrupt(**arguments)
+def test_a_flat_picture_stays_flat(name, level):
+    flat = np.full((1, 32, 40, 3), level, np.uint8)
+    for constants in ("cifar", "imagenet"):
+        ours = corrupt(flat, name, 5, constants=constants)
+        assert len(np.unique(ours)) == 1
+        assert level - 1 <= int(ours[0, 0, 0, 0]) <= level
+
+
+def test_spatter_without_a_drop_leaves_the_picture(images):
+    dry = {"normal": np.full((8, 32, 32), -9.0)}
+    for severity in SEVERITIES:
+        assert np.abs(corrupt(images, "spatter", severity, fields=dry).astype(int) - images).max() <= 1

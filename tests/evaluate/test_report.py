@@ -133,7 +133,7 @@ def page(html):
 def test_it_parses_and_ids_are_unique(page):
     assert page.stack == []
     assert page.tags.count("h1") == 1
-    assert page.tags.count("svg") == 3 + 4 + 2  # the key, a plot per corruption, two bar plots
+    assert page.tags.count("svg") == 3 + len(CORRUPTIONS) + 2  # the key, a plot per corruption, two bar plots
     assert len(page.ids) == len(set(page.ids))
 
 
@@ -228,7 +228,7 @@ def test_more_models_than_colours(tmp_path):
     many = [replace(rows()[0], name=f"model {i}") for i in range(9)]
     table = tables()[NAMES[0]]
     path = write(tmp_path / "many.html", rows=many, robustness={row.name: table for row in many}, samples=[])
-    assert Page(path.read_text(encoding="utf-8")).tags.count("svg") == 9 + 4 + 2
+    assert Page(path.read_text(encoding="utf-8")).tags.count("svg") == 9 + len(CORRUPTIONS) + 2
 
 
 def test_format_bytes():

@@ -1,0 +1,30 @@
+"""What every loader says when a directory is not what it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from seedcnn.errors import DataError
+
+__all__ = ["found_in", "missing_layout", "some_of"]
+
+
+def some_of(items: Iterable[str], most: int = 10) -> str:
+    """The first few items, and how many more there are."""
+    listed = list(items)
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return (", ".join(listed[:most]) + more) or "nothing"
+
+
+def found_in(directory: Path) -> str:
+    """The first few names in a directory, in order."""
+    return some_of(sorted(path.name for path in directory.iterdir()))
+
+
+def missing_layout(what: str, root: Path, expected: str) -> DataError:
+    """The error that says which layout was expected and what was found instead."""
+    if not root.is_dir():
+        state = "is not a directory" if root.exists() else "does not exist"
+        return DataError(f"the data directory {root} {state}. Expected for {what}: {expected}")
+    return DataError(f"the data directory {root} holds no {what}. Expected: {expected}. Found: {found_in(root)}")

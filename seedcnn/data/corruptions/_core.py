@@ -1,0 +1,83 @@
+"""What every corruption is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+Fields = Mapping[str, npt.NDArray[Any]]
+
+GROUPS = ("Noise", "Blur", "Weather", "Digital")
+SEVERITIES = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """A severity of a corruption.
+
+    Attributes:
+        constant: its constant, a number or a tuple of numbers.
+        frost: the five frost pictures, uint8 [h, w, 3] RGB, for frost; empty for the others.
+    """
+
+    constant: Any
+    frost: tuple[U8, ...] = ()
+
+
+Apply = Callable[[U8, Setting, Fields], npt.NDArray[Any]]
+Draw = Callable[[np.random.Generator, U8, Setting], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One corruption.
+
+    Args:
+        name, group: as the papers name them; the group is one of ``GROUPS``.
+        number: its address in the random stream; never reused, never changed.
+        main: one of the 15 corruptions that mCE averages.
+        constants: five (severity 1 to 5), each a number or a tuple, for each set of constants, "cifar" and "imagenet".
+        apply: (images uint8 [N, H, W, 3], setting, fields) to uint8 or to float on the 0..255 scale, which is then
+            truncated (not rounded), as in the official code.
+        draw: (generator, picture uint8 [H, W, 3], setting) to the random fields of one picture, by name; None if
+            nothing is random.
+    """
+
+    name: str
+    group: str
+    number: int
+    main: bool
+    constants: Mapping[str, tuple[Any, ...]]
+    apply: Apply
+    draw: Draw | None = None
+
+
+def to_levels(unit: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Clip to 0..1 and scale to 0..255, in place."""
+    np.clip(unit, 0, 1, out=unit)
+    unit *= 255
+    return unit
+
+
+def planes(images: U8) -> U8:
+    """[N, H, W, 3] to [3, N, H, W], contiguous: what is the same for all channels is then added in long loops."""
+    return np.ascontiguousarray(np.moveaxis(images, 3, 0))
+
+
+def unit_planes(images: U8) -> F32:
+    """[N, H, W, 3] to float32 [3, N, H, W] on the 0..1 scale."""
+    unit: F32 = planes(images).astype(np.float32)
+    unit /= np.float32(255)
+    return unit
+
+
+def from_planes(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """[3, N, H, W] to [N, H, W, 3], a view."""
+    return np.moveaxis(values, 0, 3)

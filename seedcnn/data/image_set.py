@@ -1,0 +1,226 @@
+"""A classification set in memory, and what every set can do: be picked from, measured, and held a part of."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Protocol, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["ImageSet", "TrainTest", "Unreadable", "channel_statistics", "limited", "selection", "stratified_indices"]
+
+Triple = tuple[float, float, float]
+
+
+def selection(which: npt.ArrayLike) -> npt.NDArray[np.generic]:
+    """Indices or a mask as an array; an empty list means no index."""
+    picked = np.asarray(which)
+    return picked if picked.size else picked.astype(np.int64)
+
+
+def _column(values: object, length: int, name: str) -> npt.NDArray[np.str_]:
+    array = np.asarray(values)
+    if array.dtype.kind != "U" or array.shape != (length,):
+        raise ValueError(f"`{name}` is {array.dtype} {array.shape}; it must hold one text per picture, ({length},)")
+    return array
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that could not be decoded: its path inside the data set, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Pictures with labels, all of one size, decoded.
+
+    Attributes:
+        images: uint8 [N, H, W, 3], RGB.
+        labels: int64 [N], indices into ``classes``.
+        classes: the names, by label.
+        source: where it was read from, in words.
+        styles: text [N], the style of each picture (Icons-50: the vendor); None where there is no such thing.
+        names: text [N], each picture's path inside its data set, with "/"; None where pictures have no names.
+        skipped: files that belong to the set but could not be decoded and were left out on demand.
+
+    Raises:
+        ValueError: naming the attribute, its value and the rule.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    source: str
+    styles: npt.NDArray[np.str_] | None = None
+    names: npt.NDArray[np.str_] | None = None
+    skipped: tuple[Unreadable, ...] = ()
+
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+            raise ValueError(f"`images` is {images.dtype} {images.shape}; it must be uint8 [N, H, W, 3]")
+        if labels.dtype != np.int64 or labels.shape != (len(images),):
+            raise ValueError(f"`labels` is {labels.dtype} {labels.shape}; it must be int64 ({len(images)},)")
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.classes):
+            found, n = f"{labels.min()} to {labels.max()}", len(self.classes)
+            raise ValueError(f"`labels` goes from {found}; with {n} classes it must be in 0 to {n - 1}")
+        for name in ("styles", "names"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _column(getattr(self, name), len(images), name))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, which: npt.ArrayLike) -> ImageSet:
+        """The pictures picked by indices (int [M]) or by a mask (bool [N]), in that order, as copies."""
+        picked = selection(which)
+        return replace(
+            self,
+            images=self.images[picked],
+            labels=self.labels[picked],
+            styles=None if self.styles is None else self.styles[picked],
+            names=None if self.names is None else self.names[picked],
+        )
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Pictures per class, int64 [classes]."""
+        return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainTest:
+    """A set to train on and one to test on, over the same classes. It reads like ``Cifar10``.
+
+    Attributes:
+        train, test: the two parts.
+        mean, std: what pictures are normalised with, per channel on the 0..1 scale; (0, 0, 0) and (1, 1, 1) where the
+            papers do not normalise.
+
+    Raises:
+        ValueError: if the two have different classes.
+    """
+
+    train: ImageSet
+    test: ImageSet
+    mean: Triple
+    std: Triple
+
+    def __post_init__(self) -> None:
+        if self.train.classes != self.test.classes:
+            found = f"{len(self.train.classes)} and {len(self.test.classes)}"
+            raise ValueError(f"`train` and `test` have different classes ({found}); they must have the same, in order")
+
+    @property
+    def train_images(self) -> npt.NDArray[np.uint8]:
+        """uint8 [N, H, W, 3]."""
+        return self.train.images
+
+    @property
+    def train_labels(self) -> npt.NDArray[np.int64]:
+        """int64 [N]."""
+        return self.train.labels
+
+    @property
+    def test_images(self) -> npt.NDArray[np.uint8]:
+        """uint8 [M, H, W, 3]."""
+        return self.test.images
+
+    @property
+    def test_labels(self) -> npt.NDArray[np.int64]:
+        """int64 [M]."""
+        return self.test.labels
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names, by label."""
+        return self.train.classes
+
+    @property
+    def source(self) -> str:
+        """Where the training part was read from, in words."""
+        return self.train.source
+
+
+def channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[Triple, Triple]:
+    """Mean and standard deviation of all pixels per channel, on the 0..1 scale, exact (from integer counts).
+
+    Args:
+        images: uint8 [N, H, W, 3], at least one pixel.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.size:
+        raise ValueError(f"`images` is {images.dtype} {images.shape}; it must be uint8 [N, H, W, 3], not empty")
+    levels = np.arange(256)
+    pairs = []
+    for channel in range(3):
+        counts = np.bincount(images[..., channel].ravel(), minlength=256)
+        n, total, squares = int(counts.sum()), int(counts @ levels), int(counts @ levels**2)
+        pairs.append((total / n / 255, math.sqrt(n * squares - total * total) / n / 255))
+    (m0, s0), (m1, s1), (m2, s2) = pairs
+    return (m0, m1, m2), (s0, s1, s2)
+
+
+def stratified_indices(labels: npt.NDArray[np.int64], fraction: float, *, seed: int = 0) -> npt.NDArray[np.int64]:
+    """Indices of a random part of a training set with the classes in their proportions (MonoCNN, Fig. 9).
+
+    Of a class with n pictures exactly round(fraction * n) are picked (halves go up). Each class is shuffled by raw
+    words of Philox(key=(seed, class)), so the pick depends on nothing but (labels, fraction, seed), and with the same
+    seed a smaller part lies wholly inside a larger one.
+
+    Args:
+        labels: int64 [N].
+        fraction: in (0, 1].
+        seed: integer in [0, 2**64).
+
+    Returns:
+        int64 [M], ascending.
+
+    Raises:
+        ValueError: if an argument is out of range, or the fraction leaves a class without a picture.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"`fraction` (={fraction}) must be in (0, 1]")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"`seed` (={seed}) must be in [0, 2**64)")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 0):
+        raise ValueError(f"`labels` is {labels.dtype} {labels.shape}; it must be integers >= 0, [N]")
+    picked = [np.empty(0, np.int64)]
+    for label in np.unique(labels).tolist():
+        members = np.flatnonzero(labels == label)
+        count = math.floor(fraction * len(members) + 0.5)
+        if not count:
+            raise ValueError(
+                f"`fraction` (={fraction}) leaves none of the {len(members)} pictures of class {label}; "
+                f"it must be at least {0.5 / len(members):.3g}"
+            )
+        words = np.random.Philox(key=np.array([seed, label], np.uint64)).random_raw(len(members))
+        picked.append(members[np.argsort(words, kind="stable")[:count]])
+    return np.sort(np.concatenate(picked))
+
+
+class _Pickable(Protocol):
+    @property
+    def labels(self) -> npt.NDArray[np.int64]: ...
+
+    def take(self, which: npt.ArrayLike) -> Self: ...
+
+
+_Set = TypeVar("_Set", bound=_Pickable)
+
+
+def limited(data: _Set, fraction: float, *, seed: int = 0) -> _Set:
+    """A random part of a training set with the classes in their proportions; see ``stratified_indices``.
+
+    Args:
+        data: an ``ImageSet`` or an ``ImageFolder``.
+        fraction, seed: as there.
+    """
+    return data.take(stratified_indices(data.labels, fraction, seed=seed))
