@@ -80,7 +80,7 @@ def load_gtsrb(
         DataError: as ``list_gtsrb``, or if pictures cannot be decoded.
     """
     train, test = (
-        part.load(FullFrame(size), on_error='raise', threads=threads) for part in list_gtsrb(root, verify=verify)
+        part.load(FullFrame(size), on_error=on_error, threads=threads) for part in list_gtsrb(root, verify=verify)
     )
     mean, std = channel_statistics(train.images)
     return TrainTest(train, test, mean, std)
