@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from seedcnn.evaluate.benchmark import conditions
-from seedcnn.ops.group_nl import group_nl, group_nl_reference, uses_triton
+from seedcnn.ops.group_nl import group_nl, group_nl_reference
+from seedcnn.ops.group_nl.op import uses_triton
 
 SHAPES = ((64, 64, 56), (64, 128, 28), (64, 256, 14), (64, 512, 7))
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
