@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.bundle._operator import COMMAND, OPERATOR
+from seedcnn.bundle.session import open_session
 from seedcnn.errors import DeviceError, SeedCNNError
 
 __all__ = [
@@ -31,14 +33,10 @@ __all__ = [
     "built",
     "check_library",
     "default_path",
-    "missing_operator",
-    "uses_operator",
 ]
 
 F64 = npt.NDArray[np.float64]
 
-OPERATOR = "seedcnn::GroupNLGenerator"
-COMMAND = "python -m seedcnn.bundle.custom_op"
 _SOURCE = Path(__file__).with_suffix(".c")
 _ERROR_LINES = 8
 
@@ -180,8 +178,6 @@ def check_library(library: Path) -> None:
         BundleError: if ONNX Runtime does not load the library or run the operator.
         DeviceError: if an answer differs from numpy's by more than 2e-6.
     """
-    from seedcnn.bundle.session import open_session  # session.py names this module's command in its errors
-
     rng = np.random.default_rng(0)
     for nlf in FUNCTIONS:
         for relu in (0, 1):
@@ -192,22 +188,6 @@ def check_library(library: Path) -> None:
             off = float(np.abs(found - _expected(nlf, 2, relu, arrays)).max())
             if not off <= 2e-6:
                 raise DeviceError(f"the operator's {nlf} differs from numpy's by {off:.1e}; at most 2e-6 is accepted")
-
-
-def uses_operator(graph: bytes) -> bool:
-    """Whether ONNX bytes name the operator."""
-    return OPERATOR.split("::")[1].encode() in graph
-
-
-def missing_operator(message: str) -> str:
-    """What a runtime's message says to a user whose graph needs the operator; empty if it is about something else."""
-    domain, kind = OPERATOR.split("::")
-    if kind not in message or "not a registered" not in message:
-        return ""
-    return (
-        f"the graph needs the operator {domain}::{kind}, which is not loaded: build it with `{COMMAND}` and open the "
-        "bundle with the path it prints in `libraries`"
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

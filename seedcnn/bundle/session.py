@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seedcnn.bundle._openvino import OpenVinoSession, import_openvino, one_line
-from seedcnn.bundle.custom_op import OPERATOR, missing_operator, uses_operator
+from seedcnn.bundle._operator import OPERATOR, missing_operator, uses_operator
 from seedcnn.bundle.manifest import Preprocessing
 from seedcnn.errors import BundleError, missing_extra
 
