@@ -5,8 +5,15 @@ from __future__ import annotations
 from seedcnn.evaluate.accuracy import Accuracy, accuracy, torch_predictor
 from seedcnn.evaluate.cost import CONVENTIONS, Cost, LayerCost, cost
 from seedcnn.evaluate.equivalence import Equivalence, compare_logits
+from seedcnn.evaluate.onnx_file import onnx_predictor, read_onnx
 from seedcnn.evaluate.predictors import bundle_predictor
-from seedcnn.evaluate.robustness import RobustnessTable, robustness, robustness_many
+from seedcnn.evaluate.robustness import (
+    RobustnessTable,
+    SeededRobustness,
+    robustness,
+    robustness_many,
+    robustness_seeds,
+)
 from seedcnn.latency import Latency, interleave
 
 __all__ = [
@@ -17,12 +24,16 @@ __all__ = [
     "Latency",
     "LayerCost",
     "RobustnessTable",
+    "SeededRobustness",
     "accuracy",
     "bundle_predictor",
     "compare_logits",
     "cost",
     "interleave",
+    "onnx_predictor",
+    "read_onnx",
     "robustness",
     "robustness_many",
+    "robustness_seeds",
     "torch_predictor",
 ]

@@ -1,4 +1,4 @@
-"""Top-1 accuracy of anything that turns pictures into logits: a torch module, an ONNX session, a device."""
+"""Top-1 and top-5 accuracy of anything that turns pictures into logits: a torch module, an ONNX session, a device."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ __all__ = [
     "check_labels",
     "correct_mask",
     "predict_logits",
+    "top_mask",
     "torch_predictor",
 ]
 
@@ -32,19 +33,21 @@ Predict = Callable[[npt.NDArray[np.uint8]], F32]
 
 @dataclass(frozen=True, eq=False)
 class Accuracy:
-    """A measured top-1 accuracy.
+    """A measured accuracy.
 
     Attributes:
         top1: in percent.
         n: number of pictures.
         standard_error: of ``top1`` as an estimate for new pictures, in percentage points (binomial).
         correct: bool [n], by picture.
+        top5: in percent; None where there are no more than five classes, of which five always hold the right one.
     """
 
     top1: float
     n: int
     standard_error: float
     correct: npt.NDArray[np.bool_]
+    top5: float | None = None
 
 
 def _check_images(images: npt.NDArray[np.uint8], batch_size: int) -> None:
@@ -136,6 +139,20 @@ def correct_mask(
     return logits.argmax(axis=1) == labels
 
 
+def top_mask(logits: F32, labels: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.bool_]:
+    """Where the label's logit is among the ``k`` largest (of equal ones the first count). bool [N].
+
+    Args:
+        logits: [N, classes].
+        labels: int64 [N], each below the number of classes.
+        k: at least 1.
+    """
+    own_N1 = np.take_along_axis(logits, labels[:, None], axis=1)
+    earlier_NC = np.arange(logits.shape[1])[None, :] < labels[:, None]
+    before_N = ((logits > own_N1) | ((logits == own_N1) & earlier_NC)).sum(axis=1)
+    return before_N < k
+
+
 def accuracy(
     predict: Predict,
     images: npt.NDArray[np.uint8],
@@ -163,14 +180,15 @@ def accuracy(
 
 
 def accuracy_of_logits(logits: F32, labels: npt.NDArray[np.int64], num_classes: int | None = None) -> Accuracy:
-    """Top-1 accuracy of logits that are at hand: float32 [N, classes], labels int64 [N], not negative.
+    """Top-1 and top-5 accuracy of logits that are at hand: float32 [N, classes], labels int64 [N], not negative.
 
     Raises:
         DataError: if a label has no logit, or the number of classes is not ``num_classes``.
     """
     correct = correct_mask(logits, labels, num_classes)
     share, n = float(correct.mean()), len(correct)
-    return Accuracy(100 * share, n, 100 * math.sqrt(share * (1 - share) / n), correct)
+    top5 = 100 * float(top_mask(logits, labels, 5).mean()) if logits.shape[1] > 5 else None
+    return Accuracy(100 * share, n, 100 * math.sqrt(share * (1 - share) / n), correct, top5)
 
 
 def torch_predictor(model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> Predict:

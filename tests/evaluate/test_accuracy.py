@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from seedcnn.errors import DataError
-from seedcnn.evaluate.accuracy import accuracy, predict_logits, torch_predictor
+from seedcnn.evaluate.accuracy import accuracy, accuracy_of_logits, predict_logits, top_mask, torch_predictor
 
 
 def by_first_pixel(images):
@@ -157,3 +157,20 @@ def test_torch_predictor_restores_the_flags_after_an_error():
     with pytest.raises(RuntimeError, match=r"no \(1, 3, 4, 4\)"):
         torch_predictor(net, (0,) * 3, (1,) * 3)(np.zeros((1, 4, 4, 3), np.uint8))
     assert net.training
+
+
+def test_top5_against_a_plain_loop():
+    rng = np.random.default_rng(0)
+    logits = rng.integers(0, 4, (200, 9)).astype(np.float32)  # with many equal ones
+    labels = rng.integers(0, 9, 200)
+    wanted = [label in np.argsort(-row, kind="stable")[:5] for row, label in zip(logits, labels, strict=True)]
+    found = accuracy_of_logits(logits, labels)
+    assert found.top5 == pytest.approx(100 * np.mean(wanted))
+    assert found.top1 < found.top5 < 100
+    np.testing.assert_array_equal(top_mask(logits, labels, 1), found.correct)
+
+
+def test_top5_needs_more_than_five_classes():
+    labels = np.array([0, 4])
+    assert accuracy_of_logits(np.eye(5, dtype=np.float32)[[0, 1]], labels).top5 is None
+    assert accuracy_of_logits(np.eye(6, dtype=np.float32)[[0, 1]], labels).top5 == 100

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from seedcnn.data.corruptions import corrupt
 from seedcnn.errors import DataError
-from seedcnn.evaluate.robustness import RobustnessTable, robustness, robustness_many
+from seedcnn.evaluate.robustness import RobustnessTable, robustness, robustness_many, robustness_seeds
 
 SOME = ("gaussian_noise", "gaussian_blur", "contrast", "pixelate")
 
@@ -65,7 +66,7 @@ def test_each_batch_is_corrupted_once_for_all_models(images, labels):
         return predict
 
     robustness_many({key: watch(key) for key in seen}, images, labels, corruptions=SOME, batch_size=16)
-    assert len(seen["a"]) == len(seen["b"]) == 2 * 4 * 5
+    assert len(seen["a"]) == len(seen["b"]) == 2 * (1 + 4 * 5)  # clean, then each condition
     assert all(np.shares_memory(a, b) for a, b in zip(seen["a"], seen["b"], strict=True))
     assert max(len(batch) for batch in seen["a"]) == 16
 
@@ -105,7 +106,7 @@ def test_progress(images, labels):
         batch_size=20,
         progress=lambda *call: calls.append(call),
     )
-    assert [done for done, _ in calls] == [20 * (i + 1) for i in range(8)] + [160 + 10 * (i + 1) for i in range(8)]
+    assert [done for done, _ in calls] == np.cumsum([20, 20, 10, 10] * 4).tolist()
     assert {total for _, total in calls} == {240}
 
 
@@ -133,16 +134,27 @@ def test_averages():
 
 
 def test_to_dict_and_csv():
-    values = json.loads(json.dumps(TABLE.to_dict()))
+    table = replace(TABLE, clean=95.5)
+    values = json.loads(json.dumps(table.to_dict()))
     assert values["accuracies"]["contrast"] == [40, 20]
     assert values["groups"]["pixelate"] == "Digital"
     assert values["mean_over_corruptions"] == pytest.approx(65)
     assert values["mean_over_groups"] == pytest.approx(200 / 3)
     assert (values["n"], values["seed"], values["constants"], values["severities"]) == (200, 4, "cifar", [1, 5])
-    rows = list(csv.DictReader(io.StringIO(TABLE.to_csv())))
-    assert len(rows) == 8
-    wanted = {"corruption": "contrast", "group": "Digital", "severity": "5", "accuracy": "20.0000", "n": "200"}
-    assert rows[5] == wanted
+    assert (values["clean"], values["mce_15"], values["mean_error_19"]) == (95.5, None, None)
+    rows = list(csv.DictReader(io.StringIO(table.to_csv())))
+    assert len(rows) == 1 + 8 + 8
+    common = {"n": "200", "seed": "4"}
+    assert rows[0] == {
+        "measure": "accuracy", "corruption": "none", "group": "", "severity": "0", "value": "95.5000", **common
+    }  # fmt: skip
+    assert rows[6] == {
+        "measure": "accuracy", "corruption": "contrast", "group": "Digital", "severity": "5", "value": "20.0000",
+        **common,
+    }  # fmt: skip
+    figures = {row["measure"]: row["value"] for row in rows[9:]}
+    assert figures["mean_over_corruptions"] == "65.0000"
+    assert figures["relative_mce_15"] == ""
 
 
 def test_standard_error_is_the_spread_over_pictures(images, labels):
@@ -154,6 +166,14 @@ def test_standard_error_is_the_spread_over_pictures(images, labels):
         100 * truth.std(ddof=1) / 30**0.5
     )
     assert robustness(half, images, truth, corruptions=SOME, max_images=1).standard_error is None
+
+
+def test_clean_accuracy_is_of_the_same_pictures(images, labels):
+    table = robustness(fine, images, labels, corruptions=SOME, max_images=13, batch_size=5)
+    right = fine(images[:13]).argmax(axis=1) == labels[:13]
+    assert table.clean == pytest.approx(100 * right.mean())
+    np.testing.assert_array_equal(table.clean_right, right)
+    assert {name: rows.shape for name, rows in table.right.items()} == dict.fromkeys(SOME, (5, 13))
 
 
 def test_faults_name_model_corruption_and_picture(images, labels):
@@ -171,6 +191,18 @@ def test_faults_name_model_corruption_and_picture(images, labels):
         robustness(fine, images, outside, corruptions=SOME, batch_size=8)
 
 
+def test_missing_frost_is_told_before_a_model_is_asked(images, labels, tmp_path):
+    calls = []
+
+    def counting(batch):
+        calls.append(len(batch))
+        return fine(batch)
+
+    with pytest.raises(DataError, match=r"frost1\.png cannot be read"):
+        robustness(counting, images, labels, corruptions=[*SOME, "frost"], frost_dir=tmp_path)
+    assert not calls
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -186,8 +218,10 @@ def test_faults_name_model_corruption_and_picture(images, labels):
         ({"images": np.zeros((30, 8, 8), np.uint8)}, "`images`"),
         ({"constants": "svhn"}, "`constants`"),
         ({"predictors": {}}, "`predictors` is empty"),
+        ({"seeds": []}, r"`seeds` \(=\[\]\)"),
+        ({"seeds": [-1]}, r"`seed` \(=-1\)"),
     ],
 )
 def test_wrong_arguments(images, labels, change, words):
     with pytest.raises(ValueError, match=words):
-        robustness_many(**{"predictors": {"m": fine}, "images": images, "labels": labels, **change})
+        robustness_seeds(**{"predictors": {"m": fine}, "images": images, "labels": labels, **change})

@@ -42,7 +42,9 @@ def test_every_help_ends_with_an_example(command):
 
 def test_serve_until_interrupted(tmp_path):
     invoke("init", tmp_path / "r")
-    code = "from seedcnn.cli.repo import app; app()"
+    # A shell's background job, and what it starts, ignores interrupts; this child must not.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from seedcnn.cli.repo import app; app()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "serve", str(tmp_path / "r"), "--port", "0"],
         stdout=subprocess.PIPE,
@@ -54,4 +56,7 @@ def test_serve_until_interrupted(tmp_path):
         with urllib.request.urlopen(f"{url}/metadata/1.root.json", timeout=20) as response:
             assert response.read() == (tmp_path / "r" / "root.json").read_bytes()
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == 0
+        try:
+            assert process.wait(timeout=20) == 0
+        finally:
+            process.kill()

@@ -1,0 +1,231 @@
+"""What a robustness evaluation found: one table for each seed, and a summary over seeds and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seedcnn.data.corruptions import CORRUPTIONS, GROUPS, SEVERITIES
+from seedcnn.evaluate._mce import FIGURES, figures
+
+__all__ = ["CSV_COLUMNS", "RobustnessTable", "SeededRobustness", "Summary"]
+
+Bools = npt.NDArray[np.bool_]
+CSV_COLUMNS = ("measure", "corruption", "group", "severity", "value", "n", "seed")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+@dataclass(frozen=True)
+class RobustnessTable:
+    """Top-1 accuracies under corruption, raw, and the averages in use.
+
+    Attributes:
+        accuracies: by corruption, one number in percent per severity.
+        severities: the severities, in the order of the numbers.
+        n: pictures behind each number.
+        constants, seed: as given to ``corrupt``.
+        standard_error: of ``mean_over_corruptions`` for new pictures, in percentage points: the spread over pictures
+            of their share of right answers. It does not cover another draw of the noise or another training. None
+            for a single picture.
+        clean: accuracy in percent on the same pictures without corruption; None if not measured.
+        right: by corruption, bool [severities, n], which pictures were told right; None if not kept.
+        clean_right: bool [n], the same without corruption.
+    """
+
+    accuracies: Mapping[str, tuple[float, ...]]
+    severities: tuple[int, ...]
+    n: int
+    constants: str
+    seed: int
+    standard_error: float | None
+    clean: float | None = None
+    right: Mapping[str, Bools] | None = field(default=None, compare=False, repr=False)
+    clean_right: Bools | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def corruption_means(self) -> dict[str, float]:
+        """Mean over the severities, by corruption."""
+        return {name: _mean(row) for name, row in self.accuracies.items()}
+
+    @property
+    def group_means(self) -> dict[str, float]:
+        """Mean over a group's corruptions, for the groups that are present."""
+        means = self.corruption_means
+        members = {group: [means[name] for name in means if CORRUPTIONS[name].group == group] for group in GROUPS}
+        return {group: _mean(values) for group, values in members.items() if values}
+
+    @property
+    def mean_over_corruptions(self) -> float:
+        """Each corruption counts once."""
+        return _mean(list(self.corruption_means.values()))
+
+    @property
+    def mean_over_groups(self) -> float:
+        """Each group counts once: the papers' "mean", where they do not use the other one."""
+        return _mean(list(self.group_means.values()))
+
+    @property
+    def severity_means(self) -> dict[int, float]:
+        """Mean over the corruptions, by severity."""
+        columns = zip(*self.accuracies.values(), strict=True)
+        return {severity: _mean(column) for severity, column in zip(self.severities, columns, strict=True)}
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """Both plain means, the mean corruption error, mCE and relative mCE over the standard 15 and over all 19.
+
+        The errors are None unless each of their corruptions was measured at all five severities (a number over a
+        subset would be taken for the whole); relative mCE is None without ``clean``, too. Definitions and what AlexNet
+        has to do with it: :func:`seedcnn.evaluate._mce.figures`.
+        """
+        return figures(self.corruption_means, self.clean, complete=set(self.severities) == set(SEVERITIES))
+
+    def picture_scores(self) -> dict[str, npt.NDArray[np.float64]] | None:
+        """Each figure as float64 [n], one number a picture, whose mean is the figure; None if ``right`` was not kept.
+
+        Figures that are None are left out.
+        """
+        if self.right is None:
+            return None
+        means = {name: 100 * self.right[name].mean(axis=0) for name in self.accuracies}
+        clean = None if self.clean_right is None else 100.0 * self.clean_right
+        scores = figures(means, clean, complete=set(self.severities) == set(SEVERITIES))
+        return {name: score for name, score in scores.items() if score is not None}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Raw numbers, averages and conditions, ready for JSON."""
+        return {
+            "accuracies": {name: list(row) for name, row in self.accuracies.items()},
+            "severities": list(self.severities),
+            "groups": {name: CORRUPTIONS[name].group for name in self.accuracies},
+            "corruption_means": self.corruption_means,
+            "group_means": self.group_means,
+            **self.figures,
+            "clean": self.clean,
+            "standard_error": self.standard_error,
+            "n": self.n,
+            "constants": self.constants,
+            "seed": self.seed,
+        }
+
+    def csv_rows(self) -> list[list[Any]]:
+        """The lines of :meth:`to_csv`, without the first."""
+        rows: list[list[Any]] = []
+        if self.clean is not None:
+            rows.append(["accuracy", "none", "", 0, f"{self.clean:.4f}", self.n, self.seed])
+        for name, row in self.accuracies.items():
+            for severity, value in zip(self.severities, row, strict=True):
+                rows.append(["accuracy", name, CORRUPTIONS[name].group, severity, f"{value:.4f}", self.n, self.seed])
+        for name, figure in self.figures.items():
+            rows.append([name, "", "", "", "" if figure is None else f"{figure:.4f}", self.n, self.seed])
+        return rows
+
+    def to_csv(self) -> str:
+        """A line for each corruption and severity ("accuracy"), clean ones as severity 0, and one for each figure.
+
+        Columns: measure, corruption, group, severity, value, n, seed; no value where a figure is None.
+        """
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([CSV_COLUMNS, *self.csv_rows()])
+        return text.getvalue()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A figure over seeds.
+
+    Attributes:
+        mean: over the seeds.
+        std: standard deviation over the seeds (n - 1): another draw of the corruptions; None for a single seed.
+        interval: of the mean for new pictures: percentiles of its bootstrap over pictures. It covers neither another
+            draw of the corruptions nor another training. None for a single picture, or where the answers by picture
+            were not kept.
+    """
+
+    mean: float
+    std: float | None
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class SeededRobustness:
+    """The tables of one model, one for each seed of the corruptions, else alike.
+
+    Raises:
+        ValueError: if there is no table, or the tables differ in more than the seed, or share one.
+    """
+
+    tables: tuple[RobustnessTable, ...]
+
+    def __post_init__(self) -> None:
+        if not self.tables:
+            raise ValueError("`tables` is empty; at least one is needed")
+        alike = {(tuple(t.accuracies), t.severities, t.n, t.constants, t.clean) for t in self.tables}
+        if len(alike) > 1:
+            raise ValueError("`tables` differ in corruptions, severities, pictures or constants; only seeds may differ")
+        if len({table.seed for table in self.tables}) < len(self.tables):
+            raise ValueError(f"`tables` has the seeds {[table.seed for table in self.tables]}; none may come twice")
+
+    def corruption_mean(self, name: str) -> float:
+        """Mean accuracy over severities and seeds, in percent."""
+        return _mean([table.corruption_means[name] for table in self.tables])
+
+    def summary(self, *, draws: int = 1000, seed: int = 0, level: float = 0.95) -> dict[str, Summary | None]:
+        """Mean, spread and interval of each figure; None where the figure is None.
+
+        Args:
+            draws: of the bootstrap.
+            seed: of the bootstrap: the same pictures are drawn for every model and figure.
+            level: share of the draws inside the interval.
+
+        Raises:
+            ValueError: if ``draws`` is below 2 or ``level`` is not between 0 and 1.
+        """
+        if draws < 2:
+            raise ValueError(f"`draws` (={draws}) must be at least 2")
+        if not 0 < level < 1:
+            raise ValueError(f"`level` (={level}) must be between 0 and 1")
+        by_table = [table.figures for table in self.tables]
+        intervals = self._intervals(draws, seed, level)
+        found: dict[str, Summary | None] = {}
+        for name in FIGURES:
+            values = [value for row in by_table if (value := row[name]) is not None]
+            spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            found[name] = Summary(_mean(values), spread, intervals.get(name)) if values else None
+        return found
+
+    def _intervals(self, draws: int, seed: int, level: float) -> dict[str, tuple[float, float]]:
+        by_table = [scores for table in self.tables if (scores := table.picture_scores()) is not None]
+        n = self.tables[0].n
+        if len(by_table) < len(self.tables) or n < 2:
+            return {}
+        names = list(by_table[0])
+        # One row a picture, averaged over seeds: a draw of pictures keeps all its answers together.
+        scores_NF = np.stack([np.mean([row[name] for row in by_table], axis=0) for name in names], axis=1)
+        rng = np.random.default_rng(seed)
+        counts = (np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(draws))
+        means_DF = np.stack([count_N @ scores_NF / n for count_N in counts])
+        low_F, high_F = np.quantile(means_DF, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return {name: (float(low_F[i]), float(high_F[i])) for i, name in enumerate(names)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary of the figures and the raw tables, ready for JSON."""
+        summaries = {
+            name: None if s is None else {"mean": s.mean, "std": s.std, "interval_95": s.interval and list(s.interval)}
+            for name, s in self.summary().items()
+        }
+        return {
+            "n": self.tables[0].n,
+            "seeds": [table.seed for table in self.tables],
+            "figures": summaries,
+            "tables": [table.to_dict() for table in self.tables],
+        }
