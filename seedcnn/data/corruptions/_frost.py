@@ -7,7 +7,6 @@ files are in the PyPI package imagecorruptions 1.1.2 (Apache-2.0).
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import math
 import os
@@ -18,6 +17,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +68,13 @@ def _read(directory: Path) -> dict[str, bytes]:
 
 
 def _pip() -> list[str]:
-    if importlib.util.find_spec("pip") is not None:
+    # Asked of the installed packages: merely looking for the module makes setuptools give up its distutils in this
+    # process, and inductor then cannot compile.
+    try:
+        metadata.version("pip")
         return [sys.executable, "-m", "pip"]
+    except metadata.PackageNotFoundError:
+        pass
     found = shutil.which("pip") or shutil.which("pip3")
     if found is None:
         raise DataError("pip is not installed")
