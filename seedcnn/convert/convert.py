@@ -160,15 +160,15 @@ def _line(module: nn.Module) -> str:
     return f"{type(module).__name__}({module.extra_repr()})"
 
 
-def _before_inplace(model: nn.Module, name: str) -> bool:
-    """Whether the layer's output goes straight into a module of the same ``nn.Sequential`` that changes it in place."""
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+def _before_norm(model: nn.Module, name: str) -> bool:
+    """Whether the module that stands next to the layer in its parent is a norm, as it is where a norm follows."""
     parent, _, child = name.rpartition(".")
-    row = model.get_submodule(parent)
-    if not isinstance(row, nn.Sequential):
-        return False
-    names = [key for key, _ in row.named_children()]
-    following = names[names.index(child) + 1 :]
-    return bool(following) and getattr(row.get_submodule(following[0]), "inplace", False) is True
+    row = list(model.get_submodule(parent).named_children())
+    following = row[[key for key, _ in row].index(child) + 1 :]
+    return bool(following) and isinstance(following[0][1], _NORMS)
 
 
 def _build(model: nn.Module, name: str, choice: _Choice, seed: int) -> nn.Module:
@@ -181,7 +181,7 @@ def _build(model: nn.Module, name: str, choice: _Choice, seed: int) -> nn.Module
             new = handler(choice.config, conv, spatial_width(model, name, conv), rng.layer_seed(seed, name))
         except ValueError as error:
             raise ConversionError(f"{name} ({conv}): {error}") from None
-    if isinstance(new, GroupNLConv2d) and _before_inplace(model, name):
+    if isinstance(new, GroupNLConv2d) and not _before_norm(model, name):
         new.save = "seeds"
     return new.train(conv.training)
 
@@ -216,9 +216,9 @@ def convert_(
 ) -> ConversionReport:
     """Replace convolutions of ``model`` in place by layers that grow from seeds.
 
-    The new layers are on the old ones' device and dtype, in the old ones' training mode. A GroupNL layer that an
-    in-place activation follows directly in an ``nn.Sequential`` keeps its seeds (``save="seeds"``); where another code
-    changes a GroupNL layer's output in place, set that attribute yourself. Nothing is changed unless
+    The new layers are on the old ones' device and dtype, in the old ones' training mode. A GroupNL layer
+    keeps its output for the backward pass where a norm stands next to it in its parent, and else its seeds
+    (``save="seeds"``), so that whatever follows may change the output in place. Nothing is changed unless
     every chosen layer can be replaced.
 
     Args:
