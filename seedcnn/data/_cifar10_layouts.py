@@ -65,19 +65,19 @@ OFFICIAL = Batches(
 )
 
 
-def read_file(path: Path) -> bytes:
-    """The whole file, capped.
+def read_file(path: Path, most: int = _MAX_FILE_BYTES, what: str = "CIFAR-10 batch") -> bytes:
+    """The whole file, capped at ``most`` bytes; ``what`` it should be, for the message.
 
     Raises:
         DataError: if it is missing, unreadable or absurdly large.
     """
     try:
         with path.open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
+            data = file.read(most + 1)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    if len(data) > _MAX_FILE_BYTES:
-        raise DataError(f"{path} has more than {_MAX_FILE_BYTES} bytes; it is no CIFAR-10 batch")
+    if len(data) > most:
+        raise DataError(f"{path} has more than {most} bytes; it is no {what}")
     return data
 
 

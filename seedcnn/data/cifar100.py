@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.data._cifar10_layouts import BatchUnpickler
+from seedcnn.data._cifar10_layouts import BatchUnpickler, read_file
 from seedcnn.data._layouts import missing_layout
 from seedcnn.data.image_set import ImageSet, TrainTest
 from seedcnn.errors import DataError
@@ -68,13 +68,7 @@ def load_cifar100(root: str | os.PathLike[str], *, verify: bool = True) -> Train
 
 
 def _read_part(path: Path, verify: bool) -> ImageSet:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    if len(data) > _MAX_FILE_BYTES:
-        raise DataError(f"{path} has more than {_MAX_FILE_BYTES} bytes; it is no part of CIFAR-100")
+    data = read_file(path, _MAX_FILE_BYTES, "part of CIFAR-100")
     if path.suffix != ".bin":
         records = _unpickle(data, path)
     elif len(data) % _RECORD or not data:

@@ -48,12 +48,12 @@ class Runner:
     size: int
 
 
-def settled(model: nn.Module, input_size: tuple[int, int, int], *, passes: int = 3, batch: int = 4) -> nn.Module:
+def settled(model: nn.Module, input_size: tuple[int, int, int], *, passes: int = 3) -> nn.Module:
     """A copy in eval mode whose norms have running statistics of noise, so that random weights give ordinary numbers.
 
     Args:
         input_size: channels, height, width.
-        passes, batch: how many batches of how many noise pictures.
+        passes: how many batches of four noise pictures.
     """
     model = copy.deepcopy(model).float().train()
     generator = torch.Generator().manual_seed(0)
@@ -64,7 +64,7 @@ def settled(model: nn.Module, input_size: tuple[int, int, int], *, passes: int =
         norm.reset_running_stats()
     with torch.no_grad():
         for _ in range(passes):
-            model(torch.randn(batch, *input_size, generator=generator))
+            model(torch.randn(4, *input_size, generator=generator))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return model.eval()

@@ -98,6 +98,39 @@ def test_a_training_step_trains_a_copy():
     assert torch.equal(model[3].weight, before)
 
 
+SEEN = []
+
+
+@torch.fx.wrap
+def note(x):
+    """Remember what a network was given; folding keeps the call as it is."""
+    SEEN.append((tuple(x.shape), x.is_contiguous(memory_format=torch.channels_last)))
+    return x
+
+
+class Watched(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = small()
+
+    def forward(self, x):
+        return self.body(note(x))
+
+
+def test_batches_and_layouts_are_those_asked_for():
+    bench_latency({"vanilla": Watched()}, SIZE, runtimes=("torch",), rounds=2, batch=3)
+    assert SEEN[-1][0] == (3, *SIZE)
+    for mode, last in (("eager", False), ("eager channels_last", True)):
+        found = bench_training({"vanilla": Watched()}, SIZE, batch=5, modes=(mode,), rounds=1)
+        assert SEEN[-1] == ((5, *SIZE), last)
+        assert found[0].runtime == mode
+
+
+def test_a_compiled_training_step_runs():
+    (found,) = bench_training({"vanilla": small()}, SIZE, batch=4, modes=("compile",), rounds=1)
+    assert (found.runtime, found.latency.n) == ("compile", 1)
+
+
 def test_conditions_name_what_a_number_depends_on():
     about = conditions(threads=1, rounds=7, process="pinned")
     assert {"machine", "commit", "versions", "command", "threads", "rounds", "process", "how"} <= set(about)

@@ -20,16 +20,6 @@ TABLE = RobustnessTable(
 )
 
 
-@pytest.fixture(scope="module")
-def images():
-    return np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), dtype=np.uint8)
-
-
-@pytest.fixture(scope="module")
-def labels():
-    return np.random.default_rng(1).integers(0, 4, 30)
-
-
 def fine(images):
     """One-hot logits of four classes that any change of a picture's sum changes."""
     return np.eye(4, dtype=np.float32)[images.sum(axis=(1, 2, 3), dtype=np.int64) % 4]
