@@ -43,9 +43,9 @@ fmt: $(STAMP) ## mend style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP) ## write docs/cli.md, docs/benchmarks.md and README's table from their sources
+docs: $(STAMP) ## write docs/cli.md, docs/benchmarks.md and the tables of README and docs from their sources
 	$(BIN)/python tools/cli_docs.py
-	$(BIN)/python tools/demo_table.py
+	$(BIN)/python tools/result_tables.py
 	$(BIN)/python tools/bench_tables.py
 
 docs-tables: $(STAMP) ## write docs/tables.md: the papers' figures beside ours (minutes)

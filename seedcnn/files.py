@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["fsync_directory", "fsync_file", "remove", "replace_symlink", "write_file"]
+__all__ = ["fsync_directory", "fsync_file", "lock_file", "remove", "replace_symlink", "write_file"]
 
 
 def fsync_directory(path: Path) -> None:
@@ -48,6 +50,29 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         raise
     os.replace(temporary, path)
     fsync_directory(path.parent)
+
+
+def lock_file(path: Path) -> BinaryIO:
+    """Lock ``path``, an empty file that is made if it is not there; closing what is returned gives the lock back.
+
+    Whoever holds the lock may remove the file before closing.
+
+    Raises:
+        BlockingIOError: if another process holds it.
+        OSError: if it cannot be opened.
+    """
+    while True:
+        file = open(path, "ab")  # noqa: SIM115 - the caller closes it
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        except FileNotFoundError:
+            pass
+        except OSError:
+            file.close()
+            raise
+        file.close()  # the file was removed between opening and locking
 
 
 def replace_symlink(path: Path, target: str) -> None:

@@ -1,4 +1,4 @@
-"""The models that ``seedcnn evaluate`` is given: checkpoints, bundles and ONNX files, told apart by their content."""
+"""The models that ``seedcnn evaluate`` is given: files told apart by their content, and networks of timm."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING
 from seedcnn.errors import BundleError, BundleFormatError, ConfigError, DataError, TrainingError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from seedcnn.bundle import Bundle
     from seedcnn.evaluate.accuracy import Predict
     from seedcnn.evaluate.onnx_file import OnnxFile
+    from seedcnn.train import TrainConfig
 
 __all__ = ["Normalization", "Opened", "channels", "open_models"]
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation per channel, on the 0..1 scale."""
+_TIMM = "timm:"
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,18 @@ class Opened:
     Attributes:
         predict: uint8 [N, H, W, 3] to logits.
         digest: changes with the model and with how pictures are brought into it.
+        kind: what it is, in a word.
+        module: the network, where there is one.
+        config: what it was trained as, where that is known.
+        file_bytes: size of the file that is shipped, of a bundle.
     """
 
     predict: Predict
     digest: str
+    kind: str
+    module: nn.Module | None = None
+    config: TrainConfig | None = None
+    file_bytes: int | None = None
 
 
 def channels(option: str, text: str | None) -> tuple[float, ...] | None:
@@ -53,28 +65,52 @@ def channels(option: str, text: str | None) -> tuple[float, ...] | None:
     return values
 
 
-def _read(path: Path, default: Normalization) -> Opened | Bundle | OnnxFile:
-    """A checkpoint comes back ready; the others as what is in the file."""
+def _timm(name: str, classes: int) -> Opened:
+    """timm:NAME with timm's own weights, or timm:NAME=FILE."""
+    from importlib.util import find_spec
+
+    from seedcnn.evaluate.accuracy import torch_predictor
+
+    if find_spec("timm") is None:
+        raise ConfigError(f"{name}: timm is not installed; install it with: pip install 'seedcnn[train]'")
+    from seedcnn.models.timm_registry import trained_timm_model
+
+    model, _, file = name.removeprefix(_TIMM).partition("=")
+    found = trained_timm_model(model, Path(file) if file else None, num_classes=classes)
+    told = hashlib.sha256(f"{found.mean} {found.std}".encode())
+    for key, value in found.module.state_dict().items():
+        told.update(key.encode())
+        told.update(value.contiguous().numpy().tobytes())
+    predict = torch_predictor(found.module, found.mean, found.std)
+    return Opened(predict, f"sha256 {told.hexdigest()}", "timm", found.module)
+
+
+def _read(name: str, default: Normalization, classes: int) -> Opened | Bundle | OnnxFile:
+    """A checkpoint or a network of timm comes back ready; the others as what is in the file."""
     from seedcnn.bundle import open_bundle
     from seedcnn.evaluate.accuracy import torch_predictor
     from seedcnn.evaluate.onnx_file import read_onnx
     from seedcnn.train import load_model
 
+    if name.startswith(_TIMM):
+        return _timm(name, classes)
+    path = Path(name)
     if not path.is_file():
-        raise DataError(f"there is no file {path}")
+        raise DataError(f"there is no file {path}; a network of timm is named timm:NAME or timm:NAME=FILE")
     if path.suffix == ".onnx":
         return read_onnx(path)
     try:
         return open_bundle(path)
     except BundleFormatError as no_bundle:
         try:
-            model = load_model(path)[0]
+            model, checkpoint = load_model(path)
         except TrainingError as no_checkpoint:
             raise DataError(
                 f"{path} is neither a bundle ({no_bundle}) nor a checkpoint ({no_checkpoint}), "
                 "and its name does not end in .onnx"
             ) from None
-    return Opened(torch_predictor(model, *default), f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
+    digest = f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    return Opened(torch_predictor(model, *default), digest, "checkpoint", model, checkpoint.config)
 
 
 def _of_bundles(bundles: Sequence[Bundle]) -> Normalization:
@@ -87,36 +123,42 @@ def _of_bundles(bundles: Sequence[Bundle]) -> Normalization:
     return tuple(value * 1e-8 for value in mean), tuple(value * 1e-8 for value in std)
 
 
-def open_models(paths: Sequence[Path], given: Normalization | None, default: Normalization) -> dict[str, Opened]:
-    """The models by the text of their path.
+def open_models(
+    names: Sequence[str], given: Normalization | None, default: Normalization, classes: int
+) -> dict[str, Opened]:
+    """The models by their names.
 
     Args:
-        given: how pictures go into ONNX files; if None, as into the bundles among ``paths``.
+        names: paths, "timm:NAME" or "timm:NAME=FILE".
+        given: how pictures go into ONNX files; if None, as into the bundles among them.
         default: how they go into checkpoints.
+        classes: of the data, which a network of timm from a file must have.
 
     Raises:
-        ConfigError: if a path comes twice, or there is an ONNX file and no way to know its normalisation.
+        ConfigError: if a model comes twice, timm has none of that name, or there is an ONNX file and no way to know
+            its normalisation.
         DataError: if a file is none of the three kinds, a network of another kind, or one that does not run.
     """
     from seedcnn.bundle import Bundle
     from seedcnn.evaluate.onnx_file import onnx_predictor
     from seedcnn.evaluate.predictors import bundle_predictor
 
-    if len(set(paths)) < len(paths):
-        raise ConfigError(f"a model is named twice: {' '.join(map(str, paths))}")
-    found = {str(path): _read(path, default) for path in paths}
+    if len(set(names)) < len(names):
+        raise ConfigError(f"a model is named twice: {' '.join(names)}")
+    found = {name: _read(name, default, classes) for name in names}
     bundles = [item for item in found.values() if isinstance(item, Bundle)]
     opened = {}
     for name, item in found.items():
         if isinstance(item, Opened):
             opened[name] = item
         elif isinstance(item, Bundle):
-            opened[name] = Opened(bundle_predictor(item), f"sha256 {item.sha256}")
+            size = Path(name).stat().st_size
+            opened[name] = Opened(bundle_predictor(item), f"sha256 {item.sha256}", "bundle", file_bytes=size)
         else:
             mean, std = given or _of_bundles(bundles)
             told = f"sha256 {item.sha256}, mean {list(mean)}, std {list(std)}"
             try:
-                opened[name] = Opened(onnx_predictor(item, mean, std), told)
+                opened[name] = Opened(onnx_predictor(item, mean, std), told, "ONNX")
             except BundleError as error:  # it says what the runtime says, not of which file
                 raise DataError(f"{name}: {error}") from error
     return opened

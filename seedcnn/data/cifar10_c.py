@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from seedcnn.data.cifar10 import CLASSES
 from seedcnn.data.image_set import ImageSet
 from seedcnn.errors import DataError
 
-__all__ = ["list_cifar10_c", "load_cifar10_c"]
+__all__ = ["list_cifar10_c", "load_cifar10_c", "open_cifar10_c"]
 
 _PICTURES = 10_000
 _SEVERITIES = 5
@@ -45,20 +46,21 @@ def list_cifar10_c(root: str | os.PathLike[str]) -> tuple[str, ...]:
     return names
 
 
-def load_cifar10_c(root: str | os.PathLike[str], corruption: str, severity: int) -> ImageSet:
-    """The 10,000 test pictures under one corruption at one severity, in the order of CIFAR-10's test set.
+def open_cifar10_c(
+    root: str | os.PathLike[str], corruption: str
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """All pictures of one corruption and their labels.
 
     Args:
         root: a directory that holds the official files, itself or in CIFAR-10-C. It is only read.
         corruption: the name of a file, for example "gaussian_noise".
-        severity: 1 to 5.
+
+    Returns:
+        uint8 [5, 10000, 32, 32, 3] by severity, which stays on the disk until it is read, and int64 [5, 10000].
 
     Raises:
         DataError: if a file is missing, damaged or of another shape.
-        ValueError: if the severity is none.
     """
-    if severity not in range(1, _SEVERITIES + 1):
-        raise ValueError(f"`severity` (={severity!r}) must be one of 1, 2, 3, 4, 5")
     directory = _directory(Path(root))
     if corruption not in list_cifar10_c(directory):
         raise DataError(f"{directory} holds no {corruption!r}. Found: {some_of(list_cifar10_c(directory), 25)}")
@@ -66,12 +68,29 @@ def load_cifar10_c(root: str | os.PathLike[str], corruption: str, severity: int)
     images = _load(directory / f"{corruption}.npy", (_TOTAL, 32, 32, 3), "u")
     if labels.min() < 0 or labels.max() >= len(CLASSES):
         raise DataError(f"{directory / 'labels.npy'} goes from {labels.min()} to {labels.max()}; it must be 0 to 9")
-    part = slice((severity - 1) * _PICTURES, severity * _PICTURES)
-    source = f"{directory / corruption}.npy, severity {severity}"
-    return ImageSet(np.array(images[part]), labels[part].astype(np.int64), CLASSES, source)
+    shape = (_SEVERITIES, _PICTURES)
+    return images.reshape(*shape, 32, 32, 3), labels.reshape(shape).astype(np.int64)
 
 
-def _load(path: Path, shape: tuple[int, ...], kinds: str) -> npt.NDArray[np.generic]:
+def load_cifar10_c(root: str | os.PathLike[str], corruption: str, severity: int) -> ImageSet:
+    """The 10,000 test pictures under one corruption at one severity, in the order of CIFAR-10's test set.
+
+    Args:
+        root, corruption: as for :func:`open_cifar10_c`.
+        severity: 1 to 5.
+
+    Raises:
+        DataError: as there.
+        ValueError: if the severity is none.
+    """
+    if severity not in range(1, _SEVERITIES + 1):
+        raise ValueError(f"`severity` (={severity!r}) must be one of 1, 2, 3, 4, 5")
+    images, labels = open_cifar10_c(root, corruption)
+    source = f"{_directory(Path(root)) / corruption}.npy, severity {severity}"
+    return ImageSet(np.array(images[severity - 1]), labels[severity - 1], CLASSES, source)
+
+
+def _load(path: Path, shape: tuple[int, ...], kinds: str) -> npt.NDArray[Any]:
     """An array that stays on disk until it is read."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -3,101 +3,26 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from seedcnn.data._batches import Batch, Batches, sizes_differ, undecodable
+from seedcnn.data._decoders import CenterCrop, Decode, FullFrame
 from seedcnn.data._layouts import missing_layout, some_of
+from seedcnn.data._picture_file import PictureWriter, StoredPictures, made_from, read_pictures
 from seedcnn.data.image_set import ImageSet, Unreadable, selection
 from seedcnn.errors import DataError
 
 __all__ = ["Batch", "Batches", "CenterCrop", "FullFrame", "ImageFolder", "list_class_folders"]
 
 U8 = npt.NDArray[np.uint8]
-Decode = Callable[[Image.Image], U8]
 _CHUNK = 256
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class FullFrame:
-    """The whole picture, squeezed to a square.
-
-    Args:
-        size: side of the result, in pixels.
-        resample: Pillow's filter; bilinear as torchvision's ``Resize``.
-    """
-
-    size: int
-    resample: Image.Resampling = Image.Resampling.BILINEAR
-
-    def __call__(self, image: Image.Image) -> U8:
-        """uint8 [size, size, 3] of an RGB picture."""
-        return np.asarray(image.resize((self.size, self.size), self.resample))
-
-
-@dataclass(frozen=True)
-class CenterCrop:
-    """The middle of the picture after its shorter side was brought to ``resize``, as torchvision's two transforms do.
-
-    Args:
-        size: side of the result, in pixels.
-        resize: length of the shorter side before the crop, at least ``size``; None leaves the picture as it is
-            (ImageNet-C, whose pictures are 224 x 224 already).
-        resample: Pillow's filter.
-    """
-
-    size: int = 224
-    resize: int | None = 256
-    resample: Image.Resampling = Image.Resampling.BILINEAR
-
-    def __post_init__(self) -> None:
-        if self.resize is not None and self.resize < self.size:
-            raise ValueError(f"`resize` (={self.resize}) must be at least `size` (={self.size})")
-
-    def __call__(self, image: Image.Image) -> U8:
-        """uint8 [size, size, 3] of an RGB picture."""
-        width, height = image.size
-        if self.resize is not None:
-            short = min(width, height)
-            width, height = (int(self.resize * side / short) for side in (width, height))
-            image = image.resize((width, height), self.resample)
-        if min(width, height) < self.size:
-            raise ValueError(f"it has {width} x {height} pixels; the crop needs {self.size} x {self.size}")
-        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        return np.asarray(image.crop((left, top, left + self.size, top + self.size)))
-
-
-class Batch(NamedTuple):
-    """Decoded pictures uint8 [n, H, W, 3], their labels int64 [n], and their indices in the folder int64 [n]."""
-
-    images: U8
-    labels: npt.NDArray[np.int64]
-    indices: npt.NDArray[np.int64]
-
-
-def _decode(path: Path, decode: Decode) -> U8 | str:
-    """The picture, or why there is none."""
-    try:
-        with Image.open(path) as image:
-            # By way of RGBA, as a palette with transparent entries cannot become RGB without a warning.
-            picture = (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
-    except Exception as error:  # a damaged file can make Pillow raise anything
-        return f"{type(error).__name__}: {error}"
-    try:
-        return decode(picture)
-    except ValueError as error:
-        return str(error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,99 +83,79 @@ class ImageFolder:
             pass
         return batches.skipped
 
-    def load(self, decode: Decode, *, on_error: str = "raise", threads: int | None = None) -> ImageSet:
-        """Decode all into memory.
+    def load(
+        self,
+        decode: Decode,
+        *,
+        on_error: str = "raise",
+        threads: int | None = None,
+        file: str | os.PathLike[str] | None = None,
+    ) -> ImageSet:
+        """Decode all, into memory or into a file.
 
         Args:
             decode, threads: as for ``batches``.
             on_error: "raise" one ``DataError`` that counts all files that cannot be decoded and lists the first few,
                 or "skip" them, list them in the set's ``skipped`` and log a warning.
+            file: where to keep the pictures instead of in memory: the set's ``images`` are then a read-only map of
+                it, and a few batches are the most that is in memory at a time (50,000 pictures of 224 x 224 are 7.5
+                GB). It is a .npy file, written once, under its name only when whole; if it is there, and made from
+                the same files (names, sizes, times) by the same ``decode``, it is used again. Then ``decode`` must be
+                a dataclass, such as ``CenterCrop``.
 
         Raises:
-            DataError: if files cannot be decoded (with "raise"), or all cannot.
+            DataError: if files cannot be decoded (with "raise"), or all cannot; if ``file`` holds other pictures, is
+                damaged, or cannot be written.
+            ValueError: if an argument is out of range.
         """
         if not len(self):
             raise DataError(f"no pictures were picked from {self.root}; there is nothing to load")
         batches = replace(self.batches(_CHUNK, decode, on_error=on_error, threads=threads), skip=True)
-        parts = list(batches)
-        if batches.skipped and (on_error == "raise" or not parts):
-            raise undecodable(batches.skipped, len(self), self.root)
-        if batches.skipped:
-            _log.warning("left out: %s", undecodable(batches.skipped, len(self), self.root))
-        kept = self.take(np.concatenate([part.indices for part in parts]))
-        images = np.concatenate([part.images for part in parts])
-        skipped = tuple(batches.skipped)
-        return ImageSet(images, kept.labels, self.classes, self.source, kept.styles, kept.names, skipped)
+        if file is None:
+            parts: list[U8] = []
+            left_out = self._decode(batches, on_error, parts.append)
+            stored = StoredPictures(np.concatenate(parts), left_out)
+        else:
+            stored = self._decoded_in(Path(file), batches, on_error)
+        kept = self.take(np.delete(np.arange(len(self)), [index for index, _ in stored.skipped]))
+        skipped = self._judge(stored.skipped, on_error)
+        if skipped:
+            _log.warning("left out: %s", undecodable(skipped, len(self), self.root))
+        return ImageSet(stored.images, kept.labels, self.classes, self.source, kept.styles, kept.names, skipped)
 
+    def _decoded_in(self, path: Path, batches: Batches, on_error: str) -> StoredPictures:
+        origin = made_from(self.root, self.names.tolist(), batches.decode)
+        stored = read_pictures(path, origin)
+        while stored is None:
+            with PictureWriter(path) as writer:
+                # Another process may have written it while this one waited to enter.
+                stored = read_pictures(path, origin)
+                if stored is None:
+                    writer.finish(origin, self._decode(batches, on_error, writer.add))
+            stored = read_pictures(path, origin)
+        return stored
 
-def undecodable(bad: Sequence[Unreadable], total: int, root: Path) -> DataError:
-    """One error for all files that cannot be decoded."""
-    listed = some_of((f"{each.name} ({each.reason})" for each in bad), 5)
-    return DataError(f"{len(bad)} of {total} pictures under {root} cannot be decoded: {listed}")
+    def _decode(self, batches: Batches, on_error: str, keep: Callable[[U8], None]) -> tuple[tuple[int, str], ...]:
+        """Hand all pictures over, batch by batch; index and reason of each that could not be decoded."""
+        kept, picture = [], None
+        for batch in batches:
+            picture = picture or batch.images.shape[1:]
+            if batch.images.shape[1:] != picture:
+                raise sizes_differ({f"uint8 {picture}", f"uint8 {batch.images.shape[1:]}"})
+            keep(batch.images)
+            kept.append(batch.indices)
+        good = np.concatenate([*kept, np.empty(0, np.int64)])
+        bad = np.setdiff1d(np.arange(len(self)), good).tolist()
+        left_out = tuple((index, each.reason) for index, each in zip(bad, batches.skipped, strict=True))
+        self._judge(left_out, on_error)
+        return left_out
 
-
-@dataclass(eq=False)
-class Batches:
-    """What ``ImageFolder.batches`` gives: iterate over it for ``Batch`` after ``Batch``.
-
-    Attributes:
-        folder, size, decode, skip, threads: as asked for.
-        skipped: the files that could not be decoded, so far; emptied when an iteration starts.
-    """
-
-    folder: ImageFolder
-    size: int
-    decode: Decode
-    skip: bool
-    threads: int
-    skipped: list[Unreadable] = field(default_factory=list, init=False)
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.folder) / self.size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Decode anew from the start.
-
-        Raises:
-            DataError: if files of a batch cannot be decoded and ``skip`` is off, or pictures differ in size.
-            ValueError: if ``decode`` gives anything but uint8 [H, W, 3].
-        """
-        self.skipped.clear()
-        starts = iter(range(0, len(self.folder), self.size))
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
-            waiting = deque((start, self._submit(pool, start)) for start in islice(starts, 2))
-            try:
-                while waiting:
-                    start, futures = waiting.popleft()
-                    batch = self._collect(start, [future.result() for future in futures])
-                    waiting.extend((s, self._submit(pool, s)) for s in islice(starts, 1))
-                    if len(batch.images):
-                        yield batch
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-
-    def _submit(self, pool: ThreadPoolExecutor, start: int) -> list[Future[U8 | str]]:
-        names = self.folder.names[start : start + self.size]
-        return [pool.submit(_decode, self.folder.root / name, self.decode) for name in names]
-
-    def _collect(self, start: int, results: list[U8 | str]) -> Batch:
-        bad = [
-            Unreadable(str(self.folder.names[start + i]), result)
-            for i, result in enumerate(results)
-            if isinstance(result, str)
-        ]
-        if bad and not self.skip:
-            raise undecodable(bad, len(results), self.folder.root)
-        self.skipped += bad
-        good = [(start + i, result) for i, result in enumerate(results) if not isinstance(result, str)]
-        forms = sorted({f"{picture.dtype} {picture.shape}" for _, picture in good})
-        if len(forms) > 1:
-            raise DataError(f"`decode` gave pictures of {some_of(forms)}; all in a set must be of one size")
-        if good and (good[0][1].dtype != np.uint8 or good[0][1].shape[2:] != (3,)):
-            raise ValueError(f"`decode` gave a picture of {forms[0]}; it must be uint8 [H, W, 3]")
-        indices = np.array([index for index, _ in good], np.int64)
-        images = np.stack([picture for _, picture in good]) if good else np.empty((0, 1, 1, 3), np.uint8)
-        return Batch(images, self.folder.labels[indices], indices)
+    def _judge(self, left_out: Sequence[tuple[int, str]], on_error: str) -> tuple[Unreadable, ...]:
+        """The files that were left out, if that is allowed and not all were."""
+        skipped = tuple(Unreadable(str(self.names[index]), reason) for index, reason in left_out)
+        if skipped and (on_error == "raise" or len(skipped) == len(self)):
+            raise undecodable(skipped, len(self), self.root)
+        return skipped
 
 
 def list_class_folders(

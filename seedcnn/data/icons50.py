@@ -100,21 +100,31 @@ def load_icons50(
     return list_icons50(root, verify=verify).load(FullFrame(size), on_error=on_error, threads=threads)
 
 
-def hold_out_style(data: ImageSet, style: str) -> TrainTest:
+def hold_out_style(data: ImageSet, style: str | Sequence[str]) -> TrainTest:
     """Test on every picture whose path (below the class folders' parent) contains ``style``, train on the rest.
 
     Matching by substring is the authors' rule. In a set without names the styles are matched.
 
+    Args:
+        data: a set with names or styles.
+        style: a part of a path such as "apple", or several, all of which are held out.
+
     Raises:
-        ValueError: if that leaves one side empty, or the set has neither names nor styles.
+        ValueError: if a style matches nothing, nothing is left to train on, or the set has neither names nor styles.
     """
-    if not style:
-        raise ValueError("`style` is empty; it must be a part of a path, such as 'apple'")
+    styles = [style] if isinstance(style, str) else list(style)
+    if not styles or not all(styles) or len(set(styles)) < len(styles):
+        raise ValueError(f"`style` (={style!r}) must be parts of paths, such as 'apple', none empty, none twice")
     texts = data.names if data.names is not None else data.styles
     if texts is None:
         raise ValueError(f"`data` ({data.source}) has neither names nor styles to match {style!r} with")
-    held = np.array([style in text for text in texts.tolist()], bool)
     known = "" if data.styles is None else f"; styles: {some_of(np.unique(data.styles).tolist(), 20)}"
+    held = np.zeros(len(data), bool)
+    for each in styles:
+        mine = np.array([each in text for text in texts.tolist()], bool)
+        if not mine.any():
+            raise ValueError(f"`style` (={each!r}) is in none of the {len(data)} names{known}")
+        held |= mine
     return _divide(data, held, f"`style` (={style!r})", known)
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 __all__ = ["ImageSet", "TrainTest", "Unreadable", "channel_statistics", "limited", "selection", "stratified_indices"]
 
 Triple = tuple[float, float, float]
+_BLOCK = 256
 
 
 def selection(which: npt.ArrayLike) -> npt.NDArray[np.generic]:
@@ -161,7 +162,9 @@ def channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[Triple, Triple]:
     levels = np.arange(256)
     pairs = []
     for channel in range(3):
-        counts = np.bincount(images[..., channel].ravel(), minlength=256)
+        counts = np.zeros(256, np.int64)
+        for start in range(0, len(images), _BLOCK):  # bincount makes eight bytes of each
+            counts += np.bincount(images[start : start + _BLOCK, ..., channel].ravel(), minlength=256)
         n, total, squares = int(counts.sum()), int(counts @ levels), int(counts @ levels**2)
         pairs.append((total / n / 255, math.sqrt(n * squares - total * total) / n / 255))
     (m0, s0), (m1, s1), (m2, s2) = pairs

@@ -15,7 +15,6 @@ only once ``current`` points to it. Readers take no lock.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -26,7 +25,7 @@ from pathlib import Path
 from seedcnn.device.journal import Journal
 from seedcnn.device.records import Active, Floor, SlotRecord, dump, parse
 from seedcnn.errors import DeviceError, SlotError
-from seedcnn.files import fsync_directory, remove, replace_symlink, write_file
+from seedcnn.files import fsync_directory, lock_file, remove, replace_symlink, write_file
 
 __all__ = ["MODEL", "SLOTS", "Slots"]
 
@@ -56,14 +55,12 @@ class Slots:
             DeviceError: if another process is, or the home cannot be written.
         """
         try:
-            file = open(self.home / "lock", "ab")  # noqa: SIM115 - closed below; the lock goes with it
+            file = lock_file(self.home / "lock")
+        except BlockingIOError:
+            raise DeviceError(f"{self.home} is locked: another update is running") from None
         except OSError as error:
             raise DeviceError(f"{self.home} cannot be locked: {error.strerror}") from None
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DeviceError(f"{self.home} is locked: another update is running") from None
             yield
 
     def current(self) -> str | None:

@@ -15,12 +15,14 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
+from matplotlib.path import Path
 
-__all__ = ["MARKERS", "SERIES", "bar_plot", "severity_plot"]
+__all__ = ["MARKERS", "SERIES", "bar_plot", "key_symbol", "severity_plot"]
 
-SERIES = 6  # colours in the page's style sheet
-MARKERS = ("o", "s", "^", "D", "v", "P")
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5)), "-", (0, (3, 1)))
+SERIES = 12  # colours in the page's style sheet
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", "p", ">", "d")
+_DASHES: tuple[tuple[float, ...], ...] = ((), (5, 1.5), (1.5, 1.5), (5, 1.5, 1.5, 1.5), (3, 1))  # in line widths
 _INK, _MUTED, _GRID = "#010101", "#020202", "#030303"
 _PLACEHOLDERS = {_INK: "currentColor", _MUTED: "var(--muted)", _GRID: "var(--line)"} | {
     f"#0400{i:02x}": f"var(--series-{i + 1})" for i in range(SERIES)
@@ -40,10 +42,37 @@ _STYLE: dict[Any, Any] = {
     "ytick.labelsize": 8.5,
 }
 _LONGEST_NAME = 44
+_COMMANDS = {int(Path.MOVETO): "M", int(Path.LINETO): "L", int(Path.CURVE3): "Q", int(Path.CURVE4): "C"}
 
 
 def _colour(index: int) -> str:
     return f"#0400{index % SERIES:02x}"
+
+
+def _marker(index: int) -> str:
+    return MARKERS[(index + index // SERIES) % len(MARKERS)]
+
+
+def _dash(index: int) -> tuple[float, ...]:
+    # Five dashes against twelve colours and markers: sixty lines before one looks like another.
+    return _DASHES[index % len(_DASHES)]
+
+
+def key_symbol(index: int) -> str:
+    """The line and marker of one series as a small inline ``<svg>``, as the plots draw them; for the legend."""
+    shape = MarkerStyle(_marker(index))
+    outline = shape.get_path().transformed(shape.get_transform())
+    pieces = []
+    for points, code in outline.iter_segments(curves=True):
+        numbers = " ".join(f"{x:.3g},{-y:.3g}" for x, y in points.reshape(-1, 2))
+        pieces.append("Z" if code == outline.CLOSEPOLY else f"{_COMMANDS[int(code)]}{numbers}")
+    colour = f"var(--series-{index % SERIES + 1})"
+    dashes = " ".join(f"{2 * length:g}" for length in _dash(index)) or "none"
+    return (
+        '<svg viewBox="0 0 34 12" aria-hidden="true">'
+        f'<path d="M0 6h34" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"/>'
+        f'<path transform="translate(17 6) scale(9)" fill="{colour}" d="{"".join(pieces)}"/></svg>'
+    )
 
 
 def _to_svg(figure: Figure, prefix: str, label: str) -> str:
@@ -82,6 +111,8 @@ def severity_plot(
     lines: Mapping[str, Sequence[float]],
     limits: tuple[float, float],
     clean: Mapping[str, float],
+    *,
+    large: bool = False,
 ) -> str:
     """Accuracy in percent by severity, a line per model; severity 0 is the clean picture.
 
@@ -92,27 +123,29 @@ def severity_plot(
         lines: S numbers by model, in the order of the series.
         limits: of the vertical axis.
         clean: accuracy on clean pictures by model.
+        large: more room, for many lines.
 
     Returns:
         An inline ``<svg>`` element.
     """
     order = sorted(range(len(severities)), key=lambda i: severities[i])
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(2.9, 2.1))
-        axes = _axes(figure, (0.12, 0.17, 0.855, 0.78))
+        figure = Figure(figsize=(4.0, 3.1) if large else (2.9, 2.1))
+        axes = _axes(figure, (0.09, 0.11, 0.89, 0.85) if large else (0.12, 0.17, 0.855, 0.78))
         for index, (model, values) in enumerate(lines.items()):
             axes.plot(
                 [0, *(severities[i] for i in order)],
                 [clean[model], *(values[i] for i in order)],
                 color=_colour(index),
-                linestyle=_DASHES[index % len(_DASHES)],
-                marker=MARKERS[index % len(MARKERS)],
+                linestyle=(0, _dash(index)) if _dash(index) else "-",
+                marker=_marker(index),
                 markersize=4.2,
-                linewidth=1.6,
+                linewidth=1.3 if large else 1.6,
                 clip_on=False,
             )
         axes.set_ylim(*limits)
         axes.set_xticks([0, *sorted(severities)], ["clean", *map(str, sorted(severities))])
+        axes.tick_params(axis="x", pad=6)  # clear of the lowest number of the other axis
         axes.set_xlim(-0.25, max(severities) + 0.2)
         axes.grid(axis="y", color=_GRID, linewidth=0.7)
         told = "; ".join(f"{model}: {', '.join(f'{values[i]:.1f}' for i in order)}" for model, values in lines.items())
@@ -121,16 +154,22 @@ def severity_plot(
 
 
 def bar_plot(
-    prefix: str, name: str, values: Mapping[str, float], texts: Mapping[str, str], spreads: Mapping[str, float]
+    prefix: str,
+    name: str,
+    values: Mapping[str, float],
+    texts: Mapping[str, str],
+    spreads: Mapping[str, float],
+    series: Mapping[str, int],
 ) -> str:
     """One horizontal bar per model, its name above it and its value behind it.
 
     Args:
         prefix: of the ids in the SVG.
         name: what is plotted, for the alternative text.
-        values: a number that is not negative by model, in the order of the series.
+        values: a number that is not negative by model.
         texts: the number as it is to be printed.
         spreads: half lengths of the error bars, for the models that have one.
+        series: the colour's index by model, that of the model in the other plots.
 
     Returns:
         An inline ``<svg>`` element.
@@ -143,7 +182,7 @@ def bar_plot(
         longest = max(value + spreads.get(model, 0) for model, value in values.items()) or 1.0
         for index, (model, value) in enumerate(values.items()):
             spread = spreads.get(model)
-            axes.barh(index, value, height=0.38, color=_colour(index))
+            axes.barh(index, value, height=0.38, color=_colour(series[model]))
             if spread is not None:
                 axes.errorbar(value, index, xerr=spread, color=_INK, linewidth=1, capsize=2.5)
             short = model if len(model) <= _LONGEST_NAME else f"{model[: _LONGEST_NAME - 1]}…"

@@ -35,25 +35,27 @@ class Measured:
 
 @dataclass(frozen=True)
 class ModelRow:
-    """What is told about one model; None means not measured and is printed so.
+    """What is told about one model; None means not measured.
 
     Attributes:
         name: unique in the report.
         accuracy, corrupted: top-1 in percent, on clean and on corrupted pictures.
         parameters, macs, nlf_evaluations: learnable parameters, and per picture the multiply-accumulates and the
-            evaluations of the nonlinear transformation functions.
+            evaluations of the nonlinear transformation functions; known of a module, not of a bundle or ONNX file.
         bundle_bytes: size of the shipped file.
         latency_ms: of one picture on the device.
+        top5: in percent, on clean pictures.
     """
 
     name: str
     accuracy: Measured
-    corrupted: Measured | None
-    parameters: int
-    macs: int
-    nlf_evaluations: int
+    corrupted: Measured | None = None
+    parameters: int | None = None
+    macs: int | None = None
+    nlf_evaluations: int | None = None
     bundle_bytes: int | None = None
     latency_ms: Measured | None = None
+    top5: Measured | None = None
 
 
 @dataclass(frozen=True, eq=False)

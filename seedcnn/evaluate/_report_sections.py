@@ -1,10 +1,9 @@
-"""The sections of the report as HTML; every text that comes from outside is escaped here."""
+"""The sections of the report that come with every model, as HTML with every text from outside escaped."""
 
 from __future__ import annotations
 
 import base64
 import io
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from seedcnn.data.corruptions import CORRUPTIONS
-from seedcnn.evaluate._report_plots import SERIES, bar_plot, severity_plot
+from seedcnn.evaluate._report_html import NONE, box, cell, head, minus, row, table
+from seedcnn.evaluate._report_plots import bar_plot
 from seedcnn.evaluate._report_rows import Measured, ModelRow, Sample, format_bytes
-from seedcnn.evaluate.robustness import RobustnessTable
 
 __all__ = [
     "bars_section",
@@ -24,8 +22,10 @@ __all__ = [
     "notes_section",
     "samples_section",
     "settings_section",
-    "severity_section",
 ]
+
+
+_PIXELS = 96  # the longest side of a picture that is shown pixel by pixel
 
 
 def _ratio(value: float, base: float) -> str:
@@ -35,8 +35,7 @@ def _ratio(value: float, base: float) -> str:
 
 
 def _points(value: float, base: float) -> str:
-    sign = "\N{MINUS SIGN}" if round(value - base, 2) < 0 else "+"
-    return f"{_ratio(value, base)}, {sign}{abs(value - base):.2f} points"
+    return f"{_ratio(value, base)}, {minus(value - base)} points"
 
 
 def _plain(value: int | None) -> Measured | None:
@@ -59,138 +58,73 @@ def _count(value: float) -> str:
 
 
 _LINES = (
-    _Line("Accuracy", "top-1, %", lambda row: row.accuracy, "{:.2f}".format, _points),
-    _Line("Corrupted accuracy", "top-1, %", lambda row: row.corrupted, "{:.2f}".format, _points),
-    _Line("Learnable parameters", "", lambda row: _plain(row.parameters), _count, _ratio),
-    _Line("MACs", "per picture", lambda row: _plain(row.macs), _count, _ratio),
-    _Line("NLF evaluations", "per picture", lambda row: _plain(row.nlf_evaluations), _count, _ratio),
-    _Line("Bundle", "bytes on the wire", lambda row: _plain(row.bundle_bytes), _count, _ratio),
-    _Line("Device latency", "ms per picture", lambda row: row.latency_ms, "{:.3f}".format, _ratio),
+    _Line("Accuracy", "top-1, %", lambda model: model.accuracy, "{:.2f}".format, _points),
+    _Line("Top-5 accuracy", "%", lambda model: model.top5, "{:.2f}".format, _points),
+    _Line("Corrupted accuracy", "top-1, %", lambda model: model.corrupted, "{:.2f}".format, _points),
+    _Line("Learnable parameters", "", lambda model: _plain(model.parameters), _count, _ratio),
+    _Line("MACs", "per picture", lambda model: _plain(model.macs), _count, _ratio),
+    _Line("NLF evaluations", "per picture", lambda model: _plain(model.nlf_evaluations), _count, _ratio),
+    _Line("Bundle", "bytes on the wire", lambda model: _plain(model.bundle_bytes), _count, _ratio),
+    _Line("Device latency", "ms per picture", lambda model: model.latency_ms, "{:.3f}".format, _ratio),
 )
 
 
-def _cell(line: _Line, row: ModelRow, first: ModelRow) -> str:
-    measured, base = line.get(row), line.get(first)
+def _known(measured: Measured | None) -> str:
     if measured is None:
-        return '<td><span class="none">not measured</span></td>'
+        return ""
+    return ", ".join(
+        ([f"n = {measured.n:,}"] if measured.n is not None else []) + [measured.note] * bool(measured.note)
+    )
+
+
+def _cell(line: _Line, model: ModelRow, first: ModelRow, *, known: bool) -> str:
+    measured, base = line.get(model), line.get(first)
+    if measured is None:
+        return f"<td>{NONE}</td>"
     spread = "" if measured.spread is None else f" ± {line.show(measured.spread)}"
     small = []
-    if row is not first and base is not None:
+    if model is not first and base is not None:
         small.append(line.compare(measured.value, base.value))
-    known = [f"n = {measured.n:,}"] if measured.n is not None else []
-    known += [measured.note] if measured.note else []
-    small += [", ".join(known)] if known else []
-    told = "".join(f"<small>{escape(text)}</small>" for text in small)
-    return f'<td><span class="main">{line.show(measured.value)}{spread}</span>{told}</td>'
+    small += [told] if known and (told := _known(measured)) else []
+    return cell(f"{line.show(measured.value)}{spread}", small)
 
 
-def _box(label: str, table: str) -> str:
-    # Focusable, so that the keyboard can scroll it.
-    return f'<div class="box" role="region" tabindex="0" aria-label="{escape(label)}">{table}</div>'
+def _row(line: _Line, rows: Sequence[ModelRow]) -> str:
+    """What the numbers of all models were measured on is told once, below the line's name."""
+    known = {_known(measured) for model in rows if (measured := line.get(model)) is not None}
+    shared = known.copy().pop() if len(known) == 1 else ""
+    small = "; ".join(filter(None, (line.unit, shared)))
+    return row(line.name, small, [_cell(line, model, rows[0], known=not shared) for model in rows])
 
 
 def headline(rows: Sequence[ModelRow]) -> str:
-    """The table of all figures: one column a model, ratios to the first."""
-    names = [f"{escape(row.name)}{'' if index else '<small>reference</small>'}" for index, row in enumerate(rows)]
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    body = []
-    for line in _LINES:
-        unit = f"<small>{line.unit}</small>" if line.unit else ""
-        cells = "".join(_cell(line, row, rows[0]) for row in rows)
-        body.append(f'<tr><th scope="row">{line.name}{unit}</th>{cells}</tr>')
-    table = f'<table><thead><tr><th scope="col">Measure</th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
-    about = f"Small print: ratio to {escape(rows[0].name)}, and what the number was measured on."
-    return f'<h2>At a glance</h2><p class="about">{about}</p>{_box("Models side by side", table)}'
-
-
-# As the lines and markers of the plots.
-_DASHES = ("none", "8 2.5", "2.5 2.5", "8 2.5 2.5 2.5", "none", "5 2")
-_SHAPES = (
-    '<circle cx="17" cy="6" r="4"/>',
-    '<path d="M13 2h8v8h-8z"/>',
-    '<path d="M17 1.5l5 9h-10z"/>',
-    '<path d="M17 1l5 5-5 5-5-5z"/>',
-    '<path d="M17 10.5l5-9h-10z"/>',
-    '<path d="M15 1h4v3h3v4h-3v3h-4V8h-3V4h3z"/>',
-)
-
-
-def _key(names: Sequence[str]) -> str:
-    items = []
-    for index, name in enumerate(names):
-        colour = f"var(--series-{index % SERIES + 1})"
-        dashes = _DASHES[index % len(_DASHES)]
-        line = f'<path d="M0 6h34" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"/>'
-        shape = f'<g fill="{colour}">{_SHAPES[index % len(_SHAPES)]}</g>'
-        items.append(f'<li><svg viewBox="0 0 34 12" aria-hidden="true">{line}{shape}</svg>{escape(name)}</li>')
-    return f'<ul class="key">{"".join(items)}</ul>'
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def severity_section(rows: Sequence[ModelRow], robustness: Mapping[str, RobustnessTable]) -> str:
-    """Accuracy by severity: one plot a corruption, one line a model, and the numbers behind them."""
-    first = robustness[rows[0].name]
-    clean = {row.name: row.accuracy.value for row in rows}
-    everything = [*clean.values(), *(v for t in robustness.values() for line in t.accuracies.values() for v in line)]
-    limits = (max(0.0, 10 * math.floor(min(everything) / 10)), min(100.0, 10 * math.ceil(max(everything) / 10)))
-    if limits[0] == limits[1]:
-        limits = (max(0.0, limits[0] - 10), limits[1])
-    figures = []
-    for number, corruption in enumerate(first.accuracies):
-        lines = {row.name: robustness[row.name].accuracies[corruption] for row in rows}
-        plot = severity_plot(f"s{number}", _words(corruption), first.severities, lines, limits, clean)
-        caption = f"{escape(_words(corruption))} <small>{CORRUPTIONS[corruption].group}</small>"
-        figures.append(f"<figure><figcaption>{caption}</figcaption>{plot}</figure>")
-    about = (
-        f"Top-1 accuracy in percent by severity, {first.n:,} pictures each, {escape(first.constants)} constants, "
-        f"seed {first.seed}. The first point is the clean accuracy of the table above."
-    )
-    return (
-        f'<h2>Accuracy by severity</h2><p class="about">{about}</p>{_key([row.name for row in rows])}'
-        f'<div class="plots">{"".join(figures)}</div>'
-        f"<details><summary>The numbers behind the plots</summary>{_robustness_table(rows, robustness)}</details>"
-    )
-
-
-def _robustness_table(rows: Sequence[ModelRow], robustness: Mapping[str, RobustnessTable]) -> str:
-    tables = [robustness[row.name] for row in rows]
-    head = "".join(f'<th scope="col">{escape(row.name)}</th>' for row in rows)
-
-    def line(name: str, small: str, values: Sequence[float], kind: str = "") -> str:
-        cells = "".join(f"<td>{value:.2f}</td>" for value in values)
-        return f'<tr{kind}><th scope="row">{escape(name)}<small>{small}</small></th>{cells}</tr>'
-
-    body = []
-    for corruption in tables[0].accuracies:
-        for index, severity in enumerate(tables[0].severities):
-            values = [table.accuracies[corruption][index] for table in tables]
-            body.append(line(_words(corruption), f"severity {severity}", values))
-        means = [table.corruption_means[corruption] for table in tables]
-        body.append(line(_words(corruption), "mean over severities", means, ' class="averages"'))
-    groups = tables[0].group_means
-    body += [line(group, "group mean", [table.group_means[group] for table in tables]) for group in groups]
-    body.append(line("Mean", "over corruptions", [t.mean_over_corruptions for t in tables], ' class="averages"'))
-    body.append(line("Mean", "over groups", [table.mean_over_groups for table in tables]))
-    table = f'<table><thead><tr><th scope="col">Condition</th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
-    return _box("Accuracy by corruption and severity", table)
+    """The table of all figures: one column a model, ratios to the first. Lines that no model has are left out."""
+    first = rows[0]
+    lines = [line for line in _LINES if any(line.get(model) is not None for model in rows)]
+    body = [_row(line, rows) for line in lines]
+    names = [model.name for model in rows]
+    small = ["reference", *[""] * (len(rows) - 1)] if len(rows) > 1 else []
+    about = f"Small print: ratio to {escape(first.name)}, and what the number was measured on."
+    if len(rows) == 1:
+        about = "Small print: what the number was measured on."
+    told = box("Models side by side", table(head("Measure", names, small), [body]))
+    return f'<h2>At a glance</h2><p class="about">{about}</p>{told}'
 
 
 def bars_section(rows: Sequence[ModelRow]) -> str:
     """Bundle bytes and device latency as bars."""
-    sizes = {row.name: row.bundle_bytes for row in rows if row.bundle_bytes is not None}
-    times = {row.name: row.latency_ms for row in rows if row.latency_ms is not None}
+    sizes = {model.name: model.bundle_bytes for model in rows if model.bundle_bytes is not None}
+    times = {model.name: model.latency_ms for model in rows if model.latency_ms is not None}
+    series = {model.name: index for index, model in enumerate(rows)}
     figures = []
     if sizes:
         texts = {name: format_bytes(size) for name, size in sizes.items()}
-        figures.append(("Bundle size", bar_plot("b0", "Bundle size", sizes, texts, {})))
+        figures.append(("Bundle size", bar_plot("b0", "Bundle size", sizes, texts, {}, series)))
     if times:
         values = {name: time.value for name, time in times.items()}
         spreads = {name: time.spread for name, time in times.items() if time.spread is not None}
         texts = {name: f"{time.value:.3f} ms" for name, time in times.items()}
-        figures.append(("Device latency per picture", bar_plot("b1", "Device latency", values, texts, spreads)))
+        figures.append(("Device latency per picture", bar_plot("b1", "Device latency", values, texts, spreads, series)))
     if not figures:
         return ""
     drawn = "".join(f"<figure><figcaption>{name}</figcaption>{plot}</figure>" for name, plot in figures)
@@ -201,6 +135,13 @@ def _picture(image: npt.NDArray[np.uint8]) -> str:
     buffer = io.BytesIO()
     Image.fromarray(image, "RGB").save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _kind(image: npt.NDArray[np.uint8]) -> str:
+    # A small picture is enlarged pixel by pixel, a large one is smoothed down.
+    height, width = image.shape[:2]
+    kind = 'class="pixels" ' if max(height, width) <= _PIXELS else ""
+    return f'{kind}width="{width}" height="{height}"'
 
 
 def samples_section(samples: Sequence[Sample]) -> str:
@@ -219,8 +160,8 @@ def samples_section(samples: Sequence[Sample]) -> str:
             )
         alt = escape(f"{sample.label}, {sample.caption}")
         figures.append(
-            f'<figure><img src="{_picture(sample.image)}" alt="{alt}"><figcaption><b>{escape(sample.label)}</b>'
-            f"{escape(sample.caption)}<ul>{''.join(items)}</ul></figcaption></figure>"
+            f'<figure><img {_kind(sample.image)} src="{_picture(sample.image)}" alt="{alt}">'
+            f"<figcaption><b>{escape(sample.label)}</b>{escape(sample.caption)}<ul>{''.join(items)}</ul></figcaption></figure>"
         )
     about = "What the models see, the true class in bold, and what each answers: ✓ right, ✗ wrong."
     return f'<h2>Corrupted pictures</h2><p class="about">{about}</p><div class="samples">{"".join(figures)}</div>'

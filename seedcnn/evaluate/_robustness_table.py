@@ -32,7 +32,7 @@ class RobustnessTable:
         accuracies: by corruption, one number in percent per severity.
         severities: the severities, in the order of the numbers.
         n: pictures behind each number.
-        constants, seed: as given to ``corrupt``.
+        constants, seed: as given to ``corrupt``; constants is "published files" for pictures not generated.
         standard_error: of ``mean_over_corruptions`` for new pictures, in percentage points: the spread over pictures
             of their share of right answers. It does not cover another draw of the noise or another training. None
             for a single picture.

@@ -6,7 +6,8 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import numpy.typing as npt
 
 from seedcnn.data.corruptions import CORRUPTIONS
 from seedcnn.errors import DataError
-from seedcnn.files import write_file
+from seedcnn.files import lock_file, write_file
 
-__all__ = ["CLEAN", "EvaluationRecord", "pictures_digest"]
+__all__ = ["CLEAN", "EvaluationRecord", "exclusive", "pictures_digest"]
 
 FORMAT = "seedcnn-evaluation/1"
 CLEAN = "clean"
@@ -32,6 +33,30 @@ def pictures_digest(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]
     digest.update(np.ascontiguousarray(images).data)
     digest.update(np.ascontiguousarray(labels, np.int64).data)
     return digest.hexdigest()
+
+
+@contextmanager
+def exclusive(path: Path | None) -> Iterator[None]:
+    """Be the one evaluation that keeps its record in ``path``; None needs no lock.
+
+    Raises:
+        DataError: if another evaluation is, or its directory cannot be written.
+    """
+    if path is None:
+        yield
+        return
+    beside = path.with_name(f".{path.name}.lock")
+    try:
+        file = lock_file(beside)
+    except BlockingIOError:
+        raise DataError(f"record {path} is in use: another evaluation is writing it") from None
+    except OSError as error:
+        raise DataError(f"record {path} cannot be written: {error}") from error
+    with file:
+        try:
+            yield
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

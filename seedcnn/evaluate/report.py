@@ -11,6 +11,8 @@ from string import Template
 
 import numpy as np
 
+from seedcnn.evaluate._report_compare import papers_section, styles_section
+from seedcnn.evaluate._report_robustness import averages_section, heat_section, severity_section
 from seedcnn.evaluate._report_rows import Measured, ModelRow, Sample, format_bytes
 from seedcnn.evaluate._report_sections import (
     bars_section,
@@ -18,32 +20,53 @@ from seedcnn.evaluate._report_sections import (
     notes_section,
     samples_section,
     settings_section,
-    severity_section,
 )
-from seedcnn.evaluate.robustness import RobustnessTable
+from seedcnn.evaluate.papers import PaperRow
+from seedcnn.evaluate.robustness import RobustnessTable, SeededRobustness
+from seedcnn.evaluate.styles import StyleTable
 
 __all__ = ["Measured", "ModelRow", "Sample", "format_bytes", "write_report"]
 
 
-def _check(rows: Sequence[ModelRow], robustness: Mapping[str, RobustnessTable], samples: Sequence[Sample]) -> None:
-    names = [row.name for row in rows]
-    if not rows or len(set(names)) != len(names):
-        raise ValueError(f"`rows` has the names {names}; there must be at least one, none twice")
+def _check_names(names: Sequence[str], robustness: Mapping, styles: Mapping, papers: Mapping) -> None:
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"`rows` has the names {list(names)}; there must be at least one, none twice")
     if robustness and set(robustness) != set(names):
         raise ValueError(
             f"`robustness` has the models {sorted(robustness)}; it must have those of `rows`: {sorted(names)}"
         )
-    shapes = {(tuple(table.accuracies), table.severities, table.n) for table in robustness.values()}
-    if len(shapes) > 1:
-        raise ValueError("`robustness` has tables of different corruptions, severities or n; they must be the same")
+    for what, given in (("styles", styles), ("papers", papers)):
+        if not set(given) <= set(names):
+            raise ValueError(f"`{what}` has the models {sorted(given)}; each must be one of `rows`: {sorted(names)}")
+
+
+def _check_samples(samples: Sequence[Sample], names: Sequence[str]) -> None:
     for index, sample in enumerate(samples):
         image = sample.image
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"`samples[{index}].image` is {image.dtype} {image.shape}; it must be uint8 [H, W, 3]")
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise ValueError(
+                f"`samples[{index}].image` is {image.dtype} {image.shape}; it must be uint8 [H, W, 3], H and W >= 1"
+            )
         if not set(sample.predictions) <= set(names):
             raise ValueError(
                 f"`samples[{index}]` has predictions of {sorted(sample.predictions)}; models: {sorted(names)}"
             )
+
+
+def _seeded(robustness: Mapping[str, RobustnessTable | SeededRobustness]) -> dict[str, SeededRobustness]:
+    found = {
+        name: SeededRobustness((table,)) if isinstance(table, RobustnessTable) else table
+        for name, table in robustness.items()
+    }
+    alike = {
+        tuple((tuple(each.accuracies), each.severities, each.n, each.constants, each.seed) for each in result.tables)
+        for result in found.values()
+    }
+    if len(alike) > 1:
+        raise ValueError(
+            "`robustness` has tables of different corruptions, severities, n, constants or seeds; they must be the same"
+        )
+    return found
 
 
 def write_report(
@@ -51,10 +74,12 @@ def write_report(
     *,
     title: str,
     rows: Sequence[ModelRow],
-    robustness: Mapping[str, RobustnessTable],
+    robustness: Mapping[str, RobustnessTable | SeededRobustness],
     samples: Sequence[Sample],
     settings: Mapping[str, str],
     notes: Sequence[str],
+    styles: Mapping[str, StyleTable] | None = None,
+    papers: Mapping[str, Sequence[PaperRow]] | None = None,
 ) -> Path:
     """Write the report. The same input gives the same bytes (with the same matplotlib and Pillow).
 
@@ -62,22 +87,35 @@ def write_report(
         path: the HTML file; its directory must exist.
         title: heading of the page.
         rows: the models side by side; ratios are to the first one, which should be the vanilla network.
-        robustness: a table per model name of ``rows``, all of the same corruptions, severities and n; or empty.
-        samples: corrupted pictures with predictions, in reading order; may be empty.
+        robustness: for each name of ``rows`` its table, or its tables of several seeds, all of the same corruptions,
+            severities, n, constants and seeds; or empty.
+        samples: corrupted pictures with predictions, in reading order, of any size; may be empty.
         settings: settings and versions, by name.
         notes: plain sentences, one per item.
+        styles: accuracies by style, of the models that have them.
+        papers: by model, the papers' rows to stand beside it. They must be of the data that were measured: "top1" is
+            set beside ``ModelRow.accuracy``; group means and "mean" beside ``robustness`` if all 19 corruptions (of
+            the group) were measured at all severities; a style beside that style, if it was held out.
 
     Returns:
         The path written.
 
     Raises:
-        ValueError: if names are missing or double, tables do not match, or a picture is not uint8 [H, W, 3].
+        ValueError: if names are missing, unknown or double, tables do not match, or a picture is not uint8 [H, W, 3].
         OSError: if the file cannot be written.
     """
-    _check(rows, robustness, samples)
+    names = [row.name for row in rows]
+    styles, papers = styles or {}, papers or {}
+    _check_names(names, robustness, styles, papers)
+    _check_samples(samples, names)
+    results = _seeded(robustness)
     sections = [
         headline(rows),
-        severity_section(rows, robustness) if robustness else "",
+        averages_section(names, results) if results else "",
+        heat_section(names, results) if results else "",
+        severity_section(rows, results) if results else "",
+        styles_section(names, styles) if styles else "",
+        papers_section(rows, papers, results, styles),
         bars_section(rows),
         samples_section(samples),
         notes_section(notes),

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn import __version__
 from seedcnn.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from seedcnn.errors import DataError
+from seedcnn.data.official import OfficialFiles
 from seedcnn.evaluate._mce import FIGURES
+from seedcnn.evaluate._measuring import Evaluation, Progress, measure
 from seedcnn.evaluate._robustness_table import CSV_COLUMNS, RobustnessTable, SeededRobustness, Summary
-from seedcnn.evaluate.accuracy import Predict, check_labels, correct_mask, predict_logits
-from seedcnn.evaluate.record import CLEAN, EvaluationRecord, pictures_digest
+from seedcnn.evaluate.accuracy import Predict, check_labels
+from seedcnn.evaluate.record import exclusive
 
 __all__ = [
     "CSV_COLUMNS",
@@ -30,9 +30,6 @@ __all__ = [
     "robustness_seeds",
 ]
 
-Bools = npt.NDArray[np.bool_]
-Progress = Callable[[int, int], None]
-
 
 class RobustnessOptions(TypedDict, total=False):
     """Options of :func:`robustness_seeds`, which explains them."""
@@ -43,6 +40,7 @@ class RobustnessOptions(TypedDict, total=False):
     batch_size: int
     max_images: int | None
     frost_dir: Path | None
+    corrupted: OfficialFiles | None
     progress: Progress | None
     record: Path | None
     digests: Mapping[str, str] | None
@@ -58,127 +56,6 @@ def _check_lists(corruptions: Sequence[str], severities: Sequence[int], seeds: S
                 raise ValueError(f"`{what}` holds {value!r}; known: {', '.join(map(str, known))}")
 
 
-@dataclass(frozen=True)
-class _Evaluation:
-    """The models, the pictures, and what both are put through."""
-
-    predictors: Mapping[str, Predict]
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
-    severities: tuple[int, ...]
-    constants: str
-    batch_size: int
-    frost_dir: Path | None
-
-    def _ask(self, pictures: npt.NDArray[np.uint8], where: npt.NDArray[np.int64], told: str) -> Iterator[Bools]:
-        first = int(where[0])
-        for model, predict in self.predictors.items():
-            try:
-                logits = predict_logits(predict, pictures, self.batch_size, first=first)
-                yield correct_mask(logits, self.labels[where], first=first)
-            except DataError as error:
-                raise DataError(f"model {model!r} {told}: {error}") from error
-
-    def _batches(self) -> Iterator[npt.NDArray[np.int64]]:
-        for start in range(0, len(self.images), self.batch_size):
-            yield np.arange(start, min(start + self.batch_size, len(self.images)))
-
-    def clean(self) -> dict[str, Bools]:
-        """Bool [1, n] by model: right without corruption."""
-        right = {model: np.zeros((1, len(self.images)), bool) for model in self.predictors}
-        for where in self._batches():
-            answers = self._ask(self.images[where], where, "on clean pictures")
-            for row, answer in zip(right.values(), answers, strict=True):
-                row[0, where] = answer
-        return right
-
-    def corrupted(self, name: str, seed: int, done: Callable[[int], None]) -> dict[str, Bools]:
-        """Bool [severities, n] by model: right under one corruption; ``done`` hears how many pictures were judged."""
-        right = {model: np.zeros((len(self.severities), len(self.images)), bool) for model in self.predictors}
-        for where in self._batches():
-            for index, severity in enumerate(self.severities):
-                batch = corrupt(
-                    self.images[where],
-                    name,
-                    severity,
-                    constants=self.constants,
-                    seed=seed,
-                    indices=where,
-                    frost_dir=self.frost_dir,
-                )
-                answers = self._ask(batch, where, f"under {name} {severity}")
-                for rows, answer in zip(right.values(), answers, strict=True):
-                    rows[index, where] = answer
-                done(len(where))
-        return right
-
-    def record(self, path: Path, digests: Mapping[str, str] | None, seeds: Sequence[int]) -> EvaluationRecord:
-        if digests is None or set(digests) != set(self.predictors):
-            raise ValueError(
-                f"`digests` (={digests!r}) must give the digest of each model, {', '.join(self.predictors)}, "
-                "so that a record can tell whether it is of these models"
-            )
-        conditions = {
-            "seedcnn": __version__,
-            "models": {model: digests[model] for model in self.predictors},
-            "pictures": {"n": len(self.images), "sha256": pictures_digest(self.images, self.labels)},
-            "constants": self.constants,
-            "severities": list(self.severities),
-            "seeds": list(seeds),
-        }
-        return EvaluationRecord(path, conditions, len(self.severities), len(self.images))
-
-
-def _table(
-    model: str, seed: int, at: _Evaluation, clean: Mapping[str, Bools], right: Mapping[str, Mapping[str, Bools]]
-) -> RobustnessTable:
-    n = len(at.images)
-    kept = {name: answers[model] for name, answers in right.items()}
-    rows = {name: tuple((100 * mask.sum(axis=1) / n).tolist()) for name, mask in kept.items()}
-    shares = np.mean([mask.mean(axis=0) for mask in kept.values()], axis=0)
-    spread = 100 * float(shares.std(ddof=1)) / n**0.5 if n > 1 else None
-    share = 100 * int(clean[model].sum()) / n
-    return RobustnessTable(rows, at.severities, n, at.constants, seed, spread, share, kept, clean[model][0])
-
-
-def _measure(
-    at: _Evaluation,
-    corruptions: Sequence[str],
-    seeds: Sequence[int],
-    record: EvaluationRecord | None,
-    progress: Progress | None,
-) -> dict[str, SeededRobustness]:
-    each = len(at.images) * len(at.severities)
-    finished, total = 0, each * len(corruptions) * len(seeds)
-
-    def done(pictures: int) -> None:
-        nonlocal finished
-        finished += pictures
-        if progress is not None:
-            progress(finished, total)
-
-    clean = record.get(None, CLEAN) if record is not None else None
-    if clean is None:
-        clean = at.clean()
-        if record is not None:
-            record.put(None, CLEAN, clean)
-    right: dict[int, dict[str, dict[str, Bools]]] = {seed: {} for seed in seeds}
-    for seed in seeds:
-        for name in corruptions:
-            found = record.get(seed, name) if record is not None else None
-            if found is not None:
-                done(each)
-            elif seed != seeds[0] and CORRUPTIONS[name].draw is None:  # nothing random: the same for every seed
-                found = right[seeds[0]][name]
-                done(each)
-            else:
-                found = at.corrupted(name, seed, done)
-                if record is not None:
-                    record.put(seed, name, found)
-            right[seed][name] = found
-    return {m: SeededRobustness(tuple(_table(m, s, at, clean, right[s]) for s in seeds)) for m in at.predictors}
-
-
 def robustness_seeds(
     predictors: Mapping[str, Predict],
     images: npt.NDArray[np.uint8],
@@ -191,6 +68,7 @@ def robustness_seeds(
     batch_size: int = 500,
     max_images: int | None = None,
     frost_dir: Path | None = None,
+    corrupted: OfficialFiles | None = None,
     progress: Progress | None = None,
     record: Path | None = None,
     digests: Mapping[str, str] | None = None,
@@ -208,6 +86,8 @@ def robustness_seeds(
         batch_size: pictures corrupted and judged at a time; the result does not depend on it.
         max_images: use only the first so many pictures; None uses all.
         frost_dir: see :func:`seedcnn.data.corruptions.corrupt`.
+        corrupted: the corrupted pictures as published; None generates them. ``constants`` then says nothing, and
+            there is one seed only, as there is nothing to draw.
         progress: called after each corrupted batch, or corruption found in the record, with (corrupted pictures done,
             in total).
         record: a file to keep every answer in, written after each corruption. If it is there, what it holds is not
@@ -221,7 +101,8 @@ def robustness_seeds(
         ValueError: if an argument has a wrong type, shape or value.
         DataError: if logits hold NaN or a label is out of range, naming the model, the corruption and the picture; if
             frost is asked for and its pictures cannot be had; if the record is damaged, cannot be written, or was made
-            with other models, pictures, seeds, severities, constants or another version of seedcnn (named).
+            with other models, pictures, seeds, severities, constants or another version of seedcnn (named), or another
+            evaluation is writing it.
     """
     _check_lists(corruptions, severities, seeds)
     if not predictors:
@@ -234,12 +115,15 @@ def robustness_seeds(
     images = images[:max_images]
     if not len(images):
         raise ValueError("`images` is empty; at least one picture is needed")
-    for name in corruptions:  # a wrong argument or missing frost is told now, not after an hour
-        for seed in seeds:
+    if corrupted is not None and len(seeds) > 1:
+        raise ValueError(f"`seeds` (={list(seeds)}) must be one: published pictures are drawn already")
+    if corrupted is None:  # a wrong argument or missing frost is told now, not after an hour
+        for name, seed in itertools.product(corruptions, seeds):
             corrupt(images[:0], name, severities[0], constants=constants, seed=seed, frost_dir=frost_dir)
-    at = _Evaluation(predictors, images, checked, tuple(severities), constants, batch_size, frost_dir)
-    kept = None if record is None else at.record(record, digests, seeds)
-    return _measure(at, corruptions, seeds, kept, progress)
+    at = Evaluation(predictors, images, checked, tuple(severities), constants, batch_size, frost_dir, corrupted)
+    with exclusive(record):
+        kept = None if record is None else at.record(record, digests, seeds)
+        return measure(at, corruptions, seeds, kept, progress)
 
 
 def robustness_many(

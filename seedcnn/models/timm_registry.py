@@ -8,19 +8,22 @@ there. The names and the replaced layers are those of GroupNL's public code.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import timm
-from timm.models import register_model
+from timm.data import resolve_model_data_config
+from timm.models import load_checkpoint, register_model
 from torch import nn
 
 from seedcnn.convert import GroupNLConfig, convert_
-from seedcnn.errors import ConfigError
+from seedcnn.errors import ConfigError, DataError
 
-__all__ = ["GNL_MODELS", "GnlModel"]
+__all__ = ["GNL_MODELS", "GnlModel", "TimmModel", "trained_timm_model"]
 
 
 @dataclass(frozen=True)
@@ -111,3 +114,44 @@ def _entrypoint(name: str, spec: GnlModel) -> Callable[..., nn.Module]:
 for _name, _spec in GNL_MODELS.items():
     # timm looks the function up in this module, and adds its name to __all__.
     globals()[_name] = register_model(_entrypoint(_name, _spec))
+
+
+class TimmModel(NamedTuple):
+    """A trained network of timm: the module, the size of its pictures [C, H, W], their mean and standard deviation."""
+
+    module: nn.Module
+    input_size: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def trained_timm_model(name: str, weights: Path | None = None, *, num_classes: int | None = None) -> TimmModel:
+    """A network of timm with weights, in eval mode.
+
+    Args:
+        name: that timm knows, ours (``gnl_resnet50``) included.
+        weights: a file of timm (safetensors or a state dict); None takes timm's own weights, downloaded to its cache.
+        num_classes: of the network that ``weights`` holds; None for the usual one.
+
+    Raises:
+        ConfigError: if there is no such network, or it has no weights of its own.
+        DataError: if the weights cannot be had, or do not fit.
+    """
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+        raise ConfigError(f"timm has no model {name!r}{'; did you mean ' + ', '.join(near) + '?' if near else ''}")
+    options: dict[str, Any] = {} if num_classes is None or weights is None else {"num_classes": num_classes}
+    if weights is not None and not weights.is_file():
+        raise DataError(f"there is no file {weights}")
+    try:
+        model = timm.create_model(name, pretrained=weights is None, **options)
+        if weights is not None:
+            load_checkpoint(model, str(weights))
+    except ConfigError:
+        raise
+    except Exception as error:  # hub, network, pickle and shape errors share no base class
+        told = "timm's weights" if weights is None else f"the weights in {weights}"
+        raise DataError(f"{told} of {name} cannot be had: {type(error).__name__}: {error}") from error
+    about = resolve_model_data_config(model)
+    channels, height, width = about["input_size"]
+    return TimmModel(model.eval(), (channels, height, width), tuple(about["mean"]), tuple(about["std"]))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from seedcnn.errors import RepositoryError
+from seedcnn.files import lock_file
 
 __all__ = ["exclusive"]
 
@@ -19,9 +19,9 @@ def exclusive(directory: Path) -> Iterator[None]:
     Raises:
         RepositoryError: if another process holds it.
     """
-    with open(directory / "lock", "wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RepositoryError(f"{directory} is locked: another process is publishing there") from None
+    try:
+        file = lock_file(directory / "lock")
+    except BlockingIOError:
+        raise RepositoryError(f"{directory} is locked: another process is publishing there") from None
+    with file:
         yield

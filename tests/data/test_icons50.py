@@ -130,8 +130,18 @@ def test_style_is_held_out_by_a_part_of_the_path():
 def test_a_set_without_names_is_divided_by_its_styles():
     data = ImageSet(np.zeros((2, 2, 2, 3), np.uint8), np.array([0, 0]), ("a",), "here", np.array(["lg", "apple"]))
     assert hold_out_style(data, "apple").test.styles.tolist() == ["apple"]
-    with pytest.raises(ValueError, match=r"`style` \(='htc'\) is in 0 of 2 names; .*; styles: apple, lg"):
+    with pytest.raises(ValueError, match=r"`style` \(='htc'\) is in none of the 2 names; styles: apple, lg"):
         hold_out_style(data, "htc")
+
+
+def test_several_styles_are_held_out_together():
+    styles = np.array(["lg", "htc", "apple"])
+    data = ImageSet(np.zeros((3, 2, 2, 3), np.uint8), np.zeros(3, np.int64), ("a",), "here", styles)
+    both = hold_out_style(data, ["apple", "lg"])
+    assert both.test.styles.tolist() == ["lg", "apple"]
+    assert both.train.styles.tolist() == ["htc"]
+    with pytest.raises(ValueError, match=r"`style` \(='samsung'\) is in none of the 3 names"):
+        hold_out_style(data, ["lg", "samsung"])
 
 
 def test_other_divisions():
@@ -147,7 +157,8 @@ def test_other_divisions():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda d: hold_out_style(d, ""), "`style` is empty"),
+        (lambda d: hold_out_style(d, ""), r"`style` \(=''\) must be parts of paths"),
+        (lambda d: hold_out_style(d, ["apple", "apple"]), "none twice"),
         (lambda d: hold_out_style(d, "png"), r"`style` \(='png'\) is in 5 of 5 names; both sides need pictures"),
         (lambda d: hold_out_subtypes(d, ["yak"]), r"`subtypes` \(=yak\) is in 0 of 5 names"),
         (lambda d: hold_out_subtypes(d, "duck"), r"`subtypes` \(='duck'\) must be a list of texts"),

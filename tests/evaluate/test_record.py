@@ -10,6 +10,7 @@ import pytest
 from seedcnn.errors import DataError
 from seedcnn.evaluate.record import EvaluationRecord
 from seedcnn.evaluate.robustness import robustness_seeds
+from seedcnn.files import lock_file
 
 SOME = ("gaussian_noise", "contrast", "pixelate")
 
@@ -22,6 +23,14 @@ def images():
 @pytest.fixture(scope="module")
 def labels():
     return np.random.default_rng(1).integers(0, 4, 13)
+
+
+def test_one_evaluation_writes_a_record_at_a_time(images, labels, tmp_path):
+    path = tmp_path / "r.json"
+    with lock_file(tmp_path / ".r.json.lock"), pytest.raises(DataError, match="is in use: another evaluation"):
+        run(Model(), images, labels, path)
+    run(Model(), images, labels, path)
+    assert path.is_file()
 
 
 class Model:

@@ -1,0 +1,73 @@
+"""From a picture file to pixels of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+__all__ = ["CenterCrop", "Decode", "FullFrame", "open_rgb"]
+
+U8 = npt.NDArray[np.uint8]
+Decode = Callable[[Image.Image], U8]
+"""From an RGB picture to uint8 [H, W, 3]."""
+
+
+@dataclass(frozen=True)
+class FullFrame:
+    """The whole picture, squeezed to a square.
+
+    Args:
+        size: side of the result, in pixels.
+        resample: Pillow's filter; bilinear as torchvision's ``Resize``.
+    """
+
+    size: int
+    resample: Image.Resampling = Image.Resampling.BILINEAR
+
+    def __call__(self, image: Image.Image) -> U8:
+        """uint8 [size, size, 3] of an RGB picture."""
+        return np.asarray(image.resize((self.size, self.size), self.resample))
+
+
+@dataclass(frozen=True)
+class CenterCrop:
+    """The middle of the picture after its shorter side was brought to ``resize``, as torchvision's two transforms do.
+
+    Args:
+        size: side of the result, in pixels.
+        resize: length of the shorter side before the crop, at least ``size``; None leaves the picture as it is
+            (ImageNet-C, whose pictures are 224 x 224 already).
+        resample: Pillow's filter.
+    """
+
+    size: int = 224
+    resize: int | None = 256
+    resample: Image.Resampling = Image.Resampling.BILINEAR
+
+    def __post_init__(self) -> None:
+        if self.resize is not None and self.resize < self.size:
+            raise ValueError(f"`resize` (={self.resize}) must be at least `size` (={self.size})")
+
+    def __call__(self, image: Image.Image) -> U8:
+        """uint8 [size, size, 3] of an RGB picture."""
+        width, height = image.size
+        if self.resize is not None:
+            short = min(width, height)
+            width, height = (int(self.resize * side / short) for side in (width, height))
+            image = image.resize((width, height), self.resample)
+        if min(width, height) < self.size:
+            raise ValueError(f"it has {width} x {height} pixels; the crop needs {self.size} x {self.size}")
+        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        return np.asarray(image.crop((left, top, left + self.size, top + self.size)))
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """The decoded picture of a file in RGB. A damaged file can make Pillow raise anything."""
+    with Image.open(path) as image:
+        # By way of RGBA, as a palette with transparent entries cannot become RGB without a warning.
+        return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")

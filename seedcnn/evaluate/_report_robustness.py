@@ -1,0 +1,197 @@
+"""The report's sections on corrupted pictures: curves by severity, heat map, averages, and the numbers behind them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+
+from seedcnn.data.corruptions import CORRUPTIONS, GROUPS
+from seedcnn.evaluate._report_html import NONE, box, cell, head, row, table, words
+from seedcnn.evaluate._report_plots import key_symbol, severity_plot
+from seedcnn.evaluate._report_rows import ModelRow
+from seedcnn.evaluate.robustness import FIGURES, SeededRobustness, Summary
+
+__all__ = ["HEAT_STEPS", "averages_section", "heat_section", "severity_section"]
+
+Results = Mapping[str, SeededRobustness]
+HEAT_STEPS = 12  # colours in the page's style sheet
+_CROWD = 6  # more lines than this need a larger plot
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _over_seeds(values: Sequence[float], random: bool = True) -> str:
+    """Mean and standard deviation (n - 1); no deviation of a single value, nor of equal ones that had to be equal."""
+    told = f"{_mean(values):.2f}"
+    told_spread = len(values) > 1 and (random or len(set(values)) > 1)
+    return f"{told} ± {np.std(values, ddof=1):.2f}" if told_spread else told
+
+
+def _conditions(result: SeededRobustness) -> str:
+    first, seeds = result.tables[0], [str(each.seed) for each in result.tables]
+    drawn = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds ({', '.join(seeds)})"
+    return f"{first.n:,} pictures each, {first.constants} constants, {drawn}"
+
+
+def _key(names: Sequence[str]) -> str:
+    items = [f"<li>{key_symbol(index)}{escape(name)}</li>" for index, name in enumerate(names)]
+    return f'<ul class="key">{"".join(items)}</ul>'
+
+
+def _clean(rows: Sequence[ModelRow], results: Results) -> tuple[dict[str, float], str]:
+    """The first point of each line: on the same pictures, where that was measured for every model."""
+    same = {name: result.tables[0].clean for name, result in results.items()}
+    known = {name: value for name, value in same.items() if value is not None}
+    if len(known) == len(rows):
+        return known, "The first point is the accuracy on the same pictures, uncorrupted."
+    return {row.name: row.accuracy.value for row in rows}, "The first point is the accuracy of the first table."
+
+
+def _curve(result: SeededRobustness, corruption: str) -> list[float]:
+    """Mean over seeds, one number a severity."""
+    by_seed = [each.accuracies[corruption] for each in result.tables]
+    return [_mean(column) for column in zip(*by_seed, strict=True)]
+
+
+def severity_section(rows: Sequence[ModelRow], results: Results) -> str:
+    """Accuracy by severity: one plot a corruption, one line a model (mean over seeds), and the numbers behind them."""
+    names = [row.name for row in rows]
+    first = results[names[0]].tables[0]
+    clean, sentence = _clean(rows, results)
+    curves = {kind: {name: _curve(results[name], kind) for name in names} for kind in first.accuracies}
+    everything = [*clean.values(), *(v for lines in curves.values() for line in lines.values() for v in line)]
+    limits = (max(0.0, 10 * math.floor(min(everything) / 10)), min(100.0, 10 * math.ceil(max(everything) / 10)))
+    if limits[0] == limits[1]:
+        limits = (max(0.0, limits[0] - 10), limits[1])
+    large = len(names) > _CROWD
+    figures = []
+    for number, (corruption, lines) in enumerate(curves.items()):
+        plot = severity_plot(f"s{number}", words(corruption), first.severities, lines, limits, clean, large=large)
+        caption = f"{escape(words(corruption))} <small>{CORRUPTIONS[corruption].group}</small>"
+        figures.append(f"<figure><figcaption>{caption}</figcaption>{plot}</figure>")
+    seeds = len(results[names[0]].tables)
+    drawn = "; the lines are the mean over seeds" if seeds > 1 else ""
+    about = f"Top-1 accuracy in percent by severity, {_conditions(results[names[0]])}{drawn}. {sentence}"
+    numbers = box("Accuracy by corruption and severity", _numbers(names, results))
+    spread = f"Mean ± standard deviation over {seeds} seeds; none where a corruption draws nothing at random."
+    note = f'<p class="about">{spread}</p>' if drawn else ""
+    return (
+        f'<h2>Accuracy by severity</h2><p class="about">{escape(about)}</p>{_key(names)}'
+        f'<div class="plots{" large" if large else ""}">{"".join(figures)}</div>'
+        f"<details><summary>The numbers behind the plots</summary>{note}{numbers}</details>"
+    )
+
+
+def _numbers(names: Sequence[str], results: Results) -> str:
+    found = [results[name].tables for name in names]
+    first = found[0][0]
+
+    def line(title: str, small: str, by_model: Sequence[Sequence[float]], random: bool = True, mark: str = "") -> str:
+        return row(title, small, [cell(_over_seeds(values, random)) for values in by_model], mark=mark)
+
+    bodies = []
+    for corruption in first.accuracies:
+        random, title, body = CORRUPTIONS[corruption].draw is not None, words(corruption), []
+        for index, severity in enumerate(first.severities):
+            values = [[each.accuracies[corruption][index] for each in tables] for tables in found]
+            body.append(line(title, f"severity {severity}", values, random))
+        means = [[each.corruption_means[corruption] for each in tables] for tables in found]
+        body.append(line(title, "mean over severities", means, random, "averages"))
+        bodies.append(body)
+    body = []
+    for group in first.group_means:
+        body.append(line(group, "group mean", [[t.group_means[group] for t in tables] for tables in found]))
+    corruptions = [[each.mean_over_corruptions for each in tables] for tables in found]
+    groups = [[each.mean_over_groups for each in tables] for tables in found]
+    body += [line("Mean", "over corruptions", corruptions), line("Mean", "over groups", groups)]
+    return table(head("Condition", names), [*bodies, body], mark="numbers")
+
+
+def _scale(low: float, high: float) -> str:
+    steps = "".join(f'<i class="h{step}"></i>' for step in range(HEAT_STEPS))
+    return (
+        f'<p class="scale"><span>{low:.0f} %</span><span aria-hidden="true">{steps}</span><span>{high:.0f} %</span></p>'
+    )
+
+
+def heat_section(names: Sequence[str], results: Results) -> str:
+    """Mean over severities and seeds, corruption x model, as numbers on a ground that grows stronger with them."""
+    corruptions = list(results[names[0]].tables[0].accuracies)
+    values = {name: {kind: results[name].corruption_mean(kind) for kind in corruptions} for name in names}
+    every = [value for columns in values.values() for value in columns.values()]
+    low, high = math.floor(min(every)), math.ceil(max(every))
+
+    def heat(value: float) -> str:
+        step = int((value - low) / (high - low) * HEAT_STEPS) if high > low else 0
+        return cell(f"{value:.1f}", mark=f"h{min(step, HEAT_STEPS - 1)}")
+
+    bodies, means = [], []
+    for group in GROUPS:
+        members = [kind for kind in corruptions if CORRUPTIONS[kind].group == group]
+        if members:
+            mean = [_mean([values[name][kind] for kind in members]) for name in names]
+            means.append(mean)
+            lines = [row(words(kind), "", [heat(values[name][kind]) for name in names]) for kind in members]
+            bodies.append([row(group, f"mean of {len(members)}", map(heat, mean), mark="group"), *lines])
+    over_groups = [_mean(column) for column in zip(*means, strict=True)]
+    over_kinds = [_mean(list(values[name].values())) for name in names]
+    last = [("over groups", over_groups), ("over corruptions", over_kinds)]
+    bodies.append([row("Mean", small, map(heat, line), mark="group") for small, line in last])
+    seeds = len(results[names[0]].tables)
+    about = f"Top-1 accuracy in percent, mean over severities{f' and {seeds} seeds' if seeds > 1 else ''}. "
+    about += "The stronger the colour, the higher the number."
+    body = table(head("Corruption", names), bodies, mark="heat")
+    return (
+        f'<h2>Corruption by model</h2><p class="about">{about}</p>{_scale(low, high)}'
+        f"{box('Mean accuracy by corruption and model', body)}"
+    )
+
+
+def _capital(text: str) -> str:
+    # Not of mCE.
+    return text if text[1].isupper() else text[0].upper() + text[1:]
+
+
+def _summary_cell(summary: Summary | None) -> str:
+    if summary is None:
+        return f"<td>{NONE}</td>"
+    spread = "" if summary.std is None else f" ± {summary.std:.2f}"
+    small = [] if summary.interval is None else ["[{:.2f}, {:.2f}]".format(*summary.interval)]
+    return cell(f"{summary.mean:.2f}{spread}", small)
+
+
+def averages_section(names: Sequence[str], results: Results) -> str:
+    """Both averages, mean corruption error, mCE and relative mCE, with spread over seeds and interval over pictures."""
+    first = results[names[0]]
+    summaries = [results[name].summary() for name in names]
+    measured = len(first.tables[0].accuracies)
+    part = f"{measured} measured" if measured < len(CORRUPTIONS) else ""
+    lines = []
+    for figure, title in FIGURES.items():
+        found = [each[figure] for each in summaries]
+        if any(summary is not None for summary in found):
+            what, _, of = title.partition(", ")
+            small = ", ".join(filter(None, (of, part if figure.startswith("mean_over") else "")))
+            lines.append(row(_capital(what), small, map(_summary_cell, found)))
+    about = f"{_conditions(first)}."
+    if len(first.tables) > 1:
+        about += f" ± standard deviation over {len(first.tables)} seeds of the corruptions."
+    if any(summary is not None and summary.interval is not None for each in summaries for summary in each.values()):
+        about += (
+            " In brackets: 95 % of a bootstrap over pictures, so for other pictures of the same kind; it covers "
+            "neither another draw of the corruptions nor another training."
+        )
+    if any(each["mce_15"] is not None for each in summaries):
+        about += (
+            " mCE divides each corruption's error by AlexNet's on ImageNet-C; for other pictures it is a weighting, "
+            "not comparable with published values. Errors: lower is better."
+        )
+    else:
+        about += " No mCE: it needs the standard 15 corruptions at all five severities."
+    body = table(head("Average", names), [lines], mark="figures")
+    return f'<h2>Averages and errors</h2><p class="about">{escape(about)}</p>{box("Averages and errors", body)}'

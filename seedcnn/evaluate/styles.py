@@ -1,0 +1,132 @@
+"""Accuracy by style: how well a network reads pictures drawn by a hand it never saw in training (Icons-50)."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seedcnn.evaluate.accuracy import Accuracy, Predict, accuracy_of_logits, check_labels, correct_mask, predict_logits
+
+__all__ = ["StyleTable", "accuracy_by_style"]
+
+
+@dataclass(frozen=True, eq=False)
+class StyleTable:
+    """Accuracies by style.
+
+    In the papers' protocol each style is held out by a network of its own, so that the mean over four styles is of
+    four networks: build the table of their accuracies, ``StyleTable({"apple": ..., ...}, ("apple", ...))``.
+
+    Attributes:
+        accuracies: by style.
+        held_out: the styles that were not trained on.
+
+    Raises:
+        ValueError: if there is no style, or ``held_out`` names one that is not there or one twice.
+    """
+
+    accuracies: Mapping[str, Accuracy]
+    held_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "held_out", _checked(self.held_out, self.accuracies))
+
+    @property
+    def mean_held_out(self) -> float | None:
+        """Mean top-1 accuracy over the held-out styles in percent, each style counted once whatever its number of
+        pictures, as in GroupNL Table 8 and MonoCNN Table 8; None if no style was held out."""
+        if not self.held_out:
+            return None
+        return sum(self.accuracies[style].top1 for style in self.held_out) / len(self.held_out)
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of ``mean_held_out`` for new pictures of these styles, in points; None if no style was held out.
+
+        It covers neither other styles nor another training.
+        """
+        if not self.held_out:
+            return None
+        return math.hypot(*(self.accuracies[style].standard_error for style in self.held_out)) / len(self.held_out)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers of each style and their mean, ready for JSON."""
+        accuracies = {
+            style: {"top1": each.top1, "top5": each.top5, "n": each.n, "standard_error": each.standard_error}
+            for style, each in self.accuracies.items()
+        }
+        return {
+            "accuracies": accuracies,
+            "held_out": list(self.held_out),
+            "mean_held_out": self.mean_held_out,
+            "standard_error": self.standard_error,
+        }
+
+
+def _checked(held_out: Sequence[str], styles: Iterable[str]) -> tuple[str, ...]:
+    known = list(styles)
+    if not known:
+        raise ValueError("`accuracies` is empty; at least one style is needed")
+    if isinstance(held_out, str):
+        raise ValueError(f"`held_out` (={held_out!r}) must be a sequence of styles, not one text")
+    for style in held_out:
+        if style not in known:
+            near = difflib.get_close_matches(str(style), known, n=3, cutoff=0.4)
+            hint = f"did you mean {', '.join(near)}? " if near else ""
+            raise ValueError(f"`held_out` holds {style!r}; {hint}the styles are {', '.join(known)}")
+    if len(set(held_out)) != len(held_out):
+        raise ValueError(f"`held_out` (={tuple(held_out)!r}) must not name a style twice")
+    return tuple(held_out)
+
+
+def accuracy_by_style(
+    predict: Predict,
+    images: npt.NDArray[np.uint8],
+    labels: npt.ArrayLike,
+    styles: npt.ArrayLike,
+    *,
+    held_out: Sequence[str] = (),
+    batch_size: int = 500,
+    num_classes: int | None = None,
+) -> StyleTable:
+    """Accuracy for each style, from one pass over the pictures.
+
+    Args:
+        predict: uint8 [n, H, W, C] to logits [n, classes].
+        images: uint8 [N, H, W, C], N >= 1.
+        labels: N integers in [0, classes).
+        styles: N texts, the style of each picture, as ``ImageSet.styles``.
+        held_out: the styles that the network was not trained on.
+        batch_size: pictures per call of ``predict``.
+        num_classes: how many classes the model must answer; None accepts any that covers the labels.
+
+    Returns:
+        The table, styles in alphabetical order.
+
+    Raises:
+        ValueError: if an argument has a wrong type or shape, or ``held_out`` names a style that no picture has (near
+            ones are listed) or one twice. Nothing is computed then.
+        DataError: if logits hold NaN (naming the first picture), a label is out of range, or the classes do not match.
+    """
+    column = np.asarray(styles)
+    if column.dtype.kind != "U" or column.shape != (len(images),):
+        raise ValueError(
+            f"`styles` is {column.dtype} {column.shape}; it must hold one text per picture, ({len(images)},)"
+        )
+    names, which = np.unique(column, return_inverse=True)
+    if len(names):
+        held_out = _checked(held_out, names.tolist())
+    checked = check_labels(images, labels)
+    logits = predict_logits(predict, images, batch_size)
+    correct_mask(logits, checked, num_classes)  # an error then counts pictures from the first of all, not of a style
+    accuracies = {
+        style: accuracy_of_logits(logits[which == rank], checked[which == rank], num_classes)
+        for rank, style in enumerate(names.tolist())
+    }
+    return StyleTable(accuracies, tuple(held_out))

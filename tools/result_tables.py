@@ -1,0 +1,110 @@
+"""Put the tables of results/*.json into README.md and docs/, or check with ``--check`` that they stand there.
+
+A table stands between ``<!-- NAME, written by tools/result_tables.py -->`` and ``<!-- end of NAME -->``.
+results/demo.json is demo-out/demo.json of a ``make demo`` run; the others say their commands.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+CORRUPTED = {"clean": "clean", "mean_over_groups": "mean of groups", "mean_over_corruptions": "mean of 19"}
+
+
+def _grid(head: list[str], rows: list[list[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join(lines)
+
+
+def demo(record: dict[str, Any]) -> str:
+    """The demo's networks side by side, and its verdict."""
+    table = _grid(["", *record["networks"]], [[name, *cells] for name, cells in record["rows"].items()])
+    notes = [f"- {note}" for note in record["device"]]
+    return "\n".join([table, "", f"In brackets: ratio to vanilla. {record['verdict']}", "", *notes])
+
+
+def _mean(cell: dict[str, float]) -> str:
+    return f"{cell['mean']:.2f}" + (f" ± {cell['std']:.2f}" if "std" in cell else "")
+
+
+def forms(record: dict[str, Any]) -> str:
+    """A robustness experiment: a row for each form, mean and standard deviation over the training runs."""
+    summary = record["summary"]
+    keys = list(next(iter(summary.values())))
+    head = ["form", "parameters", "MACs", *(CORRUPTED.get(key, key.replace("_", " ")) for key in keys)]
+    rows = []
+    for form, cells in summary.items():
+        cost = record["costs"][form]
+        rows.append([form, f"{cost['params']:,}", f"{cost['macs']:,}", *(_mean(cells[key]) for key in keys)])
+    protocol = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in record["protocol"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    about = f"{record['what']}; seeds {', '.join(record['seeds'])}; {protocol}; {record['machine']}; {versions}."
+    slower = [
+        f"{form} (seed {seed}{'' if style is None else ', ' + style}): {', '.join(map(str, run['diverged_at_lr']))}"
+        for seed, found in record["seeds"].items()
+        for form, row in found.items()
+        for style, run in ([(None, row)] if "lr" in row else [(s, r) for s, r in row.items() if isinstance(r, dict)])
+        if "diverged_at_lr" in run
+    ]
+    failed = f"\n\nDiverged, and trained at a quarter of the learning rate: {'; '.join(slower)}." if slower else ""
+    return f"{_grid(head, rows)}\n\n{about} Command: `{record['command']}`.{failed}"
+
+
+def corruption_cost(record: dict[str, Any]) -> str:
+    """CPU time to corrupt, picture by picture and in batches."""
+    rows = []
+    for name, row in record["rows"].items():
+        loop, batched = (sum(row[key]) / len(row[key]) for key in ("one_by_one_ms", "batched_ms"))
+        rows.append([name, f"{loop:.3f}", f"{batched:.3f}", f"{loop / batched:.1f}"])
+    one, all_ours = record["one_by_one_s"], record["batched_s"]
+    rows.append(
+        ["all 95 conditions of 10,000 pictures", f"{one / 60:.1f} min", f"{all_ours:.1f} s", f"{one / all_ours:.1f}"]
+    )
+    table = _grid(["ms per picture, mean of 5 severities", "one by one", "batched", "ratio"], rows)
+    official = record["official_s"]
+    times, peak, before = official / all_ours, record["peak_mb"], record["before_mb"]
+    return (
+        f"{table}\n\nThe official code took {official / 60:.1f} minutes, measured before on a loaded machine: "
+        f"{times:.1f} times as long. A process that streams the conditions in batches of {record['batch']} peaks at "
+        f"{peak:.0f} MB; {before:.0f} MB of it were there before the first corruption, PyTorch and the pictures."
+    )
+
+
+TABLES: tuple[tuple[str, str, str, Callable[[dict[str, Any]], str]], ...] = (
+    ("README.md", "demo table", "demo", demo),
+    ("docs/robustness.md", "CIFAR-10 table", "robustness-cifar10", forms),
+    ("docs/robustness.md", "Icons-50 table", "robustness-icons50", forms),
+    ("docs/corruptions.md", "cost table", "corruptions", corruption_cost),
+)
+
+
+def main() -> int:
+    """0 if the pages show the records (or were made to), 1 if they do not."""
+    stale = []
+    for page, name, result, write in TABLES:
+        path = ROOT / page
+        text = path.read_text()
+        begin, end = f"<!-- {name}, written by tools/result_tables.py -->", f"<!-- end of {name} -->"
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise SystemExit(f"{page} has no place for the {name}: {begin} ... {end}")
+        record = json.loads((ROOT / "results" / f"{result}.json").read_text())
+        new = f"{before}{begin}\n\n{write(record)}\n\n{end}{after}"
+        if new != text:
+            stale.append(f"{page} does not show results/{result}.json")
+            if "--check" not in sys.argv:
+                path.write_text(new)
+    if stale and "--check" in sys.argv:
+        print(*stale, "run: make docs", sep="; ", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
