@@ -39,7 +39,7 @@ def _rows(found: Evaluated, models: Mapping[str, Opened]) -> list[ModelRow]:
             table = result.tables[0]
             if mean is not None:
                 n = f"pictures x {len(table.accuracies)} corruptions x {len(table.severities)} severities"
-                corrupted = Measured(mean.mean, table.n, table.standard_error, f"{n}, standard error")
+                corrupted = Measured(mean.mean, table.n, table.standard_error, f"{n}, standard error over pictures")
         module = models[name].module
         counted = None if module is None else cost(module, (3, height, width))
         rows.append(
