@@ -35,12 +35,13 @@ def _mean(cell: dict[str, float]) -> str:
 def forms(record: dict[str, Any]) -> str:
     """A robustness experiment: a row for each form, mean and standard deviation over the training runs."""
     summary = record["summary"]
-    keys = list(next(iter(summary.values())))
-    head = ["form", "parameters", "MACs", *(CORRUPTED.get(key, key.replace("_", " ")) for key in keys)]
+    keys = [key for key in next(iter(summary.values())) if key != "runs"]
+    head = ["form", "runs", "parameters", "MACs", *(CORRUPTED.get(key, key.replace("_", " ")) for key in keys)]
     rows = []
     for form, cells in summary.items():
         cost = record["costs"][form]
-        rows.append([form, f"{cost['params']:,}", f"{cost['macs']:,}", *(_mean(cells[key]) for key in keys)])
+        counts = [f"{count:,}" for count in (cells["runs"], cost["params"], cost["macs"])]
+        rows.append([form, *counts, *(_mean(cells[key]) for key in keys)])
     protocol = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in record["protocol"].items())
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     about = f"{record['what']}; seeds {', '.join(record['seeds'])}; {protocol}; {record['machine']}; {versions}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from seedcnn.cli import bench, cost, evaluate, pack, repo, train
+from seedcnn.cli import bench, cost, evaluate, pack, repo, reproduce, train
 
 __all__ = ["app"]
 
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 app.command("recipes")(train.recipes)
 app.command("train")(train.train)
+app.command("reproduce")(reproduce.reproduce)
 app.command("evaluate")(evaluate.evaluate)
 app.command("cost")(cost.cost)
 app.command("bench")(bench.bench)

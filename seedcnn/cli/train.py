@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from seedcnn.data.named import NamedTest
+    from seedcnn.evaluate.accuracy import Accuracy
 
 __all__ = ["recipes", "train"]
 
@@ -23,27 +30,70 @@ def recipes() -> None:
         typer.echo(f"{name:<{width}}  {summary}")
 
 
+def _measure(test: NamedTest, network: nn.Module) -> Accuracy:
+    from seedcnn.evaluate.accuracy import accuracy, torch_predictor
+
+    return accuracy(torch_predictor(network, test.mean, test.std), test.test.images, test.test.labels)
+
+
 def train(
     recipe: Annotated[str, typer.Argument(help="FILE:FUNCTION of a recipe, see `seedcnn recipes`.")],
     out: Annotated[Path, typer.Option(help="Checkpoint to write.")] = Path("runs/model.ckpt"),
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a field: a.b=value.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Directory that holds CIFAR-10; downloaded if not given.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Directory of the recipe's data; CIFAR-10 is downloaded if not given.")
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Continue the checkpoint if it is there.")] = False,
+    validate: Annotated[
+        bool, typer.Option(help="Measure the test accuracy after every epoch and keep the best as OUT.best.ckpt.")
+    ] = False,
+    keep: Annotated[int, typer.Option(help="Epochs whose checkpoints are kept.")] = 1,
+    save_steps: Annotated[int, typer.Option(help="Also write the checkpoint after every so many updates.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that decode picture files (ImageNet).")] = 2,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    tensorboard: Annotated[Path | None, typer.Option(help="Directory for TensorBoard's events.")] = None,
 ) -> None:
-    """Train a network on CIFAR-10; a checkpoint is written after every epoch.
+    """Train a network; a checkpoint is written after every epoch. On several GPUs or machines start it with torchrun.
 
     Example: seedcnn train demo:groupnl --set epochs=10 --out runs/groupnl.ckpt
     """
-    from seedcnn.data.cifar10 import load_cifar10
-    from seedcnn.evaluate.accuracy import accuracy, torch_predictor
-    from seedcnn.train import TrainData, find_recipe, override
+    from seedcnn.data.named import load_test
+    from seedcnn.errors import ConfigError
+    from seedcnn.train import find_recipe, load_training_data, override
     from seedcnn.train import train as run
+    from seedcnn.train.distributed import is_first_process
+
+    first = is_first_process()
+
+    def say(text: str) -> None:
+        if first:
+            typer.echo(text, err=True)
 
     config = override(find_recipe(recipe), set_ or [])
-    cifar = load_cifar10(data, progress=lambda text: typer.echo(text, err=True))
-    pictures = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
-    model, checkpoint = run(config, pictures, out, name=recipe, resume=resume)
-    result = accuracy(torch_predictor(model, cifar.mean, cifar.std), cifar.test_images, cifar.test_labels)
+    where = config.data if data is None else f"{config.data}:{data}"
+    if validate and config.data == "imagenet":
+        raise ConfigError("--validate is for sets that fit into memory; measure ImageNet with `seedcnn evaluate`")
+    pictures = load_training_data(config, data, progress=say)
+    measure = None if config.data == "imagenet" else partial(_measure, load_test(where, hold_out=config.hold_out))
+    model, checkpoint = run(
+        config,
+        pictures,
+        out,
+        name=recipe,
+        resume=resume,
+        validate=(lambda network: measure(network).top1) if measure and validate else None,
+        keep=keep,
+        save_steps=save_steps,
+        workers=workers,
+        device=device,
+        tensorboard=tensorboard,
+    )
+    if not first:
+        return
+    if measure is None:
+        typer.echo(f"{out}: {checkpoint.epoch} epochs; measure it with: seedcnn evaluate {out} --data {where}")
+        return
+    result = measure(model)
     typer.echo(
         f"{out}: {checkpoint.epoch} epochs, test accuracy {result.top1:.2f} % "
         f"(n = {result.n}, standard error {result.standard_error:.2f})"

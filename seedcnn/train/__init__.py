@@ -1,15 +1,17 @@
-"""Training: typed configs, recipes, a thin engine over timm, checkpoints."""
+"""Training: typed configs, recipes, a thin engine over timm and torchrun, checkpoints, distillation."""
 
 from __future__ import annotations
 
 from seedcnn.train.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
 from seedcnn.train.config import TrainConfig, build_model, override
-from seedcnn.train.engine import TrainData, train
+from seedcnn.train.data import FolderData, TrainData, load_training_data
+from seedcnn.train.engine import train
 from seedcnn.train.progress import TrainProgress
 from seedcnn.train.recipes import find_recipe, list_recipes
 
 __all__ = [
     "Checkpoint",
+    "FolderData",
     "TrainConfig",
     "TrainData",
     "TrainProgress",
@@ -18,6 +20,7 @@ __all__ = [
     "list_recipes",
     "load_checkpoint",
     "load_model",
+    "load_training_data",
     "override",
     "save_checkpoint",
     "train",

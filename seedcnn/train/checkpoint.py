@@ -1,8 +1,9 @@
-"""Checkpoints: one safetensors file with weights, optimizer state and, as JSON metadata, config and history."""
+"""Checkpoints: one safetensors file with all tensors of a run and, as JSON metadata, its config, place and history."""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,42 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from seedcnn.errors import TrainingError
-from seedcnn.files import write_file
+from seedcnn.files import remove, write_file
 from seedcnn.train.config import TrainConfig, build_model
 
-__all__ = ["Checkpoint", "load_checkpoint", "load_model", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "beside",
+    "keep_checkpoint",
+    "load_checkpoint",
+    "load_model",
+    "restore_model",
+    "save_checkpoint",
+]
 
 _KEY = "seedcnn.checkpoint"
+_TENSORS = ("model", "optimizer", "ema", "task", "rng")
+_NUMBERS = ("step", "world", "best", "partial")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training run between two epochs.
+    """A training run between two updates. Where it stands in the schedule follows from epoch and step.
 
     Attributes:
         config: the run.
         epoch: epochs done.
         model: the network's state_dict.
-        optimizer: the optimizer's state by parameter index and name; empty where nothing is to be resumed.
+        optimizer: the optimizer's state by parameter index and name, and the gradient scaler's; empty where nothing
+            is to be resumed.
         history: one dict of numbers for each epoch done.
+        step: batches done of the epoch after these.
+        partial: what these come to so far.
+        ema: the moving average's state_dict; empty without.
+        task: what the loss has learned, as the projections of a distillation.
+        rng: the random generators' states by process.
+        world: processes of the run.
+        best: highest validation accuracy so far, percent; None without validation.
     """
 
     config: TrainConfig
@@ -38,6 +57,37 @@ class Checkpoint:
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
+    step: int = 0
+    partial: dict[str, Any] = field(default_factory=dict)
+    ema: dict[str, Tensor] = field(default_factory=dict)
+    task: dict[str, Tensor] = field(default_factory=dict)
+    rng: dict[str, Tensor] = field(default_factory=dict)
+    world: int = 1
+    best: float | None = None
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """What the network is used with: the moving average if there is one."""
+        return self.ema or self.model
+
+
+def _encode(checkpoint: Checkpoint) -> bytes:
+    tensors = {
+        f"{part}.{name}": value.detach().cpu().contiguous()
+        for part in _TENSORS
+        for name, value in getattr(checkpoint, part).items()
+    }
+    meta = {"config": checkpoint.config.to_dict(), "epoch": checkpoint.epoch, "history": checkpoint.history}
+    meta |= {name: getattr(checkpoint, name) for name in _NUMBERS}
+    return save(tensors, {_KEY: json.dumps(meta)})
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, data)
+    except OSError as error:
+        raise TrainingError(f"checkpoint {path} cannot be written: {error}") from error
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
@@ -46,16 +96,36 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     Raises:
         TrainingError: if it cannot be written.
     """
+    _write(Path(path), _encode(checkpoint))
+
+
+def beside(path: str | Path, what: str) -> Path:
+    """``what`` between the stem and the suffix of a checkpoint's name: runs/a.ckpt, "best" -> runs/a.best.ckpt."""
     path = Path(path)
-    tensors = {f"model.{name}": value for name, value in checkpoint.model.items()}
-    tensors |= {f"optimizer.{name}": value for name, value in checkpoint.optimizer.items()}
-    meta = {"config": checkpoint.config.to_dict(), "epoch": checkpoint.epoch, "history": checkpoint.history}
-    data = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, {_KEY: json.dumps(meta)})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, data)
-    except OSError as error:
-        raise TrainingError(f"checkpoint {path} cannot be written: {error}") from error
+    return path.with_name(f"{path.stem}.{what}{path.suffix}")
+
+
+def keep_checkpoint(path: str | Path, checkpoint: Checkpoint, *, keep: int = 1, best: bool = False) -> None:
+    """Write the checkpoint of an epoch, and copies of it beside; those that are too old are removed after that.
+
+    Args:
+        path: always the last one.
+        keep: of how many epochs there are checkpoints; from 2 on as NAME.epoch0007.ckpt.
+        best: also as NAME.best.ckpt.
+
+    Raises:
+        TrainingError: if one cannot be written; what stood stays.
+    """
+    path, data = Path(path), _encode(checkpoint)
+    _write(path, data)
+    if best:
+        _write(beside(path, "best"), data)
+    if keep > 1:
+        _write(beside(path, f"epoch{checkpoint.epoch:04d}"), data)
+        named = re.compile(re.escape(path.stem) + r"\.epoch(\d+)" + re.escape(path.suffix))
+        for old in path.parent.iterdir():
+            if (match := named.fullmatch(old.name)) and int(match[1]) <= checkpoint.epoch - keep:
+                remove(old)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -66,19 +136,19 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     if not Path(path).is_file():
         raise TrainingError(f"there is no checkpoint {path}")
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in _TENSORS}
     try:
         with safe_open(str(path), framework="pt") as file:
             meta: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            for key in file.keys():  # noqa: SIM118
+                part, _, name = key.partition(".")
+                parts[part][name] = file.get_tensor(key)
         config = TrainConfig.from_dict(meta["config"])
-        epoch, history = int(meta["epoch"]), list(meta["history"])
+        numbers: dict[str, Any] = {name: meta[name] for name in _NUMBERS if name in meta}
+        numbers |= {"history": list(meta["history"]), **parts}
+        return Checkpoint(config, int(meta["epoch"]), **numbers)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise TrainingError(f"{path} is not a checkpoint of seedcnn, or is damaged: {error}") from error
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
-    for name, value in tensors.items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = value
-    return Checkpoint(config, epoch, parts["model"], parts["optimizer"], history)
 
 
 def restore_model(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
@@ -94,7 +164,7 @@ def restore_model(model: nn.Module, state: dict[str, Tensor], path: str | Path) 
 
 
 def load_model(path: str | Path) -> tuple[nn.Module, Checkpoint]:
-    """Build the network of a checkpoint and load its weights.
+    """Build the network of a checkpoint and load its weights, the moving average if there is one.
 
     Returns:
         The network in eval mode on the CPU, and the checkpoint.
@@ -105,5 +175,5 @@ def load_model(path: str | Path) -> tuple[nn.Module, Checkpoint]:
     checkpoint = load_checkpoint(path)
     with torch.random.fork_rng(devices=[]):
         model = build_model(checkpoint.config)
-    restore_model(model, checkpoint.model, path)
+    restore_model(model, checkpoint.weights, path)
     return model.eval(), checkpoint

@@ -2,43 +2,76 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import timm
 from torch import nn
 
 from seedcnn.convert import METHODS, ConversionConfig, config_for, convert_
 from seedcnn.errors import ConfigError
-from seedcnn.models import create_model
+from seedcnn.models import create_model, list_models
+from seedcnn.models.timm_registry import GNL_MODELS
+from seedcnn.train._override import override
+from seedcnn.train._rules import check
+
+if TYPE_CHECKING:
+    from seedcnn.data.sampling import SamplingConfig
+    from seedcnn.train.distill import DistillConfig
 
 __all__ = ["TrainConfig", "build_model", "override"]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole training run.
+    """A whole training run. Where the data lie, and on how many processes it runs, is said when it is started.
 
     Args:
-        model: name for :func:`seedcnn.models.create_model`.
+        model: name for :func:`seedcnn.models.create_model`, or of a network of timm.
         model_options: its keyword arguments.
-        convert: what the model is converted to, or None for the vanilla network.
+        convert: what the model is converted to, or None for the network as it is.
         epochs: passes over the training pictures.
-        batch_size: pictures a step; the last incomplete batch of an epoch is dropped.
+        batch_size: pictures a step of one process; the last incomplete batch of an epoch is dropped.
         lr: peak learning rate.
         optimizer: timm optimizer name ("sgd" is SGD with Nesterov momentum).
         momentum, weight_decay: of the optimizer; norms and biases are not decayed.
-        schedule: timm scheduler name, stepped after every batch.
+        schedule: timm scheduler name ("cosine", "multistep", "step", "poly", "constant", ...), stepped after every
+            update.
         warmup_epochs: linear warm-up from ``warmup_lr``; may be fractional.
         warmup_lr, min_lr: where the schedule starts and ends.
         label_smoothing: of the cross entropy.
-        augment: random crop with padding 4 and horizontal flip.
+        augment: random crop with padding 4 and horizontal flip; for "imagenet" timm's random resized crop, flip and
+            colour jitter.
         channels_last: memory format of model and pictures.
         init_from: checkpoint whose weights the run starts from (fine-tuning), or "".
         seed: of the initial weights, the layers' seeds, the order of the pictures and the augmentation.
+        data: "cifar10", "cifar100", "gtsrb", "icons50", "icons50-rebuilt" or "imagenet".
+        hold_out: for Icons-50: what the network does not see, as in :func:`seedcnn.data.named.load_test`.
+        fraction: of the training pictures that is used, with the classes in their proportions.
+        data_seed: of that choice.
+        rand_augment: timm's text for RandAugment, e.g. "rand-m9-mstd0.5"; "imagenet" only.
+        random_erasing: probability that a rectangle of a picture is replaced by noise.
+        mixup, cutmix: alpha of timm's Mixup; 0 for none.
+        drop_path: stochastic depth rate, of timm's networks.
+        lr_base_batch: the linear-scaling rule: ``lr`` is for this many pictures an update, over all processes and
+            accumulated batches; 0 takes ``lr`` as it is.
+        decay_epochs: where "multistep" lowers the learning rate; for "step" one number, the interval.
+        decay_rate: by what factor; for "poly" the power.
+        decay_norms: weight decay also on norms and biases.
+        grad_accumulation: batches whose gradients one update takes the mean of.
+        clip_grad: largest L2 norm of the gradient; 0 for no limit.
+        ema: decay of the moving average of the weights; 0 for none.
+        precision: "fp32", "bf16" (autocast) or "fp16" (autocast with a gradient scaler).
+        compile: through torch.compile.
+        deterministic: only operations that give the same bits every time; torch refuses those that cannot.
+        sync_bn: norms count over all processes (CUDA).
+        strategy: on several GPUs: "ddp", a process each (torchrun), or "dp", one process (``nn.DataParallel``).
+        sampling: reduced sampling, or None for every batch of every epoch.
+        distill: distillation from a teacher, or None.
+
+    Raises:
+        ConfigError: naming the field, its value and the rule.
     """
 
     model: str
@@ -59,16 +92,32 @@ class TrainConfig:
     channels_last: bool = True
     init_from: str = ""
     seed: int = 0
+    data: str = "cifar10"
+    hold_out: str = ""
+    fraction: float = 1.0
+    data_seed: int = 0
+    rand_augment: str = ""
+    random_erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    drop_path: float = 0.0
+    lr_base_batch: int = 0
+    decay_epochs: tuple[int, ...] = ()
+    decay_rate: float = 0.1
+    decay_norms: bool = False
+    grad_accumulation: int = 1
+    clip_grad: float = 0.0
+    ema: float = 0.0
+    precision: str = "fp32"
+    compile: bool = False
+    deterministic: bool = False
+    sync_bn: bool = False
+    strategy: str = "ddp"
+    sampling: SamplingConfig | None = None
+    distill: DistillConfig | None = None
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ConfigError(f"epochs (={self.epochs}) and batch_size (={self.batch_size}) must be positive")
-        if not self.lr > 0:
-            raise ConfigError(f"lr (={self.lr}) must be positive")
-        if not 0 <= self.warmup_epochs <= self.epochs:
-            raise ConfigError(f"warmup_epochs (={self.warmup_epochs}) must be in [0, epochs (={self.epochs})]")
-        if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"seed (={self.seed}) must be in [0, 2**63)")
+        check(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON; the conversion carries its method name."""
@@ -80,18 +129,26 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> TrainConfig:
-        """The inverse of :meth:`to_dict`.
+        """The inverse of :meth:`to_dict`; fields that are not there have their defaults.
 
         Raises:
             ConfigError: if a field or method does not exist.
         """
-        value = dict(value)
+        value = _tuples(value)
         if unknown := set(value) - set(cls.__dataclass_fields__):
             raise ConfigError(f"a training config has no field {', '.join(sorted(unknown))}")
         if value.get("convert") is not None:
             options = _tuples(value["convert"])
             value["convert"] = config_for(str(options.pop("method")), **options)
         value["model_options"] = _tuples(value.get("model_options", {}))
+        if value.get("sampling") is not None:
+            from seedcnn.data.sampling import SamplingConfig
+
+            value["sampling"] = SamplingConfig(**_tuples(value["sampling"]))
+        if value.get("distill") is not None:
+            from seedcnn.train.distill import DistillConfig  # which reads checkpoints, which hold configs
+
+            value["distill"] = DistillConfig(**_tuples(value["distill"]))
         return cls(**value)
 
 
@@ -100,54 +157,25 @@ def _tuples(options: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
+def _timm_network(config: TrainConfig) -> nn.Module:
+    options = dict(config.model_options)
+    if config.model in GNL_MODELS:
+        options.setdefault("seed", config.seed)
+    return timm.create_model(config.model, drop_path_rate=config.drop_path, **options)
+
+
 def build_model(config: TrainConfig) -> nn.Module:
-    """The network of a config with fresh weights, converted as it says."""
-    model = create_model(config.model, **config.model_options)
+    """The network of a config with fresh weights, converted as it says.
+
+    Raises:
+        ConfigError: if there is no such network; near names are listed.
+    """
+    if config.model not in list_models() and timm.is_model(config.model):
+        model = _timm_network(config)
+    elif config.drop_path:
+        raise ConfigError(f"drop_path (={config.drop_path}) goes with the networks of timm, not with {config.model!r}")
+    else:
+        model = create_model(config.model, **config.model_options)
     if config.convert is not None:
         convert_(model, config.convert, seed=config.seed)
     return model
-
-
-def _parse(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _set(target: Any, path: list[str], value: Any, whole: str) -> Any:
-    name = path[0]
-    if isinstance(target, dict):
-        inner = _set(target.get(name), path[1:], value, whole) if len(path) > 1 else value
-        return {**target, name: inner}
-    if isinstance(target, type) or not dataclasses.is_dataclass(target):
-        raise ConfigError(f"--set {whole}: {target!r} has no fields")
-    known = [f.name for f in dataclasses.fields(target)]
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
-        raise ConfigError(
-            f"--set {whole}: {type(target).__name__} has no field {name!r}; {hint}fields: {', '.join(known)}"
-        )
-    old = getattr(target, name)
-    new = _set(old, path[1:], value, whole) if len(path) > 1 else value
-    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
-        new = float(new)
-    if len(path) == 1 and old is not None and not isinstance(new, type(old)):
-        raise ConfigError(f"--set {whole}: {name} is a {type(old).__name__}, not {new!r}")
-    changed: Any = dataclasses.replace(target, **{name: new})  # type: ignore[type-var]
-    return changed
-
-
-def override(config: TrainConfig, assignments: Iterable[str]) -> TrainConfig:
-    """Apply ``a.b=c`` assignments; values are Python literals, anything else is a string.
-
-    Raises:
-        ConfigError: naming the field and the rule; near names are listed.
-    """
-    for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {assignment}: it must look like field=value")
-        config = _set(config, path.split("."), _parse(text), assignment)
-    return config

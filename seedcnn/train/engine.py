@@ -2,191 +2,188 @@
 
 from __future__ import annotations
 
-import math
-import time
-from dataclasses import dataclass
+import statistics
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
-from timm.scheduler.scheduler import Scheduler
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from seedcnn.data.transforms import normalize, random_crop_flip
-from seedcnn.errors import ConfigError, TrainingError
-from seedcnn.train.checkpoint import Checkpoint, load_checkpoint, restore_model, save_checkpoint
-from seedcnn.train.config import TrainConfig, build_model
+from seedcnn.data.sampling import describe
+from seedcnn.errors import ConfigError
+from seedcnn.train._counts import Counts, NotFiniteError
+from seedcnn.train._log import open_tensorboard, write_csv, write_tensorboard
+from seedcnn.train._random import deterministic
+from seedcnn.train._run import Run
+from seedcnn.train.checkpoint import Checkpoint, beside, keep_checkpoint, load_checkpoint, save_checkpoint
+from seedcnn.train.config import TrainConfig
+from seedcnn.train.data import FolderData, TrainData
+from seedcnn.train.distributed import Processes, open_processes
 from seedcnn.train.progress import TrainProgress
 
-__all__ = ["TrainData", "train"]
+__all__ = ["Validate", "train"]
+
+Validate = Callable[[nn.Module], float]
+"""From the network in eval mode to its accuracy, percent, on pictures that are not trained on."""
 
 
-@dataclass(frozen=True, eq=False)
-class TrainData:
-    """Training pictures: uint8 [N, H, W, 3], labels int64 [N], mean and standard deviation per channel (0..1)."""
+@dataclass(frozen=True)
+class _Files:
+    """Where a run leaves what it makes; only the first process writes."""
 
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    path: Path
+    keep: int
+    save_steps: int
+    tensorboard: Any
+    processes: Processes
 
+    def epoch(self, state: Checkpoint, best: bool) -> None:
+        self.processes.from_first(lambda: self._write(state, best))
 
-def _schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps: int) -> Scheduler:
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        sched=config.schedule,
-        num_epochs=config.epochs,
-        warmup_lr=config.warmup_lr,
-        min_lr=config.min_lr,
-        warmup_epochs=config.warmup_epochs,  # type: ignore[arg-type]  # timm multiplies it by the steps of an epoch
-        warmup_prefix=False,
-        step_on_epochs=False,
-        updates_per_epoch=steps,
-    )
-    if scheduler is None:
-        raise ConfigError(f"timm has no schedule {config.schedule!r}")
-    return scheduler
+    def _write(self, state: Checkpoint, best: bool) -> None:
+        keep_checkpoint(self.path, state, keep=self.keep, best=best)
+        write_csv(self.path.with_suffix(".csv"), state.history)
+        if self.tensorboard is not None:
+            write_tensorboard(self.tensorboard, state.epoch, state.history[-1])
 
+    def middle(self, state: Checkpoint) -> None:
+        self.processes.from_first(lambda: save_checkpoint(self.path, state))
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
-        for index, state in optimizer.state_dict()["state"].items()
-        for name, value in state.items()
-        if value is not None
-    }
-
-
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _generator(seed: int, epoch: int) -> torch.Generator:
-    """Order and augmentation of an epoch depend on seed and epoch alone, so a resumed run sees the same pictures."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    def stopped(self, state: Checkpoint) -> Path:
+        path = beside(self.path, "stopped")
+        self.processes.from_first(lambda: save_checkpoint(path, state))
+        return path
 
 
 def train(
     config: TrainConfig,
-    data: TrainData,
+    data: TrainData | FolderData,
     checkpoint_path: str | Path,
     *,
     model: nn.Module | None = None,
     name: str = "train",
     resume: bool = False,
     progress: TrainProgress | None = None,
+    teacher: nn.Module | None = None,
+    validate: Validate | None = None,
+    keep: int = 1,
+    save_steps: int = 0,
+    workers: int = 2,
+    device: str = "auto",
+    tensorboard: str | Path | None = None,
 ) -> tuple[nn.Module, Checkpoint]:
-    """Train a network; after every epoch a checkpoint is written.
+    """Train a network; after every epoch a checkpoint is written, and the epochs so far as CSV beside it.
 
     With ``resume`` an existing checkpoint of the same config is continued, and ends with the same weights as an
-    unbroken run on the same machine and number of threads.
+    unbroken run on the same machine, number of threads and number of processes. Under torchrun all processes train
+    one network; one that is told that it was started again resumes whatever ``resume`` says.
 
     Args:
         model: a prepared network of the config's architecture to start from, instead of a fresh one.
+        name: of the run, in its progress.
+        progress: where it is shown; None for standard error.
+        teacher: of ``config.distill``, instead of the checkpoint that it names.
+        validate: called after every epoch; the checkpoint of the best one is kept as NAME.best.ckpt.
+        keep: epochs whose checkpoints are kept; from 2 on as NAME.epoch0007.ckpt, beside the last.
+        save_steps: also write the checkpoint after every so many updates; 0 for the ends of epochs alone.
+        workers: processes that decode picture files.
+        device: "cpu", "cuda", or "auto" for CUDA where it is to be had.
+        tensorboard: directory for TensorBoard's events.
 
     Returns:
-        The network in eval mode and the last checkpoint.
+        The network in eval mode on the CPU, with the moving average of its weights if the config has one, and the last
+        checkpoint.
 
     Raises:
-        ConfigError: if the config names something that does not exist or the data are smaller than a batch.
-        TrainingError: if the loss is not finite (the last good checkpoint stays), a checkpoint does not fit, or it
-            cannot be written.
+        ConfigError: if the config names something that does not exist, or the data are smaller than a batch.
+        TrainingError: if the loss is not finite (the state before it is in NAME.stopped.ckpt, the last checkpoint
+            stays), a checkpoint does not fit, or it cannot be written.
+        MissingExtraError: if tensorboard is wanted and not installed.
     """
-    run = _Run(config, data, model)
-    done, history = 0, []
-    if resume and Path(checkpoint_path).is_file():
-        saved = load_checkpoint(checkpoint_path)
-        if saved.config != config:
-            raise TrainingError(f"checkpoint {checkpoint_path} is of another config; resume it with its own")
-        restore_model(run.model, saved.model, checkpoint_path)
-        _restore_optimizer(run.optimizer, saved.optimizer)
-        done, history = saved.epoch, saved.history
-    state = run.checkpoint(done, history)
-    with progress or TrainProgress(name, config.epochs, run.steps) as shown:
-        shown.resume(done)
-        for epoch in range(done, config.epochs):
-            row = run.epoch(epoch, shown)
-            history = [*history, row]
-            state = run.checkpoint(epoch + 1, history)
-            save_checkpoint(checkpoint_path, state)
-            shown.epoch(epoch, row)
-    return run.model.eval(), state
+    if keep < 1 or save_steps < 0:
+        raise ConfigError(f"keep (={keep}) must be at least 1 and save_steps (={save_steps}) not negative")
+    with ExitStack() as stack:
+        processes = stack.enter_context(open_processes(device))
+        stack.enter_context(deterministic(config.deterministic))
+        writer = open_tensorboard(tensorboard) if tensorboard is not None and processes.first else None
+        files = _Files(Path(checkpoint_path), keep, save_steps, writer, processes)
+        if writer is not None:
+            stack.callback(writer.close)
+        run = Run(config, data, processes, model=model, teacher=teacher, workers=workers)
+        stack.callback(run.close)
+        state = _start(run, files, resume)
+        shown = progress if progress and processes.first else None
+        with shown or TrainProgress(name, config.epochs, run.steps, quiet=not processes.first) as shown:
+            state = _epochs(run, state, files, shown, validate, len(data.labels))
+        return run.network.eval().cpu(), state
 
 
-class _Run:
-    """Model, optimizer, schedule and data of one training run."""
+def _start(run: Run, files: _Files, resume: bool) -> Checkpoint:
+    """The state to go on from: that of the checkpoint, or a fresh one."""
+    processes, path = run.processes, files.path
+    again = resume or processes.restarted
+    saved = processes.from_first(lambda: load_checkpoint(path) if again and path.is_file() else None)
+    if saved is not None:
+        run.restore(saved, path)
+        return saved
+    state = run.checkpoint(0, [])
+    if processes.launched and files.path.is_file():
+        files.middle(state)  # or a group that is started again would take up what an older run left
+    return state
 
-    def __init__(self, config: TrainConfig, data: TrainData, model: nn.Module | None) -> None:
-        self.config, self.data = config, data
-        self.steps = len(data.images) // config.batch_size
-        if not self.steps:
-            raise ConfigError(f"batch_size (={config.batch_size}) exceeds the {len(data.images)} training pictures")
-        torch.manual_seed(config.seed)
-        self.model = build_model(config) if model is None else model
-        if config.init_from:
-            restore_model(self.model, load_checkpoint(config.init_from).model, config.init_from)
-        self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.model = self.model.to(memory_format=self.layout)
-        self.optimizer = create_optimizer_v2(
-            self.model,
-            opt=config.optimizer,
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-            momentum=config.momentum,
+
+def _epochs(
+    run: Run, state: Checkpoint, files: _Files, shown: TrainProgress, validate: Validate | None, pictures: int
+) -> Checkpoint:
+    """Train from ``state`` to the end."""
+    config, processes = run.config, run.processes
+    shown.begin(sum(run.counts), sum(run.counts[: state.epoch]) + state.step)
+    if config.sampling is not None:
+        plan = describe(
+            config.sampling, config.epochs, pictures, config.batch_size, drop_last=True, world_size=processes.world
         )
-        self.scheduler = _schedule(config, self.optimizer, self.steps)
-        self.images = torch.from_numpy(np.ascontiguousarray(data.images.transpose(0, 3, 1, 2)))
-        self.labels = torch.from_numpy(data.labels)
+        shown.say(str(plan))
+    for epoch in range(state.epoch, config.epochs):
+        history, best, first = state.history, state.best, state.step
+        counts = Counts(**{name: value for name, value in state.partial.items() if name != "pictures"})
+        try:
+            for step in run.epoch(epoch, first, counts, shown):
+                if files.save_steps and step < run.counts[epoch] and run.updates(step) % files.save_steps == 0:
+                    files.middle(replace(run.checkpoint(epoch, history, step, counts), best=best))
+        except NotFiniteError as error:
+            before = run.checkpoint(epoch, history, error.step, counts)
+            before.partial["pictures"] = error.pictures
+            path = files.stopped(replace(before, best=best))
+            raise NotFiniteError(
+                f"{error}; the state before it is in {path}, the last checkpoint stays", error.step, error.pictures
+            ) from None
+        row = counts.row() | {"lr": run.update.lr, "batches": run.counts[epoch]}
+        better = False
+        if validate is not None:
+            row["validation"] = processes.from_first(lambda: validate(run.network.eval()))
+            better = best is None or row["validation"] > best
+        best = row["validation"] if better else best
+        state = replace(run.checkpoint(epoch + 1, [*history, row]), best=best)
+        files.epoch(state, better)
+        shown.epoch(epoch, row)
+    if config.sampling is not None:
+        shown.say(_measured(run, state.history))
+    return state
 
-    def checkpoint(self, epoch: int, history: list[dict[str, float]]) -> Checkpoint:
-        """The state after ``epoch`` epochs."""
-        return Checkpoint(self.config, epoch, self.model.state_dict(), _optimizer_tensors(self.optimizer), history)
 
-    def batch(self, picked: Tensor, generator: torch.Generator) -> Tensor:
-        """Augmented, normalised pictures, float32 [n, 3, H, W]."""
-        images = self.images[picked]
-        if self.config.augment:
-            images = random_crop_flip(images, generator)
-        return normalize(images, self.data.mean, self.data.std).contiguous(memory_format=self.layout)
-
-    def epoch(self, epoch: int, shown: TrainProgress) -> dict[str, float]:
-        """One pass over the pictures; returns mean loss, training accuracy (percent), images/s and seconds."""
-        self.model.train()
-        size = self.config.batch_size
-        generator = _generator(self.config.seed, epoch)
-        order = torch.randperm(len(self.images), generator=generator)
-        loss_sum, correct, seen, start = 0.0, 0, 0, time.monotonic()
-        for step in range(self.steps):
-            self.scheduler.step_update(epoch * self.steps + step)
-            picked = order[step * size : (step + 1) * size]
-            target = self.labels[picked]
-            logits = self.model(self.batch(picked, generator))
-            loss = F.cross_entropy(logits, target, label_smoothing=self.config.label_smoothing)
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"loss is {value} in epoch {epoch + 1}, step {step + 1} of {self.steps} (pictures "
-                    f"{picked[:8].tolist()} and {size - 8} more); the checkpoint of the epoch before stays"
-                )
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            loss_sum += value * size
-            correct += int((logits.argmax(1) == target).sum())
-            seen += size
-            shown.step(epoch, size, loss_sum / seen, 100 * correct / seen)
-        seconds = time.monotonic() - start
-        return {
-            "loss": loss_sum / seen,
-            "accuracy": 100 * correct / seen,
-            "images_per_s": seen / seconds,
-            "seconds": seconds,
-        }
+def _measured(run: Run, history: list[dict[str, float]]) -> str:
+    """The time that reduced sampling took, beside the prediction."""
+    seconds = [row["seconds"] for row in history]
+    predicted = sum(run.counts) / (run.steps * len(run.counts))
+    full = [value for value, count in zip(seconds, run.counts, strict=True) if count == run.steps]
+    if not full:
+        return (
+            f"reduced sampling: {sum(seconds):.1f} s for {sum(run.counts)} batches; no epoch was full, so there is no "
+            f"time to compare with (predicted time ratio {predicted:.4f})"
+        )
+    measured = sum(seconds) / (len(seconds) * statistics.median(full))
+    return (
+        f"reduced sampling: time ratio predicted {predicted:.4f}, measured {measured:.4f} (by {len(full)} full epochs)"
+    )

@@ -54,10 +54,15 @@ class TrainProgress:
         if self._bar is not None:
             self._bar.stop()
 
-    def resume(self, epoch: int) -> None:
-        """Epochs already done when the run was resumed."""
+    def begin(self, total: int, done: int) -> None:
+        """How many batches there are in all, and how many were done when the run was resumed."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=epoch * self.steps)
+            self._bar.update(self._task, total=total, completed=done)
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        if not self.quiet:
+            self.console.print(text, soft_wrap=True, markup=False)
 
     def step(self, epoch: int, images: int, loss: float, accuracy: float) -> None:
         """One more batch; loss and accuracy (percent) are running means of the epoch."""
@@ -71,8 +76,10 @@ class TrainProgress:
         """The end of an epoch; without a terminal this is the line that is written."""
         if self._bar is None and not self.quiet:
             left = (self.epochs - number - 1) * row["seconds"]
+            validated = f"validation {row['validation']:.2f} %  " if "validation" in row else ""
             self.console.print(
                 f"{self.name}: epoch {number + 1}/{self.epochs}  loss {row['loss']:.3f}  "
-                f"train accuracy {row['accuracy']:.1f} %  {row['images_per_s']:.0f} images/s  {left:.0f} s left",
+                f"train accuracy {row['accuracy']:.1f} %  {validated}{row['images_per_s']:.0f} images/s  "
+                f"{left:.0f} s left",
                 soft_wrap=True,
             )

@@ -7,12 +7,13 @@ import importlib.util
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import seedcnn
 from seedcnn.errors import ConfigError
 from seedcnn.train.config import TrainConfig
 
-__all__ = ["find_recipe", "list_recipes", "recipe_directory"]
+__all__ = ["expected", "find_recipe", "list_recipes", "recipe_directory"]
 
 Recipe = Callable[[], TrainConfig]
 
@@ -24,17 +25,35 @@ def recipe_directory() -> Path:
     return installed if installed.is_dir() else package.parent / "recipes"
 
 
-def _load(path: Path) -> dict[str, Recipe]:
+def _module(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"seedcnn_recipe_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def _load(path: Path) -> dict[str, Recipe]:
+    module = _module(path)
     return {
         name: value
         for name, value in vars(module).items()
         if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
     }
+
+
+def expected(file: str) -> dict[str, dict[str, float]]:
+    """What the paper prints for each recipe of a file, by quantity ("top1" in percent, "params_M", ...).
+
+    Args:
+        file: name of a recipe file that comes with seedcnn, without ".py".
+
+    Returns:
+        By function name; empty for a file that is no table of a paper.
+    """
+    found: dict[str, dict[str, float]] = getattr(_module(recipe_directory() / f"{file}.py"), "EXPECTED", {})
+    return found
 
 
 def list_recipes() -> dict[str, str]:
@@ -61,8 +80,11 @@ def find_recipe(name: str) -> TrainConfig:
         known = list(list_recipes())
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
         hint = f"did you mean {', '.join(near)}? " if near else ""
-        raise ConfigError(f"unknown recipe {name!r}; {hint}known recipes: {', '.join(known)}; or FILE.py:FUNCTION")
+        raise ConfigError(
+            f"unknown recipe {name!r}; {hint}`seedcnn recipes` lists all {len(known)}; or give FILE.py:FUNCTION"
+        )
     recipes = _load(path)
     if function not in recipes:
-        raise ConfigError(f"{path} has no recipe {function!r}; it has {', '.join(recipes)}")
+        near = difflib.get_close_matches(function, recipes, n=5, cutoff=0.4) or list(recipes)[:5]
+        raise ConfigError(f"{path} has no recipe {function!r}; did you mean {', '.join(near)}? It has {len(recipes)}")
     return recipes[function]()

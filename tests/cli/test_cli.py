@@ -54,6 +54,7 @@ def test_the_table_of_commands_is_frozen():
     assert found == {
         "recipes",
         "train",
+        "reproduce",
         "evaluate",
         "cost",
         "bench",

@@ -1,0 +1,51 @@
+"""GroupNL, Table 10: settings of the DataParallel runs, ResNet-101 on CIFAR-10 on one to four RTX 2080 Ti.
+
+The results are Fig. 7's, which prints no numbers: nothing is expected here but the ratio of the times of a pair,
+vanilla to GroupNL. Parallelism k stands for k times 128 pictures an update and, by linear scaling, learning rate 0.1
+k. `batch_size` counts all GPUs of the one process. GroupNL is sparse (Section 3.3.1). Neither mixed precision nor the
+number of epochs is stated; we take float32, because AMP is named for the DDP runs only, and Table 1's 300. The rest is
+in `groupnl_table6`.
+
+Run: CUDA_VISIBLE_DEVICES=0,1,2,3 seedcnn train groupnl_table10:x4_groupnl --out runs/model.ckpt
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from seedcnn.train import TrainConfig, find_recipe
+
+_ROWS = {  # GPUs, learning rate, pictures on each GPU
+    "baseline": (1, 0.1, 128),
+    "x1": (2, 0.1, 64),
+    "x2": (2, 0.2, 128),
+    "x3": (3, 0.3, 128),
+    "x4": (4, 0.4, 128),
+}
+
+EXPECTED: dict[str, dict[str, float]] = {}
+GPUS: dict[str, int] = {}
+
+
+def _define(row: str, method: str) -> None:
+    gpus, lr, batch = _ROWS[row]
+
+    def recipe() -> TrainConfig:
+        base = find_recipe(f"groupnl_table6:resnet101_{method}")
+        return replace(base, strategy="dp" if gpus > 1 else base.strategy, batch_size=gpus * batch)
+
+    name = f"{row}_{method}"
+    recipe.__name__ = recipe.__qualname__ = name
+    recipe.__doc__ = f"""ResNet-101 {method}, DataParallel, {gpus} x {batch} pictures: time only, no number printed.
+
+    Source: GroupNL, Table 10, row {row}: learning rate {lr}, {batch} x {gpus}; Fig. 7. Hardware: NVIDIA RTX 2080 Ti.
+    Run: CUDA_VISIBLE_DEVICES={",".join(map(str, range(gpus)))} seedcnn train groupnl_table10:{name}
+    """
+    globals()[name] = recipe
+    EXPECTED[name] = {}
+    GPUS[name] = gpus
+
+
+for _row in _ROWS:
+    for _method in ("vanilla", "groupnl"):
+        _define(_row, _method)

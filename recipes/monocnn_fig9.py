@@ -1,0 +1,44 @@
+"""MonoCNN, Fig. 9: CIFAR-10 with a part of the training pictures only, all test pictures.
+
+The figure prints no numbers: nothing is expected here but that MonoCNN loses less than the vanilla network. The paper
+says that the pictures are chosen at random. It does not say the network, the shares, or the recipe; we take ResNet-18
+and the recipe of Table 1 (`monocnn_table1`, which also says what is open there), and 10, 25, 50, 75 and 100 %, because
+they cover the axis; the epochs are as many for every share. MonoCNN's teacher is the vanilla network of the same
+pictures, because one of all pictures would know what the small set leaves out; it has to be trained first. The choice
+depends on `data_seed`, and keeps the classes in their proportions. Hardware: RTX 2080 Ti; time is not stated.
+
+Run: seedcnn train monocnn_fig9:vanilla_25 --out runs/monocnn_fig9_vanilla_25.ckpt
+     seedcnn train monocnn_fig9:mono_25 --out runs/monocnn_fig9_mono_25.ckpt
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from seedcnn.train import TrainConfig, find_recipe
+
+_PERCENT = (10, 25, 50, 75, 100)
+
+EXPECTED: dict[str, dict[str, float]] = {}
+
+
+def _define(method: str, percent: int) -> None:
+    def recipe() -> TrainConfig:
+        base = find_recipe(f"monocnn_table1:cifar10_resnet18_{method}")
+        distill = base.distill and replace(base.distill, teacher=f"runs/monocnn_fig9_vanilla_{percent}.ckpt")
+        return replace(base, fraction=percent / 100, distill=distill)
+
+    name = f"{method}_{percent}"
+    recipe.__name__ = recipe.__qualname__ = name
+    recipe.__doc__ = f"""ResNet-18, {method} on {percent} % of CIFAR-10's pictures: no number printed in Fig. 9.
+
+    Source: MonoCNN, Fig. 9. Hardware: NVIDIA RTX 2080 Ti.
+    Run: seedcnn train monocnn_fig9:{name} --out runs/monocnn_fig9_{name}.ckpt
+    """
+    globals()[name] = recipe
+    EXPECTED[name] = {}
+
+
+for _method in ("vanilla", "mono"):
+    for _percent in _PERCENT:
+        _define(_method, _percent)

@@ -1,0 +1,101 @@
+"""``seedcnn reproduce``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from seedcnn.reproduce import Row
+
+__all__ = ["reproduce"]
+
+_WIDTH = 120  # of a file or a pipe
+
+
+def _directories(given: Sequence[str]) -> dict[str, Path]:
+    from seedcnn.errors import ConfigError
+
+    found = {}
+    for text in given:
+        name, equals, where = text.partition("=")
+        if not equals or not where:
+            raise ConfigError(f"--data {text}: it must be NAME=DIRECTORY, for example gtsrb=/data/gtsrb")
+        found[name] = Path(where)
+    return found
+
+
+def _add(table: Table, row: Row) -> None:
+    name = row.recipe
+    for key, figure in row.figures.items():
+        printed = "-" if figure.printed is None else f"{figure.printed:g}"
+        ours = "failed" if figure.mean is None else f"{figure.mean:.2f}"
+        spread = "-" if figure.std is None else f"{figure.std:.2f}"
+        difference = "-" if figure.difference is None else f"{figure.difference:+.2f}"
+        table.add_row(name, key, printed, ours, difference, str(len(figure.values)), spread)
+        name = ""
+
+
+def _json(row: Row) -> dict[str, Any]:
+    figures = {
+        key: {"printed": each.printed, "values": list(each.values), "mean": each.mean, "std": each.std}
+        for key, each in row.figures.items()
+    }
+    return {"recipe": row.recipe, "figures": figures, "failed": list(row.failed)}
+
+
+def reproduce(
+    table: Annotated[str, typer.Argument(help="A recipe file that is a table, such as groupnl_table6.")],
+    scale: Annotated[str, typer.Option(help="full, cpu (a documented reduction) or smoke.")] = "cpu",
+    seeds: Annotated[int, typer.Option(help="Train each row so many times, with seeds 0, 1, ...")] = 1,
+    rows: Annotated[str, typer.Option(help="Only these rows, or all with these in their names; with commas.")] = "",
+    data: Annotated[list[str] | None, typer.Option(help="NAME=DIRECTORY of a data set; may come often.")] = None,
+    out: Annotated[Path, typer.Option(help="For checkpoints and results; what is there is not run again.")] = Path(
+        "runs/reproduce"
+    ),
+    frost_dir: Annotated[Path | None, typer.Option(help="Directory that holds the frost pictures.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Train and measure a table of the papers, and print what it says beside what came out.
+
+    Example: seedcnn reproduce groupnl_table6 --rows resnet18 --scale cpu --seeds 2
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from seedcnn.errors import ConfigError
+    from seedcnn.reproduce import SCALES
+    from seedcnn.reproduce import reproduce as run
+
+    if seeds < 1:
+        raise ConfigError(f"--seeds {seeds}: it must be at least 1")
+    done = list(
+        run(
+            table,
+            scale=scale,
+            seeds=range(seeds),
+            rows=tuple(filter(None, rows.split(","))),
+            data=_directories(data or []),
+            out=out,
+            frost_dir=frost_dir,
+            progress=lambda text: typer.echo(text, err=True),
+        )
+    )
+    if as_json:
+        typer.echo(json.dumps({"table": table, "scale": scale, "rows": [_json(row) for row in done]}, indent=2))
+        return
+    shown = Table("recipe", "quantity", "printed", "ours", "difference", "runs", "± over runs")
+    for row in done:
+        _add(shown, row)
+    console = Console() if Console().is_terminal else Console(width=_WIDTH)
+    console.print(shown)
+    console.print(f"Scale {scale}: {SCALES[scale].about}.", soft_wrap=True, highlight=False)
+    for row in done:
+        for why in row.failed:
+            console.print(f"{row.recipe}: {why}", soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,8 @@
+"""Rerun a table of the papers: train each row, measure it, and set it beside what is printed."""
+
+from __future__ import annotations
+
+from seedcnn.reproduce.scales import SCALES, Scale, scaled
+from seedcnn.reproduce.table import Figure, Row, list_tables, reproduce
+
+__all__ = ["SCALES", "Figure", "Row", "Scale", "list_tables", "reproduce", "scaled"]

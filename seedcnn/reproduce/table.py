@@ -1,0 +1,223 @@
+"""The rows of a table, trained and measured; what is done is kept, so that an interrupted run goes on."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import statistics
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from seedcnn.data.named import NamedTest, load_test
+from seedcnn.errors import ConfigError, DataError, TrainingError
+from seedcnn.evaluate import accuracy, cost, robustness, torch_predictor
+from seedcnn.files import write_file
+from seedcnn.reproduce.scales import SCALES, scaled
+from seedcnn.train import TrainConfig, find_recipe, load_model, load_training_data, train
+from seedcnn.train.recipes import expected, recipe_directory
+
+__all__ = ["Figure", "Row", "list_tables", "reproduce"]
+
+GROUPS = ("Noise", "Blur", "Weather", "Digital")
+MEASURED = ("top1", "top5", *GROUPS, "mean", "params_M", "train_seconds")
+"""Printed quantities that are measured here; the others of a recipe file (MACs, times on other machines) are not."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A printed number and ours.
+
+    Attributes:
+        printed: None where the paper prints none.
+        values: ours, one a seed; empty where every run failed.
+    """
+
+    printed: float | None
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float | None:
+        """Over the seeds."""
+        return statistics.mean(self.values) if self.values else None
+
+    @property
+    def std(self) -> float | None:
+        """Standard deviation over the seeds; None for one."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the printed one."""
+        return None if self.mean is None or self.printed is None else self.mean - self.printed
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: its recipe, its figures, and why runs of it failed."""
+
+    recipe: str
+    figures: Mapping[str, Figure]
+    failed: tuple[str, ...] = ()
+
+
+def list_tables() -> tuple[str, ...]:
+    """Recipe files, each a table."""
+    return tuple(sorted(path.stem for path in recipe_directory().glob("*.py") if expected(path.stem)))
+
+
+def _check_table(table: str) -> dict[str, dict[str, float]]:
+    known = list_tables()
+    if table not in known:
+        near = difflib.get_close_matches(table, known, n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        raise ConfigError(f"unknown table {table!r}; {hint}tables: {', '.join(known)}")
+    return expected(table)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What all runs of a table share."""
+
+    scale: str
+    out: Path
+    data: Mapping[str, Path]
+    frost_dir: Path | None
+    say: Say
+
+    def config(self, recipe: str, seed: int) -> TrainConfig:
+        found = scaled(replace(find_recipe(recipe), seed=seed), SCALES[self.scale])
+        if found.distill is None or not found.distill.teacher:
+            return found
+        path, _ = self.trained(_teacher(found.distill.teacher, recipe), seed)
+        return replace(found, distill=replace(found.distill, teacher=str(path)))
+
+    def trained(self, recipe: str, seed: int) -> tuple[Path, TrainConfig]:
+        """The checkpoint of a run, trained now unless it is there."""
+        config = self.config(recipe, seed)
+        path = self.out / f"{recipe.replace(':', '.')}-{seed}.ckpt"
+        pictures = load_training_data(config, self.data.get(config.data), progress=self.say)
+        train(config, pictures, path, name=f"{recipe} seed {seed}", resume=True)
+        return path, config
+
+    def measured(self, recipe: str, seed: int, wanted: Sequence[str]) -> dict[str, float]:
+        """The figures of one run; raises TrainingError if it diverged."""
+        path, config = self.trained(recipe, seed)
+        model, checkpoint = load_model(path)
+        test = self.test(config)
+        predict = torch_predictor(model, test.mean, test.std)
+        scale = SCALES[self.scale]
+        clean = accuracy(predict, test.test.images[: scale.clean], test.test.labels[: scale.clean])
+        found = {
+            "top1": clean.top1,
+            "params_M": cost(model, (3, *test.test.images.shape[1:3])).params / 1e6,
+            "train_seconds": sum(epoch["seconds"] for epoch in checkpoint.history),
+        }
+        if clean.top5 is not None:
+            found["top5"] = clean.top5
+        if set(wanted) & set(GROUPS):
+            table = robustness(
+                predict,
+                test.test.images,
+                test.test.labels,
+                max_images=scale.pictures,
+                frost_dir=self.frost_dir,
+            )
+            found |= {**table.group_means, "mean": table.mean_over_groups}
+        return found
+
+    def test(self, config: TrainConfig) -> NamedTest:
+        where = self.data.get(config.data)
+        named = config.data if where is None else f"{config.data}:{where}"
+        return load_test(named, hold_out=config.hold_out, progress=self.say)
+
+
+def _teacher(path: str, recipe: str) -> str:
+    """The recipe of a teacher that is named as runs/FILE_FUNCTION.ckpt, of any recipe file."""
+    stem = Path(path).stem
+    for file in sorted((each.stem for each in recipe_directory().glob("*.py")), key=len, reverse=True):
+        if stem.startswith(f"{file}_"):
+            return f"{file}:{stem.removeprefix(f'{file}_')}"
+    raise ConfigError(f"{recipe} learns from {path}, which is no recipe's (runs/FILE_FUNCTION.ckpt): train it by hand")
+
+
+def _kept(path: Path, digest: str) -> dict[str, Any] | None:
+    """The result of an earlier run of the same config, if there is one."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}; remove it to run that row again") from error
+    if not isinstance(found, dict) or found.get("config") != digest:
+        raise DataError(f"{path} is of another config of that row; name another --out, or remove it")
+    return found
+
+
+def _one(run: _Run, recipe: str, seed: int, wanted: Sequence[str]) -> dict[str, Any]:
+    """Figures or a failure, from the file of an earlier run or from a new one."""
+    settings = [scaled(find_recipe(recipe), SCALES[run.scale]).to_dict(), run.scale, list(wanted)]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    path = run.out / f"{recipe.replace(':', '.')}-{seed}.json"
+    if (found := _kept(path, digest)) is not None:
+        return found
+    found = {"config": digest}
+    try:
+        found["figures"] = run.measured(recipe, seed, wanted)
+    except TrainingError as error:
+        found["failed"] = str(error)
+    write_file(path, (json.dumps(found, indent=1) + "\n").encode())
+    return found
+
+
+def _means(part: str, name: str, names: Container[str]) -> bool:
+    return part == name if part in names else part in name
+
+
+def reproduce(
+    table: str,
+    *,
+    scale: str = "cpu",
+    seeds: Sequence[int] = (0,),
+    rows: Sequence[str] = (),
+    data: Mapping[str, Path] | None = None,
+    out: Path = Path("runs/reproduce"),
+    frost_dir: Path | None = None,
+    progress: Say | None = None,
+) -> Iterator[Row]:
+    """Train and measure a table row by row; each is given as soon as all its seeds are done.
+
+    Args:
+        table: name of a recipe file, see :func:`list_tables`.
+        scale: a key of :data:`SCALES`.
+        seeds: of the runs.
+        rows: only these recipes; what is no recipe's name takes all that contain it; () for all.
+        data: by data set, the directory it lies in; those that are downloaded need none.
+        out: directory for checkpoints and results; what is there is not run again.
+        frost_dir: of the frost pictures.
+        progress: called with one sentence per step.
+
+    Raises:
+        ConfigError: if a table, scale or row does not exist (near names are listed), or cannot be made small.
+        DataError: if data are missing, or ``out`` holds results of another config.
+    """
+    printed = _check_table(table)
+    if scale not in SCALES:
+        raise ConfigError(f"unknown scale {scale!r}; it must be one of {', '.join(SCALES)}")
+    names = [name for name in printed if not rows or any(_means(part, name, printed) for part in rows)]
+    if not names:
+        raise ConfigError(f"{table} has no row with {' or '.join(rows)} in its name; rows: {', '.join(printed)}")
+    where = out / table / scale
+    where.mkdir(parents=True, exist_ok=True)
+    run = _Run(scale, where, data or {}, frost_dir, progress or (lambda _: None))
+    for name in names:
+        wanted = [key for key in MEASURED if key in printed[name]] or ["top1"]
+        done = [_one(run, f"{table}:{name}", seed, wanted) for seed in seeds]
+        good = [each["figures"] for each in done if "figures" in each]
+        figures = {
+            key: Figure(printed[name].get(key), tuple(each[key] for each in good if key in each)) for key in wanted
+        }
+        yield Row(f"{table}:{name}", figures, tuple(each["failed"] for each in done if "failed" in each))

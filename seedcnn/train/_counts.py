@@ -1,0 +1,58 @@
+"""What the batches of an epoch come to, and the end of a run whose loss is not finite."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from seedcnn.errors import TrainingError
+
+__all__ = ["Counts", "NotFiniteError"]
+
+
+class NotFiniteError(TrainingError):
+    """A loss that is not finite, and the batches it came from.
+
+    Attributes:
+        step: batches of the epoch that were done before.
+        pictures: indices of the batch by process, where its loss is not finite.
+    """
+
+    def __init__(self, text: str, step: int, pictures: dict[int, list[int]]) -> None:
+        super().__init__(text)
+        self.step, self.pictures = step, pictures
+
+
+@dataclass
+class Counts:
+    """What the batches of an epoch came to, over all processes."""
+
+    loss: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    def add(self, loss: float, correct: int, pictures: int) -> None:
+        """One more batch: mean loss, right answers, and pictures."""
+        self.loss += loss * pictures
+        self.correct += correct
+        self.seen += pictures
+
+    def elapsed(self) -> float:
+        """Seconds, those before a restart included."""
+        return self.seconds + time.monotonic() - self.started
+
+    def save(self) -> dict[str, float]:
+        """As a checkpoint in the middle of an epoch keeps it."""
+        return {"loss": self.loss, "correct": self.correct, "seen": self.seen, "seconds": self.elapsed()}
+
+    def row(self) -> dict[str, float]:
+        """Mean loss, training accuracy (percent), images/s and seconds."""
+        seconds = self.elapsed()
+        return {
+            "loss": self.loss / self.seen,
+            "accuracy": 100 * self.correct / self.seen,
+            "images_per_s": self.seen / seconds,
+            "seconds": seconds,
+        }

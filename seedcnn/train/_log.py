@@ -1,0 +1,51 @@
+"""What stays of a run beside its checkpoint: the epochs as CSV, and for TensorBoard if wanted."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seedcnn.errors import MissingExtraError, TrainingError
+from seedcnn.files import write_file
+
+__all__ = ["open_tensorboard", "write_csv", "write_tensorboard"]
+
+
+def write_csv(path: Path, history: Sequence[dict[str, float]]) -> None:
+    """All epochs anew, atomically, so that the file always goes with the checkpoint; a first column counts them.
+
+    Raises:
+        TrainingError: if it cannot be written.
+    """
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["epoch", *columns], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"epoch": number, **row} for number, row in enumerate(history, 1))
+    try:
+        write_file(path, text.getvalue().encode())
+    except OSError as error:
+        raise TrainingError(f"the table of the epochs {path} cannot be written: {error}") from error
+
+
+def open_tensorboard(directory: str | Path) -> Any:
+    """A ``SummaryWriter`` of torch.
+
+    Raises:
+        MissingExtraError: if tensorboard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError("tensorboard is not installed; install it with: pip install tensorboard") from error
+    return SummaryWriter(str(directory))
+
+
+def write_tensorboard(writer: Any, epoch: int, row: dict[str, float]) -> None:
+    """The numbers of an epoch as scalars."""
+    for name, value in row.items():
+        writer.add_scalar(f"train/{name}", value, epoch)
+    writer.flush()

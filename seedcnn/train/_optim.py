@@ -1,0 +1,140 @@
+"""Optimizer, schedule, scaler and moving average of a run, on timm's factories."""
+
+from __future__ import annotations
+
+import torch
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from seedcnn.errors import ConfigError
+from seedcnn.train.config import TrainConfig
+
+__all__ = ["Update", "peak_lr"]
+
+
+def peak_lr(config: TrainConfig, world: int = 1) -> float:
+    """The peak learning rate by the linear-scaling rule (Goyal et al., 2017): it grows with the pictures an update.
+
+    Args:
+        world: processes, each with ``config.batch_size`` pictures a step.
+    """
+    if not config.lr_base_batch:
+        return config.lr
+    return config.lr * config.batch_size * config.grad_accumulation * world / config.lr_base_batch
+
+
+def _schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, updates: int) -> Scheduler:
+    interval = config.decay_epochs[0] if config.schedule == "step" and config.decay_epochs else None
+    try:
+        scheduler, _ = create_scheduler_v2(
+            optimizer,
+            sched=config.schedule,
+            num_epochs=config.epochs,
+            decay_epochs=interval,
+            decay_milestones=list(config.decay_epochs),
+            decay_rate=config.decay_rate,
+            warmup_lr=config.warmup_lr,
+            min_lr=config.min_lr,
+            warmup_epochs=config.warmup_epochs,  # type: ignore[arg-type]  # timm multiplies it by the updates
+            warmup_prefix=False,
+            step_on_epochs=False,
+            updates_per_epoch=updates,
+        )
+    except (AssertionError, ValueError) as error:
+        raise ConfigError(f"timm makes no schedule {config.schedule!r} that is stepped by updates: {error}") from error
+    if scheduler is None:
+        raise ConfigError(f"timm has no schedule {config.schedule!r}")
+    return scheduler
+
+
+class Update:
+    """Turns gradients into weights: scaler, clipping, optimizer, schedule, moving average.
+
+    Args:
+        config: of the run.
+        model: the network.
+        task: what is trained: the network, or it and what else its loss has to learn.
+        updates: of a full epoch.
+        world: processes.
+        device: of the weights.
+
+    Raises:
+        ConfigError: if timm does not know the optimizer or the schedule.
+    """
+
+    def __init__(
+        self, config: TrainConfig, model: nn.Module, task: nn.Module, updates: int, world: int, device: torch.device
+    ) -> None:
+        self.config, self.model, self.updates = config, model, updates
+        try:
+            self.optimizer = create_optimizer_v2(
+                task,
+                opt=config.optimizer,
+                lr=peak_lr(config, world),
+                weight_decay=config.weight_decay,
+                momentum=config.momentum,
+                filter_bias_and_bn=not config.decay_norms,
+            )
+        except (AssertionError, ValueError) as error:
+            raise ConfigError(f"timm makes no optimizer {config.optimizer!r}: {error}") from error
+        self.scheduler = _schedule(config, self.optimizer, updates)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.ema = ModelEmaV3(model, decay=config.ema) if config.ema else None
+        self._learnable = [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def schedule(self, epoch: int, update: int) -> None:
+        """Set the learning rate of an update; it depends on these two numbers alone."""
+        self.scheduler.step_update(epoch * self.updates + update)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate that is set."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def backward(self, loss: Tensor) -> None:
+        """Add to the gradients."""
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def step(self) -> None:
+        """One update of the weights; the gradients are forgotten."""
+        if self.config.clip_grad:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self._learnable, self.config.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.forget()
+        if self.ema is not None:
+            self.ema.update(self.model)
+
+    def forget(self) -> None:
+        """Drop the gradients."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The optimizer's state by parameter index and name, and the scaler's."""
+        found = {
+            f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
+            for index, state in self.optimizer.state_dict()["state"].items()
+            for name, value in state.items()
+            if value is not None
+        }
+        scaler = self.scaler.state_dict()
+        return found | {
+            f"scaler.{name}": torch.tensor(scaler[name]) for name in ("scale", "_growth_tracker") if name in scaler
+        }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what :meth:`tensors` gave."""
+        state: dict[int, dict[str, Tensor]] = {}
+        scaler = self.scaler.state_dict()
+        for key, value in tensors.items():
+            index, _, name = key.partition(".")
+            if index == "scaler":
+                scaler[name] = value.item()
+            else:
+                state.setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.scaler.load_state_dict(scaler)

@@ -1,0 +1,99 @@
+"""Which training configs make no sense."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING
+
+from seedcnn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from seedcnn.train.config import TrainConfig
+
+__all__ = ["check"]
+
+_DATA = ("cifar10", "cifar100", "gtsrb", "icons50", "icons50-rebuilt", "imagenet")
+_PRECISIONS = ("fp32", "bf16", "fp16")
+_STRATEGIES = ("ddp", "dp")
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        near = difflib.get_close_matches(str(value), known, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ConfigError(f"{name} (={value!r}) is unknown; {hint}known: {', '.join(known)}")
+
+
+def _check_numbers(config: TrainConfig) -> None:
+    if config.epochs < 1 or config.batch_size < 1 or config.grad_accumulation < 1:
+        raise ConfigError(
+            f"epochs (={config.epochs}), batch_size (={config.batch_size}) and grad_accumulation "
+            f"(={config.grad_accumulation}) must be positive"
+        )
+    if not config.lr > 0:
+        raise ConfigError(f"lr (={config.lr}) must be positive")
+    if not 0 <= config.warmup_epochs <= config.epochs:
+        raise ConfigError(f"warmup_epochs (={config.warmup_epochs}) must be in [0, epochs (={config.epochs})]")
+    for name in ("seed", "data_seed"):
+        if not 0 <= (seed := getattr(config, name)) < 2**63:
+            raise ConfigError(f"{name} (={seed}) must be in [0, 2**63)")
+    if not 0 < config.fraction <= 1:
+        raise ConfigError(f"fraction (={config.fraction}) must be in (0, 1]")
+    if not 0 <= config.random_erasing <= 1:
+        raise ConfigError(f"random_erasing (={config.random_erasing}) must be in [0, 1]")
+    for name in ("label_smoothing", "drop_path", "ema"):
+        if not 0 <= (share := getattr(config, name)) < 1:
+            raise ConfigError(f"{name} (={share}) must be in [0, 1)")
+    for name in ("momentum", "weight_decay", "warmup_lr", "min_lr", "mixup", "cutmix", "lr_base_batch", "clip_grad"):
+        if not getattr(config, name) >= 0:
+            raise ConfigError(f"{name} (={getattr(config, name)}) must not be negative")
+    if not config.decay_rate > 0:
+        raise ConfigError(f"decay_rate (={config.decay_rate}) must be positive")
+
+
+def _check_schedule(config: TrainConfig) -> None:
+    epochs = config.decay_epochs
+    if config.schedule not in ("multistep", "step") and epochs:
+        raise ConfigError(f"decay_epochs (={epochs}) goes with schedule multistep or step, not {config.schedule!r}")
+    if any(epoch < 1 for epoch in epochs) or list(epochs) != sorted(set(epochs)):
+        raise ConfigError(f"decay_epochs (={epochs}) must be positive and ascending")
+    if config.schedule == "multistep" and not (epochs and epochs[-1] < config.epochs):
+        raise ConfigError(f"decay_epochs (={epochs}) must name epochs before the last (={config.epochs}) for multistep")
+    if config.schedule == "step" and len(epochs) > 1:
+        raise ConfigError(f"decay_epochs (={epochs}) must be one interval for schedule step")
+
+
+def _check_together(config: TrainConfig) -> None:
+    if config.hold_out and not config.data.startswith("icons50"):
+        raise ConfigError(f"hold_out (={config.hold_out!r}) goes with the data icons50 only, not with {config.data}")
+    if config.rand_augment and config.data != "imagenet":
+        raise ConfigError(
+            f"rand_augment (={config.rand_augment!r}) goes with the data imagenet only: it is done on PIL"
+        )
+    if config.rand_augment and not config.augment:
+        raise ConfigError(f"rand_augment (={config.rand_augment!r}) contradicts augment=False")
+    if (config.mixup or config.cutmix) and config.batch_size % 2:
+        raise ConfigError(f"batch_size (={config.batch_size}) must be even for mixup and cutmix: pictures go in pairs")
+    if config.strategy == "dp" and config.sync_bn:
+        raise ConfigError("sync_bn contradicts strategy 'dp': it is of processes, and dp has one")
+    if config.strategy == "dp" and config.distill is not None:
+        raise ConfigError("distill contradicts strategy 'dp': replicas of the network have no taps")
+    if config.sampling is not None:
+        try:
+            config.sampling.ratios(config.epochs)
+        except ValueError as error:
+            raise ConfigError(f"sampling does not fit epochs (={config.epochs}): {error}") from None
+
+
+def check(config: TrainConfig) -> None:
+    """Raise ``ConfigError`` for the first rule that is broken, naming the field, its value and the rule."""
+    for name in ("convert", "sampling", "distill"):
+        if (value := getattr(config, name)) is not None and not is_dataclass(value):
+            raise ConfigError(f"{name} (={value!r}) must be None or a config, which a recipe makes")
+    _one_of("data", config.data, _DATA)
+    _one_of("precision", config.precision, _PRECISIONS)
+    _one_of("strategy", config.strategy, _STRATEGIES)
+    _check_numbers(config)
+    _check_schedule(config)
+    _check_together(config)

@@ -1,0 +1,210 @@
+"""One process's part of a training run: what it holds, and its epochs."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from timm.data import Mixup
+from timm.layers import convert_sync_batchnorm
+from torch import Tensor, nn
+
+from seedcnn.data.sampling import batches as reduced
+from seedcnn.errors import ConfigError, TrainingError
+from seedcnn.train._counts import Counts, NotFiniteError
+from seedcnn.train._optim import Update
+from seedcnn.train._random import capture, restore, seed_everything
+from seedcnn.train._task import Classifier, data_parallel, make_task, outputs
+from seedcnn.train.checkpoint import Checkpoint, load_checkpoint, restore_model
+from seedcnn.train.config import TrainConfig, build_model
+from seedcnn.train.data import FolderData, TrainData, open_batches
+from seedcnn.train.distill import Distiller
+from seedcnn.train.distributed import Processes
+from seedcnn.train.progress import TrainProgress
+
+__all__ = ["Run"]
+
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Run:
+    """Network, task, optimizer and data of one process.
+
+    Attributes:
+        model: the network itself, whatever wraps it.
+        counts: batches of each epoch.
+        steps: batches of an epoch over all pictures.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: TrainData | FolderData,
+        processes: Processes,
+        *,
+        model: nn.Module | None,
+        teacher: nn.Module | None,
+        workers: int,
+    ) -> None:
+        self.config, self.processes = config, processes
+        self.batches = open_batches(config, data, processes, workers)
+        self.steps, self.counts = self.batches.steps, self._counts(self.batches.steps)
+        self.model = self._network(model)
+        classes = outputs(self.model, data.size)
+        if (largest := int(data.labels.max())) >= classes:
+            raise ConfigError(f"the network tells {classes} classes apart, but there is a label {largest}")
+        self.mixup = self._mixup(classes)
+        self._make_task(data.size, teacher)
+        if processes.rank:
+            seed_everything(config.seed, processes.rank)
+
+    def _counts(self, steps: int) -> list[int]:
+        config = self.config
+        if config.sampling is None:
+            return [steps] * config.epochs
+        pictures = steps * config.batch_size
+        return [reduced(pictures, config.batch_size, ratio) for ratio in config.sampling.ratios(config.epochs)]
+
+    def _network(self, model: nn.Module | None) -> nn.Module:
+        config, device = self.config, self.processes.device
+        seed_everything(config.seed)
+        network = build_model(config) if model is None else model
+        if config.init_from:
+            restore_model(network, load_checkpoint(config.init_from).weights, config.init_from)
+        if config.sync_bn:
+            if device.type != "cuda":
+                raise ConfigError("sync_bn needs GPUs: torch has no such norm on the CPU")
+            network = convert_sync_batchnorm(network)
+        self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        return network.to(device).to(memory_format=self.layout)
+
+    def _mixup(self, classes: int) -> Mixup | None:
+        config = self.config
+        if not (config.mixup or config.cutmix):
+            return None
+        return Mixup(config.mixup, config.cutmix, label_smoothing=config.label_smoothing, num_classes=classes)
+
+    def _make_task(self, size: tuple[int, int, int], teacher: nn.Module | None) -> None:
+        config, processes = self.config, self.processes
+        shown = data_parallel(self.model, processes.device) if config.strategy == "dp" else self.model
+        self.task = make_task(config, shown, teacher, size)
+        trained = self.model if isinstance(self.task, Classifier) else self.task
+        updates = self.updates(self.steps)
+        self.update = Update(config, self.model, trained, updates, processes.world, processes.device)
+        compiled: Any = torch.compile(self.task) if config.compile else self.task
+        self.called: Any = processes.wrap(compiled)
+
+    @property
+    def network(self) -> nn.Module:
+        """What the run makes: the moving average if there is one."""
+        return self.model if self.update.ema is None else self.update.ema.module
+
+    def updates(self, step: int) -> int:
+        """Updates that ``step`` batches of an epoch make."""
+        return math.ceil(step / self.config.grad_accumulation)
+
+    def checkpoint(
+        self, epoch: int, history: list[dict[str, float]], step: int = 0, counts: Counts | None = None
+    ) -> Checkpoint:
+        """The state after ``epoch`` epochs and ``step`` batches; all processes have to call it together."""
+        states = self.processes.gather(capture(self.processes.device))
+        ema, model = self.update.ema, self.model.state_dict()
+        learned = {} if isinstance(self.task, Classifier) else self.task.state_dict()
+        return Checkpoint(
+            self.config,
+            epoch,
+            model,
+            self.update.tensors(),
+            history,
+            step=step,
+            partial=counts.save() if counts else {},
+            ema={} if ema is None else ema.module.state_dict(),
+            task={name: value for name, value in learned.items() if not name.startswith("student.")},
+            rng={str(rank): state for rank, state in enumerate(states)},
+            world=self.processes.world,
+        )
+
+    def restore(self, saved: Checkpoint, path: object) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            TrainingError: if it is of another config, number of processes or architecture.
+        """
+        if saved.config != self.config:
+            raise TrainingError(f"checkpoint {path} is of another config; resume it with its own")
+        if saved.world != self.processes.world:
+            raise TrainingError(
+                f"checkpoint {path} is of a run of {saved.world} processes, this one has {self.processes.world}: "
+                "another number sees other batches; resume it with as many"
+            )
+        restore_model(self.model, saved.model, str(path))
+        if self.update.ema is not None:
+            restore_model(self.update.ema.module, saved.ema, str(path))
+        if saved.task:
+            self.task.load_state_dict(saved.task, strict=False)
+        self.update.restore(saved.optimizer)
+        if saved.rng:
+            restore(saved.rng[str(self.processes.rank)], self.processes.device)
+
+    def loss(self, images: Tensor, labels: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and logits of a batch, mixed if the config says so, in the config's precision."""
+        targets = labels
+        if self.mixup is not None:
+            images, targets = self.mixup(images, labels)
+        precision = _PRECISIONS[self.config.precision]
+        with torch.autocast(images.device.type, precision, enabled=precision is not torch.float32):
+            loss, logits = self.called(images, targets, indices)
+        return loss, logits
+
+    def epoch(self, epoch: int, first: int, counts: Counts, shown: TrainProgress) -> Iterator[int]:
+        """The batches of an epoch from ``first`` on; after every update it gives how many are done.
+
+        Raises:
+            NotFiniteError: at the first loss that is not finite, in all processes; the weights are those before it.
+        """
+        self.task.train()
+        last, group = self.counts[epoch], self.config.grad_accumulation
+        for step, (images, labels, indices) in enumerate(self.batches.epoch(epoch, first, last), first):
+            together = min(group, last - step // group * group)  # the last update of an epoch may have fewer
+            ends = (step + 1) % group == 0 or step + 1 == last
+            self.update.schedule(epoch, step // group)
+            with contextlib.nullcontext() if ends or self.processes.world == 1 else self.called.no_sync():
+                loss, logits = self.loss(images, labels, indices)
+                self.update.backward(loss / together if together > 1 else loss)
+            mean, correct = self._told(loss.detach(), logits.detach(), labels)
+            if not math.isfinite(mean):
+                self.update.forget()
+                raise self._not_finite(float(loss.detach()), indices, epoch, step)
+            counts.add(mean, correct, len(labels) * self.processes.world)
+            if ends:
+                self.update.step()
+            seen = counts.seen
+            shown.step(epoch, len(labels) * self.processes.world, counts.loss / seen, 100 * counts.correct / seen)
+            if ends:
+                yield step + 1
+
+    def _told(self, loss: Tensor, logits: Tensor, labels: Tensor) -> tuple[float, int]:
+        """Mean loss and right answers over the processes: one sum among them, and one wait for the device, a batch."""
+        correct = (logits.argmax(1) == labels).sum()
+        summed, right = self.processes.add(torch.stack((loss.double(), correct.double()))).tolist()
+        return summed / self.processes.world, int(right)
+
+    def _not_finite(self, loss: float, indices: Tensor, epoch: int, step: int) -> NotFiniteError:
+        told = self.processes.gather((loss, indices.tolist()))
+        bad = {rank: (value, pictures) for rank, (value, pictures) in enumerate(told) if not math.isfinite(value)}
+        rank, (value, pictures) = next(iter(bad.items()))
+        who = f" of process {rank}" if self.processes.world > 1 else ""
+        text = (
+            f"loss{who} is {value} in epoch {epoch + 1}, step {step + 1} of {self.counts[epoch]} (pictures "
+            f"{pictures[:8]} and {max(0, len(pictures) - 8)} more)"
+        )
+        done = step - step % self.config.grad_accumulation
+        return NotFiniteError(text, done, {rank: pictures for rank, (_, pictures) in bad.items()})
+
+    def close(self) -> None:
+        """Take what the run put on the network off it."""
+        if isinstance(self.task, Distiller):
+            self.task.close()

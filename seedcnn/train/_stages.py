@@ -1,0 +1,144 @@
+"""Where the stages of a network end, and hearing the maps that leave them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from timm.utils import unwrap_model
+from torch import Tensor, nn
+
+from seedcnn.errors import ConfigError, TrainingError
+
+__all__ = ["Tap", "listen", "probe", "stage_names", "tap_stages"]
+
+_CHAINS = ("stages", "blocks", "features")
+
+
+def _halves(module: nn.Module) -> bool:
+    strides = (getattr(part, "stride", 1) for part in module.modules())
+    return any(max(stride if isinstance(stride, tuple) else (stride,)) > 1 for stride in strides)
+
+
+def _ends(chain: Iterable[tuple[str, nn.Module]]) -> tuple[str, ...]:
+    """The last module of each map size: what stands before a stride, if anything learnable came since the last one."""
+    ends: list[str] = []
+    learns, previous = False, ""
+    for name, module in chain:
+        if learns and _halves(module):
+            ends.append(previous)
+            learns = False
+        learns = learns or any(True for _ in module.parameters())
+        previous = name
+    return (*ends, previous) if learns else tuple(ends)
+
+
+def stage_names(network: nn.Module) -> tuple[str, ...]:
+    """Names of the modules whose outputs end the stages: the last maps of each size (MonoCNN, Section 3.3, Fig. 3).
+
+    timm networks name them in their ``feature_info``, the stem's maps among them where they have a size of their own.
+    In other networks they are read from the strides in ``stages``, ``blocks``, ``features`` or ``layer1``, ``layer2``,
+    ...; in a VGG they are the ReLUs before the poolings. Conversion changes none of these names.
+
+    Raises:
+        ConfigError: if no stages are found.
+    """
+    network = unwrap_model(network)
+    if info := getattr(network, "feature_info", None):
+        return tuple(str(entry["module"]) for entry in getattr(info, "info", info))
+    children = dict(network.named_children())
+    chain = [(name, module) for name, module in children.items() if re.fullmatch(r"layer\d+", name)]
+    for parent in _CHAINS:
+        if not chain and isinstance(children.get(parent), nn.Sequential):
+            chain = [(f"{parent}.{name}", module) for name, module in children[parent].named_children()]
+    if names := _ends(chain):
+        return names
+    raise ConfigError(f"the stages of {type(network).__name__} are not known; name the modules that end them")
+
+
+class Tap:
+    """A forward hook that keeps the output of its module between :meth:`open` and :meth:`take`, and else nothing.
+
+    It is an object, not a closure, so that a deep copy of the network (an average of its weights, say) gets its own.
+    """
+
+    def __init__(self, name: str, module: nn.Module) -> None:
+        self.name = name
+        self._handle = module.register_forward_hook(self)
+        self._open = False
+        self._maps: Tensor | None = None
+
+    def __call__(self, _module: nn.Module, _args: Any, output: Tensor) -> None:
+        if self._open:
+            self._maps = output
+
+    def open(self) -> None:
+        """Keep the next output."""
+        self._open = True
+
+    def take(self) -> Tensor | None:
+        """The output that was kept; nothing is kept any more."""
+        maps, self._maps, self._open = self._maps, None, False
+        return maps
+
+    def close(self) -> None:
+        """Leave the module."""
+        self._handle.remove()
+
+
+def tap_stages(network: nn.Module, names: Sequence[str]) -> list[Tap]:
+    """Hook the named modules of a network.
+
+    Raises:
+        ConfigError: if it has no such module; near names are listed.
+    """
+    modules = dict(unwrap_model(network).named_modules())
+    taps = []
+    for name in names:
+        if not name or name not in modules:
+            near = difflib.get_close_matches(name, modules, n=3, cutoff=0.4)
+            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            raise ConfigError(f"{type(unwrap_model(network)).__name__} has no module {name!r} to end a stage{hint}")
+        taps.append(Tap(name, modules[name]))
+    return taps
+
+
+def listen(network: nn.Module, taps: Sequence[Tap], images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """One forward pass: logits [N, classes] and the maps [N, C, H, W] at the taps.
+
+    Raises:
+        TrainingError: if a tapped module was not called, or gave no maps.
+    """
+    for tap in taps:
+        tap.open()
+    try:
+        logits = network(images)
+    finally:
+        heard = [tap.take() for tap in taps]
+    maps = []
+    for tap, output in zip(taps, heard, strict=True):
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise TrainingError(f"module {tap.name!r} must give maps [N, C, H, W] to end a stage; it gave {what}")
+        maps.append(output)
+    return logits, maps
+
+
+@torch.no_grad()
+def probe(network: nn.Module, taps: Sequence[Tap], size: tuple[int, int, int]) -> list[tuple[int, ...]]:
+    """Shapes of the logits and of the maps for one black picture, without the picture's axis.
+
+    The pass is in eval mode, so that no running statistic moves; the modes are put back.
+    """
+    first = next(network.parameters())
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        logits, maps = listen(network, taps, torch.zeros(1, *size, device=first.device, dtype=first.dtype))
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return [tuple(output.shape[1:]) for output in (logits, *maps)]

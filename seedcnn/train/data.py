@@ -1,0 +1,248 @@
+"""Training pictures: by name, in memory or as files, and the batches of an epoch that a process gets."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from timm.data.random_erasing import RandomErasing
+from torch import Tensor
+
+from seedcnn.data import imagenet
+from seedcnn.data._samples import Order
+from seedcnn.data.cifar10 import load_cifar10
+from seedcnn.data.cifar100 import load_cifar100
+from seedcnn.data.folder import ImageFolder
+from seedcnn.data.gtsrb import load_gtsrb
+from seedcnn.data.icons50 import hold_out_style, hold_out_subtypes, hold_out_traditional, load_icons50
+from seedcnn.data.icons50_rebuilt import load_icons50_rebuilt
+from seedcnn.data.image_set import ImageSet, TrainTest, limited
+from seedcnn.data.loaders import folder_loader
+from seedcnn.data.transforms import normalize, random_crop_flip
+from seedcnn.errors import ConfigError, DataError
+from seedcnn.train._random import epoch_generator
+from seedcnn.train.config import TrainConfig
+from seedcnn.train.distributed import Processes
+
+__all__ = ["Batch", "Batches", "FolderData", "TrainData", "load_training_data", "open_batches"]
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Pictures float32 [n, 3, H, W], labels int64 [n], indices int64 [n] into the set; the first two on the device."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainData:
+    """Training pictures: uint8 [N, H, W, 3], labels int64 [N], mean and standard deviation per channel (0..1)."""
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """(3, H, W) of the pictures that the network gets."""
+        return 3, self.images.shape[1], self.images.shape[2]
+
+
+@dataclass(frozen=True, eq=False)
+class FolderData:
+    """Training pictures as files, decoded as they are needed: the files, mean and std, and (3, H, W) of the crops."""
+
+    folder: ImageFolder
+    mean: tuple[float, float, float] = imagenet.MEAN
+    std: tuple[float, float, float] = imagenet.STD
+    size: tuple[int, int, int] = (3, 224, 224)
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """int64 [N]."""
+        return self.folder.labels
+
+
+class Batches(Protocol):
+    """The batches of one process."""
+
+    @property
+    def steps(self) -> int:
+        """Of an epoch over all pictures."""
+        ...
+
+    def epoch(self, number: int, first: int, last: int) -> Iterator[Batch]:
+        """Batches ``first`` to ``last`` - 1 of an epoch; they depend on seed, epoch and process alone."""
+        ...
+
+
+class _InMemory:
+    """Batches of decoded pictures, which are kept on the device."""
+
+    def __init__(self, config: TrainConfig, data: TrainData, processes: Processes) -> None:
+        self.config, self.data, self.processes = config, data, processes
+        self.steps = len(data.images) // processes.world // config.batch_size
+        self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.images = torch.from_numpy(np.ascontiguousarray(data.images.transpose(0, 3, 1, 2))).to(processes.device)
+        self.labels = torch.from_numpy(data.labels).to(processes.device)
+
+    def _pictures(self, picked: Tensor, generator: torch.Generator) -> Tensor:
+        images = self.images[picked.to(self.images.device)]
+        if self.config.augment:
+            images = random_crop_flip(images, generator)
+        return normalize(images, self.data.mean, self.data.std).contiguous(memory_format=self.layout)
+
+    def epoch(self, number: int, first: int, last: int) -> Iterator[Batch]:
+        generator = epoch_generator(self.config.seed, number)
+        order = torch.randperm(len(self.images), generator=generator)[self.processes.rank :: self.processes.world]
+        if self.processes.rank:
+            generator = epoch_generator(self.config.seed, number, self.processes.rank)
+        size = self.config.batch_size
+        for step in range(last):
+            picked = order[step * size : (step + 1) * size]
+            images = self._pictures(picked, generator)  # steps that are done draw their numbers again
+            if step >= first:
+                yield images, self.labels[picked.to(self.labels.device)], picked
+
+
+class _FromFolder:
+    """Batches of files through timm's transforms; an epoch that goes on in the middle decodes its beginning again."""
+
+    def __init__(self, config: TrainConfig, data: FolderData, processes: Processes, workers: int) -> None:
+        plain = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0), "hflip": 0.0, "color_jitter": 0.0}
+        options: dict[str, Any] = {} if config.augment else plain
+        if config.rand_augment:
+            options["auto_augment"] = config.rand_augment
+        self.loader = folder_loader(
+            data.folder,
+            training=True,
+            batch_size=config.batch_size,
+            input_size=data.size,
+            mean=data.mean,
+            std=data.std,
+            workers=workers,
+            seed=config.seed,
+            device=processes.device,
+            rank=processes.rank,
+            world_size=processes.world,
+            **options,
+        )
+        self.steps, self.size = len(self.loader), config.batch_size
+        self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.order = Order(len(data.folder), True, config.seed, processes.rank, processes.world)
+
+    def epoch(self, number: int, first: int, last: int) -> Iterator[Batch]:
+        self.loader.set_epoch(number)
+        self.order.epoch = number
+        picked = torch.tensor([index for _, index in self.order])
+        for step, (images, labels) in enumerate(itertools.islice(self.loader, last)):
+            if step >= first:
+                indices = picked[step * self.size : (step + 1) * self.size]
+                yield images.contiguous(memory_format=self.layout), labels, indices
+
+
+class _Erased:
+    """Batches with rectangles of noise in some pictures (timm's random erasing, by the global generators)."""
+
+    def __init__(self, batches: Batches, probability: float, device: torch.device) -> None:
+        self.batches, self.steps = batches, batches.steps
+        self.erase = RandomErasing(probability, mode="pixel", device=str(device))
+
+    def epoch(self, number: int, first: int, last: int) -> Iterator[Batch]:
+        for images, labels, indices in self.batches.epoch(number, first, last):
+            yield self.erase(images), labels, indices
+
+
+def open_batches(config: TrainConfig, data: TrainData | FolderData, processes: Processes, workers: int) -> Batches:
+    """The batches of this process.
+
+    Args:
+        workers: processes that decode files; none are needed for pictures in memory.
+
+    Raises:
+        ConfigError: if there is no picture, or fewer than a batch for each process.
+    """
+    count, needed = len(data.labels), config.batch_size * processes.world
+    if not count:
+        raise ConfigError("there is no training picture")
+    if count < needed:
+        each = f" of {processes.world} processes" if processes.world > 1 else ""
+        raise ConfigError(f"batch_size (={config.batch_size}){each} exceeds the {count} training pictures")
+    batches: Batches = (
+        _FromFolder(config, data, processes, workers)
+        if isinstance(data, FolderData)
+        else _InMemory(config, data, processes)
+    )
+    return _Erased(batches, config.random_erasing, processes.device) if config.random_erasing else batches
+
+
+def _icons(config: TrainConfig, whole: ImageSet) -> TrainTest:
+    if not config.hold_out:
+        raise ConfigError(
+            f"data {config.data} has no test part of its own: set hold_out to subtypes, traditional or styles"
+        )
+    try:
+        if config.hold_out == "subtypes":
+            return hold_out_subtypes(whole)
+        if config.hold_out == "traditional":
+            return hold_out_traditional(whole)
+        return hold_out_style(whole, config.hold_out.split(","))
+    except ValueError as error:
+        raise ConfigError(f"hold_out {config.hold_out!r}: {error}") from None
+
+
+def load_training_data(
+    config: TrainConfig, directory: str | Path | None = None, *, verify: bool = True, progress: Say | None = None
+) -> TrainData | FolderData:
+    """The training part of the config's data set, or the fraction of it that the config asks for.
+
+    Args:
+        directory: where the set lies; None for "cifar10" and "icons50-rebuilt", which are downloaded.
+        verify: refuse a set that is not complete.
+        progress: called with one sentence per step.
+
+    Raises:
+        ConfigError: if the set needs a directory, takes none, or the hold-out or fraction does not fit it.
+        DataError: if what is there is not what it should be.
+    """
+    say = progress or (lambda _: None)
+    name, root = config.data, None if directory is None else Path(directory)
+    if root is None and name not in ("cifar10", "icons50-rebuilt"):
+        raise ConfigError(f"data {name!r} needs the directory it lies in")
+    if root is not None and name == "icons50-rebuilt":
+        raise ConfigError(f"data {name!r} takes no directory; it is downloaded and built")
+    try:
+        if name == "imagenet":
+            folder = imagenet.list_imagenet(str(root), "train", classes=1000 if verify else None)
+            return FolderData(limited(folder, config.fraction, seed=config.data_seed))
+        found, mean, std = _load(config, root, verify, say)
+        train = limited(found, config.fraction, seed=config.data_seed) if config.fraction < 1 else found
+    except ValueError as error:
+        raise ConfigError(f"data {name!r}: {error}") from error
+    if not len(train):
+        raise DataError(f"data {name!r} holds no training picture")
+    return TrainData(train.images, train.labels, mean, std)
+
+
+def _load(
+    config: TrainConfig, root: Path | None, verify: bool, say: Say
+) -> tuple[ImageSet, tuple[float, float, float], tuple[float, float, float]]:
+    if config.data == "cifar10":
+        cifar = load_cifar10(root, progress=say)
+        return (
+            ImageSet(cifar.train_images, cifar.train_labels, cifar.classes, cifar.source),
+            cifar.mean,
+            cifar.std,
+        )
+    if config.data == "icons50-rebuilt":
+        parts = _icons(config, load_icons50_rebuilt(progress=say))
+    elif config.data == "icons50":
+        parts = _icons(config, load_icons50(str(root), verify=verify))
+    else:
+        load = load_cifar100 if config.data == "cifar100" else load_gtsrb
+        parts = load(str(root), verify=verify)
+    return parts.train, parts.mean, parts.std

@@ -1,0 +1,134 @@
+"""Tables rerun: scales, resuming, teachers, failures; one row through the whole chain on real pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from seedcnn.cli.app import app
+from seedcnn.convert import GroupNLConfig, MonoConfig
+from seedcnn.errors import ConfigError, DataError
+from seedcnn.reproduce import SCALES, Figure, list_tables, reproduce, scaled
+from seedcnn.train import TrainConfig, build_model, find_recipe, load_checkpoint
+
+
+def test_tables_are_the_recipe_files_with_printed_figures():
+    tables = list_tables()
+    assert {"groupnl_table6", "groupnl_table7", "monocnn_table1", "dissertation_table4_9"} <= set(tables)
+    assert "demo" not in tables
+    with pytest.raises(ConfigError, match="unknown table 'groupnl_table66'; did you mean groupnl_table6"):
+        next(reproduce("groupnl_table66"))
+    with pytest.raises(ConfigError, match="unknown scale 'tiny'"):
+        next(reproduce("groupnl_table6", scale="tiny"))
+    with pytest.raises(ConfigError, match="has no row with vgg19 in its name; rows: resnet18_vanilla"):
+        next(reproduce("groupnl_table6", rows=("vgg19",)))
+
+
+def test_full_scale_is_the_recipe_to_the_letter():
+    config = find_recipe("groupnl_table6:resnet18_groupnl")
+    assert scaled(config, SCALES["full"]) == config
+
+
+def test_the_cpu_scale_is_a_smaller_network_of_the_family():
+    config = scaled(find_recipe("groupnl_table6:resnet18_groupnl"), SCALES["cpu"])
+    assert (config.model, config.epochs, config.fraction) == ("resnet8_cifar", 8, 1.0)
+    assert config.model_options == {"num_classes": 10, "widths": (32, 64, 128), "patch": 2}
+    assert config.convert == GroupNLConfig()
+    assert sum(p.numel() for p in build_model(config).parameters() if p.requires_grad) == 155_594
+    mono = scaled(find_recipe("groupnl_table6:resnet18_mono"), SCALES["cpu"])
+    assert isinstance(mono.convert, MonoConfig)
+    assert mono.convert.seed_filters == 16
+    assert (
+        scaled(find_recipe("groupnl_table6:gtsrb_resnet18_vanilla"), SCALES["cpu"]).model_options["num_classes"] == 43
+    )
+    assert scaled(find_recipe("groupnl_table6:vgg11_groupnl"), SCALES["cpu"]).model == "vgg11_cifar"
+    with pytest.raises(ConfigError, match="on ImageNet has no small scale"):
+        scaled(find_recipe("groupnl_imagenet:vanilla_10"), SCALES["cpu"])
+
+
+def test_schedules_shrink_with_the_epochs():
+    config = find_recipe("dissertation_table4_9:r3")
+    assert config.decay_epochs == (60, 90)
+    small = scaled(config, SCALES["cpu"])
+    assert (small.epochs, small.decay_epochs, small.schedule) == (8, (4, 6), "multistep")
+    warm = replace(config, warmup_epochs=6.0, schedule="cosine", decay_epochs=())
+    assert scaled(warm, SCALES["cpu"]).warmup_epochs == pytest.approx(6 * 8 / config.epochs)
+    one = scaled(replace(config, sampling=None), SCALES["smoke"])
+    assert (one.epochs, one.schedule, one.decay_epochs) == (1, "constant", ())
+
+
+def test_figures():
+    two = Figure(95.0, (94.0, 95.0))
+    assert (two.mean, two.difference) == (94.5, -0.5)
+    assert two.std == pytest.approx(np.sqrt(0.5))
+    assert Figure(95.0, ()).mean is None
+    assert Figure(95.0, ()).difference is None
+    assert Figure(None, (1.0,)).difference is None
+    assert Figure(None, (1.0,)).std is None
+
+
+def test_a_row_through_the_chain_and_again(tmp_path, cifar10):
+    said = []
+    options = {"scale": "smoke", "rows": ("resnet18_vanilla",), "out": tmp_path, "progress": said.append}
+    (row,) = reproduce("groupnl_table6", **options)
+    assert row.recipe == "groupnl_table6:resnet18_vanilla"
+    assert row.failed == ()
+    assert row.figures["top1"].printed == 95.04
+    (value,) = row.figures["top1"].values
+    assert 5 < value < 60
+    where = tmp_path / "groupnl_table6" / "smoke"
+    saved = load_checkpoint(where / "groupnl_table6.resnet18_vanilla-0.ckpt")
+    assert saved.config == scaled(find_recipe("groupnl_table6:resnet18_vanilla"), SCALES["smoke"])
+    stamp = (where / "groupnl_table6.resnet18_vanilla-0.ckpt").stat().st_mtime_ns
+    assert list(reproduce("groupnl_table6", **options)) == [row]
+    assert (where / "groupnl_table6.resnet18_vanilla-0.ckpt").stat().st_mtime_ns == stamp
+    result = where / "groupnl_table6.resnet18_vanilla-0.json"
+    result.write_text(json.dumps({"config": "another", "figures": {"top1": 99.0}}))
+    with pytest.raises(DataError, match="is of another config of that row"):
+        list(reproduce("groupnl_table6", **options))
+
+
+def test_the_command(tmp_path, cifar10):
+    arguments = [
+        "reproduce",
+        "groupnl_table7",
+        "--scale",
+        "smoke",
+        "--rows",
+        "resnet18_groupnl",
+        "--out",
+        str(tmp_path),
+    ]
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    if isinstance(result.exception, DataError) and "frost" in str(result.exception):
+        pytest.skip(f"the frost pictures could not be had: {result.exception}")
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)["rows"]
+    assert row["figures"]["Noise"]["printed"] == 57.55
+    groups = [row["figures"][name]["mean"] for name in ("Noise", "Blur", "Weather", "Digital")]
+    assert row["figures"]["mean"]["mean"] == pytest.approx(np.mean(groups))
+    printed = CliRunner().invoke(app, arguments).stdout
+    for words in ("57.55", "74.11", "Scale smoke: as cpu, with one epoch"):
+        assert words in printed
+    wrong = CliRunner().invoke(app, [*arguments, "--data", "gtsrb"])
+    assert "--data gtsrb: it must be NAME=DIRECTORY" in str(wrong.exception)
+
+
+def test_a_diverged_run_is_a_row_that_failed(tmp_path, cifar10):
+    recipe = tmp_path / "r.py"
+    recipe.write_text("")
+    from seedcnn.reproduce.table import _one, _Run
+
+    class Diverging(_Run):
+        def config(self, recipe: str, seed: int) -> TrainConfig:
+            return replace(super().config(recipe, seed), lr=1e30)
+
+    run = Diverging("smoke", tmp_path, {}, None, lambda _: None)
+    found = _one(run, "groupnl_table6:resnet18_groupnl", 0, ["top1"])
+    assert "loss" in found["failed"]
+    assert "figures" not in found
+    assert _one(run, "groupnl_table6:resnet18_groupnl", 0, ["top1"]) == found

@@ -1,0 +1,157 @@
+"""A run that is killed and resumed ends with the bits of an unbroken one: one process and two."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from seedcnn.errors import TrainingError
+from seedcnn.train import load_checkpoint, save_checkpoint
+from tests.train.runs import SMALL, changed, run, same, work
+
+# All that draws random numbers or keeps a state of its own, and an epoch of which the last update has fewer batches.
+EVERYTHING = changed(
+    epochs=6,
+    batch_size=8,
+    deterministic=True,
+    optimizer="adamw",
+    ema=0.9,
+    clip_grad=1.0,
+    grad_accumulation=5,
+    mixup=0.2,
+    cutmix=0.5,
+    random_erasing=0.5,
+)
+
+
+def wait_for(path, processes):
+    deadline = time.monotonic() + 250
+    while not path.exists():
+        assert all(process.exitcode is None for process in processes), "a process ended before its first checkpoint"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def kill_all(processes):
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+
+
+def finish(processes):
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+
+
+def check_same(broken, whole):
+    a, b = load_checkpoint(broken), load_checkpoint(whole)
+    assert a.epoch == b.epoch == EVERYTHING.epochs
+    for part in ("model", "ema", "optimizer", "rng"):
+        assert getattr(a, part)
+        assert same(getattr(a, part), getattr(b, part)), part
+    for ours, theirs in zip(a.history, b.history, strict=True):
+        assert all(ours[name] == theirs[name] for name in ("loss", "accuracy", "lr", "batches"))
+
+
+@pytest.mark.parametrize("world", [1, 2], ids=["one process", "two gloo processes"])
+def test_kill_and_resume_gives_the_weights_of_an_unbroken_run(tmp_path, start_group, world):
+    """A real kill -9, anywhere after the first checkpoint, which is written after the first update.
+
+    One process is told to resume; two know from torchrun's count of restarts.
+    """
+    broken, whole = tmp_path / "broken.ckpt", tmp_path / "whole.ckpt"
+    processes = start_group(world, work, broken, EVERYTHING, options={"save_steps": 1})
+    wait_for(broken, processes)
+    kill_all(processes)
+    stopped = load_checkpoint(broken)
+    assert (stopped.epoch, stopped.step) < (EVERYTHING.epochs, 0)
+    assert stopped.world == world
+    finish(start_group(world, work, broken, EVERYTHING, options={"resume": world == 1}, restarts=world - 1))
+    finish(start_group(world, work, whole, EVERYTHING, options={}))
+    check_same(broken, whole)
+
+
+def interrupt(network):
+    """A validation that stops the run between the last update of an epoch and its checkpoint."""
+    raise KeyboardInterrupt
+
+
+def test_a_checkpoint_within_an_epoch_goes_on_there(tmp_path):
+    config, path = dataclasses.replace(EVERYTHING, epochs=2), tmp_path / "broken.ckpt"
+    whole = run(tmp_path / "whole.ckpt", config)[1]
+    with pytest.raises(KeyboardInterrupt):
+        run(path, config, save_steps=1, validate=interrupt)
+    saved = load_checkpoint(path)
+    assert (saved.epoch, saved.step, saved.partial["seen"]) == (0, 10, 80)  # two of three updates
+    again = run(path, config, resume=True)[1]
+    assert same(again.model, whole.model)
+    assert same(again.ema, whole.ema)
+    assert [row["loss"] for row in again.history] == [row["loss"] for row in whole.history]
+
+
+def test_another_number_of_processes_is_refused(tmp_path):
+    _, state = run(tmp_path / "a.ckpt", changed(epochs=1))
+    save_checkpoint(tmp_path / "two.ckpt", dataclasses.replace(state, world=2))
+    with pytest.raises(TrainingError, match="is of a run of 2 processes, this one has 1"):
+        run(tmp_path / "two.ckpt", changed(epochs=1), resume=True)
+
+
+def test_another_config_is_refused(tmp_path):
+    run(tmp_path / "a.ckpt", changed(epochs=1))
+    with pytest.raises(TrainingError, match="another config"):
+        run(tmp_path / "a.ckpt", changed(epochs=1, lr=0.2), resume=True)
+
+
+WORKER = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from seedcnn.train import load_checkpoint
+from tests.train.runs import run
+from tests.train.test_resume import EVERYTHING
+import torch
+torch.set_num_threads(1)
+path = Path({path!r})
+
+def die_once(network):
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and load_checkpoint(path).step:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 0.0
+
+run(path, EVERYTHING, save_steps=1, validate=die_once)
+print("restarts", os.environ["TORCHELASTIC_RESTART_COUNT"], flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_group_again_and_it_goes_on(tmp_path, start_group):
+    """The first process kills itself at the end of the first epoch, as -9 from outside would."""
+    path, whole = tmp_path / "elastic.ckpt", tmp_path / "whole.ckpt"
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER.format(root=str(Path(__file__).parents[2]), path=str(path)))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launcher, "--max-restarts=1", script], text=True, capture_output=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("restarts 1") == 2
+    finish(start_group(2, work, whole, EVERYTHING, options={}))
+    assert same(load_checkpoint(path).model, load_checkpoint(whole).model)
+    assert same(load_checkpoint(path).ema, load_checkpoint(whole).ema)
+
+
+def test_a_run_that_is_done_is_left_as_it_is(tmp_path):
+    first = run(tmp_path / "a.ckpt")[1]
+    before = (tmp_path / "a.ckpt").read_bytes()
+    again = run(tmp_path / "a.ckpt", SMALL, resume=True)[1]
+    assert same(first.model, again.model)
+    assert (tmp_path / "a.ckpt").read_bytes() == before
