@@ -46,8 +46,8 @@ SCALES: Mapping[str, Scale] = {
         small=True,
     ),
     "smoke": Scale(
-        "as cpu, with one epoch over a fiftieth of the pictures, 500 test pictures and 20 corrupted ones: it shows that "
-        "the chain runs",
+        "as cpu, with one epoch over a fiftieth of the pictures, 500 test pictures and 20 corrupted ones: it shows "
+        "that the chain runs",
         epochs=1,
         fraction=0.02,
         pictures=20,
