@@ -44,7 +44,10 @@ def forms(record: dict[str, Any]) -> str:
         rows.append([form, *counts, *(_mean(cells[key]) for key in keys)])
     protocol = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in record["protocol"].items())
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    about = f"{record['what']}; seeds {', '.join(record['seeds'])}; {protocol}; {record['machine']}; {versions}."
+    corrupted = f"; the first {record['pictures']:,} test pictures corrupted" if record["pictures"] else ""
+    about = (
+        f"{record['what']}{corrupted}; seeds {', '.join(record['seeds'])}; {protocol}; {record['machine']}; {versions}."
+    )
     slower = [
         f"{form} (seed {seed}{'' if style is None else ', ' + style}): {', '.join(map(str, run['diverged_at_lr']))}"
         for seed, found in record["seeds"].items()
