@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+
 import pytest
 
 from seedcnn.data.cifar10 import Cifar10, load_cifar10
@@ -15,3 +18,15 @@ def cifar10() -> Cifar10:
         return load_cifar10()
     except DataError as error:
         pytest.skip(f"CIFAR-10 could not be had: {error}")
+
+
+@pytest.fixture(autouse=True)
+def child_signals() -> Iterator[None]:
+    """Take back the handler of SIGCHLD that torch's DataLoader leaves behind.
+
+    With it the end of any later child process interrupts native code, and where a runtime has left a signal stack that
+    is too small for the processor's registers, the kernel ends the process.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, before)
