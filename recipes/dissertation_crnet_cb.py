@@ -54,6 +54,7 @@ def _run(data: str, batch: int, expansion: int, groups: int, strategy: str) -> T
         data=data,
         epochs=160,
         batch_size=batch,
+        drop_last=False,
         lr=0.1,
         optimizer="momentum",
         momentum=0.9,

@@ -41,6 +41,7 @@ def _run(name: str) -> TrainConfig:
         data="imagenet",
         epochs=150,
         batch_size=256,
+        drop_last=False,
         lr=0.05,
         optimizer="momentum",
         momentum=0.9,

@@ -45,6 +45,7 @@ def _run(name: str) -> TrainConfig:
         data="cifar10",
         epochs=120,
         batch_size=128,
+        drop_last=False,
         lr=0.1,
         optimizer="momentum",
         momentum=0.9,

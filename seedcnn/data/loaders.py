@@ -101,11 +101,12 @@ def folder_loader(
     device: str | torch.device = "cpu",
     rank: int = 0,
     world_size: int = 1,
+    drop_last: bool = True,
     **options: Any,
 ) -> FolderLoader:
     """Read a folder with timm's transforms, in worker processes.
 
-    In training the order is shuffled, an incomplete last batch is dropped, and each picture's augmentation depends on
+    In training the order is shuffled, and each picture's augmentation depends on
     (seed, epoch, its index) alone: not on the workers, the batch size or the processes, so that a resumed run sees the
     same pictures. Only random erasing draws from the global generators of ``random`` and torch, as timm erases on the
     device.
@@ -122,6 +123,7 @@ def folder_loader(
         device: where the batches are put.
         rank, world_size: this process and their number in distributed work. In training each gets as many pictures; in
             evaluation each picture goes to exactly one.
+        drop_last: whether training leaves out an incomplete last batch; an evaluation never does.
         options: of ``timm.data.create_transform``. For evaluation crop_pct, crop_mode, crop_border_pixels, as
             ``evaluation_options`` gives them. For training scale, ratio, hflip, vflip, color_jitter, auto_augment (and
             others), re_prob, re_mode, re_count; timm's defaults are not to augment but by crop, flip and colour.
@@ -158,7 +160,7 @@ def folder_loader(
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=where.type == "cuda",
-        drop_last=training,
+        drop_last=training and drop_last,
         # Else workers outlive an error, and whatever collects the cycle it leaves waits five seconds for each.
         persistent_workers=False,
         generator=torch.Generator(),  # so that iterating draws nothing from the global one

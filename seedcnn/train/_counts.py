@@ -23,6 +23,10 @@ class NotFiniteError(TrainingError):
         self.step, self.pictures = step, pictures
 
 
+def _clocks() -> tuple[float, float]:
+    return time.monotonic(), time.process_time()
+
+
 @dataclass
 class Counts:
     """What the batches of an epoch came to, over all processes."""
@@ -31,7 +35,8 @@ class Counts:
     correct: int = 0
     seen: int = 0
     seconds: float = 0.0
-    started: float = field(default_factory=time.monotonic)
+    cpu_seconds: float = 0.0
+    started: tuple[float, float] = field(default_factory=_clocks)
 
     def add(self, loss: float, correct: int, pictures: int) -> None:
         """One more batch: mean loss, right answers, and pictures."""
@@ -39,20 +44,21 @@ class Counts:
         self.correct += correct
         self.seen += pictures
 
-    def elapsed(self) -> float:
-        """Seconds, those before a restart included."""
-        return self.seconds + time.monotonic() - self.started
+    def elapsed(self) -> dict[str, float]:
+        """Seconds of the clock and of this process's cores, those before a restart included."""
+        wall, cpu = (now - then for now, then in zip(_clocks(), self.started, strict=True))
+        return {"seconds": self.seconds + wall, "cpu_seconds": self.cpu_seconds + cpu}
 
     def save(self) -> dict[str, float]:
         """As a checkpoint in the middle of an epoch keeps it."""
-        return {"loss": self.loss, "correct": self.correct, "seen": self.seen, "seconds": self.elapsed()}
+        return {"loss": self.loss, "correct": self.correct, "seen": self.seen, **self.elapsed()}
 
     def row(self) -> dict[str, float]:
-        """Mean loss, training accuracy (percent), images/s and seconds."""
-        seconds = self.elapsed()
+        """Mean loss, training accuracy (percent), images/s, and seconds by the clock and of this process's cores."""
+        elapsed = self.elapsed()
         return {
             "loss": self.loss / self.seen,
             "accuracy": 100 * self.correct / self.seen,
-            "images_per_s": self.seen / seconds,
-            "seconds": seconds,
+            "images_per_s": self.seen / elapsed["seconds"],
+            **elapsed,
         }

@@ -75,6 +75,8 @@ def _check_together(config: TrainConfig) -> None:
         raise ConfigError(f"rand_augment (={config.rand_augment!r}) contradicts augment=False")
     if (config.mixup or config.cutmix) and config.batch_size % 2:
         raise ConfigError(f"batch_size (={config.batch_size}) must be even for mixup and cutmix: pictures go in pairs")
+    if (config.mixup or config.cutmix) and not config.drop_last:
+        raise ConfigError("drop_last=False contradicts mixup and cutmix: pictures go in pairs, also in the last batch")
     if config.strategy == "dp" and config.sync_bn:
         raise ConfigError("sync_bn contradicts strategy 'dp': it is of processes, and dp has one")
     if config.strategy == "dp" and config.distill is not None:

@@ -65,8 +65,10 @@ class Run:
         config = self.config
         if config.sampling is None:
             return [steps] * config.epochs
-        pictures = steps * config.batch_size
-        return [reduced(pictures, config.batch_size, ratio) for ratio in config.sampling.ratios(config.epochs)]
+        try:
+            return [reduced(steps, 1, ratio) for ratio in config.sampling.ratios(config.epochs)]
+        except ValueError as error:
+            raise ConfigError(f"sampling of {steps} batches of {config.batch_size} an epoch: {error}") from None
 
     def _network(self, model: nn.Module | None) -> nn.Module:
         config, device = self.config, self.processes.device

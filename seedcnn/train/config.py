@@ -32,7 +32,8 @@ class TrainConfig:
         model_options: its keyword arguments.
         convert: what the model is converted to, or None for the network as it is.
         epochs: passes over the training pictures.
-        batch_size: pictures a step of one process; the last incomplete batch of an epoch is dropped.
+        batch_size: pictures a step of one process.
+        drop_last: whether the incomplete last batch of an epoch is left out.
         lr: peak learning rate.
         optimizer: timm optimizer name ("sgd" is SGD with Nesterov momentum).
         momentum, weight_decay: of the optimizer; norms and biases are not decayed.
@@ -79,6 +80,7 @@ class TrainConfig:
     convert: ConversionConfig | None = None
     epochs: int = 30
     batch_size: int = 128
+    drop_last: bool = True
     lr: float = 0.1
     optimizer: str = "sgd"
     momentum: float = 0.9

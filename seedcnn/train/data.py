@@ -16,6 +16,7 @@ from torch import Tensor
 
 from seedcnn.data import imagenet
 from seedcnn.data._samples import Order
+from seedcnn.data._sampling_theory import full_batches, short_batch
 from seedcnn.data.cifar10 import load_cifar10
 from seedcnn.data.cifar100 import load_cifar100
 from seedcnn.data.folder import ImageFolder
@@ -85,7 +86,8 @@ class _InMemory:
 
     def __init__(self, config: TrainConfig, data: TrainData, processes: Processes) -> None:
         self.config, self.data, self.processes = config, data, processes
-        self.steps = len(data.images) // processes.world // config.batch_size
+        place = (len(data.images), config.batch_size, config.drop_last, processes.world)
+        self.steps, self.short = full_batches(*place), short_batch(*place)
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.images = torch.from_numpy(np.ascontiguousarray(data.images.transpose(0, 3, 1, 2))).to(processes.device)
         self.labels = torch.from_numpy(data.labels).to(processes.device)
@@ -103,7 +105,7 @@ class _InMemory:
             generator = epoch_generator(self.config.seed, number, self.processes.rank)
         size = self.config.batch_size
         for step in range(last):
-            picked = order[step * size : (step + 1) * size]
+            picked = order[step * size :][: self.short if step + 1 == self.steps else size]
             images = self._pictures(picked, generator)  # steps that are done draw their numbers again
             if step >= first:
                 yield images, self.labels[picked.to(self.labels.device)], picked
@@ -129,6 +131,7 @@ class _FromFolder:
             device=processes.device,
             rank=processes.rank,
             world_size=processes.world,
+            drop_last=config.drop_last,
             **options,
         )
         self.steps, self.size = len(self.loader), config.batch_size

@@ -70,6 +70,7 @@ def train(
     validate: Validate | None = None,
     keep: int = 1,
     save_steps: int = 0,
+    until: int | None = None,
     workers: int = 2,
     device: str = "auto",
     tensorboard: str | Path | None = None,
@@ -88,6 +89,7 @@ def train(
         validate: called after every epoch; the checkpoint of the best one is kept as NAME.best.ckpt.
         keep: epochs whose checkpoints are kept; from 2 on as NAME.epoch0007.ckpt, beside the last.
         save_steps: also write the checkpoint after every so many updates; 0 for the ends of epochs alone.
+        until: stop after this epoch, counted from 1, as if interrupted there; a run with ``resume`` goes on.
         workers: processes that decode picture files.
         device: "cpu", "cuda", or "auto" for CUDA where it is to be had.
         tensorboard: directory for TensorBoard's events.
@@ -104,6 +106,9 @@ def train(
     """
     if keep < 1 or save_steps < 0:
         raise ConfigError(f"keep (={keep}) must be at least 1 and save_steps (={save_steps}) not negative")
+    last = config.epochs if until is None else until
+    if not 1 <= last <= config.epochs:
+        raise ConfigError(f"until (={until}) must be an epoch of the config, 1 to {config.epochs}")
     with ExitStack() as stack:
         processes = stack.enter_context(open_processes(device))
         stack.enter_context(deterministic(config.deterministic))
@@ -116,7 +121,7 @@ def train(
         state = _start(run, files, resume)
         shown = progress if progress and processes.first else None
         with shown or TrainProgress(name, config.epochs, run.steps, quiet=not processes.first) as shown:
-            state = _epochs(run, state, files, shown, validate, len(data.labels))
+            state = _epochs(run, state, last, files, shown, validate, len(data.labels))
         return run.network.eval().cpu(), state
 
 
@@ -135,17 +140,28 @@ def _start(run: Run, files: _Files, resume: bool) -> Checkpoint:
 
 
 def _epochs(
-    run: Run, state: Checkpoint, files: _Files, shown: TrainProgress, validate: Validate | None, pictures: int
+    run: Run,
+    state: Checkpoint,
+    last: int,
+    files: _Files,
+    shown: TrainProgress,
+    validate: Validate | None,
+    pictures: int,
 ) -> Checkpoint:
-    """Train from ``state`` to the end."""
+    """Train from ``state`` through epoch ``last``."""
     config, processes = run.config, run.processes
     shown.begin(sum(run.counts), sum(run.counts[: state.epoch]) + state.step)
     if config.sampling is not None:
         plan = describe(
-            config.sampling, config.epochs, pictures, config.batch_size, drop_last=True, world_size=processes.world
+            config.sampling,
+            config.epochs,
+            pictures,
+            config.batch_size,
+            drop_last=config.drop_last,
+            world_size=processes.world,
         )
         shown.say(str(plan))
-    for epoch in range(state.epoch, config.epochs):
+    for epoch in range(state.epoch, last):
         history, best, first = state.history, state.best, state.step
         counts = Counts(**{name: value for name, value in state.partial.items() if name != "pictures"})
         try:
@@ -168,7 +184,7 @@ def _epochs(
         state = replace(run.checkpoint(epoch + 1, [*history, row]), best=best)
         files.epoch(state, better)
         shown.epoch(epoch, row)
-    if config.sampling is not None:
+    if config.sampling is not None and last == config.epochs:
         shown.say(_measured(run, state.history))
     return state
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -165,6 +167,21 @@ def test_reduced_sampling_takes_the_first_batches_and_says_what_it_saves(tmp_pat
     assert "probability that a picture is never drawn" in text
     assert "time ratio predicted 0.7500, measured" in text
     run(tmp_path / "c.ckpt", changed(sampling=SamplingConfig.flat(0.5)))
+
+
+def test_the_last_batch_is_kept_if_wanted(tmp_path):
+    config = changed(epochs=1, batch_size=20, drop_last=False)
+    _, state = run(tmp_path / "a.ckpt", config)
+    assert state.history[0]["batches"] == 5  # 96 pictures: four batches of 20 and one of 16
+    dropped = run(tmp_path / "b.ckpt", replace(config, drop_last=True))[1]
+    assert dropped.history[0]["batches"] == 4
+    half = replace(config, sampling=SamplingConfig.flat(0.5))
+    assert run(tmp_path / "c.ckpt", half)[1].history[0]["batches"] == 2
+
+
+def test_a_ratio_that_leaves_no_batch(tmp_path):
+    with pytest.raises(ConfigError, match=r"sampling of 6 batches of 16 an epoch: `ratio` \(=1/10\) of 6"):
+        run(tmp_path / "a.ckpt", changed(sampling=SamplingConfig.flat(0.1)))
 
 
 def test_distillation_trains_the_student_and_its_projections(tmp_path):

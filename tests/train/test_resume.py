@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from seedcnn.errors import TrainingError
+from seedcnn.errors import ConfigError, TrainingError
 from seedcnn.train import load_checkpoint, save_checkpoint
 from tests.train.runs import SMALL, changed, run, same, work
 
@@ -83,6 +83,19 @@ def test_kill_and_resume_gives_the_weights_of_an_unbroken_run(tmp_path, start_gr
 def interrupt(network):
     """A validation that stops the run between the last update of an epoch and its checkpoint."""
     raise KeyboardInterrupt
+
+
+def test_a_run_that_stops_early_goes_on(tmp_path):
+    config = changed(epochs=3)
+    whole = run(tmp_path / "a.ckpt", config)[0]
+    _, first = run(tmp_path / "b.ckpt", config, until=1)
+    assert first.epoch == 1
+    parts, last = run(tmp_path / "b.ckpt", config, until=3, resume=True)
+    assert last.epoch == 3
+    assert same(whole.state_dict(), parts.state_dict())
+    for until in (0, 4):
+        with pytest.raises(ConfigError, match=f"until .={until}. must be an epoch of the config, 1 to 3"):
+            run(tmp_path / "c.ckpt", config, until=until)
 
 
 def test_a_checkpoint_within_an_epoch_goes_on_there(tmp_path):
