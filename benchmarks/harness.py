@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from memory import peak_training_memory
+from rich.console import Console
+from rich.table import Table
 from torch import nn
 
 from seedcnn.cli._tables import best, cost_row, print_bench
@@ -19,13 +22,17 @@ from seedcnn.evaluate.benchmark import Measurement, bench_latency, bench_trainin
 from seedcnn.evaluate.runners import RUNNERS
 
 
-def options(description: str | None, *, rounds: int, runtimes: Sequence[str] = ()) -> argparse.Namespace:
-    """The command line that every benchmark has."""
+def options(
+    description: str | None, *, rounds: int, runtimes: Sequence[str] = (), memory: bool = False
+) -> argparse.Namespace:
+    """The command line that every benchmark has; with ``memory`` also ``--memory``."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--record", type=Path, help="write the numbers as JSON")
     parser.add_argument("--only", default="", help="run what has this in its name")
+    if memory:
+        parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
     if runtimes:
         parser.add_argument("--runtimes", nargs="+", default=list(runtimes), choices=RUNNERS)
     return parser.parse_args()
@@ -70,6 +77,24 @@ class Bench:
             found = bench_training(models, size, batch=batch, modes=modes, rounds=self.arguments.rounds)
             self._keep(title, models, size, "training", found)
 
+    def memory(
+        self, title: str, models: Mapping[str, nn.Module], size: tuple[int, int, int], batch: int, modes: Sequence[str]
+    ) -> None:
+        """Peak memory of training steps, in MB."""
+        if self.arguments.only not in title:
+            return
+        table = Table("form", *modes, title=title)
+        rows: dict[str, dict[str, Any]] = {}
+        for form, model in models.items():
+            found = {mode: peak_training_memory(model, size, batch=batch, mode=mode) / 1e6 for mode in modes}
+            first = rows.get("vanilla", {"mb": found})["mb"]
+            ratios = {mode: round(found[mode] / first[mode], 4) for mode in modes}
+            rows[form] = {"mb": {mode: round(value, 1) for mode, value in found.items()}, "ratio": ratios}
+            table.add_row(form, *(f"{found[mode]:.0f} MB ({ratios[mode]:.3f})" for mode in modes))
+        Console(width=120).print(table)
+        self.record[title] = {"memory": rows}
+        self._write()
+
     def _keep(
         self,
         title: str,
@@ -82,6 +107,9 @@ class Bench:
         print_bench(title, costs, {part: found}, self.about)
         fastest = {one.form: {"runtime": one.runtime, "ratio": round(ratio, 4)} for one, ratio in best(found)}
         self.record[title] = {"costs": costs, part: [one.to_dict() for one in found], "fastest": fastest}
+        self._write()
+
+    def _write(self) -> None:
         if self.arguments.record is not None:
             self.arguments.record.parent.mkdir(parents=True, exist_ok=True)
             self.arguments.record.write_text(json.dumps(self.record, indent=1) + "\n")

@@ -1,21 +1,30 @@
 """Training steps and what they keep for the backward pass, in every form, against the vanilla network.
 
-Run with ``python benchmarks/training.py``; a step of these networks takes seconds on one thread.
+    python benchmarks/training.py                 # the time of a step; half an hour, alone
+    python benchmarks/training.py --memory        # the memory of a step, each form in a process of its own
+
+A step of these networks takes seconds on one thread. The memory is what the process holds at most during its second
+step, over what it held before the first one (network and pictures loaded, nothing run).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import timm
 import torch
 from harness import Bench, converted, options
+from torch import nn
 
-from seedcnn.convert import DepthwiseSeparableConfig, GhostConfig, GroupNLConfig
+from seedcnn.convert import DepthwiseSeparableConfig, GhostConfig, GroupNLConfig, MonoConfig, SineFMConfig
 from seedcnn.models import create_model
 
 FORMS = {
     "GroupNL dense r=2": GroupNLConfig(),
     "GroupNL dense r=4": GroupNLConfig(reduction_ratio=4),
     "GroupNL sparse r=2": GroupNLConfig(sparse=True),
+    "Mono, 32 seed filters": MonoConfig(seed_filters=32),
+    "SineFM r=2": SineFMConfig(),
     "Ghost r=2": GhostConfig(),
     "depthwise-separable": DepthwiseSeparableConfig(),
 }
@@ -31,13 +40,17 @@ RESNET50 = {  # the public code's places, and for the sparse form the paper's, w
 
 def main() -> None:
     """Run the benchmark."""
-    bench = Bench(options(__doc__, rounds=7))
+    bench = Bench(options(__doc__, rounds=7, memory=True))
+    measure = bench.memory if bench.arguments.memory else bench.training
+    for title, models, size, batch in _networks():
+        measure(title, models, size, batch, ("eager channels_last", "compile channels_last"))
+
+
+def _networks() -> Iterator[tuple[str, dict[str, nn.Module], tuple[int, int, int], int]]:
     torch.manual_seed(0)
-    modes = ("compile", "compile channels_last")
-    bench.training("resnet18 CIFAR, batch 64", converted(create_model("resnet18_cifar"), FORMS), (3, 32, 32), 64, modes)
+    yield "resnet18 CIFAR, batch 64", converted(create_model("resnet18_cifar"), FORMS), (3, 32, 32), 64
     torch.manual_seed(0)
-    resnet50 = converted(timm.create_model("resnet50"), RESNET50)
-    bench.training("resnet50, 224x224, batch 8", resnet50, (3, 224, 224), 8, ("eager", "eager channels_last"))
+    yield "resnet50, 224x224, batch 8", converted(timm.create_model("resnet50"), RESNET50), (3, 224, 224), 8
 
 
 if __name__ == "__main__":

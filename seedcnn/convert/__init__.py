@@ -15,6 +15,8 @@ from seedcnn.convert.config import (
     ShiftConfig,
     SineFMConfig,
     config_for,
+    method_of,
+    to_plain,
 )
 from seedcnn.convert.convert import convert_
 from seedcnn.convert.from_dense import FromDenseReport, reestimate_batchnorm_, seed_from_dense_
@@ -38,6 +40,8 @@ __all__ = [
     "Skipped",
     "config_for",
     "convert_",
+    "method_of",
     "reestimate_batchnorm_",
     "seed_from_dense_",
+    "to_plain",
 ]

@@ -21,6 +21,8 @@ __all__ = [
     "ShiftConfig",
     "SineFMConfig",
     "config_for",
+    "method_of",
+    "to_plain",
 ]
 
 
@@ -32,7 +34,8 @@ class ConversionConfig:
         scope: which convolutions are candidates, a key of :data:`seedcnn.convert.filters.SCOPES`: "paper" (every
             convolution but the stem, pointwise ones only where they are projection shortcuts, as the tables of the
             GroupNL paper imply), "stride1" (kernels above 1x1 with stride 1), "reference" (what the public code
-            replaces in timm networks) or "pointwise" (1x1 convolutions by input-output pattern and cost).
+            replaces in timm networks), "pointwise" (1x1 convolutions by input-output pattern and cost),
+            "square" (those of "stride1" with as many inputs as outputs) or "spatial" (kernels above 1x1, but the stem).
     """
 
     scope: str = "paper"
@@ -70,7 +73,7 @@ class MonoConfig(ConversionConfig):
         seed_filters: learnable filters of each layer, cut to the layer's output channels. The same number in every
             layer is what a fan-out that doubles with the width means: MonoCNN's {2, 4, 8, 16} over the widths 64, 128,
             256, 512 is ``seed_filters=32``, and its Table 1 form is ``seed_filters=1, pointwise=True``, both with
-            ``scope="stride1"``.
+            ``scope="stride1"`` for residual networks and ``scope="square"`` for VGG11.
         exp_factor: the same fan-out in every layer instead (then ``seed_filters`` has no part).
         fgf, terms, beta_range, beta_per, normalize, eps, pointwise: see the layer.
     """
@@ -157,10 +160,17 @@ class ShiftConfig(ConversionConfig):
 
 @dataclass(frozen=True)
 class DepthwiseSeparableConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.DepthwiseSeparableConv2d`, the control; the arguments are that layer's."""
+    """Replace by :class:`seedcnn.layers.DepthwiseSeparableConv2d`, the control; the arguments are that layer's.
+
+    Args:
+        norm, relu: see the layer.
+        pointwise: what its 1x1 convolution is replaced by in turn, such as a :class:`GroupNLConfig`; its scope has no
+            part. None leaves it dense.
+    """
 
     norm: bool = True
     relu: bool = True
+    pointwise: ConversionConfig | None = None
 
 
 METHODS: dict[str, type[ConversionConfig]] = {
@@ -177,8 +187,20 @@ METHODS: dict[str, type[ConversionConfig]] = {
 """Method names, as the command line and the recipes use them."""
 
 
+def method_of(config: ConversionConfig) -> str:
+    """The name of a config's method."""
+    return next(name for name, kind in METHODS.items() if type(config) is kind)
+
+
+def to_plain(config: ConversionConfig) -> dict[str, Any]:
+    """A config as plain data, ready for JSON: its method's name and its options; :func:`config_for` is the inverse."""
+    options = {name: getattr(config, name) for name in config.__dataclass_fields__}
+    plain = {name: to_plain(each) if isinstance(each, ConversionConfig) else each for name, each in options.items()}
+    return {"method": method_of(config), **plain}
+
+
 def config_for(method: str, **options: Any) -> ConversionConfig:
-    """The config of a method by its name.
+    """The config of a method by its name; an option that is a config itself may be plain data of :func:`to_plain`.
 
     Raises:
         ConfigError: if the method or one of its options does not exist; near names are listed.
@@ -191,4 +213,8 @@ def config_for(method: str, **options: Any) -> ConversionConfig:
     for name in options:
         if name not in known:
             raise ConfigError(f"method {method!r} has no option {name!r}; it has {', '.join(known)}")
+    for name, value in options.items():
+        if isinstance(value, dict):
+            inner = {key: tuple(each) if isinstance(each, list) else each for key, each in value.items()}
+            options[name] = config_for(str(inner.pop("method", "")), **inner)
     return METHODS[method](**options)

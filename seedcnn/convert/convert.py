@@ -181,8 +181,9 @@ def _build(model: nn.Module, name: str, choice: _Choice, seed: int) -> nn.Module
             new = handler(choice.config, conv, spatial_width(model, name, conv), rng.layer_seed(seed, name))
         except ValueError as error:
             raise ConversionError(f"{name} ({conv}): {error}") from None
-    if isinstance(new, GroupNLConv2d) and not _before_norm(model, name):
-        new.save = "seeds"
+    for layer in new.modules():  # a depthwise-separable layer may end with one
+        if isinstance(layer, GroupNLConv2d) and not _before_norm(model, name):
+            layer.save = "seeds"
     return new.train(conv.training)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -104,7 +105,24 @@ def _pointwise(model: nn.Module, conv: nn.Conv2d, name: str) -> str | None:  # n
     return None
 
 
-SCOPES: dict[str, Rule] = {"paper": _paper, "stride1": _stride1, "reference": _reference, "pointwise": _pointwise}
+def _spatial(model: nn.Module, conv: nn.Conv2d, name: str) -> str | None:  # noqa: ARG001
+    return "pointwise convolution" if max(conv.kernel_size) == 1 else None
+
+
+def _square(model: nn.Module, conv: nn.Conv2d, name: str) -> str | None:
+    if conv.in_channels != conv.out_channels:
+        return f"changes the channels, {conv.in_channels} -> {conv.out_channels}"
+    return _stride1(model, conv, name)
+
+
+SCOPES: dict[str, Rule] = {
+    "paper": _paper,
+    "stride1": _stride1,
+    "reference": _reference,
+    "pointwise": _pointwise,
+    "square": _square,
+    "spatial": _spatial,
+}
 """Scope name -> rule; a rule gives the reason why a convolution is left alone, or None to take it.
 
 - "paper": every convolution but the stem, pointwise ones only where they are projection shortcuts.
@@ -112,6 +130,8 @@ SCOPES: dict[str, Rule] = {"paper": _paper, "stride1": _stride1, "reference": _r
 - "reference": what GroupNL's public code replaces in timm models: the 3x3 ``conv2`` of stride 1 in bottlenecks, and
   every depthwise ``conv_dw`` of mobile nets (any kernel and stride).
 - "pointwise": 1x1 convolutions without a bias, by the rule of Conditional Reduction; see :func:`pointwise`.
+- "square": those of "stride1" with as many inputs as outputs, which the parameters of VGG11 in MonoCNN's Table 1 imply.
+- "spatial": kernels above 1x1, but the stem: projection shortcuts stay dense.
 """
 
 
@@ -141,10 +161,12 @@ def rule_of(scope: str) -> Rule:
     """The rule of a scope.
 
     Raises:
-        ConfigError: if the scope does not exist.
+        ConfigError: if the scope does not exist; near names are listed.
     """
     if scope not in SCOPES:
-        raise ConfigError(f"unknown scope {scope!r}; known scopes: {', '.join(SCOPES)}")
+        near = difflib.get_close_matches(str(scope), SCOPES, n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        raise ConfigError(f"unknown scope {scope!r}; {hint}known scopes: {', '.join(SCOPES)}")
     return SCOPES[scope]
 
 

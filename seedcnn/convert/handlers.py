@@ -123,6 +123,15 @@ def _sine_fm(config: SineFMConfig, conv: nn.Conv2d, width: int, seed: int) -> nn
     return SineFMConv2d(**_conv_arguments(conv), **options, seed=seed)
 
 
+def _depthwise_separable(config: DepthwiseSeparableConfig, conv: nn.Conv2d, width: int, seed: int) -> nn.Module:
+    layer = DepthwiseSeparableConv2d(**_conv_arguments(conv), norm=config.norm, relu=config.relu)
+    if config.pointwise is not None:
+        if type(config.pointwise) not in HANDLERS:
+            raise ValueError(f"`pointwise` (={config.pointwise!r}) must be the config of a layer")
+        layer.pointwise = HANDLERS[type(config.pointwise)](config.pointwise, layer.pointwise, width, seed)
+    return layer
+
+
 HANDLERS: dict[type[ConversionConfig], Handler] = {
     GroupNLConfig: _group_nl,
     MonoConfig: _mono,
@@ -132,6 +141,6 @@ HANDLERS: dict[type[ConversionConfig], Handler] = {
     LocalBinaryConfig: _plainly(LocalBinaryConv2d),
     PerturbativeConfig: _plainly(PerturbativeConv2d),
     ShiftConfig: _plainly(ShiftConv2d),
-    DepthwiseSeparableConfig: _plainly(DepthwiseSeparableConv2d),
+    DepthwiseSeparableConfig: _depthwise_separable,
 }
 """Config -> handler."""

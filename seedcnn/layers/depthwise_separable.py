@@ -58,7 +58,7 @@ class DepthwiseSeparableConv2d(ConvLayer):
         )
         self.norm: nn.Module = BatchNorm2d(in_channels, **place) if norm else nn.Identity()
         self.relu: nn.Module = nn.ReLU() if relu else nn.Identity()
-        self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=bias, **place)
+        self.pointwise: nn.Module = nn.Conv2d(in_channels, out_channels, 1, bias=bias, **place)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 
 import pytest
@@ -23,10 +24,20 @@ from seedcnn.convert import (
     SineFMConfig,
     config_for,
     convert_,
+    to_plain,
 )
 from seedcnn.convert.handlers import HANDLERS
-from seedcnn.errors import ConversionError
-from seedcnn.layers import ConvLayer, GhostConv2d, SeededConv2d, SineFMConv2d
+from seedcnn.errors import ConfigError, ConversionError
+from seedcnn.evaluate import cost
+from seedcnn.export import fold
+from seedcnn.layers import (
+    ConditionalReductionConv2d,
+    ConvLayer,
+    GhostConv2d,
+    GroupNLConv2d,
+    SeededConv2d,
+    SineFMConv2d,
+)
 from seedcnn.models import create_model
 
 
@@ -64,6 +75,7 @@ EFFECTS = [
     (PerturbativeConfig(norm=True), lambda new: new.norm is not None),
     (ShiftConfig(), lambda new: new.shift.offsets.shape == (8, 2)),
     (DepthwiseSeparableConfig(norm=False), lambda new: isinstance(new.norm, nn.Identity)),
+    (DepthwiseSeparableConfig(pointwise=GhostConfig()), lambda new: isinstance(new.pointwise, GhostConv2d)),
     (DepthwiseSeparableConfig(relu=False), lambda new: isinstance(new.relu, nn.Identity)),
     (ConditionalReductionConfig(), lambda new: new.mode == "c1dw"),
     (ConditionalReductionConfig(mode="gc"), lambda new: new.mode == "gc"),
@@ -142,3 +154,41 @@ def test_bottleneck_shortcuts_take_the_ratio_of_the_block(config, kind):
 def test_layers_that_cannot_take_the_config_are_named(config, words):
     with pytest.raises(ConversionError, match=words):
         converted(config)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        GroupNLConfig(nlf="abs", phi_range=(-0.5, 0.5), normalize="batch"),
+        GroupNLConfig(groups=2, shuffle=True),
+        GhostConfig(relu=False),
+        ConditionalReductionConfig(mode="c1dw"),
+    ],
+    ids=["abs", "grouped", "ghost", "cr"],
+)
+def test_the_pointwise_of_a_depthwise_separable_layer_may_be_any_form(inner):
+    """It is the layer that the inner config makes of a 1x1 convolution, and leaves for ONNX as the same function."""
+    model = create_model("resnet8_cifar", widths=(16, 16, 32), patch=4)
+    dense = create_model("resnet8_cifar", widths=(16, 16, 32), patch=4)
+    config = DepthwiseSeparableConfig(scope="spatial", relu=False, pointwise=inner)
+    convert_(model, config)
+    convert_(dense, DepthwiseSeparableConfig(scope="spatial", relu=False))
+    layer = model.stages[0][0].conv1
+    kind = {GroupNLConfig: GroupNLConv2d, GhostConfig: GhostConv2d}.get(type(inner), ConditionalReductionConv2d)
+    assert isinstance(layer.pointwise, kind)
+    assert layer.pointwise.kernel_size == (1, 1)
+    assert cost(model).macs < cost(dense).macs
+    assert isinstance(model.stages[1][0].downsample[0], torch.nn.Conv2d)
+    images = torch.randn(2, 3, 32, 32)
+    model(images).sum().backward()
+    model.eval()
+    torch.testing.assert_close(fold(model)(images), model(images), atol=1e-4, rtol=1e-4)
+    assert config_for(**json.loads(json.dumps(to_plain(config)))) == config
+
+
+def test_a_pointwise_that_is_no_config():
+    model = create_model("resnet8_cifar", widths=(16, 16, 32), patch=4)
+    with pytest.raises(ConversionError, match=r"stages\.0\.0\.conv1.*`pointwise` .*must be the config of a layer"):
+        convert_(model, DepthwiseSeparableConfig(scope="spatial", pointwise=ConversionConfig()))
+    with pytest.raises(ConfigError, match="unknown method 'groupln'; did you mean groupnl"):
+        config_for("dws", pointwise={"method": "groupln"})

@@ -227,8 +227,8 @@ def test_the_shortcut_of_a_block_that_is_wider_inside_takes_its_own_width():
 
 
 def test_unknown_scope_even_where_nothing_asks_for_it():
-    with pytest.raises(ConfigError, match=r"unknown scope 'all'; known scopes: paper, stride1, reference, pointwise"):
-        convert_(mobile(), GroupNLConfig(scope="all"), filter_fn=lambda *_: True)
+    with pytest.raises(ConfigError, match=r"unknown scope 'xyz'; known scopes: paper, stride1, reference, pointwise"):
+        convert_(mobile(), GroupNLConfig(scope="xyz"), filter_fn=lambda *_: True)
 
 
 def test_state_dict_round_trip_and_dilation():

@@ -1,0 +1,133 @@
+"""What a teacher gives MonoCNN and GroupNL at the demo's size: ResNet-8 on CIFAR-10, equal epochs and pictures.
+
+The teacher is the vanilla network of the same seed. MonoCNN's stagewise training is run with both presets of
+``seedcnn.train.distill.WEIGHTS``, and plain soft labels beside it; the vanilla network with soft labels of its own
+kind is the control for what soft labels give any network.
+
+    python benchmarks/distillation.py --record results/distillation-cifar10.json
+
+Checkpoints are kept under ``--out``; what is there is not run again. About 40 minutes for two seeds on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import statistics
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from seedcnn.convert import ConversionConfig, GroupNLConfig, MonoConfig
+from seedcnn.data import load_cifar10
+from seedcnn.evaluate import accuracy, torch_predictor
+from seedcnn.train import TrainConfig, TrainData, find_recipe, load_model, train
+from seedcnn.train.distill import DistillConfig
+
+MONO, GROUPNL = MonoConfig(seed_filters=16), GroupNLConfig(normalize="batch")
+LOGITS = DistillConfig(kind="logits")
+RUNS: dict[str, tuple[ConversionConfig | None, DistillConfig | None]] = {
+    "vanilla": (None, None),  # the teacher: first
+    "vanilla, soft labels": (None, LOGITS),
+    "Mono": (MONO, None),
+    "Mono, stagewise (paper)": (MONO, DistillConfig(kind="stagewise", weights="paper")),
+    "Mono, stagewise (public code)": (MONO, DistillConfig(kind="stagewise", weights="public")),
+    "Mono, soft labels": (MONO, LOGITS),
+    "GroupNL": (GROUPNL, None),
+    "GroupNL, soft labels": (GROUPNL, LOGITS),
+}
+
+
+def config(run: str, arguments: argparse.Namespace, seed: int) -> TrainConfig:
+    """One run; gradients are clipped at 5 in all, as MonoCNN's code does."""
+    convert, distill = RUNS[run]
+    base = find_recipe("demo:vanilla")
+    teacher = distill and replace(distill, teacher=str(path_of("vanilla", arguments, seed)))
+    return replace(
+        base, epochs=arguments.epochs, precision="bf16", clip_grad=5.0, convert=convert, distill=teacher, seed=seed
+    )
+
+
+def path_of(run: str, arguments: argparse.Namespace, seed: int) -> Path:
+    """Where the checkpoint of a run is kept."""
+    name = "".join(letter if letter.isalnum() else "-" for letter in run)
+    return Path(arguments.out) / f"{name}-{seed}.ckpt"
+
+
+def summary(seeds: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """Means over the seeds, and the change by the teacher within a seed."""
+    result: dict[str, Any] = {}
+    for run, (convert, _) in RUNS.items():
+        plain = next(name for name, (other, teacher) in RUNS.items() if other == convert and teacher is None)
+        top1 = [rows[run]["top1"] for rows in seeds.values()]
+        change = [rows[run]["top1"] - rows[plain]["top1"] for rows in seeds.values()]
+        time = [rows[run]["cpu_seconds"] / rows[plain]["cpu_seconds"] for rows in seeds.values()]
+        result[run] = {"top1": round(statistics.mean(top1), 2), "change": round(statistics.mean(change), 2)}
+        result[run] |= {"time_ratio": round(statistics.mean(time), 3)}
+        if len(top1) > 1:
+            result[run] |= {"top1_std": round(statistics.stdev(top1), 2)}
+            result[run] |= {"change_std": round(statistics.stdev(change), 2)}
+    return result
+
+
+def show(found: dict[str, Any]) -> None:
+    """The summary as a table."""
+    table = Table("run", "top-1", "std", "change by the teacher", "std", "time of training")
+    for run, row in found.items():
+        spreads = [f"{row[name]:.2f}" if name in row else "-" for name in ("top1_std", "change_std")]
+        table.add_row(
+            run, f"{row['top1']:.2f}", spreads[0], f"{row['change']:+.2f}", spreads[1], f"{row['time_ratio']:.2f}"
+        )
+    Console(width=120).print(table)
+
+
+def main() -> None:
+    """Train, compare, record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("runs/distillation"), help="where checkpoints are kept")
+    parser.add_argument("--record", type=Path, help="write the numbers as JSON")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    found = load_cifar10()
+    data = TrainData(found.train_images, found.train_labels, found.mean, found.std)
+    seeds: dict[str, dict[str, dict[str, float]]] = {}
+    for seed in arguments.seeds:
+        for run in RUNS:
+            path = path_of(run, arguments, seed)
+            _, state = train(config(run, arguments, seed), data, path, name=f"{run} {seed}", resume=True)
+            test = accuracy(
+                torch_predictor(load_model(path)[0], found.mean, found.std), found.test_images, found.test_labels
+            )
+            seconds = sum(row["cpu_seconds"] for row in state.history)
+            row = {"top1": round(test.top1, 2), "cpu_seconds": round(seconds, 1)}
+            seeds.setdefault(str(seed), {})[run] = row
+            print(run, seed, row, flush=True)
+    record = {
+        "command": f"python benchmarks/distillation.py {shlex.join(sys.argv[1:])}",
+        "what": "ResNet-8 on CIFAR-10, top-1 in percent; CPU time of training beside that without a teacher",
+        "epochs": arguments.epochs,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {arguments.threads} threads",
+        "versions": {name: version(name) for name in ("seedcnn", "torch", "timm")},
+        "summary": summary(seeds),
+        "seeds": seeds,
+    }
+    show(record["summary"])
+    if arguments.record:
+        arguments.record.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
