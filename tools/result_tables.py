@@ -79,11 +79,100 @@ def corruption_cost(record: dict[str, Any]) -> str:
     )
 
 
-TABLES: tuple[tuple[str, str, str, Callable[[dict[str, Any]], str]], ...] = (
+def _made(record: dict[str, Any], seeds: bool = True) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    who = f"seeds {', '.join(record['seeds'])}; " if seeds else ""
+    return f"{who}{record['machine']}; {versions}. Command: `{record['command']}`."
+
+
+def _with(value: float, spread: float | None, sign: str = "") -> str:
+    return f"{value:{sign}.2f}" + ("" if spread is None else f" ± {spread:.2f}")
+
+
+def sampling(record: dict[str, Any]) -> str:
+    """Reduced sampling: predicted and measured time, and what it does to the accuracy."""
+    rows = []
+    for setting, row in record["summary"].items():
+        measured = [f"{sum(row[name]) / len(row[name]):.3f}" for name in ("measured_cpu", "measured_clock")]
+        difference = f"{row['measured_minus_predicted']:+.3f}"
+        accuracies = [_with(row["top1"], row["top1_std"]), _with(row["change"], row["change_std"], "+")]
+        rows.append([setting, f"{row['predicted']:.3f}", *measured, difference, *accuracies])
+    head = ["setting", "predicted time", "CPU time", "clock", "CPU time less predicted", "top-1", "change"]
+    return f"{_grid(head, rows)}\n\n{record['what']}; {record['epochs']} epochs; {_made(record)}"
+
+
+def distillation(record: dict[str, Any]) -> str:
+    """Training with and without a teacher."""
+    rows = [
+        [
+            run,
+            _with(row["top1"], row.get("top1_std")),
+            _with(row["change"], row.get("change_std"), "+"),
+            f"{row['time_ratio']:.2f}",
+        ]
+        for run, row in record["summary"].items()
+    ]
+    head = ["run", "top-1", "change by the teacher", "time of training"]
+    return f"{_grid(head, rows)}\n\n{record['what']}; {record['epochs']} epochs; {_made(record)}"
+
+
+def exchange(record: dict[str, Any]) -> str:
+    """Gradients that two processes exchange, and the time of a step."""
+    rows = [
+        [
+            form,
+            f"{row['learnable']:,}",
+            f"{row['gradient_bytes']:,}",
+            f"{row['bytes_ratio']:.4f}",
+            f"{row['median_ms']:.0f} [{row['quartiles_ms'][0]:.0f}, {row['quartiles_ms'][1]:.0f}]",
+            f"{row['time_ratio']:.3f}",
+        ]
+        for form, row in record["rows"].items()
+    ]
+    head = ["form", "learnable", "gradient bytes a step", "ratio", "ms a step", "ratio"]
+    command = f"python benchmarks/{record['command']}"
+    about = _made(record | {"command": command}, seeds=False)
+    return f"{_grid(head, rows)}\n\n{record['what']}; medians and quartiles of {record['rounds']} steps; {about}"
+
+
+def memory(record: dict[str, Any]) -> str:
+    """Peak memory of training steps."""
+    parts = []
+    for title, part in record.items():
+        if not isinstance(part, dict) or "memory" not in part:
+            continue
+        rows = [
+            [form, *(f"{mb:.0f} MB (**{row['ratio'][mode]:.2f}**)" for mode, mb in row["mb"].items())]
+            for form, row in part["memory"].items()
+        ]
+        modes = next(iter(part["memory"].values()))["mb"]
+        parts.append(f"{title}:\n\n{_grid(['form', *modes], rows)}")
+    command = f"python benchmarks/{record['command']}"
+    return "\n\n".join([*parts, _made(record | {"command": command}, seeds=False)])
+
+
+def strategies(record: list[dict[str, Any]]) -> str:
+    """A table of the papers beside ours, as ``seedcnn reproduce --json`` writes it."""
+    rows = []
+    for row in record:
+        printed = row["figures"]["top1"]
+        ours = _with(printed["mean"], printed["std"])
+        rows.append(
+            [f"`{row['recipe'].partition(':')[2]}`", f"{printed['printed']:.2f}", ours, str(len(printed["values"]))]
+        )
+    return _grid(["row", "printed", "ours", "n"], rows)
+
+
+TABLES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     ("README.md", "demo table", "demo", demo),
     ("docs/robustness.md", "CIFAR-10 table", "robustness-cifar10", forms),
     ("docs/robustness.md", "Icons-50 table", "robustness-icons50", forms),
     ("docs/corruptions.md", "cost table", "corruptions", corruption_cost),
+    ("docs/training-results.md", "sampling table", "sampling-cifar10", sampling),
+    ("docs/training-results.md", "strategies table", "reproduce-crnet-cb", strategies),
+    ("docs/training-results.md", "distillation table", "distillation-cifar10", distillation),
+    ("docs/training-results.md", "exchange table", "ddp", exchange),
+    ("docs/training-results.md", "memory table", "training-memory", memory),
 )
 
 

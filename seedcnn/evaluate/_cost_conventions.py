@@ -17,7 +17,7 @@ from torch.utils.flop_counter import flop_registry
 from seedcnn.layers import ConvLayer, LocalBinaryConv2d, MonoConv2d
 from seedcnn.ops.group_nl import group_nl_reference
 
-__all__ = ["CONVENTIONS", "NORMS", "Meter", "own_parameters"]
+__all__ = ["CONVENTIONS", "NORMS", "Meter", "is_row", "own_parameters"]
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 _aten = torch.ops.aten
@@ -42,9 +42,14 @@ _PROFILED = {
 _ADAPTIVE_POOLS = {F.adaptive_avg_pool1d, torch.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d}
 
 
+def is_row(module: nn.Module) -> bool:
+    """Whether a layer of ours is one row; one that ends with another of ours is several."""
+    return isinstance(module, ConvLayer) and not any(isinstance(inner, ConvLayer) for inner in module.children())
+
+
 def own_parameters(module: nn.Module) -> list[nn.Parameter]:
     """Learnable parameters that belong to the row of ``module``: all of a layer of ours, else its direct ones."""
-    return [p for p in module.parameters(recurse=isinstance(module, ConvLayer)) if p.requires_grad]
+    return [p for p in module.parameters(recurse=is_row(module)) if p.requires_grad]
 
 
 class Meter:
@@ -73,7 +78,7 @@ class Meter:
             seen.add(id(module))
             module.register_forward_pre_hook(lambda *_: self._inside.append(name))
             module.register_forward_hook(lambda *call: self._leave(name, call[-1]), always_call=True)
-            if not isinstance(module, ConvLayer):
+            if not is_row(module):
                 for child, inner in module.named_children():
                     walk(f"{name}.{child}" if name else child, inner, seen)
 

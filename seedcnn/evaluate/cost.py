@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from seedcnn.errors import ConfigError
-from seedcnn.evaluate._cost_conventions import CONVENTIONS, NORMS, Meter, own_parameters
-from seedcnn.layers import ConvLayer, GroupNLConv2d, MonoConv2d, SeededConv2d, SineFMConv2d
+from seedcnn.evaluate._cost_conventions import CONVENTIONS, NORMS, Meter, is_row, own_parameters
+from seedcnn.layers import GroupNLConv2d, MonoConv2d, SeededConv2d, SineFMConv2d
 from seedcnn.ops.group_nl import NLFS
 
 __all__ = ["CONVENTIONS", "Cost", "LayerCost", "cost"]
@@ -153,7 +153,7 @@ def _rows(model: nn.Module) -> dict[str, nn.Module]:
         if name.startswith(inside) and inside:
             continue
         rows[name] = module
-        if isinstance(module, ConvLayer):
+        if is_row(module):
             inside += (f"{name}.",) if name else ("",)
     return rows
 

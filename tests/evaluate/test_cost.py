@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from seedcnn.convert import (
+    DepthwiseSeparableConfig,
     GroupNLConfig,
     MonoConfig,
     convert_,
@@ -226,3 +227,15 @@ def test_mistakes_are_named():
     for wrong in ((3, 32), (3, 0, 32), (3, 32.0, 32)):
         with pytest.raises(ValueError, match="three positive integers"):
             cost(model, wrong)
+
+
+def test_a_layer_that_ends_with_another_of_ours_has_rows_of_both():
+    inner = GroupNLConfig(nlf="abs", phi_range=(-0.5, 0.5))
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3, padding=1, bias=False))
+    convert_(model, DepthwiseSeparableConfig(norm=False, pointwise=inner))
+    rows = {row.name: row for row in cost(model, (3, 10, 10)).layers}
+    assert rows["1.depthwise"].macs == 8 * 9 * 8 * 8
+    assert rows["1.pointwise"].macs == 8 * 8 * 8 * 8
+    assert rows["1.pointwise"].nlf_evals == 8 * 8 * 8
+    assert "1" not in rows
+    assert sum(row.params for row in rows.values()) == sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,156 @@
+"""What ``benchmarks/worth.py`` compares: seed forms and the controls, on one small residual network.
+
+Widths and seed widths are multiples of 16 on both sides: others leave the blocked layout of the usual runtimes, and can
+make either side win. "dense" forms stand for the 3x3 convolutions; "separable" ones for a depthwise 3x3 and a pointwise
+convolution, with the form in the pointwise one. Stem and projection shortcuts are plain but in the "paper" scope.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from seedcnn.convert import (
+    ConditionalReductionConfig,
+    ConversionConfig,
+    DepthwiseSeparableConfig,
+    GhostConfig,
+    GroupNLConfig,
+    MonoConfig,
+    SineFMConfig,
+)
+
+__all__ = ["CANDIDATES", "FAMILIES", "Candidate"]
+
+Widths = tuple[int, int, int]
+SMALL, BASE, WIDE, LARGE = (16, 32, 64), (32, 64, 128), (32, 96, 160), (64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One network.
+
+    Attributes:
+        family: candidates that share a learning rate.
+        control: whether it is what a user would do without seed filters.
+        widths: of the three stages.
+        convert: to what; None for the vanilla network.
+    """
+
+    family: str
+    control: bool
+    widths: Widths
+    convert: ConversionConfig | None
+
+
+def _name(form: str, widths: Widths) -> str:
+    return f"{form} {'/'.join(map(str, widths))}"
+
+
+_SEEDS = GroupNLConfig(scope="spatial", normalize="batch")
+_ABS = replace(_SEEDS, nlf="abs", phi_range=(-0.5, 0.5))
+_DENSE: dict[str, tuple[str, bool, ConversionConfig]] = {
+    # The paper's form, its repair, and the public code's.
+    "sine": ("sine", False, replace(_SEEDS, normalize="none")),
+    "sine+bn": ("sine+bn", False, _SEEDS),
+    "sine+l2": ("sine+bn", False, replace(_SEEDS, normalize="l2")),
+    "sine+bn slow": ("sine+bn", False, replace(_SEEDS, omega_range=(0.25, 1.0))),
+    "sine+bn fast": ("sine+bn", False, replace(_SEEDS, omega_range=(2.0, 4.0))),
+    "gaussian+bn": ("abs", False, replace(_SEEDS, nlf="gaussian")),
+    "leaky+bn": ("abs", False, replace(_ABS, nlf="leaky")),
+    "abs+bn": ("abs", False, _ABS),
+    "abs": ("abs", False, replace(_ABS, normalize="none")),
+    "abs+bn, 1 nlf group": ("abs", False, replace(_ABS, nlf_groups=1)),
+    "abs+bn, 16 nlf groups": ("abs", False, replace(_ABS, nlf_groups=16)),
+    "abs+bn r4": ("abs", False, replace(_ABS, reduction_ratio=4)),
+    "abs+bn, 4 groups": ("abs", False, replace(_ABS, groups=4)),
+    "abs+bn, 4 groups, shuffled": ("abs", False, replace(_ABS, groups=4, shuffle=True)),
+    "abs+bn, 16 groups, shuffled": ("abs", False, replace(_ABS, groups=16, shuffle=True)),
+    "abs+bn sparse": ("abs", False, replace(_ABS, sparse=True)),
+    "sinefm": ("sine+bn", False, SineFMConfig(scope="spatial")),
+    "mono": ("mono", False, MonoConfig(scope="spatial", seed_filters=16)),
+    "mono, public": ("mono", False, MonoConfig(scope="stride1", seed_filters=1, pointwise=True)),
+    # What needs no seed filter.
+    "duplication": ("copy", True, replace(_SEEDS, nlf="identity")),
+    "crelu": ("copy", True, replace(_SEEDS, nlf="negate", normalize="none")),
+    "ghost": ("ghost", True, GhostConfig(scope="spatial")),
+    "ghost linear": ("ghost", True, GhostConfig(scope="spatial", relu=False)),
+}
+
+
+def _separable(pointwise: ConversionConfig | None, relu: bool = False) -> ConversionConfig:
+    return DepthwiseSeparableConfig(scope="spatial", relu=relu, pointwise=pointwise)
+
+
+_SEPARABLE: dict[str, tuple[str, bool, ConversionConfig]] = {
+    "dws": ("dws", True, _separable(None)),
+    "dws relu": ("dws", True, _separable(None, relu=True)),
+    "dws+ghost": ("dws+ghost", True, _separable(GhostConfig(relu=False))),
+    "dws+duplication": ("dws+seeds", True, _separable(replace(_SEEDS, nlf="identity"))),
+    "dws+crelu": ("dws+seeds", True, _separable(replace(_SEEDS, nlf="negate", normalize="none"))),
+    "dws+abs": ("dws+seeds", False, _separable(_ABS)),
+    "dws+leaky": ("dws+seeds", False, _separable(replace(_ABS, nlf="leaky"))),
+    "dws+sine": ("dws+seeds", False, _separable(_SEEDS)),
+    "dws+abs r4": ("dws+seeds", False, _separable(replace(_ABS, reduction_ratio=4))),
+    "dws+abs, 4 groups, shuffled": ("dws+seeds", False, _separable(replace(_ABS, groups=4, shuffle=True))),
+    "dws+cr": ("dws+cr", False, _separable(ConditionalReductionConfig(mode="c1dw", relu=False))),
+    "dws+gc": ("dws+cr", False, _separable(ConditionalReductionConfig(mode="gc", relu=False))),
+}
+_VANILLA: tuple[Widths, ...] = (
+    SMALL,
+    (16, 48, 80),
+    (16, 64, 80),
+    (32, 48, 80),
+    (32, 64, 96),
+    BASE,
+    WIDE,
+    (48, 96, 192),
+)
+_WIDER = {  # forms at other widths than the base
+    "sine+bn": (LARGE,),
+    "abs+bn": (WIDE, (32, 96, 192), LARGE),
+    "abs+bn, 4 groups, shuffled": (WIDE, LARGE),
+    "mono": (WIDE,),
+    "crelu": (WIDE, (32, 96, 192), LARGE),
+    "duplication": (LARGE,),
+    "ghost": (WIDE, (32, 96, 192), LARGE),
+    "dws": (WIDE, (48, 96, 192), (32, 96, 224), LARGE),
+    "dws relu": (WIDE, LARGE),
+    "dws+ghost": (WIDE, (32, 96, 224), LARGE),
+    "dws+duplication": (LARGE,),
+    "dws+crelu": (WIDE, (32, 96, 224), LARGE),
+    "dws+abs": (WIDE, (32, 96, 224), LARGE),
+    "dws+sine": (LARGE,),
+    "dws+cr": (LARGE,),
+    "dws+gc": (LARGE,),
+}
+
+
+def _candidates() -> dict[str, Candidate]:
+    found = {_name("vanilla", widths): Candidate("vanilla", True, widths, None) for widths in _VANILLA}
+    for form, (family, control, config) in (_DENSE | _SEPARABLE).items():
+        for widths in (BASE, *_WIDER.get(form, ())):
+            found[_name(form, widths)] = Candidate(family, control, widths, config)
+    return found
+
+
+CANDIDATES: dict[str, Candidate] = _candidates()
+FAMILIES: dict[str, str] = {
+    "vanilla": _name("vanilla", BASE),
+    "sine": _name("sine", BASE),
+    "sine+bn": _name("sine+bn", BASE),
+    "abs": _name("abs+bn", BASE),
+    "mono": _name("mono", BASE),
+    "copy": _name("crelu", BASE),
+    "ghost": _name("ghost", BASE),
+    "dws": _name("dws", WIDE),
+    "dws+ghost": _name("dws+ghost", WIDE),
+    "dws+seeds": _name("dws+abs", WIDE),
+    "dws+cr": _name("dws+cr", BASE),
+}
+"""The candidate on which a family's learning rate is tuned."""
+
+
+def network(candidate: Candidate) -> dict[str, Any]:
+    """Its arguments of ``create_model``, for 16 x 16 maps."""
+    return {"widths": candidate.widths, "patch": 2}
