@@ -31,8 +31,8 @@ FORMS = {
 RESNET50 = {  # the public code's places, and for the sparse form the paper's, which are more
     "GroupNL dense r=2": GroupNLConfig(scope="reference"),
     "GroupNL sparse r=2": GroupNLConfig(scope="reference", sparse=True),
-    "GroupNL sparse r=2, duplication": GroupNLConfig(scope="reference", sparse=True, nlf="identity"),
     "GroupNL sparse r=2, paper's scope": GroupNLConfig(sparse=True),
+    "Mono, 32 seed filters": MonoConfig(scope="reference", seed_filters=32),
     "Ghost r=2": GhostConfig(scope="reference"),
     "depthwise-separable": DepthwiseSeparableConfig(scope="reference"),
 }

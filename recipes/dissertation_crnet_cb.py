@@ -19,6 +19,7 @@ Run: seedcnn train dissertation_crnet_cb:table4_1_exp4_g2_gc_c1dw --out runs/mod
 from __future__ import annotations
 
 from seedcnn.train import TrainConfig
+from seedcnn.train.recipes import define
 
 _TABLES = {
     "table4_1": ("cifar10", 256),
@@ -67,7 +68,7 @@ def _run(data: str, batch: int, expansion: int, groups: int, strategy: str) -> T
     )
 
 
-def _define(table: str, expansion: int, groups: int, strategy: str, top1: float) -> str:
+def _recipe(table: str, expansion: int, groups: int, strategy: str, top1: float) -> str:
     data, batch = _TABLES[table]
 
     def recipe() -> TrainConfig:
@@ -75,13 +76,12 @@ def _define(table: str, expansion: int, groups: int, strategy: str, top1: float)
 
     name = f"{table}_exp{expansion}_g{groups}_{strategy.replace('-', '_')}"
     row, number = f"expansion {expansion}, g={groups}, {strategy}", table.removeprefix("table").replace("_", "-")
-    recipe.__name__ = recipe.__qualname__ = name
-    recipe.__doc__ = f"""CRnet-CB, {row} on {_DATA[data][0]}, batch {batch}: {top1:.2f} % in Table {number}.
+    doc = f"""CRnet-CB, {row} on {_DATA[data][0]}, batch {batch}: {top1:.2f} % in Table {number}.
 
     Source: dissertation, Table {number}, {row}. Hardware: 2 Quadro RTX 5000.
     Run: seedcnn train dissertation_crnet_cb:{name}
     """
-    globals()[name] = recipe
+    define(globals(), name, recipe, doc)
     return name
 
 
@@ -89,4 +89,4 @@ for _table, (_data, _batch) in _TABLES.items():
     for _row, _printed in _ROWS.items():
         _params, _flops, *_accuracies = _printed[list(_DATA).index(_data)]
         _top1 = _accuracies[_batch == 64]
-        EXPECTED[_define(_table, *_row, _top1)] = {"params_M": _params, "flops_M": _flops, "top1": _top1}
+        EXPECTED[_recipe(_table, *_row, _top1)] = {"params_M": _params, "flops_M": _flops, "top1": _top1}

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from seedcnn.train import TrainConfig, find_recipe
+from seedcnn.train.recipes import define
 
 _TABLES = {  # the table of CRnet-CB with the same data and batch
     "table4_5": ("table4_1", "cifar10", 256),
@@ -39,7 +40,7 @@ _ROWS = {  # expansion, g, strategy: parameters, FLOPs and top-1 for batch 256 a
 EXPECTED: dict[str, dict[str, float]] = {}
 
 
-def _define(table: str, expansion: int, groups: int, strategy: str, top1: float) -> str:
+def _recipe(table: str, expansion: int, groups: int, strategy: str, top1: float) -> str:
     twin, data, batch = _TABLES[table]
     row = f"exp{expansion}_g{groups}_{strategy.replace('-', '_')}"
 
@@ -48,13 +49,12 @@ def _define(table: str, expansion: int, groups: int, strategy: str, top1: float)
 
     name, number = f"{table}_{row}", table.removeprefix("table").replace("_", "-")
     title = f"expansion {expansion}, g={groups}, {strategy}"
-    recipe.__name__ = recipe.__qualname__ = name
-    recipe.__doc__ = f"""CRnet-CIB, {title} on {_DATA[data]}, batch {batch}: {top1:.2f} % in Table {number}.
+    doc = f"""CRnet-CIB, {title} on {_DATA[data]}, batch {batch}: {top1:.2f} % in Table {number}.
 
     Source: dissertation, Table {number}, {title}. Hardware: 2 Quadro RTX 5000.
     Run: seedcnn train dissertation_crnet_cib:{name}
     """
-    globals()[name] = recipe
+    define(globals(), name, recipe, doc)
     return name
 
 
@@ -62,4 +62,4 @@ for _table, (_, _data, _batch) in _TABLES.items():
     for _row, _printed in _ROWS.items():
         _params, _flops, *_accuracies = _printed[list(_DATA).index(_data)]
         _top1 = _accuracies[_batch == 64]
-        EXPECTED[_define(_table, *_row, _top1)] = {"params_M": _params, "flops_M": _flops, "top1": _top1}
+        EXPECTED[_recipe(_table, *_row, _top1)] = {"params_M": _params, "flops_M": _flops, "top1": _top1}

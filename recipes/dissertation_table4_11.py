@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from seedcnn.train import TrainConfig, find_recipe
+from seedcnn.train.recipes import define
 
 _SETTINGS = {"full": "Re-impl.", "r1_0_8": "R1_0.8", "r1_0_618": "R1_0.618", "r2": "R2", "r2_1": "R2_1", "r3": "R3"}
 _COLUMNS = ("top1", "top5", "train_seconds", "top1_change_pct", "top5_change_pct", "time_change_pct")
@@ -29,7 +30,7 @@ EXPECTED: dict[str, dict[str, float]] = {
 }
 
 
-def _define(name: str, figures: dict[str, float]) -> None:
+def _recipe(name: str, figures: dict[str, float]) -> None:
     def recipe() -> TrainConfig:
         base = find_recipe(f"dissertation_table4_9:{name}")
         return replace(base, data="cifar100", model_options={"num_classes": 100})
@@ -37,14 +38,13 @@ def _define(name: str, figures: dict[str, float]) -> None:
     minutes, seconds = divmod(int(figures["train_seconds"]), 60)
     reached = f"{figures['top1']:.2f} % after {minutes}:{seconds:02} min"
     title = "all pictures" if name == "full" else f"sampling {_SETTINGS[name]}"
-    recipe.__name__ = recipe.__qualname__ = name
-    recipe.__doc__ = f"""ResNet-56, {title}, CIFAR-100: {reached} in Table 4-11.
+    doc = f"""ResNet-56, {title}, CIFAR-100: {reached} in Table 4-11.
 
     Source: dissertation, Tables 4-11 and 4-12, row {_SETTINGS[name]}. Hardware: 2 Quadro RTX 5000.
     Run: seedcnn train dissertation_table4_11:{name}
     """
-    globals()[name] = recipe
+    define(globals(), name, recipe, doc)
 
 
 for _name, _figures in EXPECTED.items():
-    _define(_name, _figures)
+    _recipe(_name, _figures)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from seedcnn.data.sampling import SETTINGS
 from seedcnn.train import TrainConfig
+from seedcnn.train.recipes import define
 
 _SETTINGS = {"full": None, "r1_0_8": "R1_0.8", "r1_0_618": "R1_0.618", "r2_2": "R2_2"}
 _COLUMNS = ("top1", "top5", "train_seconds", "top1_change_pct", "top5_change_pct", "time_change_pct")
@@ -53,21 +54,20 @@ def _run(name: str) -> TrainConfig:
     )
 
 
-def _define(name: str, figures: dict[str, float]) -> None:
+def _recipe(name: str, figures: dict[str, float]) -> None:
     def recipe() -> TrainConfig:
         return _run(name)
 
     hours, minutes = divmod(int(figures["train_seconds"]) // 60, 60)
     reached = f"{figures['top1']:.2f} % after {hours}:{minutes:02} h"
     title = f"sampling {_SETTINGS[name]}" if _SETTINGS[name] else "all pictures"
-    recipe.__name__ = recipe.__qualname__ = name
-    recipe.__doc__ = f"""MobileNetV2, {title}, ImageNet: {reached} in Table 4-13.
+    doc = f"""MobileNetV2, {title}, ImageNet: {reached} in Table 4-13.
 
     Source: dissertation, Tables 4-13 and 4-14, row {_SETTINGS[name] or "Re-impl."}.
     Run: seedcnn train dissertation_table4_13:{name} --data /data/imagenet
     """
-    globals()[name] = recipe
+    define(globals(), name, recipe, doc)
 
 
 for _name, _figures in EXPECTED.items():
-    _define(_name, _figures)
+    _recipe(_name, _figures)

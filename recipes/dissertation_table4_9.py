@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from seedcnn.data.sampling import SETTINGS
 from seedcnn.train import TrainConfig
+from seedcnn.train.recipes import define
 
 _SETTINGS = {"full": None, "r1_0_8": "R1_0.8", "r1_0_618": "R1_0.618", "r2": "R2", "r2_1": "R2_1", "r3": "R3"}
 _COLUMNS = ("top1", "top5", "train_seconds", "top1_change_pct", "top5_change_pct", "time_change_pct")
@@ -59,21 +60,20 @@ def _run(name: str) -> TrainConfig:
     )
 
 
-def _define(name: str, figures: dict[str, float]) -> None:
+def _recipe(name: str, figures: dict[str, float]) -> None:
     def recipe() -> TrainConfig:
         return _run(name)
 
     minutes, seconds = divmod(int(figures["train_seconds"]), 60)
     reached = f"{figures['top1']:.2f} % after {minutes}:{seconds:02} min"
     title = f"sampling {_SETTINGS[name]}" if _SETTINGS[name] else "all pictures"
-    recipe.__name__ = recipe.__qualname__ = name
-    recipe.__doc__ = f"""ResNet-56, {title}, CIFAR-10: {reached} in Table 4-9.
+    doc = f"""ResNet-56, {title}, CIFAR-10: {reached} in Table 4-9.
 
     Source: dissertation, Tables 4-9 and 4-10, row {_SETTINGS[name] or "Re-impl."}. Hardware: 2 Quadro RTX 5000.
     Run: seedcnn train dissertation_table4_9:{name}
     """
-    globals()[name] = recipe
+    define(globals(), name, recipe, doc)
 
 
 for _name, _figures in EXPECTED.items():
-    _define(_name, _figures)
+    _recipe(_name, _figures)

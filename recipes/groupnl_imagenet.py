@@ -7,7 +7,8 @@ The paper does not say, and we take what its public training script does, becaus
 (`groupnl_readme:gnl_resnet101` lists it): AdamW with weight decay 0.05, five epochs of warm-up, mixup, cutmix,
 RandAugment, random erasing, label smoothing, drop-path 0.1, mixed precision, and the script's choice of layers (sparse
 GroupNL in the 3x3 convolutions of stride 1). Vanilla has the same recipe. The 10-epoch runs keep the five epochs of
-warm-up. The layers' formula is the paper's; --set model_options.variant=reference takes the public code's.
+warm-up. The script's ten epochs after the schedule are left out: the paper counts 10 and 300. The layers' formula is
+the paper's; --set model_options.variant=reference takes the public code's.
 
 Run: torchrun --nproc-per-node 8 -m seedcnn.cli train groupnl_imagenet:groupnl_300 --data /data/imagenet
 """
@@ -61,4 +62,4 @@ def groupnl_300() -> TrainConfig:
     Run: torchrun --nproc-per-node 8 -m seedcnn.cli train groupnl_imagenet:groupnl_300 --data /data/imagenet
     """
     options = {"num_classes": 1000, "variant": "paper"}
-    return replace(find_recipe("groupnl_readme:gnl_resnet101"), model_options=options)
+    return replace(find_recipe("groupnl_readme:gnl_resnet101"), model_options=options, epochs=300, cooldown_epochs=0)

@@ -2,18 +2,18 @@
 
 All: 8 processes of 128 pictures, mixed precision (fp16 with a scaler), label smoothing 0.1, mixup 0.8 or cutmix 1.0,
 pixel random erasing, five epochs of warm-up from 1e-6, norms and biases not decayed. ResNet-101: AdamW 1e-3 and weight
-decay 0.05, cosine to 1e-6. Mobile networks: TensorFlow's RMSprop at 0.064, lowered to 0.97 (0.973) of itself every 2.4
-epochs, weight decay 1e-5, dropout and drop-path 0.2. Learning rates are for 1024 pictures; `lr_base_batch` scales them
-on fewer GPUs.
+decay 0.05, cosine to 1e-6, and ten more epochs there, the script's default. Mobile networks: TensorFlow's RMSprop at
+0.064 with an epsilon of 1e-3, lowered to 0.97 (0.973) of itself every 2.4 epochs, weight decay 1e-5, dropout and
+drop-path 0.2; MobileNetV3's learning rate is noisy between 42 and 90 % of the epochs. EfficientNetV2-S trains on
+288x288 (and the public validation script crops 224x224), the others on 224x224. Learning rates are for 1024 pictures;
+`lr_base_batch` scales them on fewer GPUs.
 
 No accuracy is printed with them (but see `groupnl_imagenet` for ResNet-101; the abstract of the paper's later version
 puts EfficientNet-ES on ImageNet-C about 1.1 points above the vanilla network). Hardware: 8 RTX 4090; time: ResNet-101
 only.
 
-Not as there, because a training config here has no such field: RMSprop's epsilon of 1e-3, the noise on MobileNetV3's
-learning rate (42 to 90 % of the epochs), ten more epochs at the end of the cosine schedule, and pictures of 288x288
-for EfficientNetV2-S (224x224 here). The layers are the public code's (variant="reference": seeds normalised over the
-channels), which differ from the paper's formula.
+Not as there: the learning rate moves with every update, the script's with every epoch. The layers are the public
+code's (variant="reference": seeds normalised over the channels), which differ from the paper's formula.
 
 Run: torchrun --nproc-per-node 8 -m seedcnn.cli train groupnl_readme:gnl_resnet101 --data /data/imagenet
 """
@@ -30,10 +30,11 @@ def _mobile(model: str, **options: object) -> TrainConfig:
         "lr": 0.064,
         "lr_base_batch": 1024,
         "optimizer": "rmsproptf",
+        "opt_eps": 1e-3,
         "momentum": 0.9,
         "weight_decay": 1e-5,
         "schedule": "step",
-        "decay_epochs": (2.4,),  # timm takes fractions of an epoch
+        "decay_epochs": (2.4,),
         "decay_rate": 0.97,
         "warmup_epochs": 5.0,
         "warmup_lr": 1e-6,
@@ -50,7 +51,7 @@ def _mobile(model: str, **options: object) -> TrainConfig:
 
 
 def gnl_resnet101() -> TrainConfig:
-    """ResNet-101, GroupNL sparse, 300 epochs on ImageNet: no accuracy in the README, 80.16 % in the paper.
+    """ResNet-101, GroupNL sparse, 300 + 10 epochs on ImageNet: no accuracy in the README, 80.16 % in the paper.
 
     Source: GroupNL's public README, "GroupNL ResNet-101". Hardware: 8 NVIDIA RTX 4090.
     Run: torchrun --nproc-per-node 8 -m seedcnn.cli train groupnl_readme:gnl_resnet101 --data /data/imagenet
@@ -59,7 +60,8 @@ def gnl_resnet101() -> TrainConfig:
         model="gnl_resnet101",
         model_options={"num_classes": 1000, "variant": "reference"},
         data="imagenet",
-        epochs=300,
+        epochs=310,
+        cooldown_epochs=10,
         batch_size=128,
         lr=1e-3,
         lr_base_batch=1024,
@@ -85,7 +87,7 @@ def mobilenetv3_gnl_large_100() -> TrainConfig:
     Source: GroupNL's public README, "GroupNL MobileNet-V3". Hardware: 8 NVIDIA RTX 4090.
     Run: torchrun --nproc-per-node 8 -m seedcnn.cli train groupnl_readme:mobilenetv3_gnl_large_100 --data /data/imagenet
     """
-    return _mobile("mobilenetv3_gnl_large_100", epochs=600, decay_rate=0.973, ema=0.9999)
+    return _mobile("mobilenetv3_gnl_large_100", epochs=600, decay_rate=0.973, lr_noise=(0.42, 0.9), ema=0.9999)
 
 
 def mobilenetv2_gnl_100() -> TrainConfig:
@@ -112,7 +114,7 @@ def efficientnetv2_gnl_s() -> TrainConfig:
     Source: GroupNL's public README, "GroupNL EfficientNetV2-Small". Hardware: 8 NVIDIA RTX 4090.
     Run: torchrun --nproc-per-node 8 -m seedcnn.cli train groupnl_readme:efficientnetv2_gnl_s --data /data/imagenet
     """
-    return _mobile("efficientnetv2_gnl_s")
+    return _mobile("efficientnetv2_gnl_s", input_size=288)
 
 
 def efficientnet_gnl_es() -> TrainConfig:

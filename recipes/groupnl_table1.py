@@ -10,6 +10,7 @@ Run: seedcnn train groupnl_table1:groupnl --out runs/model.ckpt
 from __future__ import annotations
 
 from seedcnn.train import TrainConfig, find_recipe
+from seedcnn.train.recipes import define
 
 _TITLES = {
     "vanilla": "vanilla",
@@ -31,18 +32,17 @@ EXPECTED: dict[str, dict[str, float]] = {
 }
 
 
-def _define(method: str, top1: float, hours: float) -> None:
+def _recipe(method: str, top1: float, hours: float) -> None:
     def recipe() -> TrainConfig:
         return find_recipe(f"groupnl_table6:resnet101_{method}")
 
-    recipe.__name__ = recipe.__qualname__ = method
-    recipe.__doc__ = f"""ResNet-101, {_TITLES[method]} on CIFAR-10: {top1:.2f} % after {hours} hours in Table 1.
+    doc = f"""ResNet-101, {_TITLES[method]} on CIFAR-10: {top1:.2f} % after {hours} hours in Table 1.
 
     Source: GroupNL, Table 1, row {_TITLES[method].partition(" ")[0]}. Hardware: NVIDIA RTX 2080 Ti.
     Run: seedcnn train groupnl_table1:{method}
     """
-    globals()[method] = recipe
+    define(globals(), method, recipe, doc)
 
 
 for _method, _figures in _ROWS.items():
-    _define(_method, *_figures)
+    _recipe(_method, *_figures)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from seedcnn.train import TrainConfig, find_recipe
+from seedcnn.train.recipes import define
 
 _ROWS = {  # GPUs, learning rate, pictures on each GPU
     "baseline": (1, 0.1, 128),
@@ -27,7 +28,7 @@ EXPECTED: dict[str, dict[str, float]] = {}
 GPUS: dict[str, int] = {}
 
 
-def _define(row: str, method: str) -> None:
+def _recipe(row: str, method: str) -> None:
     gpus, lr, batch = _ROWS[row]
 
     def recipe() -> TrainConfig:
@@ -35,17 +36,16 @@ def _define(row: str, method: str) -> None:
         return replace(base, strategy="dp" if gpus > 1 else base.strategy, batch_size=gpus * batch)
 
     name = f"{row}_{method}"
-    recipe.__name__ = recipe.__qualname__ = name
-    recipe.__doc__ = f"""ResNet-101 {method}, DataParallel, {gpus} x {batch} pictures: time only, no number printed.
+    doc = f"""ResNet-101 {method}, DataParallel, {gpus} x {batch} pictures: time only, no number printed.
 
     Source: GroupNL, Table 10, row {row}: learning rate {lr}, {batch} x {gpus}; Fig. 7. Hardware: NVIDIA RTX 2080 Ti.
     Run: CUDA_VISIBLE_DEVICES={",".join(map(str, range(gpus)))} seedcnn train groupnl_table10:{name}
     """
-    globals()[name] = recipe
+    define(globals(), name, recipe, doc)
     EXPECTED[name] = {}
     GPUS[name] = gpus
 
 
 for _row in _ROWS:
     for _method in ("vanilla", "groupnl"):
-        _define(_row, _method)
+        _recipe(_row, _method)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from seedcnn.train import TrainConfig, find_recipe
+from seedcnn.train.recipes import define
 
 _ROWS = {  # GPUs, learning rate, pictures on each GPU
     "baseline": (1, 0.1, 128),
@@ -27,7 +28,7 @@ EXPECTED: dict[str, dict[str, float]] = {}
 GPUS: dict[str, int] = {}
 
 
-def _define(row: str, method: str) -> None:
+def _recipe(row: str, method: str) -> None:
     gpus, lr, batch = _ROWS[row]
 
     def recipe() -> TrainConfig:
@@ -37,17 +38,16 @@ def _define(row: str, method: str) -> None:
 
     name = f"{row}_{method}"
     hardware = "NVIDIA RTX 4090" if row == "imagenet_x8" else "NVIDIA RTX 2080 Ti"
-    recipe.__name__ = recipe.__qualname__ = name
-    recipe.__doc__ = f"""ResNet-101 {method}, DDP, {gpus} x {batch} pictures: time only, no number in the table.
+    doc = f"""ResNet-101 {method}, DDP, {gpus} x {batch} pictures: time only, no number in the table.
 
     Source: GroupNL, Table 11, row {row}: learning rate {lr}, {batch} x {gpus}; Figs. 8 and 9. Hardware: {hardware}.
     Run: torchrun --nproc-per-node {gpus} -m seedcnn.cli train groupnl_table11:{name}
     """
-    globals()[name] = recipe
+    define(globals(), name, recipe, doc)
     EXPECTED[name] = {}
     GPUS[name] = gpus
 
 
 for _row in _ROWS:
     for _method in ("vanilla", "groupnl"):
-        _define(_row, _method)
+        _recipe(_row, _method)

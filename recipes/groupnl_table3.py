@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from seedcnn.convert import GroupNLConfig
 from seedcnn.train import TrainConfig, find_recipe
+from seedcnn.train.recipes import define
 
 _TITLES = {"resnet18": "ResNet-18", "resnet101": "ResNet-101"}
 _ROWS = {  # network, r, sparse: parameters and FLOPs in millions, top-1 in percent
@@ -36,22 +37,21 @@ _ROWS = {  # network, r, sparse: parameters and FLOPs in millions, top-1 in perc
 EXPECTED: dict[str, dict[str, float]] = {}
 
 
-def _define(network: str, ratio: int, sparse: bool, top1: float) -> str:
+def _recipe(network: str, ratio: int, sparse: bool, top1: float) -> str:
     def recipe() -> TrainConfig:
         convert = GroupNLConfig(reduction_ratio=ratio, nlf_groups=4, sparse=sparse)
         return replace(find_recipe(f"groupnl_table6:{network}_vanilla"), convert=convert)
 
     form = "sparse" if sparse else "dense"
     name = f"{network}_r{ratio}_{form}"
-    recipe.__name__ = recipe.__qualname__ = name
-    recipe.__doc__ = f"""{_TITLES[network]}, GroupNL {form} r={ratio} g=4 on CIFAR-10: {top1:.2f} % in Table 3.
+    doc = f"""{_TITLES[network]}, GroupNL {form} r={ratio} g=4 on CIFAR-10: {top1:.2f} % in Table 3.
 
     Source: GroupNL, Table 3, {_TITLES[network]} {form}, r = {ratio}.
     Run: seedcnn train groupnl_table3:{name}
     """
-    globals()[name] = recipe
+    define(globals(), name, recipe, doc)
     return name
 
 
 for _row, (_params, _flops, _top1) in _ROWS.items():
-    EXPECTED[_define(*_row, _top1)] = {"params_M": _params, "flops_M": _flops, "top1": _top1}
+    EXPECTED[_recipe(*_row, _top1)] = {"params_M": _params, "flops_M": _flops, "top1": _top1}

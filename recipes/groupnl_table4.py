@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from seedcnn.convert import GroupNLConfig
 from seedcnn.train import TrainConfig, find_recipe
+from seedcnn.train.recipes import define
 
 _TITLES = {"resnet18": "ResNet-18", "resnet101": "ResNet-101"}
 _ROWS = {  # network, r, g: parameters and FLOPs in millions, top-1 in percent
@@ -33,21 +34,20 @@ _ROWS = {  # network, r, g: parameters and FLOPs in millions, top-1 in percent
 EXPECTED: dict[str, dict[str, float]] = {}
 
 
-def _define(network: str, ratio: int, groups: int, top1: float) -> str:
+def _recipe(network: str, ratio: int, groups: int, top1: float) -> str:
     def recipe() -> TrainConfig:
         convert = GroupNLConfig(reduction_ratio=ratio, nlf_groups=groups, sparse=network == "resnet101")
         return replace(find_recipe(f"groupnl_table6:{network}_vanilla"), convert=convert)
 
     name = f"{network}_r{ratio}_g{groups}"
-    recipe.__name__ = recipe.__qualname__ = name
-    recipe.__doc__ = f"""{_TITLES[network]}, GroupNL r={ratio} g={groups} on CIFAR-10: {top1:.2f} % in Table 4.
+    doc = f"""{_TITLES[network]}, GroupNL r={ratio} g={groups} on CIFAR-10: {top1:.2f} % in Table 4.
 
     Source: GroupNL, Table 4, {_TITLES[network]}, r = {ratio}, g = {groups}.
     Run: seedcnn train groupnl_table4:{name}
     """
-    globals()[name] = recipe
+    define(globals(), name, recipe, doc)
     return name
 
 
 for _row, (_params, _flops, _top1) in _ROWS.items():
-    EXPECTED[_define(*_row, _top1)] = {"params_M": _params, "flops_M": _flops, "top1": _top1}
+    EXPECTED[_recipe(*_row, _top1)] = {"params_M": _params, "flops_M": _flops, "top1": _top1}

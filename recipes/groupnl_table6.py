@@ -13,8 +13,9 @@ The paper does not say, and we take:
   first author, same networks) trains so; one run, seed 0;
 - crop with padding 4 and flip on CIFAR-10, for the same reason; nothing on GTSRB, because a mirrored sign is another
   sign;
-- which layers: MonoCNN in 3x3 convolutions of stride 1, as its public code; the others in all but the stem and a
-  bottleneck's 1x1, because Tables 3 and 4 come out so; GhostNet without norms of its own, because Eq. 14 counts none.
+- which layers: MonoCNN in 3x3 convolutions of stride 1, as its public code, and in VGG11 only in the four with as many
+  inputs as outputs, as the parameters of MonoCNN's Table 1 say; the others in all but the stem and a bottleneck's 1x1,
+  because Tables 3 and 4 come out so; GhostNet without norms of its own, because Eq. 14 counts none.
 
 `lr_base_batch` makes the learning rate follow the total batch, as the paper's parallel runs do (linear scaling).
 
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 from seedcnn.convert import ConversionConfig, GhostConfig, GroupNLConfig, MonoConfig, SineFMConfig
 from seedcnn.train import TrainConfig
+from seedcnn.train.recipes import define
 
 _COLUMNS = {
     "resnet18": "ResNet-18 on CIFAR-10",
@@ -57,7 +59,7 @@ def _convert(method: str, network: str) -> ConversionConfig | None:
         return GroupNLConfig(reduction_ratio=2, nlf_groups=4, omega_range=(1, 2), phi_range=(1, 5), sparse=sparse)
     return {
         "vanilla": None,
-        "mono": MonoConfig(scope="stride1", seed_filters=32, beta_range=(1, 7)),
+        "mono": MonoConfig(scope="square" if network == "vgg11" else "stride1", seed_filters=32, beta_range=(1, 7)),
         "ghost": GhostConfig(ratio=2, cheap_kernel_size=3, norm=False, relu=False),
         "sinefm": SineFMConfig(reduction_ratio=2, t=5, omega_range=(1, 2), phi_range=(1, 5)),
     }[method]
@@ -85,21 +87,20 @@ def _run(column: str, method: str) -> TrainConfig:
     )
 
 
-def _define(column: str, method: str, top1: float) -> None:
+def _recipe(column: str, method: str, top1: float) -> None:
     def recipe() -> TrainConfig:
         return _run(column, method)
 
     name = f"{column}_{method}"
-    recipe.__name__ = recipe.__qualname__ = name
-    recipe.__doc__ = f"""{_COLUMNS[column]}, {_TITLES[method]}: {top1:.2f} % in Table 6.
+    doc = f"""{_COLUMNS[column]}, {_TITLES[method]}: {top1:.2f} % in Table 6.
 
     Source: GroupNL, Table 6, row {_TITLES[method].partition(" ")[0]}, column {_COLUMNS[column]}.
     Run: seedcnn train groupnl_table6:{name}
     """
-    globals()[name] = recipe
+    define(globals(), name, recipe, doc)
     EXPECTED[name] = {"top1": top1}
 
 
 for _method, _figures in _ROWS.items():
     for _column, _top1 in zip(_COLUMNS, _figures, strict=True):
-        _define(_column, _method, _top1)
+        _recipe(_column, _method, _top1)

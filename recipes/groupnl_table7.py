@@ -11,6 +11,7 @@ Run: seedcnn train groupnl_table7:resnet18_groupnl --out runs/model.ckpt, then s
 from __future__ import annotations
 
 from seedcnn.train import TrainConfig, find_recipe
+from seedcnn.train.recipes import define
 
 _TITLES = {"vanilla": "vanilla", "mono": "MonoCNN", "ghost": "GhostNet", "sinefm": "SineFM", "groupnl": "GroupNL"}
 _PARTS = {"resnet18": "a", "resnet34": "b", "resnet101": "c", "vgg11": "d"}
@@ -44,20 +45,19 @@ EXPECTED: dict[str, dict[str, float]] = {
 }
 
 
-def _define(network: str, method: str, figures: dict[str, float]) -> None:
+def _recipe(network: str, method: str, figures: dict[str, float]) -> None:
     def recipe() -> TrainConfig:
         return find_recipe(f"groupnl_table6:{network}_{method}")
 
     name = f"{network}_{method}"
     printed = ", ".join(f"{column} {value:.2f}" for column, value in figures.items())
-    recipe.__name__ = recipe.__qualname__ = name
-    recipe.__doc__ = f"""{_NETWORKS[network]}, {_TITLES[method]} on CIFAR-10-C: mean {figures["mean"]:.2f} % in Table 7.
+    doc = f"""{_NETWORKS[network]}, {_TITLES[method]} on CIFAR-10-C: mean {figures["mean"]:.2f} % in Table 7.
 
     Source: GroupNL, Table 7({_PARTS[network]}), row {_TITLES[method]}: {printed} %.
     Run: seedcnn train groupnl_table7:{name} --out runs/{name}.ckpt, then seedcnn evaluate runs/{name}.ckpt
     """
-    globals()[name] = recipe
+    define(globals(), name, recipe, doc)
 
 
 for _network, _method in _ROWS:
-    _define(_network, _method, EXPECTED[f"{_network}_{_method}"])
+    _recipe(_network, _method, EXPECTED[f"{_network}_{_method}"])

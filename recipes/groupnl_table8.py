@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from seedcnn.train import TrainConfig, find_recipe
+from seedcnn.train.recipes import define
 
 _COMPANIES = ("apple", "facebook", "google", "samsung")
 _TITLES = {"vanilla": "vanilla", "mono": "MonoCNN", "ghost": "GhostNet", "sinefm": "SineFM", "groupnl": "GroupNL"}
@@ -47,22 +48,21 @@ EXPECTED: dict[str, dict[str, float]] = {}
 MEANS: dict[str, float] = {f"{network}_{method}": figures[-1] for (network, method), figures in _ROWS.items()}
 
 
-def _define(network: str, method: str, company: str, top1: float) -> None:
+def _recipe(network: str, method: str, company: str, top1: float) -> None:
     def recipe() -> TrainConfig:
         base = find_recipe(f"groupnl_table6:{network}_{method}")
         return replace(base, data="icons50", hold_out=company, model_options={"num_classes": 50})
 
     name = f"{network}_{method}_{company}"
-    recipe.__name__ = recipe.__qualname__ = name
-    recipe.__doc__ = f"""{_NETWORKS[network]}, {_TITLES[method]}, {company} held out: {top1:.2f} % in Table 8.
+    doc = f"""{_NETWORKS[network]}, {_TITLES[method]}, {company} held out: {top1:.2f} % in Table 8.
 
     Source: GroupNL, Table 8({_PARTS[network]}), row {_TITLES[method]}, column {company.capitalize()}.
     Run: seedcnn train groupnl_table8:{name} --data /data/Icons-50
     """
-    globals()[name] = recipe
+    define(globals(), name, recipe, doc)
     EXPECTED[name] = {"top1": top1}
 
 
 for (_network, _method), _figures in _ROWS.items():
     for _company, _top1 in zip(_COMPANIES, _figures[:-1], strict=True):
-        _define(_network, _method, _company, _top1)
+        _recipe(_network, _method, _company, _top1)

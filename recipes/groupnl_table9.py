@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from seedcnn.train import TrainConfig, find_recipe
+from seedcnn.train.recipes import define
 
 _TITLES = {
     "vanilla": "vanilla",
@@ -31,19 +32,18 @@ EXPECTED: dict[str, dict[str, float]] = {
 GPUS: dict[str, int] = dict.fromkeys(EXPECTED, 2)
 
 
-def _define(method: str, hours: float) -> None:
+def _recipe(method: str, hours: float) -> None:
     def recipe() -> TrainConfig:
         return replace(find_recipe(f"groupnl_table6:resnet101_{method}"), strategy="dp")
 
-    recipe.__name__ = recipe.__qualname__ = method
-    recipe.__doc__ = f"""ResNet-101, {_TITLES[method]} on CIFAR-10, two GPUs in DataParallel: {hours} hours in Table 9.
+    doc = f"""ResNet-101, {_TITLES[method]} on CIFAR-10, two GPUs in DataParallel: {hours} hours in Table 9.
 
     Source: GroupNL, Table 9, row {_TITLES[method].partition(" ")[0]}: {EXPECTED[method]["top1"]:.2f} %, {hours} hours.
     Hardware: 2 NVIDIA RTX 2080 Ti.
     Run: CUDA_VISIBLE_DEVICES=0,1 seedcnn train groupnl_table9:{method}
     """
-    globals()[method] = recipe
+    define(globals(), method, recipe, doc)
 
 
 for _method, _printed in EXPECTED.items():
-    _define(_method, _printed["train_hours"])
+    _recipe(_method, _printed["train_hours"])

@@ -15,25 +15,25 @@ from dataclasses import replace
 
 from seedcnn.convert import MonoConfig
 from seedcnn.train import TrainConfig, find_recipe
+from seedcnn.train.recipes import define
 
 EXPECTED: dict[str, dict[str, float]] = {}
 
 
-def _define(terms: int) -> None:
+def _recipe(terms: int) -> None:
     def recipe() -> TrainConfig:
         convert = MonoConfig(scope="stride1", seed_filters=1, pointwise=True, fgf="polynomial", terms=terms)
         return replace(find_recipe("monocnn_table1:cifar10_resnet18_mono"), convert=convert, distill=None)
 
     name = f"terms_{terms}"
-    recipe.__name__ = recipe.__qualname__ = name
-    recipe.__doc__ = f"""ResNet-18, MonoCNN by polynomials, terms: {terms}, on CIFAR-10: no number printed in Fig. 12.
+    doc = f"""ResNet-18, MonoCNN by polynomials, terms: {terms}, on CIFAR-10: no number printed in Fig. 12.
 
     Source: MonoCNN, Fig. 12. Hardware: NVIDIA RTX 2080 Ti.
     Run: seedcnn train monocnn_fig12:{name}
     """
-    globals()[name] = recipe
+    define(globals(), name, recipe, doc)
     EXPECTED[name] = {}
 
 
 for _terms in range(1, 6):
-    _define(_terms)
+    _recipe(_terms)

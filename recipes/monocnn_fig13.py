@@ -15,11 +15,12 @@ from dataclasses import replace
 
 from seedcnn.convert import MonoConfig
 from seedcnn.train import TrainConfig, find_recipe
+from seedcnn.train.recipes import define
 
 EXPECTED: dict[str, dict[str, float]] = {}
 
 
-def _define(low: int, high: int) -> None:
+def _recipe(low: int, high: int) -> None:
     def recipe() -> TrainConfig:
         convert = MonoConfig(scope="stride1", seed_filters=1, pointwise=True, beta_range=(low, high))
         base = find_recipe("monocnn_table1:cifar10_resnet18_mono")
@@ -28,17 +29,16 @@ def _define(low: int, high: int) -> None:
 
     name = f"beta_{low}_{high}"
     best = ", the paper's best" if (low, high) == (1, 7) else ""
-    recipe.__name__ = recipe.__qualname__ = name
-    recipe.__doc__ = f"""ResNet-20 of 64 channels, MonoCNN, beta in [{low}, {high}]{best}: no number printed in Fig. 13.
+    doc = f"""ResNet-20 of 64 channels, MonoCNN, beta in [{low}, {high}]{best}: no number printed in Fig. 13.
 
     Source: MonoCNN, Fig. 13. Hardware: NVIDIA RTX 2080 Ti.
     Run: seedcnn train monocnn_fig13:{name}
     """
-    globals()[name] = recipe
+    define(globals(), name, recipe, doc)
     EXPECTED[name] = {}
 
 
 for _low in (1, 3, 5):
     for _high in (3, 5, 7, 9):
         if _low < _high:
-            _define(_low, _high)
+            _recipe(_low, _high)

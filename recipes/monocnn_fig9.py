@@ -16,29 +16,29 @@ from __future__ import annotations
 from dataclasses import replace
 
 from seedcnn.train import TrainConfig, find_recipe
+from seedcnn.train.recipes import define
 
 _PERCENT = (10, 25, 50, 75, 100)
 
 EXPECTED: dict[str, dict[str, float]] = {}
 
 
-def _define(method: str, percent: int) -> None:
+def _recipe(method: str, percent: int) -> None:
     def recipe() -> TrainConfig:
         base = find_recipe(f"monocnn_table1:cifar10_resnet18_{method}")
         distill = base.distill and replace(base.distill, teacher=f"runs/monocnn_fig9_vanilla_{percent}.ckpt")
         return replace(base, fraction=percent / 100, distill=distill)
 
     name = f"{method}_{percent}"
-    recipe.__name__ = recipe.__qualname__ = name
-    recipe.__doc__ = f"""ResNet-18, {method} on {percent} % of CIFAR-10's pictures: no number printed in Fig. 9.
+    doc = f"""ResNet-18, {method} on {percent} % of CIFAR-10's pictures: no number printed in Fig. 9.
 
     Source: MonoCNN, Fig. 9. Hardware: NVIDIA RTX 2080 Ti.
     Run: seedcnn train monocnn_fig9:{name} --out runs/monocnn_fig9_{name}.ckpt
     """
-    globals()[name] = recipe
+    define(globals(), name, recipe, doc)
     EXPECTED[name] = {}
 
 
 for _method in ("vanilla", "mono"):
     for _percent in _PERCENT:
-        _define(_method, _percent)
+        _recipe(_method, _percent)

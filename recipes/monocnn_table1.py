@@ -15,9 +15,8 @@ The paper does not say, and we take:
 - layers: 3x3 convolutions of stride 1, with a 1x1 convolution behind MonoCNN's (the text says none), because the
   printed parameters and the public code say so; LBCNN's 0.9 as the share of nonzero elements, because that is what
   LBCNN's authors count with it; PNN's noise uniform (the public code's is normal). The code has no VGG11: there
-  GhostNet's ratio is 2, because 4.9 M needs it.
-MonoCNN's VGG11 replaces seven convolutions here; the printed 2.4 M are those of the four with as many inputs as
-outputs.
+  GhostNet's ratio is 2, because 4.9 M needs it, and MonoCNN replaces only the four convolutions with as many inputs as
+  outputs, because 2.4 M needs that.
 
 Run: seedcnn train monocnn_table1:cifar10_resnet18_vanilla --out runs/monocnn_table1_cifar10_resnet18_vanilla.ckpt
      seedcnn train monocnn_table1:cifar10_resnet18_mono --out runs/monocnn_table1_cifar10_resnet18_mono.ckpt
@@ -35,6 +34,7 @@ from seedcnn.convert import (
 )
 from seedcnn.train import TrainConfig
 from seedcnn.train.distill import DistillConfig
+from seedcnn.train.recipes import define
 
 _TITLES = {
     "vanilla": "vanilla",
@@ -71,13 +71,14 @@ EXPECTED: dict[str, dict[str, float]] = {}
 
 
 def _convert(network: str, method: str) -> ConversionConfig | None:
+    scope = "square" if network == "vgg11" else "stride1"
     return {
         "vanilla": None,
         "lbc": LocalBinaryConfig(scope="stride1", nonzero_fraction=0.9),
         "pnn": PerturbativeConfig(scope="stride1", level=0.01),
         "shift": ShiftConfig(scope="stride1"),
         "ghost": GhostConfig(scope="stride1", ratio=2 if network == "vgg11" else 4, cheap="pointwise"),
-        "mono": MonoConfig(scope="stride1", seed_filters=1, pointwise=True, beta_range=(1, 7)),
+        "mono": MonoConfig(scope=scope, seed_filters=1, pointwise=True, beta_range=(1, 7)),
     }[method]
 
 
@@ -104,23 +105,22 @@ def _run(data: str, network: str, method: str) -> TrainConfig:
     )
 
 
-def _define(data: str, network: str, method: str, top1: float, deviation: float) -> None:
+def _recipe(data: str, network: str, method: str, top1: float, deviation: float) -> None:
     def recipe() -> TrainConfig:
         return _run(data, network, method)
 
     name, title = f"{data}_{network}_{method}", f"{_NETWORKS[network]}, {_TITLES[method]} on {_DATA[data][0]}"
-    recipe.__name__ = recipe.__qualname__ = name
-    recipe.__doc__ = f"""{title}: {top1:.2f} +- {deviation:.2f} % in Table 1.
+    doc = f"""{title}: {top1:.2f} +- {deviation:.2f} % in Table 1.
 
     Source: MonoCNN, Table 1, {_NETWORKS[network]}, row {_TITLES[method].partition(" ")[0]}, column {_DATA[data][0]}.
     Hardware: NVIDIA RTX 2080 Ti.
     Run: seedcnn train monocnn_table1:{name} --out runs/monocnn_table1_{name}.ckpt
     """
-    globals()[name] = recipe
+    define(globals(), name, recipe, doc)
     EXPECTED[name] = {"top1": top1, "top1_std": deviation}
 
 
 for (_network, _method), (_params, *_figures) in _ROWS.items():
     for _data, (_top1, _deviation) in zip(_DATA, _figures, strict=True):
-        _define(_data, _network, _method, _top1, _deviation)
+        _recipe(_data, _network, _method, _top1, _deviation)
     EXPECTED[f"cifar10_{_network}_{_method}"]["params_M"] = _params

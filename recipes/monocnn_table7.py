@@ -12,6 +12,7 @@ Run: seedcnn train monocnn_table7:vanilla --out runs/model.ckpt, then seedcnn ev
 from __future__ import annotations
 
 from seedcnn.train import TrainConfig, find_recipe
+from seedcnn.train.recipes import define
 
 _TITLES = {"vanilla": "vanilla", "lbc": "LBCNN", "pnn": "PNN", "ghost": "GhostNet", "mono": "MonoCNN"}
 _COLUMNS = ("Noise", "Blur", "Weather", "Digital", "mean")
@@ -28,19 +29,18 @@ EXPECTED: dict[str, dict[str, float]] = {
 }
 
 
-def _define(method: str, figures: dict[str, float]) -> None:
+def _recipe(method: str, figures: dict[str, float]) -> None:
     def recipe() -> TrainConfig:
         return find_recipe(f"monocnn_table1:cifar10_resnet18_{method}")
 
     printed = ", ".join(f"{column} {value:.2f}" for column, value in figures.items())
-    recipe.__name__ = recipe.__qualname__ = method
-    recipe.__doc__ = f"""ResNet-18, {_TITLES[method]} on CIFAR-10-C: mean {figures["mean"]:.2f} % in Table 7.
+    doc = f"""ResNet-18, {_TITLES[method]} on CIFAR-10-C: mean {figures["mean"]:.2f} % in Table 7.
 
     Source: MonoCNN, Table 7, row {_TITLES[method]}: {printed} %. Hardware: NVIDIA RTX 2080 Ti.
     Run: seedcnn train monocnn_table7:{method} --out runs/{method}.ckpt, then seedcnn evaluate runs/{method}.ckpt
     """
-    globals()[method] = recipe
+    define(globals(), method, recipe, doc)
 
 
 for _method, _figures in EXPECTED.items():
-    _define(_method, _figures)
+    _recipe(_method, _figures)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from seedcnn.train import TrainConfig, find_recipe
+from seedcnn.train.recipes import define
 
 _COMPANIES = ("apple", "facebook", "google", "samsung")
 _TITLES = {"vanilla": "vanilla", "lbc": "LBCNN", "pnn": "PNN", "ghost": "GhostNet", "mono": "MonoCNN"}
@@ -31,23 +32,22 @@ EXPECTED: dict[str, dict[str, float]] = {}
 MEANS: dict[str, float] = {"vanilla": 85.56, "lbc": 85.72, "pnn": 84.84, "ghost": 83.93, "mono": 86.71}
 
 
-def _define(method: str, company: str, top1: float, deviation: float) -> None:
+def _recipe(method: str, company: str, top1: float, deviation: float) -> None:
     def recipe() -> TrainConfig:
         base = find_recipe(f"monocnn_table1:cifar10_resnet18_{method}")
         distill = base.distill and replace(base.distill, teacher=f"runs/monocnn_table8_vanilla_{company}.ckpt")
         return replace(base, data="icons50", hold_out=company, model_options={"num_classes": 50}, distill=distill)
 
     name = f"{method}_{company}"
-    recipe.__name__ = recipe.__qualname__ = name
-    recipe.__doc__ = f"""ResNet-18, {_TITLES[method]}, {company} held out: {top1:.2f} +- {deviation:.2f} % in Table 8.
+    doc = f"""ResNet-18, {_TITLES[method]}, {company} held out: {top1:.2f} +- {deviation:.2f} % in Table 8.
 
     Source: MonoCNN, Table 8, row {_TITLES[method]}, column {company.capitalize()}. Hardware: NVIDIA RTX 2080 Ti.
     Run: seedcnn train monocnn_table8:{name} --data /data/Icons-50 --out runs/monocnn_table8_{name}.ckpt
     """
-    globals()[name] = recipe
+    define(globals(), name, recipe, doc)
     EXPECTED[name] = {"top1": top1, "top1_std": deviation}
 
 
 for _method, _figures in _ROWS.items():
     for _company, (_top1, _deviation) in zip(_COMPANIES, _figures, strict=True):
-        _define(_method, _company, _top1, _deviation)
+        _recipe(_method, _company, _top1, _deviation)

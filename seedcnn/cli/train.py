@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,17 +18,43 @@ if TYPE_CHECKING:
 __all__ = ["recipes", "train"]
 
 
-def recipes() -> None:
-    """List the recipes that come with seedcnn.
+def _print_rows(rows: list[tuple[str, ...]]) -> None:
+    """Columns, each but the last as wide as its longest text."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    for row in rows:
+        typer.echo("  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1]]))
 
-    Example: seedcnn recipes
+
+def recipes(
+    pattern: Annotated[str, typer.Argument(help="Only recipes that have this in their name.")] = "",
+    table: Annotated[str, typer.Option(help="Only recipes of this file.")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="Every recipe.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the recipes that come with seedcnn; without an argument the files they stand in, most of them a table.
+
+    Example: seedcnn recipes resnet18_groupnl
     """
-    from seedcnn.train import list_recipes
+    from seedcnn.errors import ConfigError
+    from seedcnn.train.recipes import list_recipe_files, list_recipes
 
-    found = list_recipes()
-    width = max(map(len, found), default=0)
-    for name, summary in found.items():
-        typer.echo(f"{name:<{width}}  {summary}")
+    if all_ and (pattern or table):
+        raise ConfigError(f"--all contradicts {'--table' if table else 'a pattern'}, which asks for some recipes")
+    if not (all_ or pattern or table):
+        files = list_recipe_files()
+        if as_json:
+            found = [{"table": name, "about": about, "recipes": count} for name, (about, count) in files.items()]
+            typer.echo(json.dumps(found, indent=2))
+            return
+        _print_rows([(name, f"{count:>3}", about) for name, (about, count) in files.items()])
+        total = sum(count for _, count in files.values())
+        typer.echo(f"{total} recipes; list them with PATTERN, --table NAME or --all")
+        return
+    listed = list_recipes(pattern, table)
+    if as_json:
+        typer.echo(json.dumps([{"recipe": name, "about": about} for name, about in listed.items()], indent=2))
+        return
+    _print_rows(list(listed.items()))
 
 
 def _measure(test: NamedTest, network: nn.Module) -> Accuracy:
@@ -41,7 +68,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Checkpoint to write.")] = Path("runs/model.ckpt"),
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a field: a.b=value.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Directory of the recipe's data; CIFAR-10 is downloaded if not given.")
+        Path | None, typer.Option(help="Directory of the recipe's data, if they are not downloaded.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Continue the checkpoint if it is there.")] = False,
     validate: Annotated[
@@ -57,7 +84,7 @@ def train(
 
     Example: seedcnn train demo:groupnl --set epochs=10 --out runs/groupnl.ckpt
     """
-    from seedcnn.data.named import load_test
+    from seedcnn.data.named import DATA_SETS, load_test
     from seedcnn.errors import ConfigError
     from seedcnn.train import find_recipe, load_training_data, override
     from seedcnn.train import train as run
@@ -71,10 +98,13 @@ def train(
 
     config = override(find_recipe(recipe), set_ or [])
     where = config.data if data is None else f"{config.data}:{data}"
-    if validate and config.data == "imagenet":
-        raise ConfigError("--validate is for sets that fit into memory; measure ImageNet with `seedcnn evaluate`")
+    files = DATA_SETS[config.data].files
+    if validate and files:
+        raise ConfigError(
+            f"--validate is for sets in memory, not for {config.data}: measure it with `seedcnn evaluate`"
+        )
     pictures = load_training_data(config, data, progress=say)
-    measure = None if config.data == "imagenet" else partial(_measure, load_test(where, hold_out=config.hold_out))
+    measure = None if files else partial(_measure, load_test(where, hold_out=config.hold_out))
     model, checkpoint = run(
         config,
         pictures,

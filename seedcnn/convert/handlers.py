@@ -128,7 +128,9 @@ def _depthwise_separable(config: DepthwiseSeparableConfig, conv: nn.Conv2d, widt
     if config.pointwise is not None:
         if type(config.pointwise) not in HANDLERS:
             raise ValueError(f"`pointwise` (={config.pointwise!r}) must be the config of a layer")
-        layer.pointwise = HANDLERS[type(config.pointwise)](config.pointwise, layer.pointwise, width, seed)
+        dense = layer.pointwise
+        assert isinstance(dense, nn.Conv2d)
+        layer.pointwise = HANDLERS[type(config.pointwise)](config.pointwise, dense, width, seed)
     return layer
 
 

@@ -34,7 +34,7 @@ _CIB_PLAN = (
     (2, True, 5),
     *[(2, False, 3), (2, True, 3)] * 2,
 )
-_CB_DEPTHS = (3, 4, 6, 3)
+_CB_DEPTHS, _CIB_DEPTHS = (3, 4, 6, 3), (5, 6, 5)
 _CB_STRIDES = (1, 2, 1, 2)
 
 
@@ -114,18 +114,32 @@ class CRBlock(nn.Module):
         return self.relu(y + self.shortcut(x))
 
 
-def _check(strategy: str, expansion: int, num_classes: int, widths: Sequence[int], stages: int) -> None:
+def _check(strategy: str, stages: int, **sizes: int | Sequence[int]) -> None:
     if strategy not in STRATEGIES:
         raise ValueError(f"`strategy` (={strategy!r}) must be one of {', '.join(map(repr, STRATEGIES))}")
-    if len(widths) != stages:
-        raise ValueError(f"`widths` (={tuple(widths)}) must have {stages} entries")
-    for name, values in (("widths", widths), ("expansion", [expansion]), ("num_classes", [num_classes])):
+    for name, value in sizes.items():
+        values = [value] if isinstance(value, int) else list(value)
+        if not isinstance(value, int) and len(values) != stages:
+            raise ValueError(f"`{name}` (={tuple(values)}) must have {stages} entries")
         if min(values) < 1:
-            raise ValueError(f"`{name}` (={values}) must be positive")
+            raise ValueError(f"`{name}` (={value}) must be positive")
 
 
-def _stem(width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+def _cib_plan(depths: Sequence[int]) -> list[tuple[int, bool, int]]:
+    """So many blocks of each stage of the published plan, evenly spread from its first block to its last."""
+    plan = []
+    for stage, (depth, published) in enumerate(zip(depths, _CIB_DEPTHS, strict=True)):
+        if depth > published:
+            raise ValueError(f"`depths` (={tuple(depths)}) must be at most {_CIB_DEPTHS}")
+        blocks = [block for block in _CIB_PLAN if block[0] == stage]
+        plan += [blocks[round(index * (published - 1) / max(1, depth - 1))] for index in range(depth)]
+    return plan
+
+
+def _stem(width: int, patch: int) -> nn.Sequential:
+    kernel, padding = (3, 1) if patch == 1 else (patch, 0)
+    conv = nn.Conv2d(3, width, kernel, patch, padding, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
 
 
 class CRNetCB(nn.Module):
@@ -139,6 +153,9 @@ class CRNetCB(nn.Module):
         expansion: outer channels over inner ones; 4 or 6 in the tables.
         groups: g of the grouped 1x1 convolutions; must divide every width.
         alpha: share of the output channels that a c1dw computes with the 1x1 convolution.
+        depths: blocks of the four stages; (3, 4, 6, 3) as published.
+        patch: 1 for the usual 3x3 stem with stride 1; p > 1 for a p x p stem with stride p, as in
+            :class:`seedcnn.models.ResNetCifar`.
 
     Shape:
         [N, 3, H, W] to logits [N, num_classes].
@@ -156,12 +173,14 @@ class CRNetCB(nn.Module):
         expansion: int = 4,
         groups: int = 2,
         alpha: float = 0.5,
+        depths: Sequence[int] = _CB_DEPTHS,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        _check(strategy, expansion, num_classes, widths, len(_CB_DEPTHS))
-        self.stem = _stem(widths[0])
+        _check(strategy, 4, widths=widths, depths=depths, expansion=expansion, num_classes=num_classes, patch=patch)
+        self.stem = _stem(widths[0], patch)
         channels, stages = widths[0], []
-        for width, depth, first_stride in zip(widths, _CB_DEPTHS, _CB_STRIDES, strict=True):
+        for width, depth, first_stride in zip(widths, depths, _CB_STRIDES, strict=True):
             blocks = []
             for stride in (first_stride, *[1] * (depth - 1)):
                 block = CRBlock(
@@ -196,9 +215,11 @@ class CRNetCIB(nn.Module):
     ``widths[2] * expansion`` channels, pooling, and a 1x1 convolution back to ``widths[2]`` with a bias.
 
     Args:
-        num_classes, strategy, expansion, groups, alpha: as in :class:`CRNetCB`; "auto" equals "c1dw-gc" here.
+        num_classes, strategy, expansion, groups, alpha, patch: as in :class:`CRNetCB`; "auto" equals "c1dw-gc" here.
         widths: outer channels of the three stages; (16, 32, 64) as published. The inner ones are ``expansion`` times as
             many as the block's output.
+        depths: blocks of the three stages, at most the published (5, 6, 5); of fewer the first and the last stay, and
+            with them the block of stride 2 and squeeze-excite.
 
     Shape:
         [N, 3, H, W] to logits [N, num_classes].
@@ -216,12 +237,15 @@ class CRNetCIB(nn.Module):
         expansion: int = 4,
         groups: int = 2,
         alpha: float = 0.5,
+        depths: Sequence[int] = _CIB_DEPTHS,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        _check(strategy, expansion, num_classes, widths, 3)
-        self.stem = _stem(widths[0])
+        _check(strategy, 3, widths=widths, depths=depths, expansion=expansion, num_classes=num_classes, patch=patch)
+        self.stem = _stem(widths[0], patch)
+        plan = _cib_plan(depths)
         blocks = []
-        for (before, _, _), (stage, squeeze_excite, kernel) in pairwise((_CIB_PLAN[0], *_CIB_PLAN)):
+        for (before, _, _), (stage, squeeze_excite, kernel) in pairwise((plan[0], *plan)):
             opens = stage != before
             block = CRBlock(
                 widths[before],

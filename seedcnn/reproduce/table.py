@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seedcnn.data.named import NamedTest, load_test
+from seedcnn.data.named import DATA_SETS, NamedTest, load_test
 from seedcnn.errors import ConfigError, DataError, TrainingError
 from seedcnn.evaluate import accuracy, cost, robustness, torch_predictor
 from seedcnn.files import write_file
@@ -173,6 +173,25 @@ def _one(run: _Run, recipe: str, seed: int, wanted: Sequence[str]) -> dict[str, 
     return found
 
 
+def _refusal(config: TrainConfig, run: _Run) -> str:
+    """Why a row cannot be run as things are; "" if it can."""
+    try:
+        scaled(config, SCALES[run.scale])
+    except ConfigError as error:
+        return str(error)
+    if DATA_SETS[config.data].directory == "needed" and config.data not in run.data:
+        return f"it needs the directory of {config.data}: --data {config.data}=DIRECTORY"
+    return ""
+
+
+def _check_data(data: Mapping[str, Path]) -> None:
+    for name in data:
+        if name not in DATA_SETS:
+            near = difflib.get_close_matches(name, DATA_SETS, n=3, cutoff=0.4)
+            hint = f"did you mean {', '.join(near)}? " if near else ""
+            raise ConfigError(f"unknown data {name!r}; {hint}known: {', '.join(DATA_SETS)}")
+
+
 def _means(part: str, name: str, names: Container[str]) -> bool:
     return part == name if part in names else part in name
 
@@ -190,6 +209,8 @@ def reproduce(
 ) -> Iterator[Row]:
     """Train and measure a table row by row; each is given as soon as all its seeds are done.
 
+    A row that lacks its data, or has no form at this scale, is given without figures, with the reason.
+
     Args:
         table: name of a recipe file, see :func:`list_tables`.
         scale: a key of :data:`SCALES`.
@@ -201,19 +222,29 @@ def reproduce(
         progress: called with one sentence per step.
 
     Raises:
-        ConfigError: if a table, scale or row does not exist (near names are listed), or cannot be made small.
+        ConfigError: if a table, scale, row or data set does not exist (near names are listed), there is no seed, or
+            no row can be run.
         DataError: if data are missing, or ``out`` holds results of another config.
     """
     printed = _check_table(table)
     if scale not in SCALES:
         raise ConfigError(f"unknown scale {scale!r}; it must be one of {', '.join(SCALES)}")
+    if not seeds:
+        raise ConfigError("seeds are empty; at least one is needed")
+    _check_data(data or {})
     names = [name for name in printed if not rows or any(_means(part, name, printed) for part in rows)]
     if not names:
         raise ConfigError(f"{table} has no row with {' or '.join(rows)} in its name; rows: {', '.join(printed)}")
     where = out / table / scale
-    where.mkdir(parents=True, exist_ok=True)
     run = _Run(scale, where, data or {}, frost_dir, progress or (lambda _: None))
+    refused = {name: _refusal(find_recipe(f"{table}:{name}"), run) for name in names}
+    if all(refused.values()):
+        raise ConfigError(f"no row of {table} can be run at scale {scale}; {names[0]}: {refused[names[0]]}")
+    where.mkdir(parents=True, exist_ok=True)
     for name in names:
+        if refused[name]:
+            yield Row(f"{table}:{name}", {}, (refused[name],))
+            continue
         wanted = [key for key in MEASURED if key in printed[name]] or ["top1"]
         done = [_one(run, f"{table}:{name}", seed, wanted) for seed in seeds]
         good = [each["figures"] for each in done if "figures" in each]

@@ -71,6 +71,7 @@ class LogitCache:
         self.known = torch.zeros(0, dtype=torch.bool)
         self.logits = torch.zeros(0)
 
+    @torch.compiler.disable
     def get(self, indices: Tensor, ask: Callable[[Tensor], Tensor]) -> Tensor:
         """Logits [N, classes] of ``indices`` [N]; ``ask(mask)`` computes those of the pictures that are not known."""
         if (size := int(indices.max()) + 1) > len(self.known):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, get_optimizer_info
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
@@ -12,7 +15,9 @@ from torch import Tensor, nn
 from seedcnn.errors import ConfigError
 from seedcnn.train.config import TrainConfig
 
-__all__ = ["Update", "peak_lr"]
+__all__ = ["Update", "lr_noise", "peak_lr"]
+
+_NOISE_LIMIT = 0.67  # timm's lr_noise_pct
 
 
 def peak_lr(config: TrainConfig, world: int = 1) -> float:
@@ -26,15 +31,37 @@ def peak_lr(config: TrainConfig, world: int = 1) -> float:
     return config.lr * config.batch_size * config.grad_accumulation * world / config.lr_base_batch
 
 
+def _optimizer(config: TrainConfig, task: nn.Module, lr: float) -> torch.optim.Optimizer:
+    more: dict[str, Any] = {}
+    try:
+        if config.opt_eps:
+            if not get_optimizer_info(config.optimizer.lower().split("_")[-1]).has_eps:  # timm would leave it out
+                raise ConfigError(f"opt_eps (={config.opt_eps}): the optimizer {config.optimizer!r} has no epsilon")
+            more["eps"] = config.opt_eps
+        return create_optimizer_v2(
+            task,
+            opt=config.optimizer,
+            lr=lr,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+            filter_bias_and_bn=not config.decay_norms,
+            **more,
+        )
+    except (AssertionError, ValueError) as error:
+        raise ConfigError(f"timm makes no optimizer {config.optimizer!r}: {error}") from error
+
+
 def _schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, updates: int) -> Scheduler:
     interval = config.decay_epochs[0] if config.schedule == "step" and config.decay_epochs else None
+    # timm decays at update t once t + 1 has reached a milestone, one too early; half an update on, it is exact.
+    milestones = [(math.ceil(round(epoch * updates, 6)) + 0.5) / updates for epoch in config.decay_epochs]
     try:
         scheduler, _ = create_scheduler_v2(
             optimizer,
             sched=config.schedule,
-            num_epochs=config.epochs,
+            num_epochs=config.epochs - config.cooldown_epochs,
             decay_epochs=interval,
-            decay_milestones=list(config.decay_epochs),
+            decay_milestones=milestones,  # type: ignore[arg-type]  # timm multiplies them by the updates
             decay_rate=config.decay_rate,
             warmup_lr=config.warmup_lr,
             min_lr=config.min_lr,
@@ -50,6 +77,24 @@ def _schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, updates: in
     return scheduler
 
 
+def lr_noise(config: TrainConfig, epoch: int) -> float:
+    """What the learning rate of an epoch is raised by, as a share of it; 0 outside of ``config.lr_noise``.
+
+    timm's noise: normal, drawn again until it is within its limit. timm itself would draw it for every update here,
+    where it averages out.
+    """
+    if not config.lr_noise:
+        return 0.0
+    first, end = (*config.lr_noise, 1.0)[:2]
+    if not first <= epoch / (config.epochs - config.cooldown_epochs) < end:
+        return 0.0
+    generator = torch.Generator().manual_seed((config.seed + epoch) % 2**63)
+    while True:
+        noise = float(torch.randn(1, generator=generator))
+        if abs(noise) < _NOISE_LIMIT:
+            return noise
+
+
 class Update:
     """Turns gradients into weights: scaler, clipping, optimizer, schedule, moving average.
 
@@ -62,24 +107,14 @@ class Update:
         device: of the weights.
 
     Raises:
-        ConfigError: if timm does not know the optimizer or the schedule.
+        ConfigError: if timm does not know the optimizer or the schedule, or the optimizer has no epsilon to set.
     """
 
     def __init__(
         self, config: TrainConfig, model: nn.Module, task: nn.Module, updates: int, world: int, device: torch.device
     ) -> None:
         self.config, self.model, self.updates = config, model, updates
-        try:
-            self.optimizer = create_optimizer_v2(
-                task,
-                opt=config.optimizer,
-                lr=peak_lr(config, world),
-                weight_decay=config.weight_decay,
-                momentum=config.momentum,
-                filter_bias_and_bn=not config.decay_norms,
-            )
-        except (AssertionError, ValueError) as error:
-            raise ConfigError(f"timm makes no optimizer {config.optimizer!r}: {error}") from error
+        self.optimizer = _optimizer(config, task, peak_lr(config, world))
         self.scheduler = _schedule(config, self.optimizer, updates)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.ema = ModelEmaV3(model, decay=config.ema) if config.ema else None
@@ -88,6 +123,9 @@ class Update:
     def schedule(self, epoch: int, update: int) -> None:
         """Set the learning rate of an update; it depends on these two numbers alone."""
         self.scheduler.step_update(epoch * self.updates + update)
+        if noise := lr_noise(self.config, epoch):
+            for group in self.optimizer.param_groups:
+                group["lr"] *= 1 + noise
 
     @property
     def lr(self) -> float:

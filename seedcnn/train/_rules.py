@@ -6,6 +6,7 @@ import difflib
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING
 
+from seedcnn.data.named import DATA_SETS
 from seedcnn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -13,9 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
-_DATA = ("cifar10", "cifar100", "gtsrb", "icons50", "icons50-rebuilt", "imagenet")
 _PRECISIONS = ("fp32", "bf16", "fp16")
 _STRATEGIES = ("ddp", "dp")
+_NOT_NEGATIVE = (
+    *("momentum", "weight_decay", "opt_eps", "warmup_lr", "min_lr", "clip_grad", "lr_base_batch"),
+    *("mixup", "cutmix", "input_size"),
+)
+_AUGMENTATIONS = ("augment", "random_erasing", "mixup", "cutmix")
+_ENDLESS = ("constant", "step", "multistep")  # schedules that never come to min_lr
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -33,8 +39,6 @@ def _check_numbers(config: TrainConfig) -> None:
         )
     if not config.lr > 0:
         raise ConfigError(f"lr (={config.lr}) must be positive")
-    if not 0 <= config.warmup_epochs <= config.epochs:
-        raise ConfigError(f"warmup_epochs (={config.warmup_epochs}) must be in [0, epochs (={config.epochs})]")
     for name in ("seed", "data_seed"):
         if not 0 <= (seed := getattr(config, name)) < 2**63:
             raise ConfigError(f"{name} (={seed}) must be in [0, 2**63)")
@@ -45,7 +49,7 @@ def _check_numbers(config: TrainConfig) -> None:
     for name in ("label_smoothing", "drop_path", "ema"):
         if not 0 <= (share := getattr(config, name)) < 1:
             raise ConfigError(f"{name} (={share}) must be in [0, 1)")
-    for name in ("momentum", "weight_decay", "warmup_lr", "min_lr", "mixup", "cutmix", "lr_base_batch", "clip_grad"):
+    for name in _NOT_NEGATIVE:
         if not getattr(config, name) >= 0:
             raise ConfigError(f"{name} (={getattr(config, name)}) must not be negative")
     if not config.decay_rate > 0:
@@ -54,9 +58,23 @@ def _check_numbers(config: TrainConfig) -> None:
 
 def _check_schedule(config: TrainConfig) -> None:
     epochs = config.decay_epochs
+    if not 0 <= config.cooldown_epochs < config.epochs:
+        raise ConfigError(f"cooldown_epochs (={config.cooldown_epochs}) must be in [0, epochs (={config.epochs}))")
+    if config.cooldown_epochs and config.schedule in _ENDLESS:
+        raise ConfigError(
+            f"cooldown_epochs (={config.cooldown_epochs}) contradicts schedule {config.schedule!r}: it has no end"
+        )
+    scheduled = config.epochs - config.cooldown_epochs
+    if not 0 <= config.warmup_epochs <= scheduled:
+        raise ConfigError(
+            f"warmup_epochs (={config.warmup_epochs}) must be in [0, epochs before the cool-down (={scheduled})]"
+        )
+    noise = config.lr_noise
+    if len(noise) > 2 or list(noise) != sorted(set(noise)) or not all(0 <= share <= 1 for share in noise):
+        raise ConfigError(f"lr_noise (={noise}) must be () or one or two ascending shares of the schedule, 0 to 1")
     if config.schedule not in ("multistep", "step") and epochs:
         raise ConfigError(f"decay_epochs (={epochs}) goes with schedule multistep or step, not {config.schedule!r}")
-    if any(epoch < 1 for epoch in epochs) or list(epochs) != sorted(set(epochs)):
+    if any(not epoch > 0 for epoch in epochs) or list(epochs) != sorted(set(epochs)):
         raise ConfigError(f"decay_epochs (={epochs}) must be positive and ascending")
     if config.schedule == "multistep" and not (epochs and epochs[-1] < config.epochs):
         raise ConfigError(f"decay_epochs (={epochs}) must name epochs before the last (={config.epochs}) for multistep")
@@ -65,8 +83,12 @@ def _check_schedule(config: TrainConfig) -> None:
 
 
 def _check_together(config: TrainConfig) -> None:
-    if config.hold_out and not config.data.startswith("icons50"):
+    if config.hold_out and not DATA_SETS[config.data].hold_out:
         raise ConfigError(f"hold_out (={config.hold_out!r}) goes with the data icons50 only, not with {config.data}")
+    if config.input_size and config.data != "imagenet":
+        raise ConfigError(
+            f"input_size (={config.input_size}) goes with the data imagenet only, whose pictures have none of their own"
+        )
     if config.rand_augment and config.data != "imagenet":
         raise ConfigError(
             f"rand_augment (={config.rand_augment!r}) goes with the data imagenet only: it is done on PIL"
@@ -81,6 +103,12 @@ def _check_together(config: TrainConfig) -> None:
         raise ConfigError("sync_bn contradicts strategy 'dp': it is of processes, and dp has one")
     if config.strategy == "dp" and config.distill is not None:
         raise ConfigError("distill contradicts strategy 'dp': replicas of the network have no taps")
+    changed = [name for name in _AUGMENTATIONS if getattr(config, name)]
+    if config.distill is not None and config.distill.cache and changed:
+        raise ConfigError(
+            f"distill.cache keeps the logits of pictures that are the same in every epoch; it contradicts "
+            f"{changed[0]}={getattr(config, changed[0])!r}"
+        )
     if config.sampling is not None:
         try:
             config.sampling.ratios(config.epochs)
@@ -93,7 +121,7 @@ def check(config: TrainConfig) -> None:
     for name in ("convert", "sampling", "distill"):
         if (value := getattr(config, name)) is not None and not is_dataclass(value):
             raise ConfigError(f"{name} (={value!r}) must be None or a config, which a recipe makes")
-    _one_of("data", config.data, _DATA)
+    _one_of("data", config.data, tuple(DATA_SETS))
     _one_of("precision", config.precision, _PRECISIONS)
     _one_of("strategy", config.strategy, _STRATEGIES)
     _check_numbers(config)

@@ -50,6 +50,10 @@ class Run:
         workers: int,
     ) -> None:
         self.config, self.processes = config, processes
+        if config.input_size and data.size[1:] != (config.input_size, config.input_size):
+            raise ConfigError(
+                f"input_size (={config.input_size}) is not that of the data: {data.size[1]}x{data.size[2]}"
+            )
         self.batches = open_batches(config, data, processes, workers)
         self.steps, self.counts = self.batches.steps, self._counts(self.batches.steps)
         self.model = self._network(model)
@@ -210,3 +214,5 @@ class Run:
         """Take what the run put on the network off it."""
         if isinstance(self.task, Distiller):
             self.task.close()
+        if self.config.compile:
+            torch.compiler.reset()  # or the ninth network of a process would be trained without compiling

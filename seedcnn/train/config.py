@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import timm
 from torch import nn
 
-from seedcnn.convert import METHODS, ConversionConfig, config_for, convert_
+from seedcnn.convert import ConversionConfig, config_for, convert_, to_plain
 from seedcnn.errors import ConfigError
 from seedcnn.models import create_model, list_models
 from seedcnn.models.timm_registry import GNL_MODELS
@@ -31,16 +31,21 @@ class TrainConfig:
         model: name for :func:`seedcnn.models.create_model`, or of a network of timm.
         model_options: its keyword arguments.
         convert: what the model is converted to, or None for the network as it is.
-        epochs: passes over the training pictures.
+        epochs: passes over the training pictures, those of ``cooldown_epochs`` among them.
         batch_size: pictures a step of one process.
         drop_last: whether the incomplete last batch of an epoch is left out.
         lr: peak learning rate.
         optimizer: timm optimizer name ("sgd" is SGD with Nesterov momentum).
+        opt_eps: the epsilon of an optimizer that has one; 0 for its own default.
         momentum, weight_decay: of the optimizer; norms and biases are not decayed.
         schedule: timm scheduler name ("cosine", "multistep", "step", "poly", "constant", ...), stepped after every
             update.
         warmup_epochs: linear warm-up from ``warmup_lr``; may be fractional.
         warmup_lr, min_lr: where the schedule starts and ends.
+        cooldown_epochs: so many of the epochs come after the schedule, at ``min_lr``; "cosine", "tanh", "poly", "wsd"
+            and "rsqrt".
+        lr_noise: between which shares of the schedule the learning rate is multiplied by 1 + noise, e.g. (0.4, 0.9), or
+            (0.4,) to its end; timm's normal noise within 0.67, drawn once an epoch.
         label_smoothing: of the cross entropy.
         augment: random crop with padding 4 and horizontal flip; for "imagenet" timm's random resized crop, flip and
             colour jitter.
@@ -51,13 +56,15 @@ class TrainConfig:
         hold_out: for Icons-50: what the network does not see, as in :func:`seedcnn.data.named.load_test`.
         fraction: of the training pictures that is used, with the classes in their proportions.
         data_seed: of that choice.
+        input_size: height and width of the pictures of "imagenet"; 0 for 224.
         rand_augment: timm's text for RandAugment, e.g. "rand-m9-mstd0.5"; "imagenet" only.
         random_erasing: probability that a rectangle of a picture is replaced by noise.
         mixup, cutmix: alpha of timm's Mixup; 0 for none.
         drop_path: stochastic depth rate, of timm's networks.
         lr_base_batch: the linear-scaling rule: ``lr`` is for this many pictures an update, over all processes and
             accumulated batches; 0 takes ``lr`` as it is.
-        decay_epochs: where "multistep" lowers the learning rate; for "step" one number, the interval.
+        decay_epochs: where "multistep" lowers the learning rate: before the first update of these epochs, counted from
+            0; for "step" one number, the interval. They may be fractional.
         decay_rate: by what factor; for "poly" the power.
         decay_norms: weight decay also on norms and biases.
         grad_accumulation: batches whose gradients one update takes the mean of.
@@ -83,12 +90,15 @@ class TrainConfig:
     drop_last: bool = True
     lr: float = 0.1
     optimizer: str = "sgd"
+    opt_eps: float = 0.0
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: str = "cosine"
     warmup_epochs: float = 1.0
     warmup_lr: float = 1e-4
     min_lr: float = 0.0
+    cooldown_epochs: int = 0
+    lr_noise: tuple[float, ...] = ()
     label_smoothing: float = 0.0
     augment: bool = True
     channels_last: bool = True
@@ -98,13 +108,14 @@ class TrainConfig:
     hold_out: str = ""
     fraction: float = 1.0
     data_seed: int = 0
+    input_size: int = 0
     rand_augment: str = ""
     random_erasing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
     drop_path: float = 0.0
     lr_base_batch: int = 0
-    decay_epochs: tuple[int, ...] = ()
+    decay_epochs: tuple[float, ...] = ()
     decay_rate: float = 0.1
     decay_norms: bool = False
     grad_accumulation: int = 1
@@ -125,8 +136,7 @@ class TrainConfig:
         """Plain data, ready for JSON; the conversion carries its method name."""
         result = dataclasses.asdict(self)
         if self.convert is not None:
-            method = next(name for name, kind in METHODS.items() if type(self.convert) is kind)
-            result["convert"] = {"method": method, **dataclasses.asdict(self.convert)}
+            result["convert"] = to_plain(self.convert)
         return result
 
     @classmethod

@@ -17,16 +17,12 @@ from torch import Tensor
 from seedcnn.data import imagenet
 from seedcnn.data._samples import Order
 from seedcnn.data._sampling_theory import full_batches, short_batch
-from seedcnn.data.cifar10 import load_cifar10
-from seedcnn.data.cifar100 import load_cifar100
 from seedcnn.data.folder import ImageFolder
-from seedcnn.data.gtsrb import load_gtsrb
-from seedcnn.data.icons50 import hold_out_style, hold_out_subtypes, hold_out_traditional, load_icons50
-from seedcnn.data.icons50_rebuilt import load_icons50_rebuilt
-from seedcnn.data.image_set import ImageSet, TrainTest, limited
+from seedcnn.data.image_set import limited
 from seedcnn.data.loaders import folder_loader
+from seedcnn.data.named import load_train
 from seedcnn.data.transforms import normalize, random_crop_flip
-from seedcnn.errors import ConfigError, DataError
+from seedcnn.errors import ConfigError
 from seedcnn.train._random import epoch_generator
 from seedcnn.train.config import TrainConfig
 from seedcnn.train.distributed import Processes
@@ -183,69 +179,28 @@ def open_batches(config: TrainConfig, data: TrainData | FolderData, processes: P
     return _Erased(batches, config.random_erasing, processes.device) if config.random_erasing else batches
 
 
-def _icons(config: TrainConfig, whole: ImageSet) -> TrainTest:
-    if not config.hold_out:
-        raise ConfigError(
-            f"data {config.data} has no test part of its own: set hold_out to subtypes, traditional or styles"
-        )
-    try:
-        if config.hold_out == "subtypes":
-            return hold_out_subtypes(whole)
-        if config.hold_out == "traditional":
-            return hold_out_traditional(whole)
-        return hold_out_style(whole, config.hold_out.split(","))
-    except ValueError as error:
-        raise ConfigError(f"hold_out {config.hold_out!r}: {error}") from None
-
-
 def load_training_data(
     config: TrainConfig, directory: str | Path | None = None, *, verify: bool = True, progress: Say | None = None
 ) -> TrainData | FolderData:
     """The training part of the config's data set, or the fraction of it that the config asks for.
 
     Args:
-        directory: where the set lies; None for "cifar10" and "icons50-rebuilt", which are downloaded.
+        directory: where the set lies; None for those that are downloaded (:data:`seedcnn.data.named.DATA_SETS`).
         verify: refuse a set that is not complete.
         progress: called with one sentence per step.
 
     Raises:
         ConfigError: if the set needs a directory, takes none, or the hold-out or fraction does not fit it.
-        DataError: if what is there is not what it should be.
+        DataError: if what is there is not what it should be, or holds no picture.
     """
-    say = progress or (lambda _: None)
-    name, root = config.data, None if directory is None else Path(directory)
-    if root is None and name not in ("cifar10", "icons50-rebuilt"):
-        raise ConfigError(f"data {name!r} needs the directory it lies in")
-    if root is not None and name == "icons50-rebuilt":
-        raise ConfigError(f"data {name!r} takes no directory; it is downloaded and built")
-    try:
-        if name == "imagenet":
-            folder = imagenet.list_imagenet(str(root), "train", classes=1000 if verify else None)
-            return FolderData(limited(folder, config.fraction, seed=config.data_seed))
-        found, mean, std = _load(config, root, verify, say)
-        train = limited(found, config.fraction, seed=config.data_seed) if config.fraction < 1 else found
-    except ValueError as error:
-        raise ConfigError(f"data {name!r}: {error}") from error
-    if not len(train):
-        raise DataError(f"data {name!r} holds no training picture")
-    return TrainData(train.images, train.labels, mean, std)
-
-
-def _load(
-    config: TrainConfig, root: Path | None, verify: bool, say: Say
-) -> tuple[ImageSet, tuple[float, float, float], tuple[float, float, float]]:
-    if config.data == "cifar10":
-        cifar = load_cifar10(root, progress=say)
-        return (
-            ImageSet(cifar.train_images, cifar.train_labels, cifar.classes, cifar.source),
-            cifar.mean,
-            cifar.std,
-        )
-    if config.data == "icons50-rebuilt":
-        parts = _icons(config, load_icons50_rebuilt(progress=say))
-    elif config.data == "icons50":
-        parts = _icons(config, load_icons50(str(root), verify=verify))
-    else:
-        load = load_cifar100 if config.data == "cifar100" else load_gtsrb
-        parts = load(str(root), verify=verify)
-    return parts.train, parts.mean, parts.std
+    found = load_train(config.data, directory, hold_out=config.hold_out, verify=verify, progress=progress)
+    train = found.train
+    if config.fraction < 1:
+        try:
+            train = limited(train, config.fraction, seed=config.data_seed)
+        except ValueError as error:
+            raise ConfigError(f"data {config.data!r}: {error}") from None
+    if isinstance(train, ImageFolder):
+        side = config.input_size or 224
+        return FolderData(train, found.mean, found.std, (3, side, side))
+    return TrainData(train.images, train.labels, found.mean, found.std)

@@ -245,9 +245,9 @@ class Distiller(nn.Module):
         Raises:
             ValueError: if the distiller has a cache and ``indices`` are missing or wrong.
         """
+        teacher_logits, teacher_maps = self._ask(images, indices)  # first: a cache breaks a compiled graph in two
         logits, maps = listen(self.student, self._taps, images)
         hard = self._criterion(wide(logits), targets)
-        teacher_logits, teacher_maps = self._ask(images, indices)
         if self.config.kind == "logits":
             return logit_loss(wide(logits), teacher_logits, hard, self.config.temperature, self.config.alpha), logits
         fitted = [wide(fit(x)) for fit, x in zip(self.projections, maps, strict=True)]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import inspect
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from seedcnn.errors import ConfigError, SeedCNNError
+from seedcnn.errors import ConfigError, SeedCNNError, TrainingError
 
 __all__ = ["Processes", "is_first_process", "open_processes"]
 
@@ -28,7 +29,7 @@ class Processes:
         device: of this process.
         rank, world: its number and how many there are.
         launched: by torchrun, which may start the group again.
-        restarted: torchrun did so after one of them died.
+        restarted: torchrun did so after one of them died, on whichever machine.
     """
 
     device: torch.device
@@ -103,6 +104,45 @@ def is_first_process() -> bool:
     return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
 
 
+def _meet(store: distributed.Store, rank: int, world: int, patience: float) -> str:
+    """A name for this group in ``store``, of which every process of this start of the group is sure.
+
+    torchrun keeps one store for all starts of a group, and torch's process groups look up addresses there under names
+    that are the same each time: a process that comes first finds the dead ones of the start before, and hangs or is
+    refused (seen with torch 2.15). torchrun's count of restarts is of one machine and may differ between them. So each
+    process counts its own starts, and the first one, by its count, answers the latest start of each of the others:
+    an answer to an older start is read by nobody, and no older first process can answer a newer start.
+
+    Args:
+        patience: seconds that the first process waits for the others.
+
+    Raises:
+        TrainingError: if a process does not come.
+    """
+    start = store.add(f"seedcnn/start/{rank}", 1)
+    if rank:
+        group = store.get(f"seedcnn/answer/{rank}/{start}").decode()
+        store.set(f"seedcnn/{group}/{rank}", "")
+        return group
+    group, missing = f"group{start}", set(range(1, world))
+    deadline = time.monotonic() + patience
+    while missing:
+        if time.monotonic() > deadline:
+            raise TrainingError(f"processes {sorted(missing)} of {world} did not come within {patience:.0f} s")
+        for other in missing:
+            latest = store.add(f"seedcnn/start/{other}", 0)
+            store.set(f"seedcnn/answer/{other}/{latest}", group)
+        time.sleep(0.02)
+        missing = {other for other in missing if not store.check([f"seedcnn/{group}/{other}"])}
+    return group
+
+
+def _join(backend: str) -> None:
+    store, rank, world = next(distributed.rendezvous("env://"))
+    group = _meet(store, rank, world, distributed.constants.default_pg_timeout.total_seconds())
+    distributed.init_process_group(backend, store=distributed.PrefixStore(group, store), rank=rank, world_size=world)
+
+
 @contextmanager
 def open_processes(device: str = "auto") -> Iterator[Processes]:
     """Join the other processes if torchrun started this one (gloo between CPUs, NCCL between GPUs), and leave them.
@@ -112,6 +152,7 @@ def open_processes(device: str = "auto") -> Iterator[Processes]:
 
     Raises:
         ConfigError: if there is no such device.
+        TrainingError: if a process does not come.
     """
     launched = "TORCHELASTIC_RUN_ID" in os.environ
     world = int(os.environ.get("WORLD_SIZE", "1")) if launched else 1
@@ -119,9 +160,11 @@ def open_processes(device: str = "auto") -> Iterator[Processes]:
     place = _device(device, local_rank)
     restarted = launched and int(os.environ["TORCHELASTIC_RESTART_COUNT"]) > 0
     if world > 1:
-        distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        _join("nccl" if place.type == "cuda" else "gloo")
     try:
-        yield Processes(place, rank, world, launched, restarted)
+        mine = Processes(place, rank, world, launched, restarted)
+        # The machine whose process died may be the only one that counts it.
+        yield replace(mine, restarted=any(mine.gather(restarted)))
     finally:
         if world > 1:
             distributed.destroy_process_group()

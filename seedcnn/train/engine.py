@@ -134,7 +134,7 @@ def _start(run: Run, files: _Files, resume: bool) -> Checkpoint:
         run.restore(saved, path)
         return saved
     state = run.checkpoint(0, [])
-    if processes.launched and files.path.is_file():
+    if processes.launched and processes.from_first(path.is_file):  # machines need not have a disk in common
         files.middle(state)  # or a group that is started again would take up what an older run left
     return state
 

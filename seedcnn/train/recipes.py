@@ -5,17 +5,46 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import seedcnn
 from seedcnn.errors import ConfigError
 from seedcnn.train.config import TrainConfig
 
-__all__ = ["expected", "find_recipe", "list_recipes", "recipe_directory"]
+__all__ = ["define", "expected", "find_recipe", "list_recipe_files", "list_recipes", "recipe_directory"]
 
 Recipe = Callable[[], TrainConfig]
+
+
+def define(namespace: dict[str, Any], name: str, make: Recipe, doc: str) -> None:
+    """Add a recipe to a recipe file whose rows come from a table of figures.
+
+    Args:
+        namespace: the file's ``globals()``.
+        name: of the function.
+        make: called without arguments for the config.
+        doc: the docstring; its first line is what ``seedcnn recipes`` lists.
+
+    Raises:
+        ConfigError: if the name cannot be a function's, is taken, or there is no docstring.
+    """
+    if not name.isidentifier() or name.startswith("_"):
+        raise ConfigError(f"recipe {name!r}: the name must be one of a Python function, without _ at its beginning")
+    if name in namespace:
+        raise ConfigError(f"recipe {name!r} is defined twice")
+    if not doc.strip():
+        raise ConfigError(f"recipe {name!r} must have a docstring")
+
+    def recipe() -> TrainConfig:
+        return make()
+
+    recipe.__name__ = recipe.__qualname__ = name
+    recipe.__module__, recipe.__doc__ = namespace["__name__"], doc
+    namespace[name] = recipe
 
 
 def recipe_directory() -> Path:
@@ -34,13 +63,30 @@ def _module(path: Path) -> ModuleType:
     return module
 
 
-def _load(path: Path) -> dict[str, Recipe]:
-    module = _module(path)
+def _recipes(module: ModuleType) -> dict[str, Recipe]:
     return {
         name: value
         for name, value in vars(module).items()
         if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
     }
+
+
+def _near(name: str, known: Iterable[str], count: int = 3) -> str:
+    near = difflib.get_close_matches(name, list(known), n=count, cutoff=0.4)
+    return f"did you mean {', '.join(near)}? " if near else ""
+
+
+def _file(name: str) -> Path:
+    """A file that comes with seedcnn; raises ConfigError with near names if there is none."""
+    path = recipe_directory() / f"{name}.py"
+    if not path.is_file():
+        known = sorted(each.stem for each in recipe_directory().glob("*.py"))
+        raise ConfigError(f"unknown table {name!r}; {_near(name, known)}tables: {', '.join(known)}")
+    return path
+
+
+def _summary(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").split("\n")[0]
 
 
 def expected(file: str) -> dict[str, dict[str, float]]:
@@ -51,18 +97,46 @@ def expected(file: str) -> dict[str, dict[str, float]]:
 
     Returns:
         By function name; empty for a file that is no table of a paper.
+
+    Raises:
+        ConfigError: if there is no such file; near names are listed.
     """
-    found: dict[str, dict[str, float]] = getattr(_module(recipe_directory() / f"{file}.py"), "EXPECTED", {})
+    found: dict[str, dict[str, float]] = getattr(_module(_file(file)), "EXPECTED", {})
     return found
 
 
-def list_recipes() -> dict[str, str]:
-    """The recipes that come with seedcnn: "file:function" -> first line of its docstring."""
-    return {
-        f"{path.stem}:{name}": (inspect.getdoc(recipe) or "").split("\n")[0]
-        for path in sorted(recipe_directory().glob("*.py"))
-        for name, recipe in _load(path).items()
+def list_recipe_files() -> dict[str, tuple[str, int]]:
+    """The files that come with seedcnn, most of them a table of a paper: name -> (first line, number of recipes)."""
+    found = {}
+    for path in sorted(recipe_directory().glob("*.py")):
+        module = _module(path)
+        found[path.stem] = (_summary(module), len(_recipes(module)))
+    return found
+
+
+def list_recipes(pattern: str = "", table: str = "") -> dict[str, str]:
+    """The recipes that come with seedcnn: "file:function" -> first line of its docstring.
+
+    Args:
+        pattern: only those that have it in their name; upper and lower case are the same.
+        table: only those of this file.
+
+    Raises:
+        ConfigError: if there is no such file, or no recipe has the pattern in its name; near names are listed.
+    """
+    paths = [_file(table)] if table else sorted(recipe_directory().glob("*.py"))
+    every = {
+        f"{path.stem}:{name}": _summary(recipe) for path in paths for name, recipe in _recipes(_module(path)).items()
     }
+    found = {name: summary for name, summary in every.items() if pattern.lower() in name.lower()}
+    if not found:
+        words = {word for name in every for word in (name, *name.split(":"), *re.split("[:_]", name))}
+        where, option = (f" of {table}", f"--table {table}") if table else ("", "--all")
+        raise ConfigError(
+            f"no recipe{where} has {pattern!r} in its name; {_near(pattern.lower(), sorted(words))}"
+            f"`seedcnn recipes {option}` lists all {len(every)}"
+        )
+    return found
 
 
 def find_recipe(name: str) -> TrainConfig:
@@ -72,19 +146,22 @@ def find_recipe(name: str) -> TrainConfig:
         name: "file:function" of a recipe that comes with seedcnn, or "path/to/file.py:function".
 
     Raises:
-        ConfigError: if there is none of that name; near names are listed.
+        ConfigError: if there is none of that name (near names are listed), or it gives no config.
     """
     where, colon, function = name.rpartition(":")
     path = Path(where) if where.endswith(".py") else recipe_directory() / f"{where}.py"
     if not colon or not path.is_file():
         known = list(list_recipes())
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
         raise ConfigError(
-            f"unknown recipe {name!r}; {hint}`seedcnn recipes` lists all {len(known)}; or give FILE.py:FUNCTION"
+            f"unknown recipe {name!r}; {_near(name, known)}`seedcnn recipes --all` lists all {len(known)}; "
+            "or give FILE.py:FUNCTION"
         )
-    recipes = _load(path)
+    recipes = _recipes(_module(path))
     if function not in recipes:
         near = difflib.get_close_matches(function, recipes, n=5, cutoff=0.4) or list(recipes)[:5]
-        raise ConfigError(f"{path} has no recipe {function!r}; did you mean {', '.join(near)}? It has {len(recipes)}")
-    return recipes[function]()
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        raise ConfigError(f"{path} has no recipe {function!r}; {hint}It has {len(recipes)}")
+    config = recipes[function]()
+    if not isinstance(config, TrainConfig):
+        raise ConfigError(f"recipe {name!r} gives a {type(config).__name__}; it must be a TrainConfig")
+    return config

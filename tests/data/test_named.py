@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from seedcnn.data import cifar10 as real
-from seedcnn.data.named import TEST_SETS, load_test, random_choice
+from seedcnn.data.folder import ImageFolder
+from seedcnn.data.named import DATA_SETS, load_test, load_train, random_choice
 from seedcnn.errors import ConfigError, DataError
 
 WNIDS = ["n01440764", "n01443537", "n02123045"]
@@ -132,9 +133,9 @@ def test_random_choice():
 @pytest.mark.parametrize(
     ("data", "options", "words"),
     [
-        ("cifar", {}, r"unknown data 'cifar'; did you mean cifar10.*NAME or NAME:DIRECTORY with cifar10 \(downloaded"),
-        ("gtsrb", {}, "data 'gtsrb' needs its directory: gtsrb:DIRECTORY"),
-        ("icons50-rebuilt:x", {}, "icons50-rebuilt takes no directory"),
+        ("cifar", {}, r"unknown data 'cifar'; did you mean cifar10.*NAME or NAME:DIRECTORY: cifar10 \(downloaded"),
+        ("gtsrb", {}, "data 'gtsrb' needs the directory it lies in: gtsrb:DIRECTORY"),
+        ("icons50-rebuilt:x", {}, "data 'icons50-rebuilt' takes no directory"),
         ("cifar10", {"hold_out": "apple"}, "goes with the data icons50 and icons50-rebuilt only"),
         ("gtsrb:x", {"decoded": "y"}, "goes with the data imagenet, not with gtsrb"),
         ("gtsrb:x", {"corrupted": "y"}, "go with the data cifar10 and imagenet, not with gtsrb"),
@@ -145,7 +146,48 @@ def test_mistakes(data, options, words):
         load_test(data, **options)
 
 
-@pytest.mark.parametrize("name", [name for name in TEST_SETS if name != "icons50-rebuilt"])
+@pytest.mark.parametrize(
+    ("name", "directory", "hold_out", "words"),
+    [
+        ("cifar", None, "", "unknown data 'cifar'; did you mean cifar10"),
+        ("gtsrb", None, "", "data 'gtsrb' needs the directory it lies in$"),
+        ("icons50-rebuilt", "x", "apple", "data 'icons50-rebuilt' takes no directory"),
+        ("icons50", "x", "", "data 'icons50' has no test part of its own: set hold_out to"),
+        ("cifar100", "x", "apple", "goes with the data icons50 and icons50-rebuilt only, not with cifar100"),
+    ],
+)
+def test_mistakes_in_training_sets(name, directory, hold_out, words):
+    with pytest.raises(ConfigError, match=words):
+        load_train(name, directory, hold_out=hold_out)
+
+
+@pytest.mark.parametrize("name", [name for name, known in DATA_SETS.items() if known.directory != "none"])
 def test_a_directory_that_is_not_there(name, tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         load_test(f"{name}:{tmp_path / 'nowhere'}")
+    with pytest.raises(DataError, match="nowhere"):
+        load_train(name, tmp_path / "nowhere", hold_out="apple" if DATA_SETS[name].hold_out else "")
+
+
+def test_training_and_test_part_go_together(icons):
+    train = load_train("icons50", icons, hold_out="lg,apple", verify=False)
+    test = load_test(f"icons50:{icons}", hold_out="lg,apple", verify=False)
+    assert set(train.train.styles.tolist()) == {"google", "samsung"}
+    assert len(train.train) + len(test.test) == 24
+    assert (train.mean, train.std) == (test.mean, test.std)
+
+
+def test_training_files_of_imagenet_are_listed(imagenet):
+    (imagenet / "val").rename(imagenet / "train")
+    files = load_train("imagenet", imagenet, verify=False).train
+    assert isinstance(files, ImageFolder)
+    assert len(files) == 12
+
+
+def test_a_set_without_a_picture(tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / split / WNIDS[0]).mkdir(parents=True)
+    with pytest.raises(DataError, match=r"train/n01440764 holds no picture"):
+        load_train("imagenet", tmp_path, verify=False)
+    with pytest.raises(DataError, match=r"val/n01440764 holds no picture"):
+        load_test(f"imagenet:{tmp_path}", verify=False)

@@ -8,12 +8,11 @@ import torch
 from torch import nn
 
 from seedcnn.convert import GroupNLConfig, convert_
-from seedcnn.errors import ConfigError, DataError
+from seedcnn.errors import DataError
 from seedcnn.evaluate.cost import cost
 from seedcnn.evaluate.equivalence import compare_logits
 from seedcnn.layers import GroupNLConv2d
 from seedcnn.models import create_model
-from seedcnn.plan import narrow_to_macs
 
 
 def test_cost_of_one_layer_by_hand():
@@ -56,20 +55,3 @@ def test_compare_logits():
     assert found.agreement == 50.0
     with pytest.raises(DataError, match=r"\(2, 2\).*\(1, 2\)"):
         compare_logits(a, b[:1])
-
-
-def test_narrowed_network_meets_the_budget_in_aligned_widths():
-    target = 6_128_896
-    widths = narrow_to_macs("resnet8_cifar", target, widths=(32, 64, 128), patch=2)
-    assert all(width % 16 == 0 for width in widths)
-    found = cost(create_model("resnet8_cifar", widths=widths, patch=2)).macs
-    assert abs(found / target - 1) <= 0.05
-    finer = narrow_to_macs("resnet8_cifar", target, widths=(32, 64, 128), patch=2, divisor=4, tolerance=0.02)
-    found = cost(create_model("resnet8_cifar", widths=finer, patch=2)).macs
-    assert abs(found / target - 1) <= 0.02
-    assert all(0.55 < width / full < 0.9 for width, full in zip(finer, (32, 64, 128), strict=True))
-
-
-def test_a_budget_out_of_reach_names_the_nearest():
-    with pytest.raises(ConfigError, match=r"within 5% of 1,000,000 MACs; the nearest are"):
-        narrow_to_macs("resnet8_cifar", 1_000_000, divisor=16)

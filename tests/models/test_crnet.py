@@ -13,6 +13,7 @@ from seedcnn.errors import ConfigError
 from seedcnn.evaluate.cost import cost
 from seedcnn.layers import ConditionalReductionConv2d
 from seedcnn.models import CRNetCB, CRNetCIB, create_model
+from seedcnn.models.crnet import CRBlock
 
 TABLES = json.loads(Path(__file__).with_name("crnet_tables.json").read_text())
 ROWS = [dict(zip(TABLES["columns"], row, strict=True)) for row in TABLES["rows"]]
@@ -99,8 +100,37 @@ def test_it_trains_at_other_sizes_and_widths(name):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.parametrize(
+    ("name", "depths", "blocks"),
+    [("crnet_cb", (1, 1, 2, 1), 5), ("crnet_cib", (2, 2, 2), 6), ("crnet_cib", (1, 3, 1), 5)],
+)
+def test_fewer_blocks_on_smaller_maps(name, depths, blocks):
+    model = create_model(name, depths=depths, patch=2)
+    found = [module for module in model.modules() if isinstance(module, CRBlock)]
+    assert len(found) == blocks
+    assert sum(block.cr1.in_channels != block.cr2.out_channels for block in found) >= 2
+    assert model.stem(torch.rand(1, 3, 32, 32)).shape == (1, 16, 16, 16)
+    model(torch.rand(2, 3, 32, 32)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_fewer_blocks_of_cib_are_the_first_and_the_last_of_a_stage():
+    def kinds(model):
+        return [(not isinstance(block.se, nn.Identity), block.shortcut is not None) for block in model.blocks]
+
+    whole, small = kinds(create_model("crnet_cib")), kinds(create_model("crnet_cib", depths=(2, 2, 2)))
+    assert small == [whole[index] for index in (0, 4, 5, 10, 11, 15)]
+    assert kinds(create_model("crnet_cib", depths=(5, 6, 5))) == whole
+    with pytest.raises(ValueError, match=r"`depths` \(=\(2, 7, 2\)\) must be at most \(5, 6, 5\)"):
+        create_model("crnet_cib", depths=(2, 7, 2))
+
+
 @pytest.mark.parametrize("build", [CRNetCB, CRNetCIB])
 def test_wrong_arguments(build):
+    with pytest.raises(ValueError, match=r"depths.*\(1, 1\).*entries"):
+        build(depths=(1, 1))
+    with pytest.raises(ValueError, match=r"patch.*0.*positive"):
+        build(patch=0)
     with pytest.raises(ValueError, match=r"strategy.*'gc'.*gc-c1dw"):
         build(strategy="gc")
     with pytest.raises(ValueError, match=r"widths.*\(16, 32\).*entries"):

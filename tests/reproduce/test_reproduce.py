@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from seedcnn.cli.app import app
@@ -45,9 +46,54 @@ def test_the_cpu_scale_is_a_smaller_network_of_the_family():
     assert (
         scaled(find_recipe("groupnl_table6:gtsrb_resnet18_vanilla"), SCALES["cpu"]).model_options["num_classes"] == 43
     )
-    assert scaled(find_recipe("groupnl_table6:vgg11_groupnl"), SCALES["cpu"]).model == "vgg11_cifar"
+    vgg = scaled(find_recipe("groupnl_table6:vgg11_mono"), SCALES["cpu"])
+    assert (vgg.model, vgg.model_options["widths"]) == ("vgg11_cifar", (16, 32, 64, 128, 128))
+    assert (vgg.convert.seed_filters, vgg.convert.scope) == (8, "square")
+    sixteen = scaled(find_recipe("groupnl_table4:resnet18_r4_g16"), SCALES["cpu"])
+    assert (sixteen.convert.nlf_groups, sixteen.convert.reduction_ratio) == (8, 4)  # 32 channels have 8 seeds
+    for gpus in ("groupnl_table9:vanilla", "groupnl_table11:x2_vanilla"):
+        small = scaled(find_recipe(gpus), SCALES["cpu"])
+        assert (small.precision, small.strategy) == ("fp32", "ddp")
+    with pytest.raises(ConfigError, match="mobilenetv9 has no small scale; those that have begin with resnet, vgg11"):
+        scaled(TrainConfig("mobilenetv9"), SCALES["cpu"])
     with pytest.raises(ConfigError, match="on ImageNet has no small scale"):
         scaled(find_recipe("groupnl_imagenet:vanilla_10"), SCALES["cpu"])
+
+
+@pytest.mark.parametrize(
+    ("table", "network", "depths", "fraction"),
+    [("cb:table4_1", "crnet_cb", (1, 1, 2, 1), 1.0), ("cib:table4_5", "crnet_cib", (2, 2, 2), 0.5)],
+)
+def test_small_crnets_keep_what_the_tables_compare(table, network, depths, fraction):
+    counts = {}
+    for shape in ("exp4_g2", "exp6_g2", "exp4_g4"):
+        for strategy in ("c1dw_c1dw", "gc_c1dw", "gc_gc", "c1dw_gc"):
+            full = find_recipe(f"dissertation_crnet_{table}_{shape}_{strategy}")
+            small = scaled(full, SCALES["cpu"])
+            assert (small.model, small.epochs, small.fraction) == (network, 8, fraction)
+            assert small.model_options == {**full.model_options, "depths": depths, "patch": 2}
+            counts[shape, strategy] = [
+                sum(p.numel() for p in build_model(config).parameters()) for config in (full, small)
+            ]
+    order = [sorted(counts, key=lambda row: counts[row][which]) for which in (0, 1)]
+    assert order[0] == order[1]  # the small networks differ in size as the published ones do
+    model = build_model(scaled(find_recipe(f"dissertation_crnet_{table}_exp4_g2_gc_gc"), SCALES["cpu"]))
+    assert model.stem(torch.rand(1, 3, 32, 32)).shape[2:] == (16, 16)
+
+
+def test_rows_that_cannot_be_run_say_why(tmp_path):
+    missing = (
+        r"no row of groupnl_table6 can be run at scale cpu; gtsrb_resnet18_vanilla: it needs the directory of gtsrb"
+    )
+    with pytest.raises(ConfigError, match=missing):
+        next(reproduce("groupnl_table6", rows=("gtsrb",), out=tmp_path))
+    with pytest.raises(ConfigError, match="imagenet_x8_vanilla: resnet101 on ImageNet has no small scale"):
+        next(reproduce("groupnl_table11", rows=("imagenet",), out=tmp_path))
+    with pytest.raises(ConfigError, match="unknown data 'gtrsb'; did you mean gtsrb"):
+        next(reproduce("groupnl_table6", data={"gtrsb": tmp_path}, out=tmp_path))
+    with pytest.raises(ConfigError, match="seeds are empty"):
+        next(reproduce("groupnl_table6", seeds=(), out=tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_schedules_shrink_with_the_epochs():
@@ -57,6 +103,8 @@ def test_schedules_shrink_with_the_epochs():
     assert (small.epochs, small.decay_epochs, small.schedule) == (8, (4, 6), "multistep")
     warm = replace(config, warmup_epochs=6.0, schedule="cosine", decay_epochs=())
     assert scaled(warm, SCALES["cpu"]).warmup_epochs == pytest.approx(6 * 8 / config.epochs)
+    cool = scaled(replace(config, sampling=None, schedule="cosine", decay_epochs=(), cooldown_epochs=30), SCALES["cpu"])
+    assert cool.cooldown_epochs == 2
     one = scaled(replace(config, sampling=None), SCALES["smoke"])
     assert (one.epochs, one.schedule, one.decay_epochs) == (1, "constant", ())
 
@@ -73,8 +121,15 @@ def test_figures():
 
 def test_a_row_through_the_chain_and_again(tmp_path, cifar10):
     said = []
-    options = {"scale": "smoke", "rows": ("resnet18_vanilla",), "out": tmp_path, "progress": said.append}
-    (row,) = reproduce("groupnl_table6", **options)
+    options = {
+        "scale": "smoke",
+        "rows": ("resnet18_vanilla", "gtsrb_resnet18_v"),
+        "out": tmp_path,
+        "progress": said.append,
+    }
+    (row, other) = reproduce("groupnl_table6", **options)
+    assert (other.recipe, other.figures) == ("groupnl_table6:gtsrb_resnet18_vanilla", {})
+    assert other.failed == ("it needs the directory of gtsrb: --data gtsrb=DIRECTORY",)
     assert row.recipe == "groupnl_table6:resnet18_vanilla"
     assert row.failed == ()
     assert row.figures["top1"].printed == 95.04
@@ -84,7 +139,7 @@ def test_a_row_through_the_chain_and_again(tmp_path, cifar10):
     saved = load_checkpoint(where / "groupnl_table6.resnet18_vanilla-0.ckpt")
     assert saved.config == scaled(find_recipe("groupnl_table6:resnet18_vanilla"), SCALES["smoke"])
     stamp = (where / "groupnl_table6.resnet18_vanilla-0.ckpt").stat().st_mtime_ns
-    assert list(reproduce("groupnl_table6", **options)) == [row]
+    assert list(reproduce("groupnl_table6", **options)) == [row, other]
     assert (where / "groupnl_table6.resnet18_vanilla-0.ckpt").stat().st_mtime_ns == stamp
     result = where / "groupnl_table6.resnet18_vanilla-0.json"
     result.write_text(json.dumps({"config": "another", "figures": {"top1": 99.0}}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,31 @@ def count_bytes(path, config, environment):
     Path(f"{path}.{environment['RANK']}.json").write_text(json.dumps(told))
 
 
+def meet(path, environment, delay=0.0):
+    """The target of a process: join the others after ``delay`` seconds and write who they are."""
+    torch.set_num_threads(1)
+    os.environ.update(environment)
+    time.sleep(delay)
+    with open_processes("cpu") as processes:
+        told = {"ranks": processes.gather(processes.rank), "restarted": processes.restarted}
+    Path(f"{path}.{environment['RANK']}.json").write_text(json.dumps(told))
+
+
 def changed(**fields):
     """SMALL with other fields."""
     return dataclasses.replace(SMALL, **fields)
+
+
+# All that draws random numbers or keeps a state of its own, and an epoch of which the last update has fewer batches.
+EVERYTHING = changed(
+    epochs=6,
+    batch_size=8,
+    deterministic=True,
+    optimizer="adamw",
+    ema=0.9,
+    clip_grad=1.0,
+    grad_accumulation=5,
+    mixup=0.2,
+    cutmix=0.5,
+    random_erasing=0.5,
+)

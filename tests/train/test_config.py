@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from seedcnn.convert import GroupNLConfig
+from seedcnn.convert import DepthwiseSeparableConfig, GroupNLConfig
 from seedcnn.data.sampling import SETTINGS
 from seedcnn.errors import ConfigError
 from seedcnn.train import TrainConfig, build_model, find_recipe, list_recipes, override
@@ -23,7 +23,12 @@ FULL = changed(
 )
 
 
-@pytest.mark.parametrize("config", [SMALL, FULL, changed(convert=None)], ids=["small", "full", "vanilla"])
+NESTED = changed(convert=DepthwiseSeparableConfig(relu=False, pointwise=GroupNLConfig(phi_range=(-0.5, 0.5))))
+
+
+@pytest.mark.parametrize(
+    "config", [SMALL, FULL, NESTED, changed(convert=None)], ids=["small", "full", "nested", "vanilla"]
+)
 def test_plain_data_and_back(config):
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 

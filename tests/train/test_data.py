@@ -33,6 +33,9 @@ def files(imagenet):
     found = load_training_data(TrainConfig("resnet18", data="imagenet"), imagenet, verify=False)
     assert isinstance(found, FolderData)
     assert len(found.labels) == 12
+    assert found.size == (3, 224, 224)
+    large = load_training_data(TrainConfig("resnet18", data="imagenet", input_size=288), imagenet, verify=False)
+    assert large.size == (3, 288, 288)
     return FolderData(found.folder, size=(3, 32, 32))
 
 
@@ -62,7 +65,7 @@ def test_icons_without_what_is_held_out(tmp_path, save_picture):
     assert len(traditional.images) == 6
     with pytest.raises(ConfigError, match="has no test part of its own: set hold_out"):
         load_training_data(changed(data="icons50"), tmp_path, verify=False)
-    with pytest.raises(ConfigError, match="hold_out 'htc'"):
+    with pytest.raises(ConfigError, match="hold-out 'htc'"):
         load_training_data(changed(data="icons50", hold_out="htc"), tmp_path, verify=False)
 
 
@@ -114,6 +117,13 @@ def test_batches_depend_on_seed_epoch_and_process_alone(files, kind):
         assert not all(torch.equal(a[2], b[2]) for a, b in zip(whole, other, strict=True))
         every[rank] = torch.cat([indices for _, _, indices in whole])
     assert sorted(torch.cat(list(every.values())).tolist()) == list(range(12))
+
+
+def test_no_picture(imagenet):
+    with pytest.raises(ConfigError, match="there is no training picture"):
+        open_batches(changed(batch_size=8), coloured(0), Processes(CPU), 0)
+    with pytest.raises(ConfigError, match=r"data 'imagenet': `fraction` \(=0.05\) leaves none of the 6 pictures"):
+        load_training_data(changed(data="imagenet", fraction=0.05), imagenet, verify=False)
 
 
 def test_more_pictures_than_there_are():

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import torch
+from torch import distributed
 
 from seedcnn.convert import GroupNLConfig, MonoConfig
-from seedcnn.errors import ConfigError
+from seedcnn.errors import ConfigError, TrainingError
 from seedcnn.train import load_checkpoint
-from seedcnn.train.distributed import open_processes
-from tests.train.runs import changed, coloured, count_bytes, run, work
+from seedcnn.train.distributed import _meet, open_processes
+from tests.train.runs import changed, coloured, count_bytes, meet, run, torchrun_environment, work
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,44 @@ def test_a_loss_that_is_not_finite_stops_all_processes(tmp_path, start_group):
     stopped, fresh = load_checkpoint(tmp_path / "a.stopped.ckpt"), load_checkpoint(tmp_path / "a.ckpt")
     assert (stopped.world, fresh.world, fresh.epoch, fresh.config) == (2, 2, 0, config)
     assert all(len(pictures) == 16 for pictures in stopped.partial["pictures"].values())
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_group_that_is_started_again_finds_itself_in_the_store_of_the_first(tmp_path, start, late):
+    """torchrun keeps one store for all starts; who comes first must not take up the addresses of the start before.
+
+    In the second start the process that is not late dies before the other has come.
+    """
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+    def begin(rank, attempt, restarts, delay=0.0):
+        environment = torchrun_environment(store.port, rank, 2, restarts) | {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+        return start(meet, tmp_path / f"{attempt}", environment, delay)
+
+    for process in [begin(rank, 0, 0) for rank in range(2)]:
+        process.join()
+        assert process.exitcode == 0
+    alone = begin(1 - late, 1, 1)
+    deadline = time.monotonic() + 100
+    while store.add(f"seedcnn/start/{1 - late}", 0) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    alone.kill()
+    alone.join()
+    # Only the machine of the first process counts the restart.
+    for process in [begin(rank, 2, 2 * (1 - rank), delay=1.0 if rank == late else 0.0) for rank in range(2)]:
+        process.join()
+        assert process.exitcode == 0
+    told = [[json.loads((tmp_path / f"{n}.{rank}.json").read_text()) for rank in range(2)] for n in (0, 2)]
+    assert told[0] == [{"ranks": [0, 1], "restarted": False}] * 2
+    assert told[1] == [{"ranks": [0, 1], "restarted": True}] * 2
+    assert not list(tmp_path.glob("1.*"))
+
+
+def test_a_process_that_does_not_come():
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    with pytest.raises(TrainingError, match=r"processes \[1, 2\] of 3 did not come within 0 s"):
+        _meet(store, 0, 3, patience=0.1)
 
 
 def test_what_one_machine_does_not_have_is_refused(tmp_path):

@@ -1,0 +1,78 @@
+"""Finding, listing and defining recipes."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from seedcnn.errors import ConfigError
+from seedcnn.train import TrainConfig, find_recipe, list_recipes
+from seedcnn.train.recipes import define, expected, list_recipe_files, recipe_directory
+
+FILE = '''
+from seedcnn.train import TrainConfig
+from seedcnn.train.recipes import define
+
+def wrong() -> dict:
+    """No config."""
+    return {}
+
+for _epochs in (1, 2):
+    define(globals(), f"epochs_{_epochs}", lambda _epochs=_epochs: TrainConfig("vgg11_cifar", epochs=_epochs), "Short.")
+'''
+
+
+def test_defined_recipes_are_functions_of_their_file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(FILE)
+    assert [find_recipe(f"{path}:epochs_{count}").epochs for count in (1, 2)] == [1, 2]
+    with pytest.raises(ConfigError, match=r"has no recipe 'epoch_1'; did you mean epochs_1.*It has 3"):
+        find_recipe(f"{path}:epoch_1")
+    with pytest.raises(ConfigError, match=r"mine.py:wrong' gives a dict; it must be a TrainConfig"):
+        find_recipe(f"{path}:wrong")
+    path.write_text("")
+    with pytest.raises(ConfigError, match=r"has no recipe 'run'; It has 0"):
+        find_recipe(f"{path}:run")
+
+
+def test_define():
+    namespace = {"__name__": "table"}
+    define(namespace, "row", lambda: TrainConfig("vgg11_cifar"), "A row.\n\n    Source: none.\n    ")
+    row = namespace["row"]
+    assert (row.__name__, row.__qualname__, row.__module__) == ("row", "row", "table")
+    assert inspect.getdoc(row) == "A row.\n\nSource: none."
+    assert row() == TrainConfig("vgg11_cifar")
+    for name, doc, words in [
+        ("row", "Again.", "'row' is defined twice"),
+        ("r 4", "A row.", "'r 4': the name must be one of a Python function"),
+        ("_row", "A row.", "'_row': the name must be"),
+        ("other", " ", "'other' must have a docstring"),
+    ]:
+        with pytest.raises(ConfigError, match=words):
+            define(namespace, name, row, doc)
+
+
+def test_lists():
+    files, every = list_recipe_files(), list_recipes()
+    assert set(files) == {path.stem for path in recipe_directory().glob("*.py")}
+    assert sum(count for _, count in files.values()) == len(every)
+    assert files["groupnl_table6"][0].startswith("GroupNL, Table 6: five ways")
+    assert all(summary for summary, _ in files.values())
+    some = list_recipes("VGG11_Mono")
+    assert list(some) == [name for name in every if "vgg11_mono" in name]
+    assert len(some) == 8
+    assert list(list_recipes(table="groupnl_table1")) == [
+        f"groupnl_table1:{method}" for method in ("vanilla", "mono", "ghost", "sinefm", "groupnl")
+    ]
+    assert list(list_recipes("l", "groupnl_table1")) == list(list_recipes(table="groupnl_table1"))
+
+
+def test_near_names():
+    with pytest.raises(ConfigError, match="no recipe has 'vgg19' in its name; did you mean vgg11"):
+        list_recipes("vgg19")
+    with pytest.raises(ConfigError, match="no recipe of groupnl_table1 has 'gost' in its name; did you mean ghost"):
+        list_recipes("gost", "groupnl_table1")
+    for call in (lambda: list_recipes(table="groupnl_tabel6"), lambda: expected("groupnl_tabel6")):
+        with pytest.raises(ConfigError, match="unknown table 'groupnl_tabel6'; did you mean groupnl_table6"):
+            call()
