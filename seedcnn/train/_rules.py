@@ -121,6 +121,8 @@ def check(config: TrainConfig) -> None:
     for name in ("convert", "sampling", "distill"):
         if (value := getattr(config, name)) is not None and not is_dataclass(value):
             raise ConfigError(f"{name} (={value!r}) must be None or a config, which a recipe makes")
+    if config.overrides and config.convert is None:
+        raise ConfigError(f"overrides (of {', '.join(config.overrides)}) need convert, the config of all other layers")
     _one_of("data", config.data, tuple(DATA_SETS))
     _one_of("precision", config.precision, _PRECISIONS)
     _one_of("strategy", config.strategy, _STRATEGIES)

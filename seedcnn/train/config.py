@@ -31,6 +31,8 @@ class TrainConfig:
         model: name for :func:`seedcnn.models.create_model`, or of a network of timm.
         model_options: its keyword arguments.
         convert: what the model is converted to, or None for the network as it is.
+        overrides: pattern of layer names -> another config for these layers, or None to leave them, as in
+            :func:`seedcnn.convert.convert_`.
         epochs: passes over the training pictures, those of ``cooldown_epochs`` among them.
         batch_size: pictures a step of one process.
         drop_last: whether the incomplete last batch of an epoch is left out.
@@ -85,6 +87,7 @@ class TrainConfig:
     model: str
     model_options: dict[str, Any] = field(default_factory=dict)
     convert: ConversionConfig | None = None
+    overrides: dict[str, ConversionConfig | None] = field(default_factory=dict)
     epochs: int = 30
     batch_size: int = 128
     drop_last: bool = True
@@ -137,6 +140,7 @@ class TrainConfig:
         result = dataclasses.asdict(self)
         if self.convert is not None:
             result["convert"] = to_plain(self.convert)
+        result["overrides"] = {name: each and to_plain(each) for name, each in self.overrides.items()}
         return result
 
     @classmethod
@@ -150,8 +154,9 @@ class TrainConfig:
         if unknown := set(value) - set(cls.__dataclass_fields__):
             raise ConfigError(f"a training config has no field {', '.join(sorted(unknown))}")
         if value.get("convert") is not None:
-            options = _tuples(value["convert"])
-            value["convert"] = config_for(str(options.pop("method")), **options)
+            value["convert"] = _conversion(value["convert"])
+        overrides = value.get("overrides", {})
+        value["overrides"] = {name: each and _conversion(each) for name, each in overrides.items()}
         value["model_options"] = _tuples(value.get("model_options", {}))
         if value.get("sampling") is not None:
             from seedcnn.data.sampling import SamplingConfig
@@ -167,6 +172,11 @@ class TrainConfig:
 def _tuples(options: dict[str, Any]) -> dict[str, Any]:
     """JSON knows lists only; our configs hold tuples."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+
+
+def _conversion(plain: dict[str, Any]) -> ConversionConfig:
+    options = _tuples(plain)
+    return config_for(str(options.pop("method")), **options)
 
 
 def _timm_network(config: TrainConfig) -> nn.Module:
@@ -189,5 +199,5 @@ def build_model(config: TrainConfig) -> nn.Module:
     else:
         model = create_model(config.model, **config.model_options)
     if config.convert is not None:
-        convert_(model, config.convert, seed=config.seed)
+        convert_(model, config.convert, seed=config.seed, overrides=config.overrides)
     return model

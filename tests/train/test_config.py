@@ -6,10 +6,12 @@ import dataclasses
 import json
 
 import pytest
+from torch import nn
 
-from seedcnn.convert import DepthwiseSeparableConfig, GroupNLConfig
+from seedcnn.convert import DepthwiseSeparableConfig, GhostConfig, GroupNLConfig
 from seedcnn.data.sampling import SETTINGS
 from seedcnn.errors import ConfigError
+from seedcnn.layers import GhostConv2d, GroupNLConv2d
 from seedcnn.train import TrainConfig, build_model, find_recipe, list_recipes, override
 from seedcnn.train.distill import DistillConfig
 from tests.train.runs import SMALL, changed
@@ -23,7 +25,10 @@ FULL = changed(
 )
 
 
-NESTED = changed(convert=DepthwiseSeparableConfig(relu=False, pointwise=GroupNLConfig(phi_range=(-0.5, 0.5))))
+NESTED = changed(
+    convert=DepthwiseSeparableConfig(relu=False, pointwise=GroupNLConfig(nlf_groups=2, phi_range=(-0.5, 0.5))),
+    overrides={"stages.1.*": GhostConfig(relu=False), "stages.2.0.downsample.0": None},
+)
 
 
 @pytest.mark.parametrize(
@@ -147,3 +152,13 @@ def test_recipes_are_found_by_name_and_path(tmp_path):
         find_recipe("demos:groupnl")
     with pytest.raises(ConfigError, match="has no recipe 'walk'; did you mean run"):
         find_recipe(f"{path}:walk")
+
+
+def test_overrides_by_layer():
+    first, second = build_model(changed(overrides={"stages.0.*": None})), build_model(NESTED)
+    assert isinstance(first.stages[0][0].conv1, nn.Conv2d)
+    assert isinstance(first.stages[1][0].conv1, GroupNLConv2d)
+    assert isinstance(second.stages[1][0].conv1, GhostConv2d)
+    assert isinstance(second.stages[2][0].downsample[0], nn.Conv2d)
+    with pytest.raises(ConfigError, match=r"overrides \(of stages\.0\.\*\) need convert"):
+        changed(convert=None, overrides={"stages.0.*": None})
