@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from seedcnn.cli import bench, cost, evaluate, pack, repo, reproduce, train
+from seedcnn.cli import bench, cost, evaluate, pack, plan, repo, reproduce, train
 
 __all__ = ["app"]
 
@@ -20,6 +20,7 @@ app.command("reproduce")(reproduce.reproduce)
 app.command("evaluate")(evaluate.evaluate)
 app.command("cost")(cost.cost)
 app.command("bench")(bench.bench)
+app.command("plan")(plan.plan)
 app.command("pack")(pack.pack)
 app.command("inspect")(pack.inspect)
 app.add_typer(repo.app, name="repo")

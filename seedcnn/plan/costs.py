@@ -1,0 +1,241 @@
+"""What each layer costs in each form: multiply-accumulates, bytes, parameters, and measured milliseconds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from seedcnn.bundle import encode_grid, encode_raw, grid_of_step
+from seedcnn.convert import ConversionConfig
+from seedcnn.evaluate.benchmark import bench_latency
+from seedcnn.evaluate.cost import cost
+from seedcnn.export import fold
+from seedcnn.export.to_bundle import is_weight
+from seedcnn.plan.forms import KEEP
+from seedcnn.plan.sites import Site, form_of_site
+
+__all__ = ["Costs", "Option", "Table", "add_latency", "cost_table", "costs_of_network", "tensor_bytes"]
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of a layer with its norm, or of a network.
+
+    Attributes:
+        macs: multiply-accumulates for one picture.
+        params: learnable scalars.
+        bytes: of the folded tensors as a bundle codes them, see :func:`tensor_bytes`; graph and manifest not counted.
+        latency_ms: of one picture, None where it was not measured.
+    """
+
+    macs: int
+    params: int
+    bytes: int
+    latency_ms: float | None = None
+
+    def of(self, what: str) -> float:
+        """One of them by its name, "macs", "bytes" or "latency"."""
+        value = self.latency_ms if what == "latency" else getattr(self, what)
+        if value is None:
+            raise ValueError(f"`what` (={what!r}) was not measured")
+        return float(value)
+
+    def plus(self, after: Costs, before: Costs) -> Costs:
+        """These costs with ``after`` in the place of ``before``."""
+        times = (self.latency_ms, after.latency_ms, before.latency_ms)
+        whole, new, old = times
+        latency = None if whole is None or new is None or old is None else whole + new - old
+        return Costs(
+            self.macs + after.macs - before.macs,
+            self.params + after.params - before.params,
+            self.bytes + after.bytes - before.bytes,
+            latency,
+        )
+
+
+@dataclass(frozen=True)
+class Option:
+    """One form for one layer.
+
+    Attributes:
+        form: its name.
+        config: to convert with, None to keep the layer.
+        costs: with the norm that follows.
+        weights: learnable scalars but for those that are one to a channel (biases, norms).
+    """
+
+    form: str
+    config: ConversionConfig | None
+    costs: Costs
+    weights: int
+
+
+Table = dict[str, list[Option]]
+"""Name of a site -> its options, the first of which keeps it."""
+
+
+def _folded_sizes(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """The learned tensors of a network's inference form; those that travel as seeds are left out."""
+    folded = fold(model)
+    seeded = {f"{name}.{part}" for name, m in folded.named_modules() for part in getattr(m, "seed_specs", {})}
+    return [(name, value.detach()) for name, value in folded.named_parameters() if name not in seeded]
+
+
+def tensor_bytes(model: nn.Module, step: float | None = None) -> int:
+    """Bytes of the tensors that a bundle of ``model`` holds; its graph, manifest and canned vectors come on top.
+
+    Args:
+        step: grid step of the weights; None stores float32. On the grid it depends on the weights as they are now.
+
+    Raises:
+        ValueError: if the step is out of range.
+        BundleError: if a weight is not finite or does not fit the grid.
+        ExportError: if the network cannot be folded.
+    """
+    grid = None if step is None else grid_of_step(step)
+    total = 0
+    for name, value in _folded_sizes(model):
+        values = value.numpy()
+        coded = encode_grid(name, values, grid) if grid and is_weight(values.shape) else encode_raw(name, values)
+        total += 0 if coded.payload is None else len(coded.payload.data)
+    return total
+
+
+def _bytes_at(model: nn.Module, bytes_a_weight: float) -> int:
+    sizes = [(is_weight(tuple(value.shape)), value.numel()) for _, value in _folded_sizes(model)]
+    return round(sum(count * (bytes_a_weight if weight else 4) for weight, count in sizes))
+
+
+def _learnable(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _weights(layer: nn.Module) -> int:
+    return sum(p.numel() for p in layer.parameters() if p.requires_grad and is_weight(tuple(p.shape)))
+
+
+def costs_of_network(model: nn.Module, input_size: tuple[int, int, int], step: float | None = None) -> Costs:
+    """Macs, parameters and bytes of a whole network; its latency is not measured here."""
+    return Costs(cost(model, input_size).macs, _learnable(model), tensor_bytes(model, step))
+
+
+def _costs(layer: nn.Module, site: Site, bytes_a_weight: float) -> Costs:
+    alone = site.alone(layer).cpu().float().eval()
+    # By the counter that `cost` agrees with; `cost` itself also looks at training, which takes many times as long.
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        alone(torch.zeros(1, *site.input_shape))
+    return Costs(counter.get_total_flops() // 2, _learnable(alone), _bytes_at(alone, bytes_a_weight))
+
+
+def cost_table(
+    model: nn.Module,
+    sites: Iterable[Site],
+    forms: Mapping[str, ConversionConfig],
+    *,
+    multiple: int = 16,
+    step: float | None = None,
+) -> Table:
+    """Every form that fits each site and saves multiply-accumulates or bytes there, with what it costs.
+
+    With a grid step, a kept layer's bytes are those of its coded weights, and a form's are its number of weights at
+    the kept layer's bytes a weight: an estimate, since its own weights are not trained yet.
+
+    Args:
+        model: the network of the sites; as before afterwards.
+        forms: the candidates by name.
+        multiple: see :func:`seedcnn.plan.sites.form_of_site`.
+        step: grid step of the weights, None for float32.
+    """
+    table: Table = {}
+    known: dict[str, list[Option]] = {}
+    with torch.random.fork_rng(devices=[]):
+        for site in sites:
+            key = site.key if step is None else site.name  # on the grid the weights themselves count
+            if key not in known:
+                known[key] = _options(model, site, forms, multiple, step)
+            table[site.name] = known[key]
+    return table
+
+
+def _options(
+    model: nn.Module, site: Site, forms: Mapping[str, ConversionConfig], multiple: int, step: float | None
+) -> list[Option]:
+    kept = site.alone(site.conv)
+    rate = 4.0
+    if step is not None:
+        weights = sum(v.numel() for _, v in _folded_sizes(kept) if is_weight(tuple(v.shape)))
+        others = sum(4 * v.numel() for _, v in _folded_sizes(kept) if not is_weight(tuple(v.shape)))
+        rate = (tensor_bytes(kept, step) - others) / max(weights, 1)
+    plain = _costs(copy.deepcopy(site.conv), site, rate)
+    options, seen = [Option(KEEP, None, plain, _weights(site.conv))], set()
+    for form, config in forms.items():
+        layer = form_of_site(model, site, config, multiple=multiple)
+        if isinstance(layer, str) or repr(layer) in seen:  # a group that divides nothing is the dense form again
+            continue
+        seen.add(repr(layer))
+        found = _costs(layer, site, rate)
+        if found.macs < plain.macs or found.bytes < plain.bytes:
+            options.append(Option(form, config, found, _weights(layer)))
+    return options
+
+
+def add_latency(
+    model: nn.Module,
+    sites: Iterable[Site],
+    table: Table,
+    *,
+    runtime: str,
+    rounds: int,
+    threads: int,
+    say: Say = lambda _: None,
+) -> Table:
+    """The same table with the measured milliseconds of each option, one picture at a time.
+
+    Each distinct layer is exported alone with its norm and activation, in all its forms; these are timed against each
+    other, interleaved, and the medians are kept.
+
+    Args:
+        runtime: of :data:`seedcnn.evaluate.runners.RUNNERS`.
+        rounds, threads: see :func:`seedcnn.evaluate.benchmark.bench_latency`.
+        say: hears one sentence for each distinct layer.
+
+    Raises:
+        ExportError, BundleError: if a form does not run in the runtime as it does in torch.
+    """
+    result: Table = {}
+    known: dict[tuple[str, tuple[str, ...]], dict[str, float]] = {}
+    sites = [site for site in sites if site.name in table]
+    distinct = {(site.key, tuple(option.form for option in table[site.name])) for site in sites}
+    for site in sites:
+        options = table[site.name]
+        key = (site.key, tuple(option.form for option in options))
+        if key not in known:
+            say(f"timing {site} in {len(options)} forms ({len(known) + 1} of {len(distinct)} layers)")
+            known[key] = _times(model, site, options, runtime, rounds, threads)
+        times = known[key]
+        result[site.name] = [replace(o, costs=replace(o.costs, latency_ms=times[o.form])) for o in options]
+    return result
+
+
+def _times(
+    model: nn.Module, site: Site, options: list[Option], runtime: str, rounds: int, threads: int
+) -> dict[str, float]:
+    forms: dict[str, nn.Module] = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for option in options:
+            layer = form_of_site(model, site, option.config, multiple=1)
+            if isinstance(layer, str):
+                raise ValueError(
+                    f"`options` name the form {option.form!r} for {site.name}, where it does not fit: {layer}"
+                )
+            forms[option.form] = site.alone(layer)
+    found = bench_latency(forms, site.input_shape, runtimes=(runtime,), rounds=rounds, threads=threads)
+    return {one.form: one.latency.median_ms for one in found}

@@ -1,0 +1,178 @@
+"""Networks that meet a budget: the narrowed vanilla network that every comparison needs beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from itertools import product
+from typing import Any
+
+import torch
+from torch import nn
+
+from seedcnn.errors import ConfigError
+from seedcnn.evaluate.cost import cost
+from seedcnn.models import create_model, default_widths, list_models
+
+__all__ = ["narrow_to_macs", "narrowed_network"]
+
+_WIDTH_IN_NAME = re.compile(r"(.+_)\d{3}")  # in percent: timm's mobilenetv2_100, mobilenetv3_large_075
+
+
+def narrow_to_macs(
+    name: str,
+    macs: int,
+    *,
+    divisor: int = 16,
+    tolerance: float = 0.05,
+    input_size: tuple[int, int, int] = (3, 32, 32),
+    **kwargs: Any,
+) -> tuple[int, ...]:
+    """Widths of the vanilla network ``name`` that cost nearest to ``macs``.
+
+    Every stage is narrowed by about the same factor; widths are multiples of ``divisor``, because other widths leave
+    the blocked memory layout of the usual runtimes and would handicap the control.
+
+    Args:
+        macs: the budget, multiply-accumulates for one picture.
+        divisor: widths are multiples of it.
+        tolerance: largest accepted relative distance from the budget.
+        kwargs: arguments of :func:`seedcnn.models.create_model`; ``widths`` are the widths to narrow.
+
+    Returns:
+        One width for each stage. Among the combinations within ``tolerance`` the most evenly narrowed one is taken.
+
+    Raises:
+        ConfigError: if no combination comes within ``tolerance``.
+    """
+    full = tuple(kwargs.pop("widths", None) or default_widths(name))
+    build: _Build = lambda widths: create_model(name, widths=widths, **kwargs)  # noqa: E731
+    return _narrow(name, build, full, macs, divisor, tolerance, input_size)
+
+
+_Build = Callable[[tuple[int, ...]], nn.Module]
+
+
+def _macs(build: Callable[[], nn.Module], input_size: tuple[int, int, int]) -> int:
+    with torch.device("meta"):  # shapes are enough
+        model = build()
+    return cost(model, input_size).macs
+
+
+def _narrow(
+    name: str,
+    build: _Build,
+    full: Sequence[int],
+    macs: int,
+    divisor: int,
+    tolerance: float,
+    input_size: tuple[int, int, int],
+) -> tuple[int, ...]:
+    def macs_of(widths: tuple[int, ...]) -> int:
+        return _macs(lambda: build(widths), input_size)
+
+    low, high = 0.0, 1.0
+    for _ in range(20):  # the even factor, ignoring the divisor
+        middle = (low + high) / 2
+        if macs_of(tuple(max(1, round(w * middle)) for w in full)) > macs:
+            high = middle
+        else:
+            low = middle
+    even = [w * low for w in full]
+    choices = [sorted({max(divisor, int(w // divisor + k) * divisor) for k in (-1, 0, 1, 2)}) for w in even]
+
+    def uneven(widths: tuple[int, ...]) -> float:
+        return max(abs(w / e - 1) for w, e in zip(widths, even, strict=True))
+
+    nearest: tuple[float, tuple[int, ...], int] = (float("inf"), tuple(full), 0)
+    for widths in sorted(product(*choices), key=uneven):
+        found = macs_of(widths)
+        distance = abs(found - macs) / macs
+        if distance <= tolerance:
+            return widths
+        if distance < nearest[0]:
+            nearest = (distance, widths, found)
+    raise ConfigError(
+        f"no widths of {name} in multiples of {divisor} come within {tolerance:.0%} of {macs:,} MACs; "
+        f"the nearest are {nearest[1]} with {nearest[2]:,}"
+    )
+
+
+def _narrowest_step(
+    name: str, build: _Build, full: Sequence[int], macs: int, input_size: tuple[int, int, int]
+) -> tuple[int, ...]:
+    """Widths in steps of 16, or of 8 or 4 where coarser ones miss."""
+    for divisor in (16, 8):
+        try:
+            return _narrow(name, build, full, macs, divisor, 0.05, input_size)
+        except ConfigError:
+            continue
+    return _narrow(name, build, full, macs, 4, 0.05, input_size)
+
+
+def narrowed_network(
+    name: str, macs: int, input_size: tuple[int, int, int], **options: Any
+) -> tuple[str, nn.Module, int]:
+    """The vanilla network made narrower until it costs about ``macs``: the plain alternative to any form.
+
+    A network of ours, and a residual network of timm's, is narrowed in all its stages; of other networks of timm that
+    come in several widths the one nearest to ``macs`` is taken.
+
+    Args:
+        name: of the network, ours or timm's.
+        macs: multiply-accumulates for one picture.
+        options: further arguments of the network, such as ``num_classes``.
+
+    Returns:
+        What it is in words, the network with fresh weights, and its multiply-accumulates.
+
+    Raises:
+        ConfigError: if the network cannot be narrowed, or no widths come within 5 % of ``macs``.
+    """
+    if name in list_models():
+        full = tuple(options.pop("widths", None) or default_widths(name))
+        return _finished(name, lambda widths: create_model(name, widths=widths, **options), full, macs, input_size)
+    if find_spec("timm") is None:
+        raise ConfigError(f"{name} cannot be narrowed: timm is not installed")
+    from seedcnn.models.timm_registry import timm
+
+    if not timm.is_model(name):
+        raise ConfigError(f"{name} cannot be narrowed: it is neither a network of ours nor one of timm's")
+    with torch.device("meta"):
+        vanilla = timm.create_model(name, **options)
+    if type(vanilla) is timm.models.ResNet:
+        full = tuple(_stage_channels(vanilla))
+        return _finished(
+            name, lambda widths: timm.create_model(name, channels=widths, **options), full, macs, input_size
+        )
+    return _sibling(name, macs, input_size, options)
+
+
+def _stage_channels(model: Any) -> list[int]:
+    """What timm's ResNet takes as ``channels``: those of each stage, before a block's expansion."""
+    expansion = next(iter(model.layer1)).expansion
+    return [stage["num_chs"] // expansion for stage in model.feature_info[1:]]
+
+
+def _finished(
+    name: str, build: _Build, full: Sequence[int], macs: int, input_size: tuple[int, int, int]
+) -> tuple[str, nn.Module, int]:
+    widths = _narrowest_step(name, build, full, macs, input_size)
+    network = build(widths)
+    return f"narrowed to {'/'.join(map(str, widths))}", network, cost(network, input_size).macs
+
+
+def _sibling(
+    name: str, macs: int, input_size: tuple[int, int, int], options: dict[str, Any]
+) -> tuple[str, nn.Module, int]:
+    from seedcnn.models.timm_registry import timm
+
+    found = _WIDTH_IN_NAME.fullmatch(name)
+    names = timm.list_models(f"{found[1]}[0-9][0-9][0-9]") if found else []
+    others = [n for n in names if n != name]
+    if not found or not others or not timm.is_model(f"{found[1]}100"):  # elsewhere the digits mean something else
+        raise ConfigError(f"{name} cannot be narrowed: it takes no widths, and timm has no narrower or wider one of it")
+    costs = {n: _macs(lambda n=n: timm.create_model(n, **options), input_size) for n in others}  # type: ignore[misc]
+    nearest = min(costs, key=lambda n: abs(costs[n] - macs))
+    return f"narrowed: {nearest}", timm.create_model(nearest, **options), costs[nearest]

@@ -1,0 +1,202 @@
+"""Choose a form for each layer, so that the network meets a budget at the least loss."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from seedcnn.errors import ConfigError
+from seedcnn.evaluate.benchmark import bench_latency
+from seedcnn.evaluate.runners import RUNNERS
+from seedcnn.plan.costs import Costs, Option, Say, Table, add_latency, cost_table, costs_of_network
+from seedcnn.plan.forms import find_forms
+from seedcnn.plan.knapsack import choose
+from seedcnn.plan.result import Budget, LayerPlan, Plan
+from seedcnn.plan.sensitivity import Calibration, Sensitivities, measured_sensitivity, proxy_sensitivity
+from seedcnn.plan.sites import Site, find_sites
+
+__all__ = ["plan"]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is planned for, and how latencies are measured."""
+
+    model: nn.Module
+    budget: Budget
+    input_size: tuple[int, int, int]
+    runtime: str
+    rounds: int
+    threads: int
+    say: Say
+
+    def whole_latency(self) -> float:
+        """Median milliseconds of the network as it is."""
+        found = bench_latency(
+            {"vanilla": self.model},
+            self.input_size,
+            runtimes=(self.runtime,),
+            rounds=self.rounds,
+            threads=self.threads,
+        )
+        return found[0].latency.median_ms
+
+    def with_latency(self, sites: list[Site], table: Table) -> Table:
+        """The table with measured milliseconds."""
+        return add_latency(
+            self.model,
+            sites,
+            table,
+            runtime=self.runtime,
+            rounds=self.rounds,
+            threads=self.threads,
+            say=self.say,
+        )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """An option for each site, out of which table, by which sensitivities."""
+
+    table: Table
+    chosen: dict[str, Option]
+    found: Sensitivities
+
+
+def _checked_runtime(runtime: str) -> str:
+    if runtime not in RUNNERS:
+        near = difflib.get_close_matches(runtime, RUNNERS, n=2, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ConfigError(f"unknown runtime {runtime!r}; {hint}known runtimes: {', '.join(RUNNERS)}")
+    return runtime
+
+
+def _predicted(vanilla: Costs, chosen: Iterable[tuple[Option, Option]]) -> Costs:
+    """``vanilla`` with the chosen options (second) in the place of the kept layers (first)."""
+    total = vanilla
+    for kept, option in chosen:
+        if option.config is not None:
+            total = total.plus(option.costs, kept.costs)
+    return total
+
+
+def _pick(table: Table, found: Sensitivities, budget: Budget, vanilla: Costs) -> dict[str, Option]:
+    """The least sum of sensitivities within the budget, by site."""
+    usable = {n: [o for o in options if (n, o.form) in found.of] for n, options in table.items()}
+    least = {n: min(options, key=lambda o: o.costs.of(budget.of)) for n, options in usable.items()}
+    smallest = _predicted(vanilla, [(table[n][0], option) for n, option in least.items()]).of(budget.of)
+    floors = {n: option.costs.of(budget.of) for n, option in least.items()}
+    costs = [[o.costs.of(budget.of) - floors[n] for o in options] for n, options in usable.items()]
+    losses = [[found.of[n, o.form] for o in options] for n, options in usable.items()]
+    picked = choose(costs, losses, budget.limit - smallest) if smallest <= budget.limit else None
+    if picked is None:
+        forms = Counter(option.form for option in least.values()).most_common()
+        told = ", ".join(f"{form} in {count} layers" for form, count in forms) or "no layer can be replaced"
+        raise ConfigError(
+            f"the budget cannot be met: {budget}; the least that can be reached is {budget.say(smallest)} ({told}); "
+            f"the network as it is takes {budget.say(vanilla.of(budget.of))}"
+        )
+    return {n: options[index] for (n, options), index in zip(usable.items(), picked, strict=True)}
+
+
+def _keep(table: Table) -> _Choice:
+    how = "not looked at: the network meets the budget as it is"
+    kept = {name: options[0] for name, options in table.items()}
+    return _Choice(table, kept, replace(proxy_sensitivity(table), how=how))
+
+
+def _choose(
+    job: _Job, sites: list[Site], table: Table, vanilla: Costs, calibration: Calibration | None, seed: int
+) -> _Choice:
+    if job.budget.of == "latency":
+        table = job.with_latency(sites, table)
+    if calibration is None:
+        found = proxy_sensitivity(table)
+    else:
+        found = measured_sensitivity(job.model, sites, table, calibration, budget=job.budget.of, seed=seed, say=job.say)
+    return _Choice(table, _pick(table, found, job.budget, vanilla), found)
+
+
+def _timed(job: _Job, sites: list[Site], choice: _Choice) -> _Choice:
+    """The same choice with latencies, measured for the layers that are replaced only."""
+    pairs = {name: [choice.table[name][0], o] for name, o in choice.chosen.items() if o.config is not None}
+    measured = job.with_latency(sites, pairs)
+    table = {name: [pair[0], *choice.table[name][1:]] for name, pair in measured.items()}
+    chosen = {name: pair[1] for name, pair in measured.items()}
+    return replace(choice, table=choice.table | table, chosen=choice.chosen | chosen)
+
+
+def plan(
+    model: nn.Module,
+    budget: Budget,
+    *,
+    input_size: tuple[int, int, int],
+    runtime: str = "onnxruntime",
+    forms: Iterable[str] | None = None,
+    calibration: Calibration | None = None,
+    multiple: int = 16,
+    rounds: int = 100,
+    threads: int = 1,
+    step: float | None = None,
+    seed: int = 0,
+    latency: bool = True,
+    say: Say = lambda _: None,
+) -> Plan:
+    """Choose a form for each convolution, so that the sum of the sensitivities is least within the budget.
+
+    Sensitivities add up here, which is an assumption: what two layers lose together is not measured.
+
+    Args:
+        model: the network; trained, if there is a ``calibration``. It is not changed.
+        budget: what the converted network may cost.
+        input_size: channels, height, width of a picture.
+        runtime: of :data:`seedcnn.evaluate.runners.RUNNERS`; latencies are measured in it.
+        forms: names of :data:`seedcnn.plan.FORMS` or ``method:option=value``; None for all.
+        calibration: pictures to measure sensitivities on; without them a stand-in is used, and named as such.
+        multiple: the widths that a form brings in are multiples of it; 1 allows any. Other widths than multiples of
+            16 leave the blocked memory layout of the runtimes.
+        rounds, threads: of the latencies.
+        step: grid step that bytes are estimated at, None for float32 (exact).
+        seed: 64-bit model seed of the conversion.
+        latency: False measures none where the budget is not of latency.
+        say: hears what goes on, a sentence at a time.
+
+    Raises:
+        ConfigError: if the budget cannot be met (the message names the least that can be reached), or there is no such
+            form or runtime.
+        ValueError: naming an argument, its value and the rule.
+        ExportError: if the network, or a layer of it, cannot be exported, or is not the same in the runtime.
+    """
+    if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
+        raise ValueError(f"`multiple` (={multiple!r}) must be a positive integer")
+    configs = find_forms(forms)
+    job = _Job(model, budget, input_size, _checked_runtime(runtime), rounds, threads, say)
+    begin = time.perf_counter()
+    sites, left = find_sites(model, input_size)
+    vanilla = costs_of_network(model, input_size, step)
+    if latency or budget.of == "latency":
+        vanilla = replace(vanilla, latency_ms=job.whole_latency())
+    enough = vanilla.of(budget.of) <= budget.limit
+    table = cost_table(model, sites, {} if enough else configs, multiple=multiple, step=step)
+    choice = _keep(table) if enough else _choose(job, sites, table, vanilla, calibration, seed)
+    if latency and budget.of != "latency":
+        choice = _timed(job, sites, choice)
+    seconds = {"sensitivity": choice.found.seconds, "all": time.perf_counter() - begin}
+    rows = tuple(_row(site, choice) for site in sites)
+    total = _predicted(vanilla, [(choice.table[name][0], option) for name, option in choice.chosen.items()])
+    how, loss = choice.found.how, choice.found.loss
+    return Plan(budget, input_size, runtime, rows, left, vanilla, total, how, loss, step, seed, seconds)
+
+
+def _row(site: Site, choice: _Choice) -> LayerPlan:
+    options, option = choice.table[site.name], choice.chosen[site.name]
+    sensitivity = choice.found.of[site.name, option.form]
+    tried = len(options) - 1
+    before = options[0].costs
+    after = before if option.config is None else option.costs
+    return LayerPlan(site.name, str(site), option.form, option.config, before, after, sensitivity, tried)

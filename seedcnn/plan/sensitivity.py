@@ -1,0 +1,201 @@
+"""What a network loses when one layer takes one form: measured on pictures, or a stand-in where there are none."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seedcnn.convert import reestimate_batchnorm_
+from seedcnn.plan.costs import Option, Say, Table
+from seedcnn.plan.fit import fit, start_from_dense
+from seedcnn.plan.sites import Site, form_of_site
+
+__all__ = ["PROXY", "Calibration", "Sensitivities", "measured_sensitivity", "proxy_sensitivity"]
+
+PROXY = "stand-in, no measurement: ln(weights of the layer / weights of the form), norms and biases left out"
+_BATCH = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Labelled pictures that a trained network's loss is measured on; a few hundred are enough.
+
+    Args:
+        images: float32 [N, C, H, W] as the network takes them, at least 16.
+        labels: int64 [N].
+        fit_images: so many of the first pictures are used to fit each form to the layer it replaces.
+        fit_steps: steps of that fit.
+
+    Raises:
+        ValueError: naming the argument, its value and the rule.
+    """
+
+    images: Tensor
+    labels: Tensor
+    fit_images: int = 64
+    fit_steps: int = 20
+
+    def __post_init__(self) -> None:
+        if self.images.dim() != 4 or not self.images.is_floating_point() or len(self.images) < 16:
+            shape = tuple(self.images.shape)
+            raise ValueError(f"`images` is {self.images.dtype} {shape}; it must be float32 [N, C, H, W], N >= 16")
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            shape = tuple(self.labels.shape)
+            raise ValueError(f"`labels` is {self.labels.dtype} {shape}; it must be int64 [{len(self.images)}]")
+        if int(self.labels.min()) < 0:
+            raise ValueError(f"`labels` (={int(self.labels.min())}, the least) must not be negative")
+        for name, value, least in (("fit_images", self.fit_images, 2), ("fit_steps", self.fit_steps, 0)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"`{name}` (={value!r}) must be an integer of at least {least}")
+
+
+@dataclass(frozen=True)
+class Sensitivities:
+    """Of every option of every layer.
+
+    Attributes:
+        of: by site and form; 0 for a layer that is kept.
+        how: what was measured, in words.
+        loss: cross-entropy of the network as it is, None for the stand-in.
+        seconds: how long it took.
+    """
+
+    of: dict[tuple[str, str], float]
+    how: str
+    loss: float | None
+    seconds: float
+
+
+def proxy_sensitivity(table: Table) -> Sensitivities:
+    """:data:`PROXY` for every option: without trained weights there is nothing to be sensitive to.
+
+    A form with a quarter of its layer's weights counts as much as two layers at half of theirs.
+    """
+    start = time.perf_counter()
+    found = {
+        (name, option.form): max(0.0, math.log(options[0].weights / max(option.weights, 1)))
+        for name, options in table.items()
+        for option in options
+    }
+    return Sensitivities(found, PROXY, None, time.perf_counter() - start)
+
+
+class _Network:
+    """A copy of the trained network in which one layer at a time is exchanged."""
+
+    def __init__(self, model: nn.Module, calibration: Calibration) -> None:
+        self.net = copy.deepcopy(model).cpu().float().eval()
+        self.data = calibration
+        parts = math.ceil(len(calibration.images) / _BATCH)  # of about equal size: a norm cannot learn from one picture
+        self.batches = calibration.images.float().chunk(parts)
+        self.norms = {n: m for n, m in self.net.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+        self.kept = {name: copy.deepcopy(norm.state_dict()) for name, norm in self.norms.items()}
+
+    def loss(self) -> float:
+        """Cross-entropy over all pictures, with the norms' statistics taken anew on them."""
+        reestimate_batchnorm_(self.net, self.batches)
+        with torch.inference_mode():
+            logits = torch.cat([self.net(x) for x in self.batches])
+        classes = logits.shape[1] if logits.dim() == 2 else 0
+        if int(self.data.labels.max()) >= classes:
+            raise ValueError(f"`labels` reach {int(self.data.labels.max())}; the network answers {classes} classes")
+        return float(F.cross_entropy(logits, self.data.labels))
+
+    def restore(self) -> None:
+        for name, norm in self.norms.items():
+            norm.load_state_dict(self.kept[name])
+
+    @torch.no_grad()
+    def seen_by(self, site: Site) -> tuple[Tensor, Tensor]:
+        """What the layer is given and what it answers, on the pictures that forms are fitted on."""
+        kept: list[Tensor] = []
+        conv = self.net.get_submodule(site.name)
+        handle = conv.register_forward_pre_hook(lambda module, args: kept.append(args[0].clone()))  # noqa: ARG005
+        try:
+            self.net(self.data.images[: self.data.fit_images].float())
+        finally:
+            handle.remove()
+        return kept[0], conv(kept[0])
+
+    def with_form(self, site: Site, layer: nn.Module, x: Tensor, y: Tensor) -> float:
+        """The loss with ``layer`` in the site's place; the network is as before afterwards."""
+        parent, _, child = site.name.rpartition(".")
+        conv = self.net.get_submodule(site.name)
+        norm = self.norms[site.norm_name] if site.norm_name else None
+        start_from_dense(layer, conv)  # type: ignore[arg-type]
+        correlation = fit(layer, x, y, norm, steps=self.data.fit_steps)  # type: ignore[arg-type]
+        try:
+            setattr(self.net.get_submodule(parent), child, layer)
+            if norm is not None and norm.weight is not None:
+                with torch.no_grad():  # a channel that is less like the trained one is listened to less
+                    norm.weight.mul_(correlation)
+            return self.loss()
+        finally:
+            setattr(self.net.get_submodule(parent), child, conv)
+            self.restore()
+
+
+def measured_sensitivity(
+    model: nn.Module,
+    sites: Iterable[Site],
+    table: Table,
+    calibration: Calibration,
+    *,
+    budget: str,
+    seed: int = 0,
+    say: Say = lambda _: None,
+) -> Sensitivities:
+    """The rise of the loss when one layer alone takes one form, for every option that saves something of the budget.
+
+    The form starts from the trained filters, is fitted to the layer's own output (:mod:`seedcnn.plan.fit`), the norm
+    after it listens to each channel as far as it still says the same, and all norms take their statistics anew. A fall
+    of the loss counts as 0. Options that cost as much as the layer itself are not tried, and cannot be chosen.
+
+    Args:
+        model: the trained network; not changed.
+        budget: "macs", "bytes" or "latency": what must be saved.
+        seed: of the forms' fresh weights and fixed numbers.
+        say: hears one sentence for each layer.
+
+    Raises:
+        ValueError: if the network cannot take the pictures, or a label has no class.
+    """
+    start = time.perf_counter()
+    network = _Network(model, calibration)
+    base = network.loss()
+    network.restore()
+    found: dict[tuple[str, str], float] = {}
+    sites = [site for site in sites if site.name in table]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for number, site in enumerate(sites):
+            options = table[site.name]
+            found[site.name, options[0].form] = 0.0
+            tried = [o for o in options[1:] if o.costs.of(budget) < options[0].costs.of(budget)]
+            say(f"sensitivity of {site.name} in {len(tried)} forms ({number + 1} of {len(sites)} layers)")
+            if tried:
+                found |= _rises(network, site, tried, base, seed)
+    n = len(calibration.images)
+    how = f"rise of the cross-entropy on {n} calibration pictures when only this layer takes this form"
+    return Sensitivities(found, how, base, time.perf_counter() - start)
+
+
+def _rises(network: _Network, site: Site, tried: list[Option], base: float, seed: int) -> dict[tuple[str, str], float]:
+    x, y = network.seen_by(site)
+    conv: Any = network.net.get_submodule(site.name)
+    mine = replace(site, conv=conv)
+    rises = {}
+    for option in tried:
+        layer = form_of_site(network.net, mine, option.config, multiple=1, seed=seed)
+        if isinstance(layer, str):
+            raise ValueError(f"`table` names the form {option.form!r} for {site.name}, where it does not fit: {layer}")
+        rises[site.name, option.form] = max(0.0, network.with_form(mine, layer, x, y) - base)
+    return rises

@@ -1,0 +1,75 @@
+"""What forms are predicted to cost against what the converted network costs."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from seedcnn.evaluate.cost import cost
+from seedcnn.export import fold, to_onnx
+from seedcnn.export.to_bundle import encode_tensors
+from seedcnn.plan import FORMS, tensor_bytes
+from seedcnn.plan.costs import add_latency, cost_table, costs_of_network
+from seedcnn.plan.sites import find_sites, replaced
+
+SIZE = (3, 8, 8)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_predicted_costs_are_those_of_the_converted_network(small, form):
+    sites, _ = find_sites(small, SIZE)
+    table = cost_table(small, sites, {form: FORMS[form]}, multiple=8)
+    whole = predicted = costs_of_network(small, SIZE)
+    taken = {name: options for name, options in table.items() if len(options) > 1}
+    assert taken
+    for kept, option in taken.values():
+        predicted = predicted.plus(option.costs, kept.costs)
+    converted = copy.deepcopy(small)
+    replaced(converted, dict.fromkeys(taken, FORMS[form]), 0)
+    assert costs_of_network(converted, SIZE) == predicted != whole
+    assert cost(converted, SIZE).params == predicted.params
+
+
+def test_bytes_are_those_of_a_bundle(small):
+    replaced(small, {"conv": FORMS["sine-r2"], "last": FORMS["mono-r4"], "point": FORMS["ghost-r2"]}, 0)
+    exported = to_onnx(fold(small), SIZE)
+    for step in (None, 1 / 512):
+        coded = encode_tensors(exported, step)
+        payloads = sum(len(item.payload.data) for item in coded if item.payload is not None)
+        assert tensor_bytes(small, step) == payloads
+
+
+def test_on_a_grid_kept_layers_are_exact_and_forms_are_estimated_at_their_rate(small):
+    sites, _ = find_sites(small, SIZE)
+    step = 1 / 512
+    table = cost_table(small, sites, {"abs-r2": FORMS["abs-r2"]}, step=step)
+    site = next(site for site in sites if site.name == "conv")
+    kept, option = table["conv"]
+    assert kept.costs.bytes == tensor_bytes(site.alone(site.conv).eval(), step)
+    assert option.costs.bytes < kept.costs.bytes < 4 * 32 * 64 * 9
+    weights, seeds = 32 * 64 * 9, 32 * 32 * 9
+    rate = (kept.costs.bytes - 4 * 64) / weights
+    generated = option.costs.bytes - round(rate * seeds)
+    assert 0 < generated <= 4 * 64 * 4  # scales and shifts of the two halves
+
+
+def test_forms_that_save_nothing_or_come_twice_are_no_options(small):
+    sites, _ = find_sites(small, SIZE)
+    forms = {name: FORMS[name] for name in ("abs-r2", "abs-r2-groups4", "abs-r2-sparse", "dws")}
+    table = cost_table(small, sites, forms, multiple=1)
+    assert [option.form for option in table["point"]] == ["keep", "abs-r2", "abs-r2-groups4", "abs-r2-sparse"]
+    assert [option.form for option in table["stem.0"]] == ["keep", "abs-r2", "dws"]  # no group divides 3
+
+
+def test_latencies_are_measured_for_every_option(small, one_thread):
+    sites, _ = find_sites(small, SIZE)
+    table = cost_table(small, sites[1:3], {name: FORMS[name] for name in ("abs-r2", "cr")})
+    heard = []
+    timed = add_latency(small, sites, table, runtime="torch", rounds=3, threads=1, say=heard.append)
+    assert len(heard) == 2
+    for name, options in table.items():
+        assert [(o.form, o.costs.macs) for o in timed[name]] == [(o.form, o.costs.macs) for o in options]
+        assert all(o.costs.latency_ms > 0 for o in timed[name])
+        with pytest.raises(ValueError, match="was not measured"):
+            options[0].costs.of("latency")

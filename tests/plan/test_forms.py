@@ -1,0 +1,53 @@
+"""Names of forms, and configs as plain data."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from seedcnn.convert import METHODS, GroupNLConfig
+from seedcnn.errors import ConfigError
+from seedcnn.plan import FORMS, find_forms
+from seedcnn.plan.forms import config_from_dict, config_to_dict
+
+
+def test_the_controls_are_among_the_forms_and_stand_first():
+    names = list(FORMS)
+    first_seed_form = min(names.index(name) for name in names if name.startswith(("abs", "sine", "mono")))
+    assert {"copy-r2", "dws", "ghost-r2", "cr"} <= set(names[:first_seed_form])
+    assert find_forms(None) == FORMS
+
+
+def test_a_method_with_options_is_a_form():
+    name = "groupnl:reduction_ratio=8:nlf=abs:normalize=batch"
+    assert find_forms([name, "dws"]) == {
+        name: GroupNLConfig(reduction_ratio=8, nlf="abs", normalize="batch"),
+        "dws": FORMS["dws"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["abs-r3"], "unknown form 'abs-r3'; did you mean abs-r"),
+        (["gost-r2"], "did you mean ghost-r"),
+        (["groupnl:ratio=2"], "has no option 'ratio'"),
+        (["groupnl:nlf"], "'nlf' must look like option=value"),
+        ([], "no form to choose from"),
+    ],
+)
+def test_mistakes_are_named(names, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        find_forms(names)
+
+
+@pytest.mark.parametrize("config", [*FORMS.values(), *(kind() for kind in METHODS.values())], ids=str)
+def test_configs_survive_json(config):
+    assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
+
+
+def test_a_config_without_a_method_is_refused():
+    with pytest.raises(ConfigError, match="unknown method ''"):
+        config_from_dict({"reduction_ratio": 2})
