@@ -87,8 +87,7 @@ def page() -> str:
         "layers": "One layer: chains of four 3x3 convolutions with norm and ReLU",
         "forms": "Networks, one picture",
         "mobile": "Mobile networks, one picture",
-        "training": "Training steps, compiled",
-        "training-resnet50": "Training steps, eager",
+        "training": "Training steps, eager and compiled",
         "int8": "int8",
         "operators": "The training operators against plain operations",
     }

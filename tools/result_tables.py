@@ -151,16 +151,16 @@ def memory(record: dict[str, Any]) -> str:
     return "\n\n".join([*parts, _made(record | {"command": command}, seeds=False)])
 
 
-def strategies(record: list[dict[str, Any]]) -> str:
+def reproduced(record: dict[str, Any]) -> str:
     """A table of the papers beside ours, as ``seedcnn reproduce --json`` writes it."""
     rows = []
-    for row in record:
-        printed = row["figures"]["top1"]
-        ours = _with(printed["mean"], printed["std"])
-        rows.append(
-            [f"`{row['recipe'].partition(':')[2]}`", f"{printed['printed']:.2f}", ours, str(len(printed["values"]))]
-        )
-    return _grid(["row", "printed", "ours", "n"], rows)
+    for row in record["rows"]:
+        figures = row["figures"]
+        for key in ("top1", "params_M"):
+            printed, found = figures[key]["printed"], figures[key]
+            ours = _with(found["mean"], found["std"]) if key == "top1" else f"{found['mean']:.3f}"
+            rows.append([f"`{row['recipe'].partition(':')[2]}`", key, f"{printed:g}", ours, str(len(found["values"]))])
+    return _grid(["row", "", "printed", f"ours, scale {record['scale']}", "n"], rows)
 
 
 TABLES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
@@ -168,11 +168,6 @@ TABLES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     ("docs/robustness.md", "CIFAR-10 table", "robustness-cifar10", forms),
     ("docs/robustness.md", "Icons-50 table", "robustness-icons50", forms),
     ("docs/corruptions.md", "cost table", "corruptions", corruption_cost),
-    ("docs/training-results.md", "sampling table", "sampling-cifar10", sampling),
-    ("docs/training-results.md", "strategies table", "reproduce-crnet-cb", strategies),
-    ("docs/training-results.md", "distillation table", "distillation-cifar10", distillation),
-    ("docs/training-results.md", "exchange table", "ddp", exchange),
-    ("docs/training-results.md", "memory table", "training-memory", memory),
 )
 
 
