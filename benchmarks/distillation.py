@@ -13,17 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import shlex
 import statistics
-import sys
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from harness import about_runs
 from rich.console import Console
 from rich.table import Table
 
@@ -115,12 +111,9 @@ def main() -> None:
             row = {"top1": round(test.top1, 2), "cpu_seconds": round(seconds, 1)}
             seeds.setdefault(str(seed), {})[run] = row
             print(run, seed, row, flush=True)
-    record = {
-        "command": f"python benchmarks/distillation.py {shlex.join(sys.argv[1:])}",
-        "what": "ResNet-8 on CIFAR-10, top-1 in percent; CPU time of training beside that without a teacher",
+    what = "ResNet-8 on CIFAR-10, top-1 in percent; CPU time of training beside that without a teacher"
+    record = about_runs("distillation.py", what, arguments.threads) | {
         "epochs": arguments.epochs,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {arguments.threads} threads",
-        "versions": {name: version(name) for name in ("seedcnn", "torch", "timm")},
         "summary": summary(seeds),
         "seeds": seeds,
     }

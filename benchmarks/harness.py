@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
+import platform
+import shlex
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +41,16 @@ def options(
     if runtimes:
         parser.add_argument("--runtimes", nargs="+", default=list(runtimes), choices=RUNNERS)
     return parser.parse_args()
+
+
+def about_runs(script: str, what: str, threads: int) -> dict[str, Any]:
+    """What the record of training runs says of how they were made; the command is this process's."""
+    return {
+        "command": f"python benchmarks/{script} {shlex.join(sys.argv[1:])}",
+        "what": what,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads",
+        "versions": {name: version(name) for name in ("seedcnn", "torch", "timm")},
+    }
 
 
 def converted(

@@ -13,17 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import shlex
 import statistics
-import sys
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from harness import about_runs
 from rich.console import Console
 from rich.table import Table
 
@@ -132,12 +128,9 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
     seeds = {str(seed): run_seed(arguments, seed) for seed in arguments.seeds}
-    record = {
-        "command": f"python benchmarks/sampling.py {shlex.join(sys.argv[1:])}",
-        "what": "training of ResNet-8 on CIFAR-10; time and top-1 (percent) beside full sampling of the same seed",
+    what = "training of ResNet-8 on CIFAR-10; time and top-1 (percent) beside full sampling of the same seed"
+    record = about_runs("sampling.py", what, arguments.threads) | {
         "epochs": arguments.epochs,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {arguments.threads} threads",
-        "versions": {name: version(name) for name in ("seedcnn", "torch", "timm")},
         "summary": summary(arguments.epochs, seeds),
         "seeds": seeds,
     }

@@ -58,6 +58,7 @@ def test_the_table_of_commands_is_frozen():
         "evaluate",
         "cost",
         "bench",
+        "plan",
         "pack",
         "inspect",
         "repo init",
@@ -92,7 +93,8 @@ def test_wrong_usage_is_exit_code_2():
 
 
 def test_recipes_are_listed():
-    assert "demo:groupnl" in seedcnn("recipes").stdout
+    assert "groupnl_table6" in seedcnn("recipes").stdout
+    assert "demo:groupnl" in seedcnn("recipes", "demo").stdout
 
 
 def test_train_pack_inspect_evaluate(tmp_path, cifar10):
