@@ -168,6 +168,11 @@ TABLES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     ("docs/robustness.md", "CIFAR-10 table", "robustness-cifar10", forms),
     ("docs/robustness.md", "Icons-50 table", "robustness-icons50", forms),
     ("docs/corruptions.md", "cost table", "corruptions", corruption_cost),
+    ("docs/training-results.md", "sampling table", "sampling-cifar10", sampling),
+    ("docs/training-results.md", "strategies table", "reproduce-crnet-cb", reproduced),
+    ("docs/training-results.md", "distillation table", "distillation-cifar10", distillation),
+    ("docs/training-results.md", "exchange table", "ddp", exchange),
+    ("docs/training-results.md", "memory table", "training-memory", memory),
 )
 
 
