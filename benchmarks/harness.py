@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,12 @@ def options(
 
 
 def about_runs(script: str, what: str, threads: int) -> dict[str, Any]:
-    """What the record of training runs says of how they were made; the command is this process's."""
+    """What the record of training runs says of how they were made; the command is this process's, with what it has in
+    its environment for the allocator, and without the place of the data."""
+    given = ["DIRECTORY" if before == "--data" else part for before, part in pairwise(["", *sys.argv[1:]])]
+    memory = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("MALLOC_")]
     return {
-        "command": f"python benchmarks/{script} {shlex.join(sys.argv[1:])}",
+        "command": " ".join([*memory, "python", f"benchmarks/{script}", shlex.join(given)]),
         "what": what,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads",
         "versions": {name: version(name) for name in ("seedcnn", "torch", "timm")},

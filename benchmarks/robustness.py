@@ -16,18 +16,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import shlex
 import statistics
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from harness import about_runs
 
 from seedcnn.convert import DepthwiseSeparableConfig, GhostConfig, GroupNLConfig, MonoConfig, SineFMConfig
 from seedcnn.data import hold_out_style, load_cifar10, load_icons50
@@ -200,15 +196,10 @@ def main() -> None:
     rows: dict[str, dict[str, Any]] = {}
     for form, seed, row in (cifar if arguments.task == "cifar" else icons)(arguments):
         rows.setdefault(str(seed), {})[form] = row
-    given = ["DIRECTORY" if before == "--data" else part for before, part in zip(["", *sys.argv[1:]], sys.argv[1:])]  # noqa: B905
-    record = {
-        "command": f"python benchmarks/robustness.py {shlex.join(given)}",
-        "what": "top-1 in percent; one training run a form and seed",
+    record = about_runs("robustness.py", "top-1 in percent; one training run a form and seed", arguments.threads) | {
         "network": "resnet8_cifar, widths 32/64/128 (narrowed: 16/64/80), patch 2",
         "protocol": PROTOCOLS[arguments.task],
         "pictures": arguments.pictures if arguments.task == "cifar" else None,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {arguments.threads} threads",
-        "versions": {name: version(name) for name in ("seedcnn", "torch", "timm")},
         "costs": costs(arguments.task),
         "summary": summary(arguments.task, rows),
         "seeds": rows,

@@ -15,7 +15,7 @@ import argparse
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from seedcnn.evaluate import accuracy, cost, torch_predictor
 from seedcnn.files import write_file
 from seedcnn.train import TrainConfig, TrainData, TrainProgress, build_model, load_model, train
 
-RATES = (0.05, 0.1, 0.2, 0.4)
+RATES = (0.1, 0.2, 0.4)  # and on by halves or doubles while the best one is the last
 SHORT, LONG = 6, 20
 VALIDATION = 5000
 SEEDS = (0, 1, 2)
@@ -126,11 +126,20 @@ def best_rates(out: Path) -> dict[str, float]:
     return {family: max(rows)[1] for family, rows in found.items()}
 
 
+def tune(form: str, data: Pictures, out: Path, checkpoints: Path) -> None:
+    """Runs at ``RATES``, then beyond them as long as the best rate is at an end."""
+    found: dict[float, float] = {}
+    wanted = list(RATES)
+    while wanted:
+        lr = wanted.pop(0)
+        found[lr] = run(Run("tune", form, lr, 0), data, out, checkpoints).get("top1", 0.0)
+        if not wanted:
+            best = max(found, key=lambda rate: found[rate])
+            wanted = [lr for lr in (best / 2, best * 2) if lr not in found]
+
+
 def runs_of(arguments: argparse.Namespace) -> Iterator[Run]:
-    """The runs of a stage, in order."""
-    if arguments.stage == "tune":
-        yield from (Run("tune", form, lr, 0) for form in FAMILIES.values() for lr in RATES)
-        return
+    """The runs of "screen" or "final", in order."""
     rates = best_rates(arguments.out)
     if arguments.stage == "screen":
         forms = arguments.forms or list(CANDIDATES)
@@ -159,9 +168,13 @@ def main() -> None:
     torch.set_num_threads(1)
     part, parts = map(int, arguments.share.split("/"))
     data = pictures(load_cifar10(), arguments.stage)
+    if arguments.stage == "tune":
+        for form in list(FAMILIES.values())[part::parts]:
+            tune(form, data, arguments.out, arguments.checkpoints)
+        return
     for index, wanted in enumerate(runs_of(arguments)):
         if index % parts == part:
-            run(replace(wanted), data, arguments.out, arguments.checkpoints)
+            run(wanted, data, arguments.out, arguments.checkpoints)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,11 +51,12 @@ class Measured:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.forms: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        self.about: dict[str, Any] = self.forms.pop("about", {})
 
     def put(self, form: str, part: str, value: Any) -> None:
         """Keep a number at once."""
         self.forms.setdefault(form, {})[part] = value
-        write_file(self.path, (json.dumps(self.forms, indent=1) + "\n").encode())
+        write_file(self.path, (json.dumps({"about": self.about, **self.forms}, indent=1) + "\n").encode())
 
 
 def _network(run: Run, checkpoints: Path) -> nn.Module:
@@ -118,13 +118,11 @@ def latency(arguments: argparse.Namespace, measured: Measured) -> None:
     networks = {form: _network(each[0], arguments.checkpoints) for form, each in runs.items()}
     times = bench_latency(networks, (3, 32, 32), runtimes=("onnxruntime", "openvino"), rounds=arguments.rounds)
     steps = bench_training(networks, (3, 32, 32), batch=BATCH, modes=("eager channels_last",), rounds=7)
+    measured.about["latency"] = conditions(threads=1, rounds=arguments.rounds, process=process)
     for form in networks:
         row = {one.runtime: one.to_dict() for one in times if one.form == form}
         row["training"] = next(one for one in steps if one.form == form).to_dict()
         measured.put(form, "latency", row)
-    measured.put("about", "latency", conditions(threads=1, rounds=arguments.rounds, process=process))
-    base = statistics.median(one.latency.median_ms for one in times if one.runtime == "onnxruntime")
-    print(f"{len(networks)} networks, median {base:.4f} ms in ONNX Runtime")
 
 
 PARTS: dict[str, Callable[[argparse.Namespace, Measured], None]] = {

@@ -24,6 +24,12 @@ A wrong argument of a function or constructor is a plain ``ValueError`` or ``Typ
 
 from __future__ import annotations
 
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = [
     "BundleError",
     "BundleFormatError",
@@ -41,6 +47,7 @@ __all__ = [
     "SlotError",
     "TrainingError",
     "UpdateError",
+    "did_you_mean",
     "missing_extra",
 ]
 
@@ -146,3 +153,9 @@ def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
     return MissingExtraError(
         f"{top} is not installed; install this part of seedcnn with: pip install 'seedcnn[{extra}]'"
     )
+
+
+def did_you_mean(name: object, known: Iterable[str], count: int = 3) -> str:
+    """``"did you mean A, B? "`` with the names in ``known`` that are near to ``name``, or ``""``; for a message."""
+    near = difflib.get_close_matches(str(name), list(known), n=count, cutoff=0.5)
+    return f"did you mean {', '.join(near)}? " if near else ""

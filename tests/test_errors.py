@@ -8,7 +8,7 @@ import re
 import pytest
 
 from seedcnn import errors
-from seedcnn.errors import MissingExtraError, SeedCNNError, missing_extra
+from seedcnn.errors import MissingExtraError, SeedCNNError, did_you_mean, missing_extra
 
 CLASSES = {name: value for name, value in vars(errors).items() if inspect.isclass(value)}
 
@@ -50,3 +50,10 @@ def test_a_missing_dependency_names_its_extra(module, extra):
 @pytest.mark.parametrize("error", [ModuleNotFoundError("x", name="no_such_module"), ModuleNotFoundError("nameless")])
 def test_an_unknown_module_is_a_defect_and_not_an_extra(error):
     assert missing_extra(error) is None
+
+
+def test_near_names_end_up_in_a_message():
+    assert did_you_mean("ghots", ["ghost", "mono", "groupnl"]) == "did you mean ghost? "
+    assert did_you_mean("epoch", ["epochs", "epoch_1", "batch"]) == "did you mean epochs, epoch_1? "
+    assert did_you_mean("epoch", ["epochs", "epoch_1"], count=1) == "did you mean epochs? "
+    assert did_you_mean(3, ["ghost"]) == ""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["input_size", "literal", "narrowed_widths", "network"]
+__all__ = ["input_size", "narrowed_widths", "network"]
 
 
 def input_size(text: str) -> tuple[int, int, int]:
@@ -20,14 +19,6 @@ def input_size(text: str) -> tuple[int, int, int]:
         raise ConfigError(f"--input {text}: it must be CHANNELSxHEIGHTxWIDTH, for example 3x32x32")
     channels, height, width = map(int, parts)
     return channels, height, width
-
-
-def literal(text: str) -> Any:
-    """A value from the command line: a Python literal, or the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def _own(name: str) -> nn.Module:
@@ -64,12 +55,11 @@ def network(
     Raises:
         ConfigError: if there is no such network, or the size of its pictures is unknown.
     """
-    import difflib
     from importlib.util import find_spec
 
     import torch
 
-    from seedcnn.errors import ConfigError
+    from seedcnn.errors import ConfigError, did_you_mean
     from seedcnn.models import create_model, list_models
 
     if name in list_models():
@@ -84,8 +74,7 @@ def network(
     from seedcnn.models.timm_registry import timm
 
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, [*list_models(), *timm.list_models()], n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
+        hint = did_you_mean(name, [*list_models(), *timm.list_models()])
         raise ConfigError(f"unknown model {name!r}; {hint}known models: {', '.join(list_models())}, and timm's")
     model = timm.create_model(name)
     about = cast("dict[str, Any]", model.pretrained_cfg)

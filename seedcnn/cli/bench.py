@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,35 +34,19 @@ def _names(option: str, text: str, known: tuple[str, ...], short: Mapping[str, s
     return list(dict.fromkeys(names))
 
 
-def _config(method: str) -> Any:
-    """The configuration of ``name:option=value:option=value``."""
-    from seedcnn.cli._networks import literal
-    from seedcnn.convert import config_for
-    from seedcnn.errors import ConfigError
-
-    name, *assignments = method.split(":")
-    options = {}
-    for assignment in assignments:
-        option, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"--methods {method}: {assignment!r} must look like option=value")
-        options[option] = literal(value)
-    return config_for(name, **options)
-
-
 def _forms(model: str, size: tuple[int, int, int], methods: list[str]) -> dict[str, nn.Module]:
     """Vanilla, every method, the controls, and for a network of ours the one narrowed to the first method's MACs."""
     import copy
     import warnings
 
     from seedcnn.cli._networks import narrowed_widths, network
-    from seedcnn.convert import convert_
+    from seedcnn.convert import config_of_text, convert_
     from seedcnn.errors import ConfigError
     from seedcnn.evaluate.cost import cost
     from seedcnn.models import create_model, list_models
 
-    configs = {method: _config(method) for method in methods}
-    configs |= {control: _config(control) for control in _CONTROLS if control not in configs}
+    configs = {method: config_of_text(method) for method in methods}
+    configs |= {control: config_of_text(control) for control in _CONTROLS if control not in configs}
     vanilla, _ = network(model, size)
     forms: dict[str, nn.Module] = {"vanilla": vanilla}
     for name, config in configs.items():

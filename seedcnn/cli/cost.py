@@ -27,7 +27,7 @@ class _Column:
 
 def _options(methods: list[str], assignments: list[str]) -> dict[str, dict[str, Any]]:
     """Options by method; ``method.option=value`` is for one method, ``option=value`` for all."""
-    from seedcnn.cli._networks import literal
+    from seedcnn.convert import literal
     from seedcnn.errors import ConfigError
 
     result: dict[str, dict[str, Any]] = {method: {} for method in methods}

@@ -21,7 +21,6 @@ __all__ = ["plan"]
 Size = tuple[int, int, int]
 Rule = tuple[tuple[float, ...], tuple[float, ...]]
 _SHORT = {"ort": "onnxruntime"}
-_SETS = ("cifar10", "cifar100", "gtsrb", "imagenet")
 
 
 def _budget(latency: float | None, size: float | None, macs: float | None) -> Budget:
@@ -51,34 +50,15 @@ class _Pictures:
 
 
 def _training_pictures(data: str, count: int) -> _Pictures:
-    import difflib
-
-    from seedcnn.data import imagenet
-    from seedcnn.data.cifar10 import load_cifar10
-    from seedcnn.data.cifar100 import load_cifar100
-    from seedcnn.data.folder import CenterCrop
-    from seedcnn.data.gtsrb import load_gtsrb
-    from seedcnn.data.named import random_choice
-    from seedcnn.errors import ConfigError
+    from seedcnn.data.folder import CenterCrop, ImageFolder
+    from seedcnn.data.named import load_train, random_choice
 
     name, _, where = data.partition(":")
-    if name not in _SETS:
-        near = difflib.get_close_matches(name, _SETS, n=2, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise ConfigError(f"--data {data}: {hint}it must be NAME or NAME:DIRECTORY with one of {', '.join(_SETS)}")
-    if not where and name != "cifar10":
-        raise ConfigError(f"--data {data} needs its directory: {name}:DIRECTORY")
-    if name == "imagenet":
-        listed = imagenet.list_imagenet(where, "train")
-        some = listed.take(random_choice(len(listed), count)).load(CenterCrop(224, 256))
-        return _Pictures(some.images, some.labels, len(some.classes), (imagenet.MEAN, imagenet.STD))
-    if name == "cifar10":
-        found: Any = load_cifar10(Path(where) if where else None, progress=lambda text: typer.echo(text, err=True))
-    else:
-        found = (load_cifar100 if name == "cifar100" else load_gtsrb)(where)
-    rows = random_choice(len(found.train_images), count)
-    rule = found.mean, found.std
-    return _Pictures(found.train_images[rows], found.train_labels[rows], len(found.classes), rule)
+    found = load_train(name, where or None, progress=lambda text: typer.echo(text, err=True))
+    some = found.train.take(random_choice(len(found.train.labels), count))
+    if isinstance(some, ImageFolder):
+        some = some.load(CenterCrop(224, 256))
+    return _Pictures(some.images, some.labels, len(some.classes), (found.mean, found.std))
 
 
 def _calibration(data: str, found: _Pictures, rule: Rule, steps: int, size: Size) -> Calibration:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
+import ast
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from seedcnn.errors import ConfigError
+from seedcnn.errors import ConfigError, did_you_mean
 
 __all__ = [
     "METHODS",
@@ -21,6 +22,9 @@ __all__ = [
     "ShiftConfig",
     "SineFMConfig",
     "config_for",
+    "config_of_text",
+    "from_plain",
+    "literal",
     "method_of",
     "to_plain",
 ]
@@ -193,28 +197,60 @@ def method_of(config: ConversionConfig) -> str:
 
 
 def to_plain(config: ConversionConfig) -> dict[str, Any]:
-    """A config as plain data, ready for JSON: its method's name and its options; :func:`config_for` is the inverse."""
+    """A config as plain data, ready for JSON: its method's name and its options; :func:`from_plain` is the inverse."""
     options = {name: getattr(config, name) for name in config.__dataclass_fields__}
     plain = {name: to_plain(each) if isinstance(each, ConversionConfig) else each for name, each in options.items()}
     return {"method": method_of(config), **plain}
 
 
+def from_plain(data: Mapping[str, Any]) -> ConversionConfig:
+    """The config of :func:`to_plain`'s data; lists, which JSON makes of tuples, become tuples again.
+
+    Raises:
+        ConfigError: if the method or one of its options does not exist.
+    """
+    options = {
+        name: from_plain(value) if isinstance(value, Mapping) else tuple(value) if isinstance(value, list) else value
+        for name, value in data.items()
+    }
+    return config_for(str(options.pop("method", "")), **options)
+
+
+def literal(text: str) -> Any:
+    """A value as it is typed: a Python literal, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def config_of_text(text: str) -> ConversionConfig:
+    """The config of ``method:option=value:option=value``, as the command line takes it.
+
+    Raises:
+        ConfigError: if the text does not look like that, or the method or an option does not exist.
+    """
+    method, *assignments = text.split(":")
+    options = {}
+    for assignment in assignments:
+        option, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"method {text!r}: {assignment!r} must look like option=value")
+        options[option] = literal(value)
+    return config_for(method, **options)
+
+
 def config_for(method: str, **options: Any) -> ConversionConfig:
-    """The config of a method by its name; an option that is a config itself may be plain data of :func:`to_plain`.
+    """The config of a method by its name.
 
     Raises:
         ConfigError: if the method or one of its options does not exist; near names are listed.
     """
     if method not in METHODS:
-        near = difflib.get_close_matches(method, METHODS, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
+        hint = did_you_mean(method, METHODS)
         raise ConfigError(f"unknown method {method!r}; {hint}known methods: {', '.join(METHODS)}")
     known = METHODS[method].__dataclass_fields__
     for name in options:
         if name not in known:
             raise ConfigError(f"method {method!r} has no option {name!r}; it has {', '.join(known)}")
-    for name, value in options.items():
-        if isinstance(value, dict):
-            inner = {key: tuple(each) if isinstance(each, list) else each for key, each in value.items()}
-            options[name] = config_for(str(inner.pop("method", "")), **inner)
     return METHODS[method](**options)

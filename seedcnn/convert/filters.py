@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from seedcnn.errors import ConfigError
+from seedcnn.errors import ConfigError, did_you_mean
 from seedcnn.layers import ConvLayer
 
 __all__ = [
@@ -164,8 +163,7 @@ def rule_of(scope: str) -> Rule:
         ConfigError: if the scope does not exist; near names are listed.
     """
     if scope not in SCOPES:
-        near = difflib.get_close_matches(str(scope), SCOPES, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
+        hint = did_you_mean(scope, SCOPES)
         raise ConfigError(f"unknown scope {scope!r}; {hint}known scopes: {', '.join(SCOPES)}")
     return SCOPES[scope]
 

@@ -5,7 +5,6 @@ Unlike timm's own data sets these never put another picture in a damaged one's p
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from seedcnn.data._samples import Damaged, Order, Pictures, Sample, Sound
 from seedcnn.data.folder import ImageFolder
 from seedcnn.data.image_set import Unreadable
 from seedcnn.data.imagenet import MEAN, STD
-from seedcnn.errors import DataError
+from seedcnn.errors import DataError, did_you_mean
 
 __all__ = ["FolderLoader", "evaluation_options", "folder_loader"]
 
@@ -189,8 +188,7 @@ def _check(
     known = _TRAINING + _ERASING if training else _EVALUATION
     for name in options:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
-            hint = f"did you mean {', '.join(near)}? " if near else ""
+            hint = did_you_mean(name, known)
             purpose = "training" if training else "an evaluation"
             raise ValueError(f"`{name}` is no option of the transform of {purpose}; {hint}known: {', '.join(known)}")
         if name in _MODES and options[name] not in _MODES[name]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from seedcnn.data._sets import DATA_SETS, DataSet, Wanted, random_choice
 from seedcnn.data.folder import ImageFolder
 from seedcnn.data.image_set import ImageSet
 from seedcnn.data.official import OfficialFiles
-from seedcnn.errors import ConfigError, DataError
+from seedcnn.errors import ConfigError, DataError, did_you_mean
 
 __all__ = ["DATA_SETS", "DataSet", "NamedTest", "NamedTrain", "load_test", "load_train", "random_choice"]
 
@@ -60,8 +59,7 @@ class NamedTest:
 def _known(name: str, root: Path | None, hold_out: str, example: str = "") -> DataSet:
     """The set of a name, after the rules that hold for both its parts."""
     if name not in DATA_SETS:
-        near = difflib.get_close_matches(name, DATA_SETS, n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
+        hint = did_you_mean(name, DATA_SETS)
         known = ", ".join(f"{known} ({each.about})" for known, each in DATA_SETS.items())
         raise ConfigError(f"unknown data {name!r}; {hint}known{example and f', as {example}'}: {known}")
     found = DATA_SETS[name]

@@ -8,7 +8,6 @@ sampling, Section 3.2; its settings are those of Tables 4-9, 4-11 and 4-13.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from seedcnn.data._sampling_theory import (
     positive,
     predicted_time_ratio,
 )
-from seedcnn.errors import ConfigError
+from seedcnn.errors import ConfigError, did_you_mean
 
 __all__ = [
     "MADE_FOR",
@@ -171,8 +170,7 @@ def setting(name: str) -> SamplingConfig:
         ConfigError: if there is none; near names are listed.
     """
     if name not in SETTINGS:
-        near = difflib.get_close_matches(name, SETTINGS, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
+        hint = did_you_mean(name, SETTINGS)
         raise ConfigError(f"there is no sampling setting {name!r}; {hint}known: {', '.join(SETTINGS)}")
     return SETTINGS[name]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 
 from seedcnn.convert.config import METHODS
 from seedcnn.data.corruptions import CORRUPTIONS, GROUPS
-from seedcnn.errors import ConfigError, DataError
+from seedcnn.errors import ConfigError, DataError, did_you_mean
 
 __all__ = ["DATASETS", "UNSTATED", "PaperRow", "PaperTable", "paper_rows", "paper_tables"]
 
@@ -154,6 +153,5 @@ def paper_rows(dataset: str, model: str | None = None, method: str | None = None
 def _check(what: str, name: str, known: Iterable[str]) -> None:
     names = list(known)
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
+        hint = did_you_mean(name, names)
         raise ConfigError(f"unknown {what} {name!r}; {hint}known: {', '.join(names)}")

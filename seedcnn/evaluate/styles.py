@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.errors import did_you_mean
 from seedcnn.evaluate.accuracy import Accuracy, Predict, accuracy_of_logits, check_labels, correct_mask, predict_logits
 
 __all__ = ["StyleTable", "accuracy_by_style"]
@@ -77,8 +77,7 @@ def _checked(held_out: Sequence[str], styles: Iterable[str]) -> tuple[str, ...]:
         raise ValueError(f"`held_out` (={held_out!r}) must be a sequence of styles, not one text")
     for style in held_out:
         if style not in known:
-            near = difflib.get_close_matches(str(style), known, n=3, cutoff=0.4)
-            hint = f"did you mean {', '.join(near)}? " if near else ""
+            hint = did_you_mean(style, known)
             raise ValueError(f"`held_out` holds {style!r}; {hint}the styles are {', '.join(known)}")
     if len(set(held_out)) != len(held_out):
         raise ValueError(f"`held_out` (={tuple(held_out)!r}) must not name a style twice")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
 
-from seedcnn.errors import ConfigError
+from seedcnn.errors import ConfigError, did_you_mean
 from seedcnn.models.crnet import CRNetCB, CRNetCIB
 from seedcnn.models.resnet_cifar import BasicBlock, Bottleneck, ResNetCifar
 from seedcnn.models.vgg_cifar import VGG11_PLAN, VGGCifar
@@ -42,8 +41,7 @@ def list_models() -> list[str]:
 
 def _entry(name: str) -> tuple[Callable[..., nn.Module], tuple[int, ...]]:
     if name not in _MODELS:
-        near = difflib.get_close_matches(name, _MODELS, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
+        hint = did_you_mean(name, _MODELS)
         raise ConfigError(f"unknown model {name!r}; {hint}known models: {', '.join(_MODELS)}")
     return _MODELS[name]
 

@@ -8,7 +8,6 @@ there. The names and the replaced layers are those of GroupNL's public code.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from timm.models import load_checkpoint, register_model
 from torch import nn
 
 from seedcnn.convert import GroupNLConfig, convert_
-from seedcnn.errors import ConfigError, DataError
+from seedcnn.errors import ConfigError, DataError, did_you_mean
 
 __all__ = ["GNL_MODELS", "GnlModel", "TimmModel", "trained_timm_model"]
 
@@ -138,8 +137,7 @@ def trained_timm_model(name: str, weights: Path | None = None, *, num_classes: i
         DataError: if the weights cannot be had, or do not fit.
     """
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
-        raise ConfigError(f"timm has no model {name!r}{'; did you mean ' + ', '.join(near) + '?' if near else ''}")
+        raise ConfigError(f"timm has no model {name!r}; {did_you_mean(name, timm.list_models())}")
     options: dict[str, Any] = {} if num_classes is None or weights is None else {"num_classes": num_classes}
     if weights is not None and not weights.is_file():
         raise DataError(f"there is no file {weights}")

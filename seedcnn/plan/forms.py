@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,11 +13,11 @@ from seedcnn.convert import (
     GhostConfig,
     GroupNLConfig,
     MonoConfig,
-    config_for,
+    config_of_text,
 )
-from seedcnn.errors import ConfigError
+from seedcnn.errors import ConfigError, did_you_mean
 
-__all__ = ["FORMS", "KEEP", "config_from_dict", "config_to_dict", "find_forms"]
+__all__ = ["FORMS", "KEEP", "find_forms"]
 
 KEEP = "keep"
 """The form of a layer that is left as it is."""
@@ -56,25 +54,6 @@ between. ghost, cr: Ghost and Conditional Reduction (1x1 convolutions only). abs
 """
 
 
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _spelled_out(text: str) -> ConversionConfig:
-    """The config of ``method:option=value:option=value``."""
-    method, *assignments = text.split(":")
-    options = {}
-    for assignment in assignments:
-        option, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"form {text!r}: {assignment!r} must look like option=value")
-        options[option] = _literal(value)
-    return config_for(method, **options)
-
-
 def find_forms(names: Iterable[str] | None) -> dict[str, ConversionConfig]:
     """Forms by their names, in the order given.
 
@@ -92,10 +71,9 @@ def find_forms(names: Iterable[str] | None) -> dict[str, ConversionConfig]:
         if name in FORMS:
             found[name] = FORMS[name]
         elif name.partition(":")[0] in METHODS:
-            found[name] = _spelled_out(name)
+            found[name] = config_of_text(name)
         else:
-            near = difflib.get_close_matches(name, [*FORMS, *METHODS], n=3, cutoff=0.4)
-            hint = f"did you mean {', '.join(near)}? " if near else ""
+            hint = did_you_mean(name, [*FORMS, *METHODS])
             raise ConfigError(
                 f"unknown form {name!r}; {hint}known forms: {', '.join(FORMS)}, or a method with options such as "
                 "groupnl:reduction_ratio=8"
@@ -103,19 +81,3 @@ def find_forms(names: Iterable[str] | None) -> dict[str, ConversionConfig]:
     if not found:
         raise ConfigError(f"no form to choose from; known forms: {', '.join(FORMS)}")
     return found
-
-
-def config_to_dict(config: ConversionConfig) -> dict[str, Any]:
-    """A config as plain data: the method's name, and its options."""
-    method = next(name for name, kind in METHODS.items() if type(config) is kind)
-    return {"method": method, **{name: getattr(config, name) for name in config.__dataclass_fields__}}
-
-
-def config_from_dict(data: dict[str, Any]) -> ConversionConfig:
-    """The inverse of :func:`config_to_dict`; lists, which JSON makes of tuples, become tuples again.
-
-    Raises:
-        ConfigError: if the method or an option does not exist.
-    """
-    options = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
-    return config_for(str(options.pop("method", "")), **options)

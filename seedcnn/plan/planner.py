@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -10,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from seedcnn.errors import ConfigError
+from seedcnn.errors import ConfigError, did_you_mean
 from seedcnn.evaluate.benchmark import bench_latency
 from seedcnn.evaluate.runners import RUNNERS
 from seedcnn.plan.costs import Costs, Option, Say, Table, add_latency, cost_table, costs_of_network
@@ -70,8 +69,7 @@ class _Choice:
 
 def _checked_runtime(runtime: str) -> str:
     if runtime not in RUNNERS:
-        near = difflib.get_close_matches(runtime, RUNNERS, n=2, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        hint = did_you_mean(runtime, RUNNERS)
         raise ConfigError(f"unknown runtime {runtime!r}; {hint}known runtimes: {', '.join(RUNNERS)}")
     return runtime
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from seedcnn.convert import ConversionConfig, ConversionReport
+from seedcnn.convert import ConversionConfig, ConversionReport, from_plain, to_plain
 from seedcnn.errors import ConfigError
 from seedcnn.files import write_file
 from seedcnn.plan.costs import Costs
-from seedcnn.plan.forms import KEEP, config_from_dict, config_to_dict
+from seedcnn.plan.forms import KEEP
 from seedcnn.plan.sites import replaced
 
 __all__ = ["BUDGETS", "Budget", "LayerPlan", "Plan", "read_plan"]
@@ -142,7 +142,7 @@ class Plan:
         """Plain data, ready for JSON."""
         data = asdict(self)
         for row, layer in zip(data["layers"], self.layers, strict=True):
-            row["config"] = None if layer.config is None else config_to_dict(layer.config)
+            row["config"] = None if layer.config is None else to_plain(layer.config)
         return data
 
     @classmethod
@@ -169,7 +169,7 @@ class Plan:
 
 
 def _layer(row: dict[str, Any]) -> LayerPlan:
-    config = None if row["config"] is None else config_from_dict(row["config"])
+    config = None if row["config"] is None else from_plain(row["config"])
     if (row["form"] == KEEP) != (config is None):
         raise ValueError(f"layer {row['name']} has the form {row['form']!r} and the config {row['config']}")
     return LayerPlan(**row | {"config": config, "before": Costs(**row["before"]), "after": Costs(**row["after"])})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import statistics
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seedcnn.data.named import DATA_SETS, NamedTest, load_test
-from seedcnn.errors import ConfigError, DataError, TrainingError
+from seedcnn.errors import ConfigError, DataError, TrainingError, did_you_mean
 from seedcnn.evaluate import accuracy, cost, robustness, torch_predictor
 from seedcnn.files import write_file
 from seedcnn.reproduce.scales import SCALES, scaled
@@ -72,8 +71,7 @@ def list_tables() -> tuple[str, ...]:
 def _check_table(table: str) -> dict[str, dict[str, float]]:
     known = list_tables()
     if table not in known:
-        near = difflib.get_close_matches(table, known, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
+        hint = did_you_mean(table, known)
         raise ConfigError(f"unknown table {table!r}; {hint}tables: {', '.join(known)}")
     return expected(table)
 
@@ -187,8 +185,7 @@ def _refusal(config: TrainConfig, run: _Run) -> str:
 def _check_data(data: Mapping[str, Path]) -> None:
     for name in data:
         if name not in DATA_SETS:
-            near = difflib.get_close_matches(name, DATA_SETS, n=3, cutoff=0.4)
-            hint = f"did you mean {', '.join(near)}? " if near else ""
+            hint = did_you_mean(name, DATA_SETS)
             raise ConfigError(f"unknown data {name!r}; {hint}known: {', '.join(DATA_SETS)}")
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from seedcnn.errors import ConfigError
+from seedcnn.convert import literal
+from seedcnn.errors import ConfigError, did_you_mean
 
 __all__ = ["override"]
 
@@ -22,13 +21,6 @@ class _Value:
 
     value: Any
     whole: str
-
-
-def _parse(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def _tree(assignments: Iterable[str]) -> dict[str, Any]:
@@ -46,7 +38,7 @@ def _tree(assignments: Iterable[str]) -> dict[str, Any]:
                 raise ConfigError(f"--set {whole}: {parent} is set as a whole, too ({node.whole})")
         if isinstance(node.get(name), dict):
             raise ConfigError(f"--set {whole}: a field of {name} is set, too ({_first(node[name])})")
-        node[name] = _Value(_parse(text), whole)
+        node[name] = _Value(literal(text), whole)
     return root
 
 
@@ -82,8 +74,7 @@ def _apply(target: Any, tree: dict[str, Any]) -> Any:
     changes = {}
     for name, node in tree.items():
         if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=3, cutoff=0.4)
-            hint = f"did you mean {', '.join(near)}? " if near else ""
+            hint = did_you_mean(name, fields)
             kind = type(target).__name__
             raise ConfigError(f"--set {_first(node)}: {kind} has no field {name!r}; {hint}fields: {', '.join(fields)}")
         old = getattr(target, name)

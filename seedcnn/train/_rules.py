@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING
 
 from seedcnn.data.named import DATA_SETS
-from seedcnn.errors import ConfigError
+from seedcnn.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from seedcnn.train.config import TrainConfig
@@ -26,8 +25,7 @@ _ENDLESS = ("constant", "step", "multistep")  # schedules that never come to min
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        near = difflib.get_close_matches(str(value), known, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        hint = did_you_mean(value, known)
         raise ConfigError(f"{name} (={value!r}) is unknown; {hint}known: {', '.join(known)}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from timm.utils import unwrap_model
 from torch import Tensor, nn
 
-from seedcnn.errors import ConfigError, TrainingError
+from seedcnn.errors import ConfigError, TrainingError, did_you_mean
 
 __all__ = ["Tap", "listen", "probe", "stage_names", "tap_stages"]
 
@@ -99,9 +98,8 @@ def tap_stages(network: nn.Module, names: Sequence[str]) -> list[Tap]:
     taps = []
     for name in names:
         if not name or name not in modules:
-            near = difflib.get_close_matches(name, modules, n=3, cutoff=0.4)
-            hint = f"; did you mean {', '.join(near)}?" if near else ""
-            raise ConfigError(f"{type(unwrap_model(network)).__name__} has no module {name!r} to end a stage{hint}")
+            hint = did_you_mean(name, modules)
+            raise ConfigError(f"{type(unwrap_model(network)).__name__} has no module {name!r} to end a stage; {hint}")
         taps.append(Tap(name, modules[name]))
     return taps
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import timm
 from torch import nn
 
-from seedcnn.convert import ConversionConfig, config_for, convert_, to_plain
+from seedcnn.convert import ConversionConfig, convert_, from_plain, to_plain
 from seedcnn.errors import ConfigError
 from seedcnn.models import create_model, list_models
 from seedcnn.models.timm_registry import GNL_MODELS
@@ -154,9 +154,9 @@ class TrainConfig:
         if unknown := set(value) - set(cls.__dataclass_fields__):
             raise ConfigError(f"a training config has no field {', '.join(sorted(unknown))}")
         if value.get("convert") is not None:
-            value["convert"] = _conversion(value["convert"])
+            value["convert"] = from_plain(value["convert"])
         overrides = value.get("overrides", {})
-        value["overrides"] = {name: each and _conversion(each) for name, each in overrides.items()}
+        value["overrides"] = {name: each and from_plain(each) for name, each in overrides.items()}
         value["model_options"] = _tuples(value.get("model_options", {}))
         if value.get("sampling") is not None:
             from seedcnn.data.sampling import SamplingConfig
@@ -172,11 +172,6 @@ class TrainConfig:
 def _tuples(options: dict[str, Any]) -> dict[str, Any]:
     """JSON knows lists only; our configs hold tuples."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-
-
-def _conversion(plain: dict[str, Any]) -> ConversionConfig:
-    options = _tuples(plain)
-    return config_for(str(options.pop("method")), **options)
 
 
 def _timm_network(config: TrainConfig) -> nn.Module:

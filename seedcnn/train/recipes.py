@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import seedcnn
-from seedcnn.errors import ConfigError
+from seedcnn.errors import ConfigError, did_you_mean
 from seedcnn.train.config import TrainConfig
 
 __all__ = ["define", "expected", "find_recipe", "list_recipe_files", "list_recipes", "recipe_directory"]
@@ -71,17 +70,12 @@ def _recipes(module: ModuleType) -> dict[str, Recipe]:
     }
 
 
-def _near(name: str, known: Iterable[str], count: int = 3) -> str:
-    near = difflib.get_close_matches(name, list(known), n=count, cutoff=0.4)
-    return f"did you mean {', '.join(near)}? " if near else ""
-
-
 def _file(name: str) -> Path:
     """A file that comes with seedcnn; raises ConfigError with near names if there is none."""
     path = recipe_directory() / f"{name}.py"
     if not path.is_file():
         known = sorted(each.stem for each in recipe_directory().glob("*.py"))
-        raise ConfigError(f"unknown table {name!r}; {_near(name, known)}tables: {', '.join(known)}")
+        raise ConfigError(f"unknown table {name!r}; {did_you_mean(name, known)}tables: {', '.join(known)}")
     return path
 
 
@@ -133,7 +127,7 @@ def list_recipes(pattern: str = "", table: str = "") -> dict[str, str]:
         words = {word for name in every for word in (name, *name.split(":"), *re.split("[:_]", name))}
         where, option = (f" of {table}", f"--table {table}") if table else ("", "--all")
         raise ConfigError(
-            f"no recipe{where} has {pattern!r} in its name; {_near(pattern.lower(), sorted(words))}"
+            f"no recipe{where} has {pattern!r} in its name; {did_you_mean(pattern.lower(), sorted(words))}"
             f"`seedcnn recipes {option}` lists all {len(every)}"
         )
     return found
@@ -153,14 +147,15 @@ def find_recipe(name: str) -> TrainConfig:
     if not colon or not path.is_file():
         known = list(list_recipes())
         raise ConfigError(
-            f"unknown recipe {name!r}; {_near(name, known)}`seedcnn recipes --all` lists all {len(known)}; "
+            f"unknown recipe {name!r}; {did_you_mean(name, known)}`seedcnn recipes --all` lists all {len(known)}; "
             "or give FILE.py:FUNCTION"
         )
     recipes = _recipes(_module(path))
+    if not recipes:
+        raise ConfigError(f"{path} has no recipe {function!r}, nor any other")
     if function not in recipes:
-        near = difflib.get_close_matches(function, recipes, n=5, cutoff=0.4) or list(recipes)[:5]
-        hint = f"did you mean {', '.join(near)}? " if near else ""
-        raise ConfigError(f"{path} has no recipe {function!r}; {hint}It has {len(recipes)}")
+        hint = did_you_mean(function, recipes, 5) or f"it begins with {', '.join(list(recipes)[:5])}; "
+        raise ConfigError(f"{path} has no recipe {function!r}; {hint}it has {len(recipes)}")
     config = recipes[function]()
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"recipe {name!r} gives a {type(config).__name__}; it must be a TrainConfig")

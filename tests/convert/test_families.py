@@ -24,6 +24,7 @@ from seedcnn.convert import (
     SineFMConfig,
     config_for,
     convert_,
+    from_plain,
     to_plain,
 )
 from seedcnn.convert.handlers import HANDLERS
@@ -183,7 +184,7 @@ def test_the_pointwise_of_a_depthwise_separable_layer_may_be_any_form(inner):
     model(images).sum().backward()
     model.eval()
     torch.testing.assert_close(fold(model)(images), model(images), atol=1e-4, rtol=1e-4)
-    assert config_for(**json.loads(json.dumps(to_plain(config)))) == config
+    assert from_plain(json.loads(json.dumps(to_plain(config)))) == config
 
 
 def test_a_pointwise_that_is_no_config():
@@ -191,4 +192,14 @@ def test_a_pointwise_that_is_no_config():
     with pytest.raises(ConversionError, match=r"stages\.0\.0\.conv1.*`pointwise` .*must be the config of a layer"):
         convert_(model, DepthwiseSeparableConfig(scope="spatial", pointwise=ConversionConfig()))
     with pytest.raises(ConfigError, match="unknown method 'groupln'; did you mean groupnl"):
-        config_for("dws", pointwise={"method": "groupln"})
+        from_plain({"method": "dws", "pointwise": {"method": "groupln"}})
+
+
+@pytest.mark.parametrize("kind", METHODS.values(), ids=lambda kind: kind.__name__)
+def test_configs_survive_json(kind):
+    assert from_plain(json.loads(json.dumps(to_plain(kind())))) == kind()
+
+
+def test_a_config_without_a_method_is_refused():
+    with pytest.raises(ConfigError, match="unknown method ''"):
+        from_plain({"reduction_ratio": 2})

@@ -219,6 +219,9 @@ def test_training_drops_the_incomplete_batch(folder):
     loader = training_loader(folder, batch_size=5)
     assert len(loader) == 2
     assert [len(labels) for _, labels in loader] == [5, 5]
+    whole = training_loader(folder, batch_size=5, drop_last=False)
+    assert len(whole) == 3
+    assert [len(labels) for _, labels in whole] == [5, 5, 2]
     with pytest.raises(DataError, match=r"train has 12 pictures for this process; a batch of training needs 13"):
         training_loader(folder, batch_size=13)
     with pytest.raises(DataError, match="has 0 pictures for this process; an evaluation needs 1"):

@@ -85,8 +85,8 @@ def test_a_checkpoint_and_the_narrowed_network_beside_it(tmp_path, cifar10, caps
         ({"budget_macs": 1e6, "runtime": "openvno"}, "unknown runtime 'openvno'; did you mean openvino"),
         ({"budget_macs": 1e6, "forms": "gost-r2"}, "unknown form 'gost-r2'; did you mean ghost-r2"),
         ({"budget_macs": 1e6, "forms": ","}, "no form to choose from"),
-        ({"budget_macs": 1e6, "checkpoint": "a", "data": "cifar"}, "--data cifar: did you mean cifar10"),
-        ({"budget_macs": 1e6, "checkpoint": "a", "data": "gtsrb"}, "--data gtsrb needs its directory"),
+        ({"budget_macs": 1e6, "checkpoint": "a", "data": "cifar"}, "unknown data 'cifar'; did you mean cifar10"),
+        ({"budget_macs": 1e6, "checkpoint": "a", "data": "gtsrb"}, "data 'gtsrb' needs the directory it lies in"),
     ],
     ids=str,
 )

@@ -1,16 +1,14 @@
-"""Names of forms, and configs as plain data."""
+"""Names of forms."""
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
 
-from seedcnn.convert import METHODS, GroupNLConfig
+from seedcnn.convert import GroupNLConfig
 from seedcnn.errors import ConfigError
 from seedcnn.plan import FORMS, find_forms
-from seedcnn.plan.forms import config_from_dict, config_to_dict
 
 
 def test_the_controls_are_among_the_forms_and_stand_first():
@@ -41,13 +39,3 @@ def test_a_method_with_options_is_a_form():
 def test_mistakes_are_named(names, words):
     with pytest.raises(ConfigError, match=re.escape(words)):
         find_forms(names)
-
-
-@pytest.mark.parametrize("config", [*FORMS.values(), *(kind() for kind in METHODS.values())], ids=str)
-def test_configs_survive_json(config):
-    assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
-
-
-def test_a_config_without_a_method_is_refused():
-    with pytest.raises(ConfigError, match="unknown method ''"):
-        config_from_dict({"reduction_ratio": 2})

@@ -141,7 +141,8 @@ def test_the_epochs_stand_in_a_table_beside_the_checkpoint(tmp_path):
     assert [row["epoch"] for row in rows] == ["1", "2"]
     for row, kept in zip(rows, state.history, strict=True):
         assert {name: float(value) for name, value in row.items() if name != "epoch"} == kept
-    assert set(rows[0]) >= {"epoch", "loss", "accuracy", "images_per_s", "seconds", "lr", "batches"}
+    assert set(rows[0]) >= {"epoch", "loss", "accuracy", "images_per_s", "seconds", "cpu_seconds", "lr", "batches"}
+    assert all(float(row["cpu_seconds"]) > 0 for row in rows)
 
 
 def test_tensorboard_is_optional(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
@@ -14,6 +13,7 @@ import torch
 from seedcnn.data.corruptions._core import SEVERITIES, U8, Corruption, Fields, Setting
 from seedcnn.data.corruptions._frost import frost_pictures
 from seedcnn.data.corruptions._table import CORRUPTIONS
+from seedcnn.errors import did_you_mean
 
 __all__ = ["corrupt", "draw_fields"]
 
@@ -26,9 +26,8 @@ def _setting(
     name: str, severity: int, constants: str, frost_dir: str | os.PathLike[str] | None, shape: tuple[int, ...]
 ) -> tuple[Corruption, Setting]:
     if not isinstance(name, str) or name not in CORRUPTIONS:
-        near = difflib.get_close_matches(str(name), CORRUPTIONS, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"`name` (={name!r}) is no corruption{hint}; known: {', '.join(CORRUPTIONS)}")
+        hint = did_you_mean(name, CORRUPTIONS)
+        raise ValueError(f"`name` (={name!r}) is no corruption; {hint}known: {', '.join(CORRUPTIONS)}")
     if not isinstance(severity, int | np.integer) or isinstance(severity, bool) or severity not in SEVERITIES:
         raise ValueError(f"`severity` (={severity!r}) must be one of 1, 2, 3, 4, 5")
     corruption = CORRUPTIONS[name]
