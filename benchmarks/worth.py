@@ -1,8 +1,9 @@
 """Is a seed network worth choosing? Every form of ``worth_candidates.py`` against the controls, on real CIFAR-10.
 
     python benchmarks/worth.py tune            # learning rates: each family's representative on a validation part
-    python benchmarks/worth.py screen          # every candidate, a short run, on the validation part
+    python benchmarks/worth.py screen          # every other candidate, a short run at its family's rate, likewise
     python benchmarks/worth.py final FORM ...  # long runs on all training pictures, three seeds; test pictures
+    python benchmarks/worth.py icons FORM ... --icons DIRECTORY  # Icons-50, each of four vendors held out in turn
 
 A run is a JSON file under ``results/worth/runs``, kept whatever came of it; its checkpoint is under ``--checkpoints``.
 What is there is not run again, and an interrupted run goes on. ``--share 0/2`` and ``--share 1/2`` divide the work
@@ -12,10 +13,12 @@ between two processes, for two cores.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,41 +26,45 @@ import numpy as np
 import torch
 from worth_candidates import CANDIDATES, FAMILIES, network
 
-from seedcnn.data import load_cifar10
+from seedcnn.data import hold_out_style, load_cifar10, load_icons50
 from seedcnn.data.cifar10 import Cifar10
+from seedcnn.data.icons50 import HELD_OUT_STYLES
 from seedcnn.errors import TrainingError
 from seedcnn.evaluate import accuracy, cost, torch_predictor
 from seedcnn.files import write_file
 from seedcnn.train import TrainConfig, TrainData, TrainProgress, build_model, load_model, train
 
 RATES = (0.1, 0.2, 0.4)  # and on by halves or doubles while the best one is the last
-SHORT, LONG = 6, 20
+EPOCHS = {"tune": 6, "screen": 6, "final": 20, "icons": 12}
 VALIDATION = 5000
 SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training run: stage ("tune", "screen" or "final"), candidate, learning rate, seed."""
+    """A training run: stage (one of ``EPOCHS``), candidate, learning rate, seed; for "icons" the held-out vendor."""
 
     stage: str
     form: str
     lr: float
     seed: int
+    style: str = ""
 
     @property
     def name(self) -> str:
         """Of its files."""
-        return f"{self.stage}-{re.sub(r'[^a-z0-9]+', '-', self.form.lower())}-lr{self.lr:g}-{self.seed}"
+        form = re.sub(r"[^a-z0-9]+", "-", self.form.lower())
+        return "-".join(filter(None, [self.stage, self.style, form, f"lr{self.lr:g}", str(self.seed)]))
 
     def config(self) -> TrainConfig:
         """Its training."""
         candidate = CANDIDATES[self.form]
         return TrainConfig(
             model="resnet8_cifar",
-            model_options=network(candidate),
+            model_options=network(candidate) | ({"num_classes": 50} if self.style else {}),
             convert=candidate.convert,
-            epochs=LONG if self.stage == "final" else SHORT,
+            overrides=candidate.overrides,
+            epochs=EPOCHS[self.stage],
             lr=self.lr,
             warmup_epochs=1.0,
             precision="bf16",
@@ -74,6 +81,17 @@ class Pictures:
     labels: np.ndarray[Any, np.dtype[np.int64]]
 
 
+def icons(directory: Path) -> dict[str, Pictures]:
+    """By vendor: the pictures of all others, and its own."""
+    parts = {style: hold_out_style(load_icons50(directory), style) for style in HELD_OUT_STYLES}
+    return {
+        style: Pictures(
+            TrainData(part.train_images, part.train_labels, part.mean, part.std), part.test_images, part.test_labels
+        )
+        for style, part in parts.items()
+    }
+
+
 def pictures(cifar: Cifar10, stage: str) -> Pictures:
     """All training pictures and the test part for "final"; else the training pictures less a fixed part, and that."""
     if stage == "final":
@@ -86,7 +104,10 @@ def pictures(cifar: Cifar10, stage: str) -> Pictures:
 
 
 def run(wanted: Run, data: Pictures, out: Path, checkpoints: Path) -> dict[str, Any]:
-    """Train and measure one run; what came of it, also where the loss was not finite."""
+    """Train and measure one run; what came of it, also where the loss was not finite.
+
+    A "final" run also keeps which test pictures it got right, a bit each, for paired tests.
+    """
     path = out / "runs" / f"{wanted.name}.json"
     if path.is_file():
         return dict(json.loads(path.read_text("utf-8")))
@@ -94,6 +115,7 @@ def run(wanted: Run, data: Pictures, out: Path, checkpoints: Path) -> dict[str, 
     counted = cost(build_model(config))
     found: dict[str, Any] = {"stage": wanted.stage, "form": wanted.form, "family": CANDIDATES[wanted.form].family}
     found |= {"control": CANDIDATES[wanted.form].control, "lr": wanted.lr, "seed": wanted.seed, "epochs": config.epochs}
+    found |= {"style": wanted.style} if wanted.style else {}
     found |= {"params": counted.params, "macs": counted.macs, "nlf_evals": counted.nlf_evals}
     checkpoint = checkpoints / f"{wanted.name}.ckpt"
     try:
@@ -104,10 +126,12 @@ def run(wanted: Run, data: Pictures, out: Path, checkpoints: Path) -> dict[str, 
     else:
         model = load_model(checkpoint)[0]
         predict = torch_predictor(model, data.train.mean, data.train.std)
-        top1 = accuracy(predict, data.images, data.labels).top1
-        found |= {"top1": round(top1, 2), "train_accuracy": round(state.history[-1]["accuracy"], 2)}
+        measured = accuracy(predict, data.images, data.labels)
+        found |= {"top1": round(measured.top1, 2), "train_accuracy": round(state.history[-1]["accuracy"], 2)}
         found["cpu_seconds"] = round(sum(row["cpu_seconds"] for row in state.history), 1)
-        if wanted.stage != "final":
+        if wanted.stage == "final":
+            found["correct"] = base64.b64encode(np.packbits(measured.correct)).decode()
+        else:
             checkpoint.unlink()
     write_file(path, (json.dumps(found, indent=1) + "\n").encode())
     told = found.get("failed", f"{found.get('top1')} %")
@@ -139,42 +163,46 @@ def tune(form: str, data: Pictures, out: Path, checkpoints: Path) -> None:
 
 
 def runs_of(arguments: argparse.Namespace) -> Iterator[Run]:
-    """The runs of "screen" or "final", in order."""
+    """The runs of every stage but "tune", in order."""
     rates = best_rates(arguments.out)
     if arguments.stage == "screen":
-        forms = arguments.forms or list(CANDIDATES)
+        forms = arguments.forms or [form for form in CANDIDATES if form not in FAMILIES.values()]
         yield from (Run("screen", form, rates[CANDIDATES[form].family], 0) for form in forms)
         return
-    for seed in arguments.seeds:
-        yield from (Run("final", form, rates[CANDIDATES[form].family], seed) for form in arguments.forms)
+    styles = HELD_OUT_STYLES if arguments.stage == "icons" else ("",)
+    for seed, form, style in product(arguments.seeds, arguments.forms, styles):
+        yield Run(arguments.stage, form, rates[CANDIDATES[form].family], seed, style)
 
 
 def main() -> None:
     """Run a stage, or this process's share of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("tune", "screen", "final"))
+    parser.add_argument("stage", choices=EPOCHS)
     parser.add_argument("forms", nargs="*", metavar="FORM", help=f"of: {'; '.join(CANDIDATES)}")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--icons", type=Path, help="directory of Icons-50")
     parser.add_argument("--share", default="0/1", help="which part of how many this process runs")
     parser.add_argument("--out", type=Path, default=Path("results/worth"))
     parser.add_argument("--checkpoints", type=Path, default=Path("runs/worth"))
     arguments = parser.parse_args()
     if unknown := [form for form in arguments.forms if form not in CANDIDATES]:
         parser.error(f"no candidate is called {', '.join(unknown)}")
-    if arguments.stage == "final" and not arguments.forms:
-        parser.error("final needs the names of the candidates")
+    if arguments.stage in ("final", "icons") and not arguments.forms:
+        parser.error(f"{arguments.stage} needs the names of the candidates")
+    if arguments.stage == "icons" and arguments.icons is None:
+        parser.error("icons needs --icons, the directory of Icons-50 in the authors' layout")
     (arguments.out / "runs").mkdir(parents=True, exist_ok=True)
     arguments.checkpoints.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     part, parts = map(int, arguments.share.split("/"))
-    data = pictures(load_cifar10(), arguments.stage)
+    data = icons(arguments.icons) if arguments.stage == "icons" else {"": pictures(load_cifar10(), arguments.stage)}
     if arguments.stage == "tune":
         for form in list(FAMILIES.values())[part::parts]:
-            tune(form, data, arguments.out, arguments.checkpoints)
+            tune(form, data[""], arguments.out, arguments.checkpoints)
         return
     for index, wanted in enumerate(runs_of(arguments)):
         if index % parts == part:
-            run(wanted, data, arguments.out, arguments.checkpoints)
+            run(wanted, data[wanted.style], arguments.out, arguments.checkpoints)
 
 
 if __name__ == "__main__":

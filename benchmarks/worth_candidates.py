@@ -7,7 +7,8 @@ convolution, with the form in the pointwise one. Stem and projection shortcuts a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from seedcnn.convert import (
@@ -20,7 +21,7 @@ from seedcnn.convert import (
     SineFMConfig,
 )
 
-__all__ = ["CANDIDATES", "FAMILIES", "Candidate"]
+__all__ = ["CANDIDATES", "CONTROLS", "FAMILIES", "Candidate", "network"]
 
 Widths = tuple[int, int, int]
 SMALL, BASE, WIDE, LARGE = (16, 32, 64), (32, 64, 128), (32, 96, 160), (64, 128, 256)
@@ -35,12 +36,14 @@ class Candidate:
         control: whether it is what a user would do without seed filters.
         widths: of the three stages.
         convert: to what; None for the vanilla network.
+        overrides: by layer name pattern, as ``convert_`` takes them.
     """
 
     family: str
     control: bool
     widths: Widths
     convert: ConversionConfig | None
+    overrides: Mapping[str, ConversionConfig | None] = field(default_factory=dict)
 
 
 def _name(form: str, widths: Widths) -> str:
@@ -93,8 +96,31 @@ _SEPARABLE: dict[str, tuple[str, bool, ConversionConfig]] = {
     "dws+sine": ("dws+seeds", False, _separable(_SEEDS)),
     "dws+abs r4": ("dws+seeds", False, _separable(replace(_ABS, reduction_ratio=4))),
     "dws+abs, 4 groups, shuffled": ("dws+seeds", False, _separable(replace(_ABS, groups=4, shuffle=True))),
+    "dws+mono r2": ("dws+mono", False, _separable(MonoConfig(exp_factor=2))),
+    "dws+mono r4": ("dws+mono", False, _separable(MonoConfig(exp_factor=4))),
     "dws+cr": ("dws+cr", False, _separable(ConditionalReductionConfig(mode="c1dw", relu=False))),
     "dws+gc": ("dws+cr", False, _separable(ConditionalReductionConfig(mode="gc", relu=False))),
+}
+_EARLY, _MIDDLE, _LATE = "stages.0.*.conv*", "stages.1.*.conv*", "stages.2.*.conv*"
+_STAGES: dict[str, tuple[str, bool, ConversionConfig, Mapping[str, ConversionConfig | None]]] = {
+    # In some stages only; the others stay dense, or take the plain depthwise-separable form.
+    "abs+bn, stages 2 and 3": ("abs", False, _ABS, {_EARLY: None}),
+    "abs+bn, stage 3": ("abs", False, _ABS, {_EARLY: None, _MIDDLE: None}),
+    "abs+bn, stages 1 and 2": ("abs", False, _ABS, {_LATE: None}),
+    "dws, stages 2 and 3": ("dws", True, _separable(None), {_EARLY: None}),
+    "dws, stage 3": ("dws", True, _separable(None), {_EARLY: None, _MIDDLE: None}),
+    "dws, then dws+abs in stage 3": (
+        "dws+seeds",
+        False,
+        _separable(_ABS),
+        {_EARLY: _separable(None), _MIDDLE: _separable(None)},
+    ),
+    "dws, then dws+ghost in stage 3": (
+        "dws+ghost",
+        True,
+        _separable(GhostConfig(relu=False)),
+        {_EARLY: _separable(None), _MIDDLE: _separable(None)},
+    ),
 }
 _VANILLA: tuple[Widths, ...] = (
     SMALL,
@@ -121,16 +147,22 @@ _WIDER = {  # forms at other widths than the base
     "dws+crelu": (WIDE, (32, 96, 224), LARGE),
     "dws+abs": (WIDE, (32, 96, 224), LARGE),
     "dws+sine": (LARGE,),
+    "dws+mono r2": (WIDE, LARGE),
+    "dws+mono r4": (WIDE, LARGE),
     "dws+cr": (LARGE,),
     "dws+gc": (LARGE,),
+    "dws, stages 2 and 3": (WIDE,),
+    "dws, then dws+abs in stage 3": (LARGE,),
+    "dws, then dws+ghost in stage 3": (LARGE,),
 }
 
 
 def _candidates() -> dict[str, Candidate]:
     found = {_name("vanilla", widths): Candidate("vanilla", True, widths, None) for widths in _VANILLA}
-    for form, (family, control, config) in (_DENSE | _SEPARABLE).items():
+    everywhere = {form: (*each, {}) for form, each in (_DENSE | _SEPARABLE).items()}
+    for form, (family, control, config, overrides) in (everywhere | _STAGES).items():
         for widths in (BASE, *_WIDER.get(form, ())):
-            found[_name(form, widths)] = Candidate(family, control, widths, config)
+            found[_name(form, widths)] = Candidate(family, control, widths, config, overrides)
     return found
 
 
@@ -146,9 +178,18 @@ FAMILIES: dict[str, str] = {
     "dws": _name("dws", WIDE),
     "dws+ghost": _name("dws+ghost", WIDE),
     "dws+seeds": _name("dws+abs", WIDE),
+    "dws+mono": _name("dws+mono r2", WIDE),
     "dws+cr": _name("dws+cr", BASE),
 }
 """The candidate on which a family's learning rate is tuned."""
+
+CONTROLS: dict[str, tuple[str, ...]] = {
+    "narrowed": ("vanilla",),
+    "duplication, CReLU": ("copy", "dws+seeds"),
+    "Ghost": ("ghost", "dws+ghost"),
+    "depthwise-separable": ("dws",),
+}
+"""Kinds of controls and their families; a family may hold seed forms too."""
 
 
 def network(candidate: Candidate) -> dict[str, Any]:

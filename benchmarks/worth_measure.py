@@ -31,6 +31,7 @@ from seedcnn.train import load_model
 
 STEPS = (1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256, 1 / 512, 1 / 1024)
 MAX_DROP = 0.2
+RUNTIMES = ("onnxruntime", "onnxruntime-custom-op", "openvino")
 BATCH = 128
 
 
@@ -116,7 +117,7 @@ def latency(arguments: argparse.Namespace, measured: Measured) -> None:
     process = quiet_process(1)
     runs = finished(arguments.out)
     networks = {form: _network(each[0], arguments.checkpoints) for form, each in runs.items()}
-    times = bench_latency(networks, (3, 32, 32), runtimes=("onnxruntime", "openvino"), rounds=arguments.rounds)
+    times = bench_latency(networks, (3, 32, 32), runtimes=RUNTIMES, rounds=arguments.rounds)
     steps = bench_training(networks, (3, 32, 32), batch=BATCH, modes=("eager channels_last",), rounds=7)
     measured.about["latency"] = conditions(threads=1, rounds=arguments.rounds, process=process)
     for form in networks:

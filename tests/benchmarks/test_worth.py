@@ -1,0 +1,111 @@
+"""The statistics and the candidates of ``benchmarks/worth*.py``; the runs themselves take hours."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def worth():
+    """The scripts import each other by their bare names, as scripts beside each other do."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import worth
+        import worth_candidates
+        import worth_report
+
+        yield SimpleNamespace(runs=worth, candidates=worth_candidates, report=worth_report)
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def test_a_paired_difference(worth):
+    # Differences 1, 2, 3: mean 2, standard deviation 1, t = 2 sqrt(3) with 2 degrees of freedom, p = 1 - t/sqrt(t^2+2).
+    found = worth.report.paired({0: 81.0, 1: 82.0, 2: 84.0, 5: 0.0}, {0: 80.0, 1: 80.0, 2: 81.0, 4: 0.0})
+    assert (found.mean, found.n) == (pytest.approx(2), 3)
+    assert found.error == pytest.approx(3**-0.5)
+    assert found.p == pytest.approx(1 - (12 / 14) ** 0.5)
+    wider = worth.report.paired({0: 81.0, 1: 82.0, 2: 84.0}, {0: 80.0, 1: 80.0, 2: 81.0}, pictures=2 / 3)
+    assert wider.error == pytest.approx(1)
+    assert wider.p > found.p
+    assert worth.report.paired({0: 81.0}, {0: 80.0}) is None
+
+
+def _row(family, control, cost, answers):
+    packed = {seed: base64.b64encode(np.packbits(bits)).decode() for seed, bits in answers.items()}
+    clean = {seed: 100 * float(np.mean(bits)) for seed, bits in answers.items()}
+    return {"family": family, "control": control, "bytes": cost, "clean": clean, "correct": packed}
+
+
+def test_seed_forms_meet_the_best_control_that_is_no_dearer(worth):
+    bits = np.random.default_rng(0).random((3, 10_000))
+    rows = {
+        "form": _row("abs", False, 100, dict(enumerate(bits < 0.80))),
+        "narrow": _row("vanilla", True, 102, dict(enumerate(bits < 0.78))),
+        "narrower": _row("vanilla", True, 50, dict(enumerate(bits < 0.70))),
+        "wide": _row("vanilla", True, 103, dict(enumerate(bits < 0.90))),
+        "copies": _row("dws+seeds", True, 99, dict(enumerate(bits < 0.60))),
+    }
+    assert worth.report.front(rows.items(), "bytes", "clean") == ["narrower", "form", "wide"]
+    found = worth.report.against_controls(rows, "bytes", "clean")
+    assert [(row["kind"], row["control"]) for row in found] == [
+        ("narrowed", "narrow"),
+        ("duplication, CReLU", "copies"),
+    ]
+    assert found[0]["difference"] == pytest.approx(2, abs=0.5)
+    # Two in a hundred answers differ: over the pictures alone a standard error of sqrt(.02 / 10,000) points of 100.
+    assert found[0]["error"] >= 0.08
+    assert found[0]["p"] < 0.05
+
+
+def test_every_candidate_has_a_rate_and_whole_widths(worth):
+    candidates = worth.candidates.CANDIDATES
+    families = worth.candidates.FAMILIES
+    assert {each.family for each in candidates.values()} == set(families)
+    assert all(candidates[form].family == family for family, form in families.items())
+    assert all(width % 16 == 0 for each in candidates.values() for width in each.widths)
+    kinds = [family for kind in worth.candidates.CONTROLS.values() for family in kind]
+    assert {each.family for each in candidates.values() if each.control} == set(kinds)
+    for form in ("vanilla 32/64/128", "dws, then dws+abs in stage 3 64/128/256"):
+        json.dumps(worth.runs.Run("screen", form, 0.1, 0).config().to_dict())
+
+
+def test_names_of_runs_differ(worth):
+    runs = [worth.runs.Run("screen", form, 0.1, 0).name for form in worth.candidates.CANDIDATES]
+    assert len(set(runs)) == len(runs)
+    assert worth.runs.Run("icons", "dws 32/64/128", 0.4, 1, "apple").name == "icons-apple-dws-32-64-128-lr0.4-1"
+
+
+def test_a_rate_is_sought_until_it_lies_inside(worth, monkeypatch, tmp_path):
+    seen = []
+
+    def trained(wanted, *_):
+        seen.append(wanted.lr)
+        return {"top1": 80 - abs(np.log2(wanted.lr / 0.8))}
+
+    monkeypatch.setattr(worth.runs, "run", trained)
+    worth.runs.tune("vanilla 32/64/128", None, tmp_path, tmp_path)
+    assert seen == [0.1, 0.2, 0.4, 0.8, 1.6]
+
+
+def test_the_validation_part_is_not_trained_on(worth):
+    images = np.arange(50_000, dtype=np.int64).reshape(-1, 1, 1, 1)
+    cifar = SimpleNamespace(train_images=images, train_labels=np.zeros(50_000, np.int64), mean=(), std=())
+    made = {}
+    worth_data = worth.runs.TrainData
+    try:
+        worth.runs.TrainData = lambda pictures, labels, mean, std: made.setdefault("train", pictures)
+        held = worth.runs.pictures(cifar, "screen").images
+    finally:
+        worth.runs.TrainData = worth_data
+    assert len(held) == 5000
+    assert sorted([*held.ravel(), *made["train"].ravel()]) == list(range(50_000))
