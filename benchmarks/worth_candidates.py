@@ -17,7 +17,10 @@ from seedcnn.convert import (
     DepthwiseSeparableConfig,
     GhostConfig,
     GroupNLConfig,
+    LocalBinaryConfig,
     MonoConfig,
+    PerturbativeConfig,
+    ShiftConfig,
     SineFMConfig,
 )
 
@@ -73,6 +76,12 @@ _DENSE: dict[str, tuple[str, bool, ConversionConfig]] = {
     "sinefm": ("sine+bn", False, SineFMConfig(scope="spatial")),
     "mono": ("mono", False, MonoConfig(scope="spatial", seed_filters=16)),
     "mono, public": ("mono", False, MonoConfig(scope="stride1", seed_filters=1, pointwise=True)),
+    "mono r4": ("mono", False, MonoConfig(scope="spatial", exp_factor=4)),
+    # Fixed filters that travel as a seed, and a learned pointwise convolution.
+    "lbc": ("fixed", False, LocalBinaryConfig(scope="spatial", norm=True)),
+    "lbc, half zero": ("fixed", False, LocalBinaryConfig(scope="spatial", nonzero_fraction=0.5, norm=True)),
+    "pnn": ("fixed", False, PerturbativeConfig(scope="spatial", norm=True)),
+    "shift": ("fixed", False, ShiftConfig(scope="spatial")),
     # What needs no seed filter.
     "duplication": ("copy", True, replace(_SEEDS, nlf="identity")),
     "crelu": ("copy", True, replace(_SEEDS, nlf="negate", normalize="none")),
@@ -133,14 +142,16 @@ _VANILLA: tuple[Widths, ...] = (
     (48, 96, 192),
 )
 _WIDER = {  # forms at other widths than the base
-    "sine+bn": (LARGE,),
     "abs+bn": (WIDE, (32, 96, 192), LARGE),
     "abs+bn, 4 groups, shuffled": (WIDE, LARGE),
     "mono": (WIDE,),
+    "mono r4": (SMALL,),
+    "lbc": (SMALL, WIDE),
+    "shift": (WIDE, LARGE),
     "crelu": (WIDE, (32, 96, 192), LARGE),
     "duplication": (LARGE,),
     "ghost": (WIDE, (32, 96, 192), LARGE),
-    "dws": (WIDE, (48, 96, 192), (32, 96, 224), LARGE),
+    "dws": (SMALL, (16, 64, 80), WIDE, (48, 96, 192), (32, 96, 224), LARGE),
     "dws relu": (WIDE, LARGE),
     "dws+ghost": (WIDE, (32, 96, 224), LARGE),
     "dws+duplication": (LARGE,),
@@ -174,6 +185,7 @@ FAMILIES: dict[str, str] = {
     "abs": _name("abs+bn", BASE),
     "mono": _name("mono", BASE),
     "copy": _name("crelu", BASE),
+    "fixed": _name("lbc", BASE),
     "ghost": _name("ghost", BASE),
     "dws": _name("dws", WIDE),
     "dws+ghost": _name("dws+ghost", WIDE),
