@@ -6,7 +6,11 @@ with every generated channel switched off for good (pruned: what plain channel p
 generated channels do anything); and with ``--long`` from fresh weights for as many epochs as teacher and
 fine-tuning together, at the full learning rate (scratch_long). Two seeds, all 50,000 training and 10,000 test pictures.
 
-Run with ``python benchmarks/from_dense.py --record results/from_dense.json``; a few minutes on two cores.
+    python benchmarks/from_dense.py --long --record results/from_dense.json
+    python benchmarks/from_dense.py --protocol distilled --record results/worth/from-dense.json
+
+The second asks again after a long training of the teacher (20 epochs), with the better function (abs), six epochs and
+the teacher's soft labels for every student. A few minutes on two cores, and half an hour.
 """
 
 from __future__ import annotations
@@ -14,34 +18,50 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import platform
 import statistics
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from harness import about_runs
 from torch import nn
 
+from seedcnn.convert import GroupNLConfig
 from seedcnn.convert.from_dense import reestimate_batchnorm_, seed_from_dense_
 from seedcnn.data.cifar10 import Cifar10, load_cifar10
 from seedcnn.data.transforms import normalize
 from seedcnn.evaluate.accuracy import accuracy, torch_predictor
 from seedcnn.layers import GroupNLConv2d
 from seedcnn.train import TrainConfig, TrainData, build_model, find_recipe, train
+from seedcnn.train.distill import DistillConfig
 
 RECALIBRATION = 5000
+TEACHER_LR = 0.4
 ARMS = ("from_dense", "pruned", "scratch")
 
 
-def configs(seed: int) -> dict[str, TrainConfig]:
-    """The runs of one seed, by name."""
-    teacher = replace(find_recipe("demo:vanilla"), seed=seed)
+def configs(protocol: str, seed: int, teacher: Path) -> dict[str, TrainConfig]:
+    """The runs of one seed, by name; ``teacher`` is where the teacher's checkpoint is kept."""
+    dense = replace(find_recipe("demo:vanilla"), seed=seed)
     student = replace(find_recipe("demo:groupnl"), seed=seed)
-    tune = replace(student, epochs=2, lr=student.lr / 4, warmup_epochs=0.2)
-    long = replace(student, epochs=teacher.epochs + tune.epochs)
-    return {"teacher": teacher, "scratch": tune, "from_dense": tune, "pruned": tune, "scratch_long": long}
+    if protocol == "short":
+        tune = replace(student, epochs=2, lr=student.lr / 4, warmup_epochs=0.2)
+        long = replace(student, epochs=dense.epochs + tune.epochs)
+    else:
+        dense = replace(dense, epochs=20, lr=TEACHER_LR, precision="bf16")
+        convert = GroupNLConfig(nlf="abs", phi_range=(-0.5, 0.5), normalize="batch")
+        student = replace(student, convert=convert, precision="bf16", distill=DistillConfig(str(teacher)))
+        tune = replace(student, epochs=6, lr=student.lr / 2, warmup_epochs=0.2)
+        long = replace(student, epochs=dense.epochs, lr=TEACHER_LR)
+    return {"teacher": dense, "scratch": tune, "from_dense": tune, "pruned": tune, "scratch_long": long}
+
+
+def schedule(runs: dict[str, TrainConfig]) -> dict[str, str]:
+    """Epochs and learning rates, for the record."""
+    return {
+        name: f"{run.epochs} epochs, lr {run.lr:g}, {run.precision}{', soft labels' if run.distill else ''}"
+        for name, run in runs.items()
+    }
 
 
 def norms_after(model: nn.Module) -> list[tuple[nn.BatchNorm2d, int]]:
@@ -97,7 +117,9 @@ def run_one(
     return row | {"after": round(top1(model, cifar), 2)}
 
 
-def run_all(seeds: list[int], out: Path, arms: tuple[str, ...]) -> dict[str, dict[str, dict[str, float]]]:
+def run_all(
+    protocol: str, seeds: list[int], out: Path, arms: tuple[str, ...]
+) -> dict[str, dict[str, dict[str, float]]]:
     """Every run by seed and name; what ``out`` already holds is not run again."""
     cifar = load_cifar10()
     data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
@@ -108,8 +130,9 @@ def run_all(seeds: list[int], out: Path, arms: tuple[str, ...]) -> dict[str, dic
             mine = rows.setdefault(seed, {})
             if arm in mine:
                 continue
-            runs = configs(int(seed))
-            dense, _ = train(runs["teacher"], data, out / f"vanilla-{seed}.ckpt", name="teacher", resume=True)
+            teacher = out / f"vanilla-{seed}.ckpt"
+            runs = configs(protocol, int(seed), teacher)
+            dense, _ = train(runs["teacher"], data, teacher, name="teacher", resume=True)
             if arm == "teacher":
                 mine[arm] = {"after": round(top1(dense, cifar), 2)}
             else:
@@ -122,28 +145,28 @@ def run_all(seeds: list[int], out: Path, arms: tuple[str, ...]) -> dict[str, dic
 def main() -> None:
     """Run the experiment."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--protocol", choices=("short", "distilled"), default="short")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/from_dense"), help="where teachers and finished runs are kept"
+        "--out", type=Path, help="where teachers and finished runs are kept (default: runs/from_dense/PROTOCOL)"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--long", action="store_true", help="also train from fresh weights for all seven epochs")
+    parser.add_argument("--long", action="store_true", help="also train from fresh weights for many epochs")
     parser.add_argument("--record", type=Path, help="write the numbers as JSON")
     arguments = parser.parse_args()
+    protocol: str = arguments.protocol
+    out = arguments.out or Path("runs/from_dense") / protocol
+    out.mkdir(parents=True, exist_ok=True)
     arms = ("teacher", *ARMS, *(["scratch_long"] if arguments.long else []))
-    rows = run_all(arguments.seeds, arguments.out, arms)
+    rows = run_all(protocol, arguments.seeds, out, arms)
     seeds = {str(seed): {arm: rows[str(seed)][arm] for arm in arms} for seed in arguments.seeds}
-    options = f"--seeds {' '.join(seeds)}{' --long' if arguments.long else ''}"
-    record = {
-        "command": f"python benchmarks/from_dense.py {options} --record results/from_dense.json",
-        "what": "CIFAR-10 top-1 in percent, all 10,000 test pictures; standard error of one about 0.45 points",
-        "network": "resnet8_cifar, widths 32/64/128, patch 2; GroupNL r=2, dense, sine, normalize=batch",
-        "schedule": {
-            "teacher": "demo:vanilla, 5 epochs, lr 0.2",
-            "scratch, from_dense, pruned": "2 epochs, lr 0.05",
-            **({"scratch_long": "7 epochs, lr 0.2"} if arguments.long else {}),
-        },
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {name: version(name) for name in ("seedcnn", "torch", "timm")},
+    runs = configs(protocol, 0, out / "vanilla-0.ckpt")
+    record = about_runs(
+        "from_dense.py",
+        "CIFAR-10 top-1 in percent, all 10,000 test pictures; standard error of one about 0.45 points",
+        torch.get_num_threads(),
+    ) | {
+        "network": f"resnet8_cifar, widths 32/64/128, patch 2; {runs['scratch'].convert}",
+        "schedule": schedule({arm: runs[arm] for arm in arms}),
         "n_seeds": len(seeds),
         "mean_after": {arm: round(statistics.mean(rows[arm]["after"] for rows in seeds.values()), 2) for arm in arms},
         "seeds": seeds,
