@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.bundle.compression import compress, decompress
 from seedcnn.bundle.container import Payload
-from seedcnn.bundle.limits import MAX_ZSTD_WINDOW_LOG
 from seedcnn.bundle.manifest import Grid, Seeded, TensorEntry
 from seedcnn.errors import BundleError, BundleFormatError, DigestError
 from seedcnn.rng import RNG_NAME, uniform
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
 __all__ = [
     "Coded",
     "check_payload",
-    "compress",
     "decode",
-    "decompress",
     "encode_grid",
     "encode_raw",
     "encode_seeded",
@@ -35,9 +27,9 @@ __all__ = [
 ]
 
 F32 = npt.NDArray[np.float32]
-_LEVEL = 19
 I16 = npt.NDArray[np.int16]
-_ITEM_BYTES = {"grid-i8-zstd": 1, "grid-i16-zstd": 2}
+_RAW = {"raw-f32": "F32", "raw-f16": "F16", "raw-bf16": "BF16"}
+_ITEM_BYTES = {"i8": 1, "i16": 2}
 
 
 def sha256(data: bytes | memoryview) -> str:
@@ -47,30 +39,6 @@ def sha256(data: bytes | memoryview) -> str:
 
 def _little_endian(values: F32) -> bytes:
     return values.astype("<f4", copy=False).tobytes()
-
-
-def compress(data: bytes) -> bytes:
-    """One zstd frame that states its content size."""
-    return zstd.compress(data, _LEVEL)
-
-
-def decompress(data: bytes | memoryview, size: int, what: str) -> bytes:
-    """Decompress one zstd frame that states its size, which must be ``size``, never allocating for more.
-
-    Raises:
-        BundleFormatError: if it is damaged, longer or shorter, wants a window over the cap, or has bytes after it.
-    """
-    decoder = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: MAX_ZSTD_WINDOW_LOG})
-    try:
-        stated = zstd.get_frame_info(data).decompressed_size
-        if stated != size:
-            raise BundleFormatError(f"{what}: its zstd frame states a size of {stated}, not {size} bytes")
-        result = decoder.decompress(bytes(data), max_length=size + 1)
-    except zstd.ZstdError as error:
-        raise BundleFormatError(f"{what} is not a zstd frame: {error}") from None
-    if len(result) != size or not decoder.eof or decoder.unused_data:
-        raise BundleFormatError(f"{what} does not decompress to exactly {size} bytes")
-    return result
 
 
 def grid_of_step(step: float) -> Grid:
@@ -105,15 +73,40 @@ def _checked(name: str, values: npt.ArrayLike) -> F32:
     return array
 
 
-def encode_raw(name: str, values: npt.ArrayLike) -> Coded:
-    """Store float32 as it is."""
+def encode_raw(name: str, values: npt.ArrayLike, coding: str = "raw-f32") -> Coded:
+    """Store floats: float32 as it is, or rounded to the nearest half ("raw-f16") or bfloat16 number ("raw-bf16").
+
+    Raises:
+        BundleError: if a value is not finite, or too large for half precision.
+    """
     array = _checked(name, values)
-    data = array.tobytes()
-    entry = TensorEntry(name, array.shape, "raw-f32", sha256(data), sha256(data))
-    return Coded(entry, Payload("F32", array.shape, data), array)
+    data = _narrow(array, coding)
+    expanded = _widen(data, coding, array.shape)
+    if not np.isfinite(expanded).all():
+        raise BundleError(f"tensor {name!r} reaches {np.abs(array).max():g}, too large for {coding}")
+    entry = TensorEntry(name, array.shape, coding, sha256(data), sha256(_little_endian(expanded)))
+    return Coded(entry, Payload(_RAW[coding], array.shape, data), expanded)
 
 
-def encode_grid(name: str, values: npt.ArrayLike, grid: Grid) -> Coded:
+def _narrow(array: F32, coding: str) -> bytes:
+    if coding == "raw-f32":
+        return array.tobytes()
+    if coding == "raw-f16":
+        with np.errstate(over="ignore"):
+            return array.astype("<f2").tobytes()
+    bits = array.view("<u4")
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()  # to nearest, ties to even
+
+
+def _widen(data: bytes | memoryview, coding: str, shape: tuple[int, ...]) -> F32:
+    if coding == "raw-f32":
+        return np.frombuffer(data, "<f4").reshape(shape)
+    if coding == "raw-f16":
+        return np.frombuffer(data, "<f2").astype(np.float32).reshape(shape)
+    return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4").reshape(shape)
+
+
+def encode_grid(name: str, values: npt.ArrayLike, grid: Grid, compression: str = "zstd") -> Coded:
     """Round to the integer grid, pack as int8 (or int16 in two byte planes), compress.
 
     Raises:
@@ -126,11 +119,12 @@ def encode_grid(name: str, values: npt.ArrayLike, grid: Grid) -> Coded:
         raise BundleError(
             f"tensor {name!r} reaches {largest} grid steps of {grid.step:g}; at most 32767 fit; use a coarser step"
         )
-    coding = "grid-i8-zstd" if largest <= 127 else "grid-i16-zstd"
+    width = "i8" if largest <= 127 else "i16"
     q = integers.astype(np.int16)
-    payload = Payload.of_bytes(compress(_to_planes(q, _ITEM_BYTES[coding])))
+    payload = Payload.of_bytes(compress(_to_planes(q, _ITEM_BYTES[width]), compression))
     expanded = _from_grid(q, grid)
     digest = sha256(_little_endian(expanded))
+    coding = f"grid-{width}-{compression}"
     return Coded(TensorEntry(name, array.shape, coding, sha256(payload.data), digest, grid=grid), payload, expanded)
 
 
@@ -164,13 +158,13 @@ def _from_seed(seeded: Seeded, shape: tuple[int, ...]) -> F32:
     return np.repeat(draws, seeded.repeat)[: prod(shape)].reshape(shape)
 
 
-def check_payload(name: str, payload: Payload, shape: tuple[int, ...] | None) -> None:
-    """Check that a payload is float32 of ``shape``, or, where that is None, a row of bytes.
+def check_payload(name: str, payload: Payload, coding: str, shape: tuple[int, ...]) -> None:
+    """Check that a payload has the dtype and shape of its coding: floats of ``shape``, or a row of bytes.
 
     Raises:
         BundleFormatError: naming the payload, what it is and what it must be.
     """
-    wanted = ("U8", (len(payload.data),)) if shape is None else ("F32", shape)
+    wanted = (_RAW[coding], shape) if coding in _RAW else ("U8", (len(payload.data),))
     if (payload.dtype, payload.shape) != wanted:
         raise BundleFormatError(
             f"payload {name!r} is {payload.dtype} {payload.shape}; it must be {wanted[0]} {wanted[1]}"
@@ -192,16 +186,17 @@ def decode(entry: TensorEntry, payload: Payload | None) -> F32:
     else:
         if payload is None:
             raise BundleFormatError(f"tensor {entry.name!r} has no payload")
-        check_payload(entry.name, payload, None if entry.grid else entry.shape)
+        check_payload(entry.name, payload, entry.coding, entry.shape)
         if sha256(payload.data) != entry.coded_sha256:
             raise DigestError(f"tensor {entry.name!r}: the stored bytes do not match their digest")
         if entry.grid is None:
-            result = np.frombuffer(payload.data, "<f4").reshape(entry.shape)
+            result = _widen(payload.data, entry.coding, entry.shape)
             if not np.isfinite(result).all():
                 raise BundleFormatError(f"tensor {entry.name!r} holds values that are not finite")
         else:
-            item_bytes = _ITEM_BYTES[entry.coding]
-            data = decompress(payload.data, entry.elements * item_bytes, f"tensor {entry.name!r}")
+            _, width, compression = entry.coding.split("-")
+            item_bytes = _ITEM_BYTES[width]
+            data = decompress(payload.data, entry.elements * item_bytes, f"tensor {entry.name!r}", compression)
             result = _from_grid(_from_planes(data, item_bytes, entry.shape), entry.grid)
     if sha256(_little_endian(result)) != entry.expanded_sha256:
         raise DigestError(f"tensor {entry.name!r}: the expanded values do not match their digest")

@@ -1,7 +1,7 @@
 """The outer file: a safetensors file whose payloads are coded tensors and whose metadata holds one manifest.
 
 Layout: 8 bytes little-endian header length, a JSON header, the payloads without gaps. Our reader is stricter than the
-safetensors library (caps, two dtypes, compact header, alignment) and needs nothing but the standard library; anything
+safetensors library (caps, four dtypes, compact header, alignment) and needs nothing but the standard library; anything
 it accepts, the library accepts too.
 """
 
@@ -22,14 +22,14 @@ __all__ = ["DIGEST_KEY", "MANIFEST_KEY", "Container", "Payload", "read_container
 
 MANIFEST_KEY = "seedcnn.manifest"
 DIGEST_KEY = "seedcnn.manifest.sha256"
-_ITEM_BYTES = {"U8": 1, "F32": 4}
+_ITEM_BYTES = {"U8": 1, "F16": 2, "BF16": 2, "F32": 4}
 _ALIGN = 8
 _METADATA = "__metadata__"
 
 
 @dataclass(frozen=True)
 class Payload:
-    """One stored tensor: its safetensors dtype ("U8" or "F32"), shape, and bytes (little-endian, C order)."""
+    """One stored tensor: safetensors dtype ("U8", "F16", "BF16", "F32"), shape, and bytes (little-endian, C order)."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -59,7 +59,7 @@ def write_container(manifest: bytes, payloads: Mapping[str, Payload]) -> bytes:
     digest = hashlib.sha256(manifest).hexdigest()
     header: dict[str, Any] = {_METADATA: {MANIFEST_KEY: manifest.decode("utf-8"), DIGEST_KEY: digest}}
     offset = 0
-    # safetensors wants payloads ordered by alignment, then name; four-byte items first keeps them aligned.
+    # safetensors wants payloads ordered by alignment, then name; the widest items first keeps all aligned.
     order = sorted(payloads, key=lambda name: (-_ITEM_BYTES[payloads[name].dtype], name))
     for name in order:
         payload = payloads[name]

@@ -11,6 +11,7 @@ from typing import Any
 
 from seedcnn.bundle import limits
 from seedcnn.bundle.canonical import dump_canonical, parse_canonical
+from seedcnn.bundle.compression import COMPRESSIONS
 from seedcnn.bundle.fields import Fields
 from seedcnn.errors import BundleFormatError
 from seedcnn.rng import RNG_NAME, FixedPoint
@@ -18,7 +19,11 @@ from seedcnn.rng import RNG_NAME, FixedPoint
 __all__ = ["CODINGS", "FORMAT", "Canned", "Graph", "Grid", "Manifest", "Preprocessing", "Seeded", "TensorEntry"]
 
 FORMAT = "seedcnn-bundle/1"
-CODINGS = ("raw-f32", "grid-i8-zstd", "grid-i16-zstd", RNG_NAME)
+CODINGS = (
+    *("raw-f32", "raw-f16", "raw-bf16"),
+    *(f"grid-{width}-{compression}" for width in ("i8", "i16") for compression in COMPRESSIONS),
+    RNG_NAME,
+)
 
 
 @dataclass(frozen=True)
@@ -131,9 +136,11 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class Graph:
-    """The ONNX graph: payload name, SHA-256 as stored, size and SHA-256 once decompressed, input and output."""
+    """The ONNX graph: payload name, compression, SHA-256 as stored, size and SHA-256 once decompressed, input and
+    output."""
 
     payload: str
+    coding: str
     coded_sha256: str
     size: int
     sha256: str
@@ -198,6 +205,7 @@ class Manifest:
                 "parent": self.parent,
                 "graph": {
                     "payload": g.payload,
+                    "coding": g.coding,
                     "coded_sha256": g.coded_sha256,
                     "size": g.size,
                     "sha256": g.sha256,
@@ -273,9 +281,12 @@ class Manifest:
 
 def _parse_graph(value: Any) -> Graph:
     f = Fields(value, "manifest.graph")
+    coding = f.text("coding")
+    if coding not in COMPRESSIONS:
+        raise BundleFormatError(f"the graph has coding {coding!r}; this version knows {', '.join(COMPRESSIONS)}")
     size = f.integer("size", 1, limits.MAX_GRAPH_BYTES)
     coded, expanded = f.digest("coded_sha256"), f.digest("sha256")
-    graph = Graph(f.text("payload"), coded, size, expanded, f.text("input"), f.text("output"))
+    graph = Graph(f.text("payload"), coding, coded, size, expanded, f.text("input"), f.text("output"))
     f.end()
     return graph
 

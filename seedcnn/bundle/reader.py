@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.bundle.codings import check_payload, decode, decompress, sha256
+from seedcnn.bundle.codings import check_payload, decode, sha256
+from seedcnn.bundle.compression import decompress
 from seedcnn.bundle.container import Payload, read_container
 from seedcnn.bundle.limits import MAX_FILE_BYTES
 from seedcnn.bundle.manifest import Manifest
@@ -45,7 +46,7 @@ class Bundle:
         info, payload = self.manifest.graph, self.payloads[self.manifest.graph.payload]
         if sha256(payload.data) != info.coded_sha256:
             raise DigestError("graph: the stored bytes do not match their digest")
-        data = decompress(payload.data, info.size, "graph")
+        data = decompress(payload.data, info.size, "graph", info.coding)
         if sha256(data) != info.sha256:
             raise DigestError("graph: the decompressed bytes do not match their digest")
         return data
@@ -84,10 +85,10 @@ def _check_payloads(manifest: Manifest, payloads: Mapping[str, Payload]) -> None
         raise BundleFormatError(f"file holds payloads that the manifest does not name: {', '.join(extra):.200}")
     for entry in manifest.tensors:
         if entry.seeded is None:
-            check_payload(entry.name, payloads[entry.name], None if entry.grid else entry.shape)
-    check_payload(manifest.graph.payload, payloads[manifest.graph.payload], None)
+            check_payload(entry.name, payloads[entry.name], entry.coding, entry.shape)
+    check_payload(manifest.graph.payload, payloads[manifest.graph.payload], manifest.graph.coding, ())
     logits_shape = (manifest.canned.count, len(manifest.labels))
-    check_payload(manifest.canned.payload, payloads[manifest.canned.payload], logits_shape)
+    check_payload(manifest.canned.payload, payloads[manifest.canned.payload], "raw-f32", logits_shape)
 
 
 def read_bundle(data: bytes) -> Bundle:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.bundle.codings import Coded, compress, sha256
+from seedcnn.bundle.codings import Coded, sha256
+from seedcnn.bundle.compression import compress
 from seedcnn.bundle.container import Payload, write_container
 from seedcnn.bundle.manifest import Canned, Graph, Manifest, Preprocessing
 from seedcnn.bundle.reader import read_bundle
@@ -32,6 +33,7 @@ def write_bundle(
     canned_seed: int,
     canned_logits: npt.NDArray[np.float32],
     canned_tolerance: float,
+    compression: str = "zstd",
 ) -> bytes:
     """Serialise a bundle; the same input gives the same bytes.
 
@@ -39,6 +41,7 @@ def write_bundle(
         graph: ONNX bytes whose weights are external initializers named as in ``tensors``.
         canned_logits: float32 [count, classes], what the pictures drawn from ``canned_seed`` must give.
         canned_tolerance: largest allowed absolute difference of a logit.
+        compression: of the graph, see :mod:`seedcnn.bundle.compression`.
 
     Raises:
         BundleFormatError: if the result would not be readable (every bundle is read back, tensors and all, before it
@@ -46,7 +49,7 @@ def write_bundle(
     """
     logits = np.asarray(canned_logits, dtype="<f4", order="C")
     payloads = {coded.entry.name: coded.payload for coded in tensors if coded.payload is not None}
-    frame = compress(graph)
+    frame = compress(graph, compression)
     payloads[GRAPH_PAYLOAD] = Payload.of_bytes(frame)
     payloads[CANNED_PAYLOAD] = Payload("F32", logits.shape, logits.tobytes())
     manifest = Manifest(
@@ -54,7 +57,7 @@ def write_bundle(
         family=family,
         release=release,
         min_release=min_release,
-        graph=Graph(GRAPH_PAYLOAD, sha256(frame), len(graph), sha256(graph), graph_input, graph_output),
+        graph=Graph(GRAPH_PAYLOAD, compression, sha256(frame), len(graph), sha256(graph), graph_input, graph_output),
         tensors=tuple(coded.entry for coded in tensors),
         preprocessing=preprocessing,
         labels=tuple(labels),

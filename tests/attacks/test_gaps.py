@@ -27,7 +27,7 @@ def test_bytes_inserted_between_payloads(tiny, refused):
 
     shifted = with_header(tiny, change)
     body = 8 + int.from_bytes(shifted[:8], "little")
-    refused(shifted[: body + 44] + bytes(16) + shifted[body + 44 :], "starts at 60, not 44")
+    refused(shifted[: body + 64] + bytes(16) + shifted[body + 64 :], "starts at 80, not 64")
 
 
 def test_a_payload_that_the_manifest_does_not_name(tiny, refused):

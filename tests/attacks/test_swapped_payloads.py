@@ -46,12 +46,12 @@ def _shifted():
     from seedcnn.bundle import encode_grid, grid_of_step
     from tests.bundle.bundles import tiny_tensors
 
-    raw, small, wide, seeded = tiny_tensors()
+    raw, small, wide, *others = tiny_tensors()
     return [
         encode_raw(raw.entry.name, raw.expanded + 1),
         encode_grid(small.entry.name, small.expanded + np.float32(0.05), grid_of_step(0.05)),
         wide,
-        seeded,
+        *others,
     ]
 
 

@@ -7,14 +7,42 @@ import pytest
 from tests.bundle.bundles import with_header, with_manifest
 
 
-@pytest.mark.parametrize("coding", ["grid-i32-zstd", "grid-", "raw-f16", "pickle", "RAW-F32", "seedcnn-rng/2"])
+@pytest.mark.parametrize(
+    "coding", ["grid-i32-zstd", "grid-i8-lz4", "grid-i8", "grid-", "raw-f64", "pickle", "RAW-F32", "seedcnn-rng/2"]
+)
 def test_coding(tiny, refused, coding):
     refused(with_manifest(tiny, lambda m: m["tensors"][1].update(coding=coding)), "this version knows raw-f32")
 
 
-@pytest.mark.parametrize("dtype", ["F16", "BF16", "I8", "f32", "", "F64", 4, None, ["F32"], {"F32": 1}])
+@pytest.mark.parametrize("dtype", ["I16", "I8", "f32", "", "F64", 4, None, ["F32"], {"F32": 1}])
 def test_payload_type(tiny, refused, dtype):
-    refused(with_header(tiny, lambda h: h["head.bias"].update(dtype=dtype)), "has dtype .*known: U8, F32")
+    refused(with_header(tiny, lambda h: h["head.bias"].update(dtype=dtype)), "has dtype .*known: U8, F16, BF16, F32")
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "shape"), [("norm.half", "BF16", [5]), ("norm.bf16", "F16", [5]), ("norm.half", "U8", [10])]
+)
+def test_half_precision_of_another_kind(tiny, refused, name, dtype, shape):
+    data = with_header(tiny, lambda h: h[name].update(dtype=dtype, shape=shape))
+    refused(data, rf"{name!r} is {dtype} .* must be B?F16 \(5,\)")
+
+
+@pytest.mark.parametrize("coding", ["lz4", "", "ZSTD", 1, None])
+def test_compression_of_the_graph(tiny, refused, coding):
+    refused(
+        with_manifest(tiny, lambda m: m["graph"].update(coding=coding)),
+        "the graph has coding .*knows zstd, zlib, xz|graph.coding must be a string|holds None",
+    )
+
+
+@pytest.mark.parametrize("place", [("graph",), ("tensors", 1)])
+@pytest.mark.parametrize("coding", ["zlib", "xz"])
+def test_a_frame_of_another_compression(tiny, refused, place, coding):
+    def change(manifest):
+        entry = manifest["graph"] if place == ("graph",) else manifest["tensors"][1]
+        entry["coding"] = entry["coding"].replace("zstd", coding)
+
+    refused(with_manifest(tiny, change), f"not an? {coding}|xz stream whose only filter")
 
 
 def test_an_integer_tensor_called_raw(tiny, refused):

@@ -15,14 +15,16 @@ from seedcnn.rng import FixedPoint
 RULE = Preprocessing(4, 4, (49_139_968, 48_215_827, 44_653_124), (24_703_233, 24_348_505, 26_158_768))
 
 
-def tiny_tensors() -> list[Any]:
-    """One coded tensor of each coding: raw, int8, int16, seeded."""
+def tiny_tensors(compression: str = "zstd") -> list[Any]:
+    """One coded tensor of each coding: raw in three precisions, int8, int16, seeded."""
     values = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
     return [
         encode_raw("head.bias", values[0]),
-        encode_grid("conv.weight", values, grid_of_step(0.05)),
-        encode_grid("head.weight", values.reshape(5, 3) * 4, grid_of_step(1e-3)),
+        encode_grid("conv.weight", values, grid_of_step(0.05), compression),
+        encode_grid("head.weight", values.reshape(5, 3) * 4, grid_of_step(1e-3), compression),
         encode_seeded("conv.phase", (2, 7), Seeded(0xFEED, 1, 2, FixedPoint.from_range(-1, 1), 5, 3)),
+        encode_raw("norm.half", values[1], "raw-f16"),
+        encode_raw("norm.bf16", values[2], "raw-bf16"),
     ]
 
 

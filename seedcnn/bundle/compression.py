@@ -1,0 +1,112 @@
+"""What makes payloads small: zstd, or zlib and xz for devices that have no zstd; never more memory than declared."""
+
+from __future__ import annotations
+
+import lzma
+import sys
+import zlib
+from types import ModuleType
+
+from seedcnn.bundle.limits import MAX_ZSTD_WINDOW_LOG
+from seedcnn.errors import BundleError, BundleFormatError
+
+__all__ = ["COMPRESSIONS", "compress", "decompress"]
+
+COMPRESSIONS = ("zstd", "zlib", "xz")
+"""zstd: RFC 8878. zlib: RFC 1950. xz: one stream of LZMA2. The last two are in Python's standard library."""
+
+_ZSTD_LEVEL, _ZLIB_LEVEL = 19, 9
+_WINDOW = 1 << MAX_ZSTD_WINDOW_LOG
+_XZ_MEMORY = _WINDOW + (1 << 20)  # what its decoder needs besides the dictionary is far below 1 MiB
+_XZ_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": _WINDOW}]
+
+
+def _zstd() -> ModuleType:
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+    except ImportError:
+        raise BundleError(
+            "this machine has no zstd (Python 3.14, or the package backports.zstd, brings it); "
+            "bundles for it must be packed with zlib or xz"
+        ) from None
+    return zstd
+
+
+def compress(data: bytes, compression: str = "zstd") -> bytes:
+    """One frame (zstd, stating its content size) or stream (zlib, xz); the same bytes for the same library.
+
+    Raises:
+        ValueError: if there is no such compression.
+        BundleError: if zstd is asked for and not installed.
+    """
+    if compression == "zstd":
+        return bytes(_zstd().compress(data, _ZSTD_LEVEL))
+    if compression == "zlib":
+        return zlib.compress(data, _ZLIB_LEVEL)
+    if compression == "xz":
+        return lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=_XZ_FILTERS)
+    raise ValueError(f"`compression` (={compression!r}) must be one of {', '.join(COMPRESSIONS)}")
+
+
+def decompress(data: bytes | memoryview, size: int, what: str, compression: str = "zstd") -> bytes:
+    """Decompress one frame or stream of exactly ``size`` bytes, never allocating for more.
+
+    Raises:
+        BundleFormatError: if it is damaged, longer or shorter, wants a window over the cap, or has bytes after it; a
+            zstd frame also if it does not state that size.
+        BundleError: if it is zstd and that is not installed.
+    """
+    result, whole = {"zstd": _unzstd, "zlib": _unzlib, "xz": _unxz}[compression](bytes(data), size, what)
+    if len(result) != size or not whole:
+        raise BundleFormatError(f"{what} does not decompress to exactly {size} bytes")
+    return result
+
+
+def _unzstd(data: bytes, size: int, what: str) -> tuple[bytes, bool]:
+    zstd = _zstd()
+    decoder = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: MAX_ZSTD_WINDOW_LOG})
+    try:
+        stated = zstd.get_frame_info(data).decompressed_size
+        if stated != size:
+            raise BundleFormatError(f"{what}: its zstd frame states a size of {stated}, not {size} bytes")
+        result = decoder.decompress(data, max_length=size + 1)
+    except zstd.ZstdError as error:
+        raise BundleFormatError(f"{what} is not a zstd frame: {error}") from None
+    return result, decoder.eof and not decoder.unused_data
+
+
+def _unzlib(data: bytes, size: int, what: str) -> tuple[bytes, bool]:
+    decoder = zlib.decompressobj()
+    try:
+        result = decoder.decompress(data, size + 1)
+    except zlib.error as error:
+        raise BundleFormatError(f"{what} is not a zlib stream: {error}") from None
+    return result, decoder.eof and not decoder.unused_data
+
+
+def _unxz(data: bytes, size: int, what: str) -> tuple[bytes, bool]:
+    if not _is_lzma2(data):
+        raise BundleFormatError(f"{what} is not an xz stream whose only filter is LZMA2")
+    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+    try:
+        result = decoder.decompress(data, max_length=size + 1)
+    except lzma.LZMAError as error:
+        raise BundleFormatError(f"{what} is not an xz stream: {error}") from None
+    return result, decoder.eof and not decoder.unused_data
+
+
+def _is_lzma2(data: bytes) -> bool:
+    """Whether the first block's header names one filter, LZMA2: what the smallest decoders know. Every block of a
+    stream may name its own; there is only one where a stream was compressed in one piece."""
+    if len(data) < 24 or data[:6] != b"\xfd7zXZ\x00":
+        return False
+    flags, place = data[13], 14
+    for present in (flags & 0x40, flags & 0x80):  # sizes that may stand before the filter, seven bits a byte
+        if present:
+            while place < len(data) and data[place] & 0x80:
+                place += 1
+            place += 1
+    return flags & 0x03 == 0 and data[place : place + 2] == b"\x21\x01"
