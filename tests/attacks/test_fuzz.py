@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from seedcnn.bundle import read_bundle
 from seedcnn.bundle.container import read_container
 from seedcnn.errors import BundleError
-from tests.bundle.bundles import explore, with_header, with_header_text, with_manifest
+from tests.bundle.bundles import explore, replace_one, with_header, with_header_text, with_manifest
 
 FEW = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # 64-bit and float oddities, and the types that a key, a length or a dtype must survive.
@@ -31,21 +31,6 @@ def _answers(data: bytes) -> bool:
     except BundleError:
         return False
     return True
-
-
-def _replace_one(value, pick: int, junk) -> None:
-    """Replace the ``pick``-th place of a tree by ``junk``."""
-    places = []
-
-    def walk(node) -> None:
-        items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-        for key, item in items:
-            places.append((node, key))
-            walk(item)
-
-    walk(value)
-    node, key = places[pick % len(places)]
-    node[key] = junk
 
 
 @FEW
@@ -75,13 +60,13 @@ def test_bytes_replaced_inserted_and_removed(tiny, data):
 @FEW
 @given(pick=st.integers(0, 999), junk=JUNK)
 def test_header_fields_replaced(tiny, pick, junk):
-    data = with_header(tiny, lambda header: _replace_one(header, pick, junk))
+    data = with_header(tiny, lambda header: replace_one(header, pick, junk))
     assert _answers(data) == (data == tiny)
 
 
 @FEW
 @given(pick=st.integers(0, 999), junk=JUNK)
 def test_manifest_fields_replaced_and_signed_again(tiny, pick, junk):
-    data = with_manifest(tiny, lambda manifest: _replace_one(manifest, pick, junk))
+    data = with_manifest(tiny, lambda manifest: replace_one(manifest, pick, junk))
     if _answers(data):
         assert read_bundle(data).manifest.dump() == read_container(data).manifest

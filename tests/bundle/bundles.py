@@ -86,3 +86,18 @@ def with_header_text(data: bytes, text: bytes) -> bytes:
     length = int.from_bytes(data[:8], "little")
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+def replace_one(value: Any, pick: int, junk: Any) -> None:
+    """Replace the ``pick``-th place of a tree by ``junk``."""
+    places = []
+
+    def walk(node: Any) -> None:
+        items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        for key, item in items:
+            places.append((node, key))
+            walk(item)
+
+    walk(value)
+    node, key = places[pick % len(places)]
+    node[key] = junk

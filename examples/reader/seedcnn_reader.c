@@ -1,0 +1,885 @@
+/* A second reader of seedcnn bundles, written from docs/bundle-format.md alone; C99, one file.
+
+   cc -O2 -std=c99 -o seedcnn_reader seedcnn_reader.c                          zlib bundles, no library at all
+   cc -O2 -std=c99 -DWITH_ZSTD -o seedcnn_reader seedcnn_reader.c -lzstd       and zstd
+
+   ./seedcnn_reader FILE checks everything and prints a line for each tensor (name, shape, SHA-256 of its expanded
+   float32 bytes), for the graph and for the canned pictures. It ends with 0, or with 1 and a line that says what is
+   wrong. xz is left out, which the document allows. Nothing is allocated before the sizes it depends on are within
+   their limits. */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef WITH_ZSTD
+#include <zstd.h>
+#endif
+
+enum {
+    MAX_FILE_BYTES = 1 << 30,
+    MAX_HEADER_BYTES = 8 << 20,
+    MAX_MANIFEST_BYTES = 4 << 20,
+    MAX_JSON_DEPTH = 8,
+    MAX_TENSORS = 16384,
+    MAX_NAME_BYTES = 256,
+    MAX_RANK = 8,
+    MAX_TENSOR_BYTES = 1 << 29,
+    MAX_EXPANDED_BYTES = 1 << 30,
+    MAX_ZSTD_WINDOW_LOG = 23,
+    MAX_GRAPH_BYTES = 64 << 20,
+    MAX_LABELS = 100000,
+    MAX_CANNED_IMAGES = 64,
+    MAX_CANNED_BYTES = 64 << 20,
+    MAX_IMAGE_SIDE = 4096
+};
+static const int64_t MAX_INT = 9007199254740991;
+
+static void refuse(const char *why, const char *name, size_t length) {
+    fprintf(stderr, "refused: %s%s%.*s\n", why, length ? ": " : "", (int)length, name ? name : "");
+    exit(1);
+}
+
+static void refuse_plain(const char *why) { refuse(why, NULL, 0); }
+
+static void *take(size_t bytes) {
+    void *memory = malloc(bytes ? bytes : 1);
+    if (!memory) refuse_plain("out of memory");
+    return memory;
+}
+
+/* ---- SHA-256 (FIPS 180-4) ---- */
+
+typedef struct {
+    uint32_t h[8];
+    uint8_t block[64];
+    uint64_t bytes;
+} Sha;
+
+static const uint32_t K[64] = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+
+static uint32_t turn(uint32_t x, int n) { return x >> n | x << (32 - n); }
+
+static void sha_block(Sha *s) {
+    uint32_t w[64], v[8];
+    for (int i = 0; i < 16; i++)
+        w[i] = (uint32_t)s->block[4 * i] << 24 | (uint32_t)s->block[4 * i + 1] << 16 |
+               (uint32_t)s->block[4 * i + 2] << 8 | s->block[4 * i + 3];
+    for (int i = 16; i < 64; i++)
+        w[i] = w[i - 16] + (turn(w[i - 15], 7) ^ turn(w[i - 15], 18) ^ w[i - 15] >> 3) + w[i - 7] +
+               (turn(w[i - 2], 17) ^ turn(w[i - 2], 19) ^ w[i - 2] >> 10);
+    memcpy(v, s->h, sizeof v);
+    for (int i = 0; i < 64; i++) {
+        uint32_t a = v[0], e = v[4];
+        uint32_t one = v[7] + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + ((e & v[5]) ^ (~e & v[6])) + K[i] + w[i];
+        uint32_t two = (turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
+        memmove(v + 1, v, 7 * sizeof *v);
+        v[4] += one;
+        v[0] = one + two;
+    }
+    for (int i = 0; i < 8; i++) s->h[i] += v[i];
+}
+
+static void sha_begin(Sha *s) {
+    static const uint32_t h[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                  0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    memcpy(s->h, h, sizeof h);
+    s->bytes = 0;
+}
+
+static void sha_add(Sha *s, const uint8_t *data, size_t length) {
+    for (size_t i = 0; i < length; i++) {
+        s->block[s->bytes++ % 64] = data[i];
+        if (s->bytes % 64 == 0) sha_block(s);
+    }
+}
+
+static void sha_end(Sha *s, char hex[65]) {
+    uint64_t bits = s->bytes * 8;
+    uint8_t tail = 0x80, size[8];
+    sha_add(s, &tail, 1);
+    for (tail = 0; s->bytes % 64 != 56;) sha_add(s, &tail, 1);
+    for (int i = 0; i < 8; i++) size[i] = (uint8_t)(bits >> (56 - 8 * i));
+    sha_add(s, size, 8);
+    for (int i = 0; i < 8; i++) snprintf(hex + 8 * i, 9, "%08lx", (unsigned long)s->h[i]);
+}
+
+static void sha_of(const uint8_t *data, size_t length, char hex[65]) {
+    Sha s;
+    sha_begin(&s);
+    sha_add(&s, data, length);
+    sha_end(&s, hex);
+}
+
+/* ---- JSON as the document writes it: no white space, one spelling for each value ---- */
+
+typedef enum { OBJECT, LIST, TEXT, INTEGER } Kind;
+typedef struct Node Node;
+struct Node {
+    Kind kind;
+    const char *key, *text; /* as spelled, without the quotes; equal values are spelled equally */
+    size_t key_length, length;
+    int64_t integer;
+    size_t children;
+    Node *first, *next;
+};
+typedef struct {
+    const char *at, *end;
+    int depth, deepest, sorted;
+} Parser;
+
+static int is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/* One character of a string as spelled: its UTF-8 bytes into `out`, their number as answer. */
+static int one_character(const char **at, const char *end, char out[4]) {
+    static const char plain[] = "\"\\bfnrt", meant[] = "\"\\\b\f\n\r\t";
+    const unsigned char *p = (const unsigned char *)*at;
+    size_t left = (size_t)(end - *at);
+    if (*p == '\\') {
+        const char *found = left > 1 && p[1] ? strchr(plain, p[1]) : NULL;
+        if (found) {
+            out[0] = meant[found - plain];
+            *at += 2;
+            return 1;
+        }
+        if (left < 6 || memcmp(p, "\\u00", 4)) refuse_plain("an escape that is not canonical");
+        int high = p[4] - '0', low = is_digit((char)p[5])         ? p[5] - '0'
+                                     : p[5] >= 'a' && p[5] <= 'f' ? p[5] - 'a' + 10
+                                                                  : -1;
+        int code = high * 16 + low;
+        if (high < 0 || high > 1 || low < 0 || (code && strchr("\b\f\n\r\t", code)))
+            refuse_plain("an escape that is not canonical");
+        out[0] = (char)code;
+        *at += 6;
+        return 1;
+    }
+    if (*p < 0x20) refuse_plain("a control character in a string");
+    int n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : *p >= 0xe0 && *p < 0xf0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
+    if (!n || (size_t)n > left) refuse_plain("not UTF-8");
+    for (int i = 1; i < n; i++)
+        if ((p[i] & 0xc0) != 0x80) refuse_plain("not UTF-8");
+    if ((*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) || (*p == 0xf0 && p[1] < 0x90) ||
+        (*p == 0xf4 && p[1] > 0x8f))
+        refuse_plain("not UTF-8");
+    memcpy(out, p, (size_t)n);
+    *at += n;
+    return n;
+}
+
+static void string(Parser *p, const char **begin, size_t *length) {
+    char out[4];
+    if (p->at >= p->end || *p->at != '"') refuse_plain("JSON: a string is missing");
+    *begin = ++p->at;
+    while (p->at < p->end && *p->at != '"') one_character(&p->at, p->end, out);
+    if (p->at >= p->end) refuse_plain("JSON: a string does not end");
+    *length = (size_t)(p->at++ - *begin);
+}
+
+/* The order of code points, which is that of the UTF-8 bytes. */
+static int compare(const char *a, size_t a_length, const char *b, size_t b_length) {
+    const char *a_end = a + a_length, *b_end = b + b_length;
+    char x[4], y[4];
+    while (a < a_end && b < b_end) {
+        int m = one_character(&a, a_end, x), n = one_character(&b, b_end, y);
+        int differs = memcmp(x, y, (size_t)(m < n ? m : n));
+        if (differs) return differs;
+    }
+    return (a < a_end) - (b < b_end);
+}
+
+static int by_key(const void *a, const void *b) {
+    const Node *x = *(Node *const *)a, *y = *(Node *const *)b;
+    return compare(x->key, x->key_length, y->key, y->key_length);
+}
+
+static void no_key_twice(const Node *object) {
+    Node **all = take(object->children * sizeof *all);
+    size_t i = 0;
+    for (Node *child = object->first; child; child = child->next) all[i++] = child;
+    qsort(all, i, sizeof *all, by_key);
+    for (size_t k = 1; k < i; k++)
+        if (!by_key(&all[k - 1], &all[k])) refuse("a key twice", all[k]->key, all[k]->key_length);
+    free(all);
+}
+
+static Node *value(Parser *p) {
+    Node *node = take(sizeof *node);
+    memset(node, 0, sizeof *node);
+    if (p->at >= p->end) refuse_plain("JSON ends early");
+    char c = *p->at;
+    if (c == '{' || c == '[') {
+        char close = c == '{' ? '}' : ']';
+        Node **last = &node->first, *before = NULL;
+        node->kind = c == '{' ? OBJECT : LIST;
+        if (p->depth++ > p->deepest) refuse_plain("JSON nests too deep");
+        p->at++;
+        while (p->at < p->end && *p->at != close) {
+            const char *key = NULL;
+            size_t length = 0;
+            if (node->children++ && *p->at++ != ',') refuse_plain("JSON: a comma is missing");
+            if (node->kind == OBJECT) {
+                string(p, &key, &length);
+                if (p->at >= p->end || *p->at++ != ':') refuse_plain("JSON: a colon is missing");
+                if (p->sorted && before && compare(before->key, before->key_length, key, length) >= 0)
+                    refuse("JSON: keys are not sorted", key, length);
+            }
+            before = *last = value(p);
+            before->key = key;
+            before->key_length = length;
+            last = &before->next;
+        }
+        if (p->at++ >= p->end) refuse_plain("JSON ends early");
+        p->depth--;
+        if (node->kind == OBJECT) no_key_twice(node);
+    } else if (c == '"') {
+        node->kind = TEXT;
+        string(p, &node->text, &node->length);
+    } else {
+        int negative = c == '-';
+        const char *digits = p->at += negative;
+        while (p->at < p->end && is_digit(*p->at) && p->at - digits < 17)
+            node->integer = node->integer * 10 + (*p->at++ - '0');
+        if (p->at == digits || (*digits == '0' && (p->at - digits > 1 || negative)))
+            refuse_plain("JSON: not a canonical integer");
+        if (node->integer > MAX_INT || (p->at < p->end && is_digit(*p->at))) refuse_plain("an integer over 2^53 - 1");
+        node->kind = INTEGER;
+        if (negative) node->integer = -node->integer;
+    }
+    return node;
+}
+
+static Node *parse(const char *text, size_t length, int deepest, int sorted) {
+    Parser p = {text, text + length, 0, deepest, sorted};
+    Node *node = value(&p);
+    if (p.at != p.end) refuse_plain("JSON has something after its end");
+    if (node->kind != OBJECT) refuse_plain("JSON is not an object");
+    return node;
+}
+
+static int is(const char *text, size_t length, const char *wanted) {
+    return length == strlen(wanted) && !memcmp(text, wanted, length);
+}
+
+/* A field of an object; every field is taken once, and `done` refuses what is left. */
+static Node *field(Node *object, const char *name, Kind kind) {
+    for (Node *child = object->first; child; child = child->next)
+        if (child->key && is(child->key, child->key_length, name)) {
+            if (child->kind != kind) refuse("a field of another type", name, strlen(name));
+            child->key = NULL;
+            object->children--;
+            return child;
+        }
+    refuse("a field is missing", name, strlen(name));
+    return NULL;
+}
+
+static void done(const Node *object) {
+    for (const Node *child = object->first; child; child = child->next)
+        if (child->key) refuse("an unknown field", child->key, child->key_length);
+}
+
+static int64_t whole(int64_t v, int64_t least, int64_t most, const char *name) {
+    if (v < least || v > most) refuse("an integer outside its range", name, strlen(name));
+    return v;
+}
+
+static int64_t integer(Node *object, const char *name, int64_t least, int64_t most) {
+    return whole(field(object, name, INTEGER)->integer, least, most, name);
+}
+
+static size_t bytes_of(const Node *node) {
+    const char *at = node->text, *end = at + node->length;
+    size_t bytes = 0;
+    char out[4];
+    while (at < end) bytes += (size_t)one_character(&at, end, out);
+    return bytes;
+}
+
+static Node *text(Node *object, const char *name) {
+    Node *node = field(object, name, TEXT);
+    if (!node->length || bytes_of(node) > MAX_NAME_BYTES)
+        refuse("a text that is empty or too long", name, strlen(name));
+    return node;
+}
+
+static Node *hexadecimal(Node *object, const char *name, size_t digits) {
+    Node *node = text(object, name);
+    for (size_t i = 0; i < node->length; i++)
+        if (!is_digit(node->text[i]) && (node->text[i] < 'a' || node->text[i] > 'f'))
+            refuse("not lower-case hexadecimal", name, strlen(name));
+    if (node->length != digits) refuse("another number of hexadecimal digits", name, strlen(name));
+    return node;
+}
+
+static uint64_t word(Node *object, const char *name) {
+    Node *node = hexadecimal(object, name, 16);
+    uint64_t found = 0;
+    for (int i = 0; i < 16; i++)
+        found = found << 4 | (uint64_t)(is_digit(node->text[i]) ? node->text[i] - '0' : node->text[i] - 'a' + 10);
+    return found;
+}
+
+/* ---- payloads ---- */
+
+typedef struct {
+    const char *name;
+    size_t name_length;
+    const uint8_t *data;
+    size_t begin, bytes;
+    int kind, rank, used;
+    int64_t shape[MAX_RANK];
+} Payload;
+enum { F32, F16, BF16, U8 };
+static const char *KINDS[] = {"F32", "F16", "BF16", "U8"};
+static const int ITEM[] = {4, 2, 2, 1};
+static Payload *payloads;
+static size_t payload_count;
+
+static int by_offset(const void *a, const void *b) {
+    const Payload *x = a, *y = b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
+}
+
+static void entry(Node *node, Payload *p) {
+    Node *dtype, *shape, *offsets;
+    int64_t bytes;
+    p->name = node->key;
+    p->name_length = node->key_length;
+    Node name = {TEXT, NULL, node->key, 0, node->key_length, 0, 0, NULL, NULL};
+    if (bytes_of(&name) > MAX_NAME_BYTES || node->kind != OBJECT)
+        refuse("a payload's name or entry", p->name, p->name_length);
+    dtype = field(node, "dtype", TEXT), shape = field(node, "shape", LIST), offsets = field(node, "data_offsets", LIST);
+    done(node);
+    for (p->kind = 0; p->kind < 4 && !is(dtype->text, dtype->length, KINDS[p->kind]); p->kind++) {}
+    if (p->kind == 4 || shape->children > MAX_RANK || offsets->children != 2)
+        refuse("a payload's dtype, shape or offsets", p->name, p->name_length);
+    bytes = ITEM[p->kind];
+    p->rank = 0;
+    for (Node *size = shape->first; size; size = size->next) {
+        if (size->kind != INTEGER) refuse("a size that is not an integer", p->name, p->name_length);
+        p->shape[p->rank++] = whole(size->integer, 0, MAX_FILE_BYTES, "shape");
+        bytes = size->integer && bytes > MAX_FILE_BYTES / size->integer ? (int64_t)MAX_FILE_BYTES + 1
+                                                                        : bytes * size->integer;
+    }
+    Node *begin = offsets->first, *end = begin->next;
+    if (begin->kind != INTEGER || end->kind != INTEGER)
+        refuse("an offset that is not an integer", p->name, p->name_length);
+    whole(begin->integer, 0, MAX_FILE_BYTES, "data_offsets");
+    whole(end->integer, 0, MAX_FILE_BYTES, "data_offsets");
+    if (end->integer - begin->integer != bytes || begin->integer % ITEM[p->kind])
+        refuse("a payload's bytes do not fit its shape", p->name, p->name_length);
+    p->begin = (size_t)begin->integer;
+    p->bytes = (size_t)bytes;
+}
+
+static Payload *payload(const Node *name) {
+    for (size_t i = 0; i < payload_count; i++)
+        if (payloads[i].name_length == name->length && !memcmp(payloads[i].name, name->text, name->length)) {
+            if (payloads[i].used++) refuse("a payload used twice", name->text, name->length);
+            return &payloads[i];
+        }
+    refuse("a payload that is not in the file", name->text, name->length);
+    return NULL;
+}
+
+static void check_digest(const uint8_t *data, size_t bytes, const Node *wanted, const char *what, size_t length) {
+    char hex[65];
+    sha_of(data, bytes, hex);
+    if (memcmp(hex, wanted->text, 64)) refuse("a digest does not match", what, length);
+}
+
+/* ---- inflate (RFC 1950, 1951), into exactly `size` bytes ---- */
+
+typedef struct {
+    const uint8_t *in;
+    size_t left, size, done;
+    uint8_t *out;
+    uint32_t bits;
+    int have;
+} Inflate;
+typedef struct {
+    uint16_t count[16], symbol[288];
+} Huffman;
+
+static void bad_stream(void) { refuse_plain("a zlib stream is damaged, or not of the size that was stated"); }
+
+static int bits(Inflate *z, int need) {
+    while (z->have < need) {
+        if (!z->left--) bad_stream();
+        z->bits |= (uint32_t)*z->in++ << z->have;
+        z->have += 8;
+    }
+    int found = (int)(z->bits & ((1u << need) - 1));
+    z->bits >>= need;
+    z->have -= need;
+    return found;
+}
+
+static void put(Inflate *z, uint8_t byte) {
+    if (z->done == z->size) bad_stream();
+    z->out[z->done++] = byte;
+}
+
+/* Over-subscribed lengths are refused; incomplete ones only where RFC 1951 allows them (one distance code). */
+static void huffman(Huffman *h, const uint8_t *lengths, int n, int lone) {
+    uint16_t start[16];
+    int left = 1;
+    memset(h->count, 0, sizeof h->count);
+    for (int i = 0; i < n; i++) h->count[lengths[i]]++;
+    for (int length = 1; length < 16; length++)
+        if ((left = 2 * left - h->count[length]) < 0) bad_stream();
+    if (left && h->count[0] != n && !(lone && n - h->count[0] == 1 && h->count[1] == 1)) bad_stream();
+    start[1] = 0;
+    for (int length = 1; length < 15; length++) start[length + 1] = (uint16_t)(start[length] + h->count[length]);
+    for (int i = 0; i < n; i++)
+        if (lengths[i]) h->symbol[start[lengths[i]]++] = (uint16_t)i;
+}
+
+static int symbol(Inflate *z, const Huffman *h) {
+    int code = 0, first = 0, index = 0;
+    for (int length = 1; length < 16; length++) {
+        code |= bits(z, 1);
+        int count = h->count[length];
+        if (code - count < first) return h->symbol[index + code - first];
+        index += count;
+        first = (first + count) << 1;
+        code <<= 1;
+    }
+    bad_stream();
+    return -1;
+}
+
+static void coded_block(Inflate *z, const Huffman *literals, const Huffman *distances) {
+    static const uint16_t base[] = {3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
+                                    31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
+    static const uint8_t extra[] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
+                                    2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
+    static const uint16_t far[] = {1,    2,    3,    4,    5,    7,    9,    13,    17,    25,
+                                   33,   49,   65,   97,   129,  193,  257,  385,   513,   769,
+                                   1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
+    for (int code; (code = symbol(z, literals)) != 256;) {
+        if (code < 256) {
+            put(z, (uint8_t)code);
+            continue;
+        }
+        if ((code -= 257) >= 29) bad_stream();
+        int length = base[code] + bits(z, extra[code]), place = symbol(z, distances);
+        if (place >= 30) bad_stream();
+        size_t distance = (size_t)far[place] + (size_t)bits(z, place < 4 ? 0 : place / 2 - 1);
+        if (distance > z->done) bad_stream();
+        while (length--) put(z, z->out[z->done - distance]);
+    }
+}
+
+static void coded_tables(Inflate *z, Huffman *literals, Huffman *distances) {
+    static const uint8_t order[] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
+    uint8_t lengths[320] = {0};
+    int n = bits(z, 5) + 257, m = bits(z, 5) + 1, codes = bits(z, 4) + 4, i;
+    if (n > 286 || m > 30) bad_stream();
+    for (i = 0; i < codes; i++) lengths[order[i]] = (uint8_t)bits(z, 3);
+    huffman(literals, lengths, 19, 0);
+    for (i = 0; i < n + m;) {
+        int code = symbol(z, literals), again = 1, length = code;
+        if (code >= 16) {
+            if (code == 16 && !i) bad_stream();
+            length = code == 16 ? lengths[i - 1] : 0;
+            again = code == 16 ? 3 + bits(z, 2) : code == 17 ? 3 + bits(z, 3) : 11 + bits(z, 7);
+        }
+        if (i + again > n + m) bad_stream();
+        while (again--) lengths[i++] = (uint8_t)length;
+    }
+    if (!lengths[256]) bad_stream();
+    huffman(distances, lengths + n, m, 1);
+    huffman(literals, lengths, n, 1);
+}
+
+static void inflate_into(uint8_t *out, size_t size, const uint8_t *in, size_t length) {
+    Inflate z = {in + 2, length - 2, size, 0, out, 0, 0};
+    static Huffman literals, distances;
+    uint32_t a = 1, b = 0;
+    if (length < 6 || (in[0] & 15) != 8 || in[0] >> 4 > 7 || in[1] & 0x20 || (in[0] << 8 | in[1]) % 31) bad_stream();
+    for (int last = 0; !last;) {
+        last = bits(&z, 1);
+        int kind = bits(&z, 2);
+        if (kind == 3) bad_stream();
+        if (kind == 0) {
+            z.bits = 0, z.have = 0;
+            if (z.left < 4) bad_stream();
+            size_t n = (size_t)z.in[0] | (size_t)z.in[1] << 8;
+            if ((n ^ 0xffff) != ((size_t)z.in[2] | (size_t)z.in[3] << 8) || z.left - 4 < n) bad_stream();
+            for (z.in += 4, z.left -= 4; n--; z.left--) put(&z, *z.in++);
+            continue;
+        }
+        if (kind == 1) {
+            uint8_t lengths[288], five[30];
+            for (int i = 0; i < 288; i++) lengths[i] = i < 144 ? 8 : i < 256 ? 9 : i < 280 ? 7 : 8;
+            memset(five, 5, sizeof five);
+            huffman(&literals, lengths, 288, 0);
+            memset(distances.count, 0, sizeof distances.count);
+            distances.count[5] = 30;
+            for (int i = 0; i < 30; i++) distances.symbol[i] = (uint16_t)i;
+        } else
+            coded_tables(&z, &literals, &distances);
+        coded_block(&z, &literals, &distances);
+    }
+    for (size_t i = 0; i < z.done; i++) a = (a + out[i]) % 65521, b = (b + a) % 65521;
+    if (z.done != size || z.left != 4 || (uint32_t)(z.in[0] << 8 | z.in[1]) != b ||
+        (uint32_t)(z.in[2] << 8 | z.in[3]) != a)
+        bad_stream();
+}
+
+static void zstd_into(uint8_t *out, size_t size, const uint8_t *in, size_t length) {
+#ifdef WITH_ZSTD
+    if (length < 6 || in[0] != 0x28 || in[1] != 0xb5 || in[2] != 0x2f || in[3] != 0xfd || in[4] & 3)
+        refuse_plain("not a zstd frame without a dictionary");
+    if (!(in[4] & 0x20)) { /* a window descriptor */
+        unsigned exponent = 10u + (in[5] >> 3);
+        if (exponent > MAX_ZSTD_WINDOW_LOG || (exponent == MAX_ZSTD_WINDOW_LOG && in[5] & 7))
+            refuse_plain("a zstd window over the limit");
+    }
+    if (ZSTD_getFrameContentSize(in, length) != size) refuse_plain("a zstd frame states another size");
+    if (ZSTD_findFrameCompressedSize(in, length) != length)
+        refuse_plain("a zstd frame that does not end with its payload");
+    if (ZSTD_decompress(out, size, in, length) != size) refuse_plain("a zstd frame is damaged");
+#else
+    (void)out, (void)size, (void)in, (void)length;
+    refuse_plain("this reader was built without zstd");
+#endif
+}
+
+static uint8_t *expand_bytes(const Payload *p, size_t size, const char *how, size_t how_length) {
+    uint8_t *out;
+    if (is(how, how_length, "xz")) refuse_plain("this reader leaves xz out");
+    out = take(size);
+    (is(how, how_length, "zlib") ? inflate_into : zstd_into)(out, size, p->data, p->bytes);
+    return out;
+}
+
+/* ---- the generator ---- */
+
+static void philox(uint32_t c[4], uint32_t k0, uint32_t k1) {
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+        uint64_t a = (uint64_t)0xCD9E8D57u * c[2], b = (uint64_t)0xD2511F53u * c[0];
+        uint32_t c1 = c[1], c3 = c[3];
+        c[0] = (uint32_t)(a >> 32) ^ c1 ^ k0;
+        c[1] = (uint32_t)a;
+        c[2] = (uint32_t)(b >> 32) ^ c3 ^ k1;
+        c[3] = (uint32_t)b;
+    }
+}
+
+static uint32_t stream_word(uint64_t seed, uint32_t tensor, uint32_t stream, uint64_t i) {
+    uint32_t c[4] = {(uint32_t)(i / 4), tensor, stream, 1};
+    philox(c, (uint32_t)seed, (uint32_t)(seed >> 32));
+    return c[i % 4];
+}
+
+/* ---- tensors ---- */
+
+static void add_float(Sha *s, float v) {
+    uint32_t word;
+    uint8_t out[4];
+    memcpy(&word, &v, 4);
+    for (int i = 0; i < 4; i++) out[i] = (uint8_t)(word >> 8 * i);
+    sha_add(s, out, 4);
+}
+
+static float of_bits(uint32_t word) {
+    float v;
+    memcpy(&v, &word, 4);
+    return v;
+}
+
+static float half(unsigned h) {
+    int exponent = h >> 10 & 31, fraction = h & 1023;
+    float v = exponent ? ldexpf((float)(1024 + fraction), exponent - 25) : ldexpf((float)fraction, -24);
+    return h & 0x8000 ? -v : v;
+}
+
+static void raw(const Payload *p, Sha *s) {
+    for (size_t i = 0; i < p->bytes; i += (size_t)ITEM[p->kind]) {
+        const uint8_t *b = p->data + i;
+        uint32_t word = p->kind == F32
+                            ? (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24
+                            : (uint32_t)b[0] << 16 | (uint32_t)b[1] << 24;
+        int finite = p->kind == F16 ? (b[1] & 0x7c) != 0x7c : (word & 0x7f800000u) != 0x7f800000u;
+        if (!finite) refuse("values that are not finite", p->name, p->name_length);
+        add_float(s, p->kind == F16 ? half(b[0] | (unsigned)b[1] << 8) : of_bits(word));
+    }
+}
+
+static void on_grid(const Payload *p, size_t elements, int width, float step, const char *how, size_t how_length,
+                    Sha *s) {
+    uint8_t *q = expand_bytes(p, elements * (size_t)width, how, how_length);
+    for (size_t i = 0; i < elements; i++) {
+        int low = q[i], high = width == 2 ? q[elements + i] : 0;
+        int n = width == 2 ? low | high << 8 : low, limit = width == 2 ? 32768 : 128;
+        volatile float product = (float)(n >= limit ? n - 2 * limit : n) * step; /* one rounding, to 32 bits */
+        add_float(s, product);
+    }
+    free(q);
+}
+
+typedef struct {
+    Node *name, *coded, *expanded;
+    Payload *payload;
+    size_t elements;
+    int rank, kind, width;
+    const char *how;
+    size_t how_length;
+    int64_t shape[MAX_RANK], lo, span, frac, repeat;
+    uint32_t tensor, stream;
+    uint64_t seed;
+    float step;
+} Tensor;
+enum { RAW, GRID, SEEDED };
+
+static Tensor read_tensor(Node *node) {
+    Tensor t;
+    memset(&t, 0, sizeof t);
+    if (node->kind != OBJECT) refuse_plain("a tensor that is not an object");
+    t.name = text(node, "name");
+    Node *coding = text(node, "coding"), *shape = field(node, "shape", LIST);
+    const char *c = coding->text;
+    t.expanded = hexadecimal(node, "expanded_sha256", 64);
+    if (shape->children > MAX_RANK) refuse("too many axes", t.name->text, t.name->length);
+    t.elements = 1;
+    for (Node *size = shape->first; size; size = size->next) {
+        if (size->kind != INTEGER) refuse("a size that is not an integer", t.name->text, t.name->length);
+        t.shape[t.rank++] = whole(size->integer, 1, MAX_TENSOR_BYTES / 4, "shape");
+        if (t.elements > (size_t)MAX_TENSOR_BYTES / 4 / (size_t)size->integer)
+            refuse("a tensor over the limit", t.name->text, t.name->length);
+        t.elements *= (size_t)size->integer;
+    }
+    if (is(c, coding->length, "seedcnn-rng/1")) {
+        t.kind = SEEDED;
+        t.seed = word(node, "seed");
+        t.tensor = (uint32_t)integer(node, "tensor_id", 0, 0xffffffffLL);
+        t.stream = (uint32_t)integer(node, "stream", 0, 0xffffffffLL);
+        int64_t count = integer(node, "count", 1, (int64_t)t.elements);
+        t.repeat = integer(node, "repeat", 1, (int64_t)t.elements);
+        if (count * t.repeat < (int64_t)t.elements || count * t.repeat >= (int64_t)t.elements + t.repeat)
+            refuse("draws that do not fill the shape", t.name->text, t.name->length);
+        t.lo = integer(node, "lo_q", -(1 << 24) + 1, (1 << 24) - 1);
+        t.span = integer(node, "span_q", 0, (1 << 25) - 1);
+        t.frac = integer(node, "frac_bits", 0, 60);
+        whole(t.lo + t.span, -(1 << 24) + 1, (1 << 24) - 1, "span_q");
+    } else {
+        static const char *raws[] = {"raw-f32", "raw-f16", "raw-bf16"};
+        int kind = 0;
+        t.coded = hexadecimal(node, "coded_sha256", 64);
+        while (kind < 3 && !is(c, coding->length, raws[kind])) kind++;
+        if (kind == 3) {
+            t.kind = GRID;
+            size_t head = 0;
+            if (coding->length > 8 && !memcmp(c, "grid-i8-", 8)) t.width = 1, head = 8;
+            if (coding->length > 9 && !memcmp(c, "grid-i16-", 9)) t.width = 2, head = 9;
+            t.how = c + head;
+            t.how_length = coding->length - head;
+            if (!head ||
+                !(is(t.how, t.how_length, "zstd") || is(t.how, t.how_length, "zlib") || is(t.how, t.how_length, "xz")))
+                refuse("an unknown coding", c, coding->length);
+            t.step = ldexpf((float)integer(node, "step_mantissa", 1, (1 << 24) - 1),
+                            (int)-integer(node, "step_exponent", 0, 126));
+        }
+        t.payload = payload(t.name);
+        int fits = kind == 3 ? t.payload->kind == U8 && t.payload->rank == 1
+                             : t.payload->kind == kind && t.payload->rank == t.rank &&
+                                   !memcmp(t.payload->shape, t.shape, (size_t)t.rank * sizeof *t.shape);
+        if (!fits) refuse("a payload of another type or shape", t.name->text, t.name->length);
+    }
+    done(node);
+    return t;
+}
+
+static void use_tensor(const Tensor *t) {
+    Sha s;
+    char hex[65];
+    if (t->payload) check_digest(t->payload->data, t->payload->bytes, t->coded, t->name->text, t->name->length);
+    sha_begin(&s);
+    if (t->kind == RAW) raw(t->payload, &s);
+    if (t->kind == GRID) on_grid(t->payload, t->elements, t->width, t->step, t->how, t->how_length, &s);
+    if (t->kind == SEEDED)
+        for (size_t i = 0; i < t->elements; i++) {
+            uint64_t x = stream_word(t->seed, t->tensor, t->stream, i / (uint64_t)t->repeat);
+            add_float(&s, ldexpf((float)(t->lo + (int64_t)((uint64_t)t->span * x >> 32)), (int)-t->frac));
+        }
+    sha_end(&s, hex);
+    if (memcmp(hex, t->expanded->text, 64))
+        refuse("the expanded values do not match their digest", t->name->text, t->name->length);
+    printf("tensor %.*s ", (int)t->name->length, t->name->text);
+    for (int i = 0; i < t->rank; i++) printf("%s%lld", i ? "x" : "", (long long)t->shape[i]);
+    printf(" %s\n", hex);
+}
+
+/* ---- the whole file ---- */
+
+static uint8_t *read_file(const char *path, size_t *size) {
+    FILE *file = fopen(path, "rb");
+    uint8_t *data;
+    long end;
+    if (!file || fseek(file, 0, SEEK_END) || (end = ftell(file)) < 0) refuse("cannot be read", path, strlen(path));
+    if (end > MAX_FILE_BYTES) refuse_plain("the file is over the limit");
+    rewind(file);
+    data = take((size_t)end);
+    *size = fread(data, 1, (size_t)end, file);
+    if (*size != (size_t)end) refuse("cannot be read", path, strlen(path));
+    fclose(file);
+    return data;
+}
+
+static void read_payloads(Node *header, const uint8_t *body, size_t bytes) {
+    size_t expected = 0;
+    payload_count = header->children;
+    if (payload_count > MAX_TENSORS) refuse_plain("too many payloads");
+    payloads = take(payload_count * sizeof *payloads);
+    memset(payloads, 0, payload_count * sizeof *payloads);
+    payload_count = 0;
+    for (Node *child = header->first; child; child = child->next)
+        if (child->key) entry(child, &payloads[payload_count++]);
+    qsort(payloads, payload_count, sizeof *payloads, by_offset);
+    for (size_t i = 0; i < payload_count; i++) {
+        if (payloads[i].begin != expected)
+            refuse("a gap or an overlap before", payloads[i].name, payloads[i].name_length);
+        payloads[i].data = body + expected;
+        expected += payloads[i].bytes;
+        if (expected > bytes) refuse_plain("the payloads are truncated");
+    }
+    if (expected != bytes) refuse_plain("bytes after the payloads");
+}
+
+static void means(Node *object, const char *name, int64_t least) {
+    Node *list = field(object, name, LIST);
+    if (list->children != 3) refuse("not three numbers", name, strlen(name));
+    for (Node *v = list->first; v; v = v->next) {
+        if (v->kind != INTEGER) refuse("not an integer", name, strlen(name));
+        whole(v->integer, least, 10000000000LL, name);
+    }
+}
+
+int main(int argc, char **argv) {
+    size_t size, length = 0;
+    char hex[65], out[4];
+    if (argc != 2) return fprintf(stderr, "usage: %s FILE\n", argv[0]), 2;
+    uint8_t *file = read_file(argv[1], &size);
+    if (size < 8) refuse_plain("no header length");
+    for (int i = 7; i >= 0; i--) {
+        if (length > (size_t)MAX_HEADER_BYTES) refuse_plain("the header is over the limit");
+        length = length << 8 | file[i];
+    }
+    if (length > MAX_HEADER_BYTES || length > size - 8 || length % 8) refuse_plain("the header's length");
+    const char *header_text = (const char *)file + 8;
+    size_t header_length = length;
+    while (header_length && header_text[header_length - 1] == ' ') header_length--;
+    Node *header = parse(header_text, header_length, 3, 0);
+    Node *metadata = field(header, "__metadata__", OBJECT);
+    Node *quoted = field(metadata, "seedcnn.manifest", TEXT),
+         *digest = field(metadata, "seedcnn.manifest.sha256", TEXT);
+    done(metadata);
+    read_payloads(header, file + 8 + length, size - 8 - length);
+
+    size_t manifest_length = 0;
+    if (bytes_of(quoted) > MAX_MANIFEST_BYTES) refuse_plain("the manifest is over the limit");
+    char *manifest_text = take(quoted->length);
+    for (const char *at = quoted->text, *end = at + quoted->length; at < end;) {
+        int n = one_character(&at, end, out);
+        memcpy(manifest_text + manifest_length, out, (size_t)n);
+        manifest_length += (size_t)n;
+    }
+    Node *manifest = parse(manifest_text, manifest_length, MAX_JSON_DEPTH, 1);
+    Node *format = field(manifest, "format", TEXT);
+    if (!is(format->text, format->length, "seedcnn-bundle/1"))
+        refuse("an unknown format", format->text, format->length);
+    Node *rng = text(manifest, "rng");
+    if (!is(rng->text, rng->length, "seedcnn-rng/1")) refuse("an unknown generator", rng->text, rng->length);
+    Node *model = text(manifest, "model");
+    text(manifest, "family");
+    int64_t release = integer(manifest, "release", 1, MAX_INT);
+    integer(manifest, "min_release", 0, release);
+    Node *parent = field(manifest, "parent", TEXT);
+    if (parent->length && parent->length != 64) refuse_plain("parent is no digest");
+    for (size_t i = 0; i < parent->length; i++)
+        if (!is_digit(parent->text[i]) && (parent->text[i] < 'a' || parent->text[i] > 'f'))
+            refuse_plain("parent is no digest");
+    Node *labels = field(manifest, "labels", LIST);
+    if (!labels->children || labels->children > MAX_LABELS) refuse_plain("no label, or too many");
+    for (Node *label = labels->first; label; label = label->next)
+        if (label->kind != TEXT) refuse_plain("a label that is no text");
+
+    Node *list = field(manifest, "tensors", LIST), *graph = field(manifest, "graph", OBJECT);
+    if (list->children > MAX_TENSORS) refuse_plain("too many tensors");
+    size_t count = 0, total = 0;
+    Tensor *tensors = take(list->children * sizeof *tensors);
+    for (Node *node = list->first; node; node = node->next) {
+        tensors[count] = read_tensor(node);
+        for (size_t i = 0; i < count; i++)
+            if (tensors[i].name->length == tensors[count].name->length &&
+                !memcmp(tensors[i].name->text, tensors[count].name->text, tensors[i].name->length))
+                refuse_plain("a tensor twice");
+        total += tensors[count++].elements;
+        if (total > (size_t)MAX_EXPANDED_BYTES / 4) refuse_plain("the tensors expand over the limit");
+    }
+    Payload *graph_payload = payload(text(graph, "payload"));
+    Node *coding = text(graph, "coding"), *graph_coded = hexadecimal(graph, "coded_sha256", 64),
+         *graph_digest = hexadecimal(graph, "sha256", 64);
+    if (!is(coding->text, coding->length, "zstd") && !is(coding->text, coding->length, "zlib") &&
+        !is(coding->text, coding->length, "xz"))
+        refuse("an unknown compression", coding->text, coding->length);
+    size_t graph_size = (size_t)integer(graph, "size", 1, MAX_GRAPH_BYTES);
+    text(graph, "input");
+    text(graph, "output");
+    done(graph);
+    if (graph_payload->kind != U8 || graph_payload->rank != 1) refuse_plain("the graph's payload is not bytes");
+
+    Node *rule = field(manifest, "preprocessing", OBJECT), *canned = field(manifest, "canned", OBJECT);
+    int64_t height = integer(rule, "height", 1, MAX_IMAGE_SIDE), width = integer(rule, "width", 1, MAX_IMAGE_SIDE);
+    means(rule, "mean_e8", -10000000000LL);
+    means(rule, "std_e8", 1);
+    done(rule);
+    uint64_t seed = word(canned, "seed");
+    int64_t pictures = integer(canned, "count", 1, MAX_CANNED_IMAGES);
+    Payload *logits = payload(text(canned, "payload"));
+    Node *logits_digest = hexadecimal(canned, "sha256", 64);
+    integer(canned, "tolerance_e6", 0, 1000000000);
+    done(canned);
+    done(manifest);
+    if (pictures * height * width * 3 > MAX_CANNED_BYTES) refuse_plain("the canned pictures are over the limit");
+    if (logits->kind != F32 || logits->rank != 2 || logits->shape[0] != pictures ||
+        logits->shape[1] != (int64_t)labels->children)
+        refuse_plain("the canned logits have another shape");
+    sha_of((uint8_t *)manifest_text, manifest_length, hex);
+    if (!is(digest->text, digest->length, hex)) refuse_plain("the manifest does not match its digest");
+    for (size_t i = 0; i < payload_count; i++)
+        if (!payloads[i].used)
+            refuse("a payload that the manifest does not name", payloads[i].name, payloads[i].name_length);
+
+    printf("bundle %.*s release %lld\n", (int)model->length, model->text, (long long)release);
+    for (size_t i = 0; i < count; i++) use_tensor(&tensors[i]);
+    check_digest(graph_payload->data, graph_payload->bytes, graph_coded, "graph", 5);
+    uint8_t *onnx = expand_bytes(graph_payload, graph_size, coding->text, coding->length);
+    check_digest(onnx, graph_size, graph_digest, "graph", 5);
+    printf("graph %.64s\n", graph_digest->text);
+    check_digest(logits->data, logits->bytes, logits_digest, "canned logits", 13);
+    Sha s;
+    sha_begin(&s);
+    raw(logits, &s);
+    sha_end(&s, hex);
+    sha_begin(&s);
+    for (uint64_t i = 0, n = (uint64_t)(pictures * height * width * 3); i < n; i++) {
+        uint8_t byte = (uint8_t)(stream_word(seed, 0, 0, i / 4) >> 8 * (i % 4));
+        sha_add(&s, &byte, 1);
+    }
+    sha_end(&s, hex);
+    printf("pictures %s\n", hex);
+    return 0;
+}
