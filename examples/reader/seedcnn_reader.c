@@ -806,11 +806,6 @@ int main(int argc, char **argv) {
     text(manifest, "family");
     int64_t release = integer(manifest, "release", 1, MAX_INT);
     integer(manifest, "min_release", 0, release);
-    Node *parent = field(manifest, "parent", TEXT);
-    if (parent->length && parent->length != 64) refuse_plain("parent is no digest");
-    for (size_t i = 0; i < parent->length; i++)
-        if (!is_digit(parent->text[i]) && (parent->text[i] < 'a' || parent->text[i] > 'f'))
-            refuse_plain("parent is no digest");
     Node *labels = field(manifest, "labels", LIST);
     if (!labels->children || labels->children > MAX_LABELS) refuse_plain("no label, or too many");
     for (Node *label = labels->first; label; label = label->next)

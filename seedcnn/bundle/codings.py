@@ -20,9 +20,11 @@ __all__ = [
     "check_payload",
     "decode",
     "encode_grid",
+    "encode_integers",
     "encode_raw",
     "encode_seeded",
     "grid_of_step",
+    "integers_of",
     "sha256",
 ]
 
@@ -119,13 +121,22 @@ def encode_grid(name: str, values: npt.ArrayLike, grid: Grid, compression: str =
         raise BundleError(
             f"tensor {name!r} reaches {largest} grid steps of {grid.step:g}; at most 32767 fit; use a coarser step"
         )
-    width = "i8" if largest <= 127 else "i16"
-    q = integers.astype(np.int16)
-    payload = Payload.of_bytes(compress(_to_planes(q, _ITEM_BYTES[width]), compression))
+    return encode_integers(name, integers.astype(np.int16), grid, compression)
+
+
+def encode_integers(name: str, q: I16, grid: Grid, compression: str = "zstd", *, fast: bool = False) -> Coded:
+    """Store integers that are on a grid already.
+
+    Args:
+        q: int16 of the tensor's shape, within +-32767.
+        fast: see :func:`seedcnn.bundle.compression.compress`.
+    """
+    width = "i8" if np.abs(q).max(initial=0) <= 127 else "i16"
+    payload = Payload.of_bytes(compress(_to_planes(q, _ITEM_BYTES[width]), compression, fast=fast))
     expanded = _from_grid(q, grid)
     digest = sha256(_little_endian(expanded))
     coding = f"grid-{width}-{compression}"
-    return Coded(TensorEntry(name, array.shape, coding, sha256(payload.data), digest, grid=grid), payload, expanded)
+    return Coded(TensorEntry(name, q.shape, coding, sha256(payload.data), digest, grid=grid), payload, expanded)
 
 
 def encode_seeded(name: str, shape: tuple[int, ...], seeded: Seeded) -> Coded:
@@ -183,21 +194,33 @@ def decode(entry: TensorEntry, payload: Payload | None) -> F32:
     """
     if entry.seeded is not None:
         result = _from_seed(entry.seeded, entry.shape)
+    elif entry.grid is not None:
+        result = _from_grid(integers_of(entry, payload), entry.grid)
     else:
-        if payload is None:
-            raise BundleFormatError(f"tensor {entry.name!r} has no payload")
-        check_payload(entry.name, payload, entry.coding, entry.shape)
-        if sha256(payload.data) != entry.coded_sha256:
-            raise DigestError(f"tensor {entry.name!r}: the stored bytes do not match their digest")
-        if entry.grid is None:
-            result = _widen(payload.data, entry.coding, entry.shape)
-            if not np.isfinite(result).all():
-                raise BundleFormatError(f"tensor {entry.name!r} holds values that are not finite")
-        else:
-            _, width, compression = entry.coding.split("-")
-            item_bytes = _ITEM_BYTES[width]
-            data = decompress(payload.data, entry.elements * item_bytes, f"tensor {entry.name!r}", compression)
-            result = _from_grid(_from_planes(data, item_bytes, entry.shape), entry.grid)
+        result = _widen(_stored(entry, payload), entry.coding, entry.shape)
+        if not np.isfinite(result).all():
+            raise BundleFormatError(f"tensor {entry.name!r} holds values that are not finite")
     if sha256(_little_endian(result)) != entry.expanded_sha256:
         raise DigestError(f"tensor {entry.name!r}: the expanded values do not match their digest")
     return result
+
+
+def integers_of(entry: TensorEntry, payload: Payload | None) -> I16:
+    """The integers of a tensor on a grid, its stored bytes checked against their digest.
+
+    Raises:
+        BundleFormatError, DigestError: see :func:`decode`.
+    """
+    _, width, compression = entry.coding.split("-")
+    item_bytes = _ITEM_BYTES[width]
+    data = decompress(_stored(entry, payload), entry.elements * item_bytes, f"tensor {entry.name!r}", compression)
+    return _from_planes(data, item_bytes, entry.shape)
+
+
+def _stored(entry: TensorEntry, payload: Payload | None) -> bytes | memoryview:
+    if payload is None:
+        raise BundleFormatError(f"tensor {entry.name!r} has no payload")
+    check_payload(entry.name, payload, entry.coding, entry.shape)
+    if sha256(payload.data) != entry.coded_sha256:
+        raise DigestError(f"tensor {entry.name!r}: the stored bytes do not match their digest")
+    return payload.data

@@ -15,10 +15,10 @@ __all__ = ["COMPRESSIONS", "compress", "decompress"]
 COMPRESSIONS = ("zstd", "zlib", "xz")
 """zstd: RFC 8878. zlib: RFC 1950. xz: one stream of LZMA2. The last two are in Python's standard library."""
 
-_ZSTD_LEVEL, _ZLIB_LEVEL = 19, 9
+_ZSTD_LEVEL, _ZLIB_LEVEL = {True: 3, False: 19}, {True: 1, False: 9}  # fast, or small
 _WINDOW = 1 << MAX_ZSTD_WINDOW_LOG
 _XZ_MEMORY = _WINDOW + (1 << 20)  # what its decoder needs besides the dictionary is far below 1 MiB
-_XZ_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": _WINDOW}]
+_XZ_PRESET = {True: 0, False: 9 | lzma.PRESET_EXTREME}
 
 
 def _zstd() -> ModuleType:
@@ -35,19 +35,23 @@ def _zstd() -> ModuleType:
     return zstd
 
 
-def compress(data: bytes, compression: str = "zstd") -> bytes:
+def compress(data: bytes, compression: str = "zstd", *, fast: bool = False) -> bytes:
     """One frame (zstd, stating its content size) or stream (zlib, xz); the same bytes for the same library.
+
+    Args:
+        fast: for a device that stores what it received: some ten times faster, a few percent larger.
 
     Raises:
         ValueError: if there is no such compression.
         BundleError: if zstd is asked for and not installed.
     """
     if compression == "zstd":
-        return bytes(_zstd().compress(data, _ZSTD_LEVEL))
+        return bytes(_zstd().compress(data, _ZSTD_LEVEL[fast]))
     if compression == "zlib":
-        return zlib.compress(data, _ZLIB_LEVEL)
+        return zlib.compress(data, _ZLIB_LEVEL[fast])
     if compression == "xz":
-        return lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=_XZ_FILTERS)
+        filters = [{"id": lzma.FILTER_LZMA2, "preset": _XZ_PRESET[fast], "dict_size": _WINDOW}]
+        return lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=filters)
     raise ValueError(f"`compression` (={compression!r}) must be one of {', '.join(COMPRESSIONS)}")
 
 

@@ -5,6 +5,8 @@ Every field is an integer or a string on the wire (``docs/bundle-format.md`` has
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -19,11 +21,14 @@ from seedcnn.rng import RNG_NAME, FixedPoint
 __all__ = ["CODINGS", "FORMAT", "Canned", "Graph", "Grid", "Manifest", "Preprocessing", "Seeded", "TensorEntry"]
 
 FORMAT = "seedcnn-bundle/1"
+CONTENT = "seedcnn-content/1"
 CODINGS = (
     *("raw-f32", "raw-f16", "raw-bf16"),
     *(f"grid-{width}-{compression}" for width in ("i8", "i16") for compression in COMPRESSIONS),
     RNG_NAME,
 )
+_OF_GRAPH, _OF_TENSOR = ("size", "sha256", "input", "output"), ("name", "shape", "expanded_sha256")
+_OF_CANNED = ("seed", "count", "sha256", "tolerance_e6")
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,20 @@ class Canned:
     sha256: str
     tolerance_e6: int
 
+    def to_json(self) -> dict[str, Any]:
+        """The wire form."""
+        result: dict[str, Any] = {"seed": f"{self.seed:016x}", "count": self.count, "payload": self.payload}
+        return result | {"sha256": self.sha256, "tolerance_e6": self.tolerance_e6}
+
+    @classmethod
+    def from_json(cls, value: Any, what: str) -> Canned:
+        """Parse and check the wire form."""
+        f = Fields(value, f"{what}.canned")
+        seed, count = f.word64("seed"), f.integer("count", 1, limits.MAX_CANNED_IMAGES)
+        canned = cls(seed, count, f.text("payload"), f.digest("sha256"), f.integer("tolerance_e6", 0, 10**9))
+        f.end()
+        return canned
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -188,12 +207,11 @@ class Manifest:
     preprocessing: Preprocessing
     labels: tuple[str, ...]
     canned: Canned
-    parent: str = ""
     rng: str = field(default=RNG_NAME)
 
     def dump(self) -> bytes:
         """The canonical JSON text."""
-        g, p, c = self.graph, self.preprocessing, self.canned
+        g, p = self.graph, self.preprocessing
         return dump_canonical(
             {
                 "format": FORMAT,
@@ -202,7 +220,6 @@ class Manifest:
                 "family": self.family,
                 "release": self.release,
                 "min_release": self.min_release,
-                "parent": self.parent,
                 "graph": {
                     "payload": g.payload,
                     "coding": g.coding,
@@ -220,15 +237,22 @@ class Manifest:
                     "std_e8": list(p.std_e8),
                 },
                 "labels": list(self.labels),
-                "canned": {
-                    "seed": f"{c.seed:016x}",
-                    "count": c.count,
-                    "payload": c.payload,
-                    "sha256": c.sha256,
-                    "tolerance_e6": c.tolerance_e6,
-                },
+                "canned": self.canned.to_json(),
             }
         )
+
+    def content_sha256(self) -> str:
+        """What the bundle says, however its tensors and its graph are stored: the SHA-256 of the canonical text of the
+        manifest without codings, payload names and the digests of stored bytes.
+
+        Two bundles with the same content answer alike; a delta names its parent and its result by it.
+        """
+        value = json.loads(self.dump())
+        value["format"] = CONTENT
+        value["graph"] = {name: value["graph"][name] for name in _OF_GRAPH}
+        value["canned"] = {name: value["canned"][name] for name in _OF_CANNED}
+        value["tensors"] = [{name: tensor[name] for name in _OF_TENSOR} for tensor in value["tensors"]]
+        return hashlib.sha256(dump_canonical(value)).hexdigest()
 
     @classmethod
     def parse(cls, text: bytes) -> Manifest:
@@ -256,7 +280,10 @@ class Manifest:
         if not labels or not all(isinstance(label, str) for label in labels):
             raise BundleFormatError("manifest.labels must be a list of at least one string, and of nothing else")
         release = f.integer("release", 1, limits.MAX_INT)
-        preprocessing, canned = _parse_preprocessing(f.object("preprocessing")), _parse_canned(f.object("canned"))
+        preprocessing, canned = (
+            _parse_preprocessing(f.object("preprocessing")),
+            Canned.from_json(f.object("canned"), "manifest"),
+        )
         pictures = canned.count * preprocessing.height * preprocessing.width * 3
         if pictures > limits.MAX_CANNED_BYTES:
             raise BundleFormatError(
@@ -272,7 +299,6 @@ class Manifest:
             preprocessing=preprocessing,
             labels=labels,
             canned=canned,
-            parent=f.digest("parent", empty=True),
             rng=rng,
         )
         f.end()
@@ -299,11 +325,3 @@ def _parse_preprocessing(value: Any) -> Preprocessing:
         raise BundleFormatError("manifest.preprocessing must hold three means and three standard deviations")
     f.end()
     return Preprocessing(height, width, mean, std)
-
-
-def _parse_canned(value: Any) -> Canned:
-    f = Fields(value, "manifest.canned")
-    seed, count = f.word64("seed"), f.integer("count", 1, limits.MAX_CANNED_IMAGES)
-    canned = Canned(seed, count, f.text("payload"), f.digest("sha256"), f.integer("tolerance_e6", 0, 10**9))
-    f.end()
-    return canned

@@ -56,7 +56,6 @@ WRONG = [(path, bad) for path in TEXTS for bad in ("", 7, ["x"], {}, "x" * 257, 
 WRONG += [(path, bad) for path in DIGESTS for bad in ("", SHA[:-1], SHA + "0", SHA.upper(), "g" * 64, 7, [])]
 WRONG += [(path, bad) for path, low, high in INTEGERS for bad in (low - 1, high + 1, str(low), [low], {})]
 WRONG += [(("release",), bad) for bad in (0, -1, "3", [3], {})]
-WRONG += [(("parent",), bad) for bad in (SHA[:-1], 0, [], "../x")]
 WRONG += [((*path, "seed"), bad) for path in (("canned",), ("tensors", 3)) for bad in (0, WORD[1:], WORD.upper(), "")]
 WRONG += [(("preprocessing", "mean_e8"), bad) for bad in (0, [], [0, 0], [0] * 4, [0, 0, "0"], [0, 0, 10**10 + 1])]
 WRONG += [(("preprocessing", "std_e8"), bad) for bad in (1, [1, 1], [1] * 4, [1, 1, 0], [1, 1, [1]])]
@@ -165,14 +164,8 @@ def test_fields_arrive_where_they_belong(tiny):
     assert (manifest.graph.input, manifest.graph.output, manifest.graph.size) == ("image", "logits", 198)
     assert manifest.preprocessing.mean_e8 == (49_139_968, 48_215_827, 44_653_124)
     assert (manifest.canned.seed, manifest.canned.count, manifest.canned.tolerance_e6) == (77, 2, 1000)
-    assert manifest.parent == ""
     codings = ["raw-f32", "grid-i8-zstd", "grid-i16-zstd", "seedcnn-rng/1", "raw-f16", "raw-bf16"]
     assert [t.coding for t in manifest.tensors] == codings
     seeded = manifest.tensors[3].seeded
     assert seeded is not None
     assert (seeded.seed, seeded.tensor_id, seeded.stream, seeded.count, seeded.repeat) == (0xFEED, 1, 2, 5, 3)
-
-
-def test_a_parent_is_a_digest(value):
-    value["parent"] = SHA
-    assert _parse(value).parent == SHA
