@@ -97,7 +97,8 @@ def _narrow(array: F32, coding: str) -> bytes:
         with np.errstate(over="ignore"):
             return array.astype("<f2").tobytes()
     bits = array.view("<u4")
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()  # to nearest, ties to even
+    upper: npt.NDArray[np.uint16] = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")  # nearest, ties to even
+    return upper.tobytes()
 
 
 def _widen(data: bytes | memoryview, coding: str, shape: tuple[int, ...]) -> F32:

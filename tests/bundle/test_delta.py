@@ -1,0 +1,319 @@
+"""Deltas: what they make says the same as the published bundle, and nothing else is ever made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nst
+
+from seedcnn.bundle import Seeded, encode_grid, encode_raw, encode_seeded, grid_of_step, read_bundle
+from seedcnn.bundle.container import Payload, read_container, write_container
+from seedcnn.bundle.delta import Sparse, apply_delta, read_delta, write_delta
+from seedcnn.bundle.sparse import add_sparse, sparse_difference
+from seedcnn.errors import BundleError, BundleFormatError, DigestError
+from seedcnn.rng import FixedPoint
+from tests.bundle.bundles import explore, tiny_bundle
+
+GRID = grid_of_step(0.006)
+BODY = (24, 16, 3, 3)
+
+
+def tensors(change: float = 0.0, seed: int = 0, compression: str = "zstd", step: float = 0.006):
+    """A body of 3,456 weights of which a share moves by a step or so, a head, a bias, a mask from a seed."""
+    rng = np.random.default_rng(1)
+    body, head, bias = (rng.standard_normal(shape).astype(np.float32) * 0.1 for shape in (BODY, (10, 24), (10,)))
+    moved = np.random.default_rng(seed).random(BODY) < change
+    body = body + np.where(moved, np.float32(0.009), np.float32(0))
+    return [
+        encode_grid("body.weight", body, grid_of_step(step), compression),
+        encode_grid("head.weight", head * 40, GRID, compression),
+        encode_raw("head.bias", bias + np.float32(change)),
+        encode_seeded("body.mask", (64, 9), Seeded(5, 7, 3, FixedPoint(-8388608, 16777216, 23), 576, 1)),
+    ]
+
+
+def bundle(release: int, change: float = 0.0, **options):
+    """A release of the same network."""
+    rest = {"canned_logits": np.full((2, 3), change, np.float32)} | {
+        name: options.pop(name) for name in ("labels", "graph", "model", "family", "min_release") if name in options
+    }
+    compression = options.get("compression", "zstd")
+    return tiny_bundle(tensors=tensors(change, **options), release=release, compression=compression, **rest)
+
+
+@pytest.fixture(scope="module")
+def parent():
+    return read_bundle(bundle(3))
+
+
+@pytest.fixture(scope="module")
+def child():
+    return read_bundle(bundle(4, 0.02))
+
+
+@pytest.fixture(scope="module")
+def delta(parent, child) -> bytes:
+    return write_delta(parent, child)
+
+
+INTEGERS = nst.arrays(np.int16, nst.array_shapes(max_dims=3, max_side=9), elements=st.integers(-32767, 32767))
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_differences_come_back(data):
+    before = data.draw(INTEGERS)
+    after = before.copy()
+    for _ in range(data.draw(st.integers(0, 4))):
+        after.reshape(-1)[data.draw(st.integers(0, before.size - 1))] = data.draw(st.integers(-32767, 32767))
+    coded, count = sparse_difference(before, after)
+    assert count == int((before != after).sum())
+    assert 2 * count <= len(coded) <= 8 * count
+    assert (add_sparse(before, coded, count, "t") == after).all()
+
+
+def test_the_bytes_are_those_of_the_document():
+    before = np.zeros(400, np.int16)
+    after = before.copy()
+    after[[0, 1, 131, 300]] = [1, -1, 200, -32767]
+    coded, count = sparse_difference(before, after)
+    # gaps 0 0 129 168, differences 1 -1 200 -32767 as 1 2 399 65534
+    assert coded == bytes([0, 0, 129, 1, 168, 1, 1, 2, 143, 3, 254, 255, 3])
+    assert count == 4
+
+
+@pytest.mark.parametrize(
+    ("data", "count", "words"),
+    [
+        (b"\x00", 1, "holds 1 numbers; 1 changes have 2"),
+        (b"\x00\x01\x00", 1, "holds 3 numbers"),
+        (b"\x00\x81", 1, "ends within a number"),
+        (b"\x80", 1, "ends within a number"),
+        (b"\x80\x00\x01", 1, "shorter spelling"),
+        (b"\x81\x81\x81\x81\x01\x01", 1, "more than 4 bytes"),
+        (b"\x04\x01", 1, "changes value 4; the tensor has 4"),
+        (b"\x00\x03\x01\x01", 2, "changes value 4"),
+        (b"\x00\x00", 1, "change by 0"),
+        (b"\x00\xfd\xff\x03", 1, "beyond 32767"),
+        (b"\x00\xfe\xff\x07", 1, "beyond 32767"),
+    ],
+)
+def test_differences_that_are_refused(data, count, words):
+    with pytest.raises(BundleFormatError, match=f"t .*{words}"):
+        add_sparse(np.ones((2, 2), np.int16), data, count, "t")
+
+
+def test_a_delta_makes_what_was_published(parent, child, delta):
+    made = read_bundle(apply_delta(parent, read_delta(delta)))
+    explore(made)
+    assert made.manifest.content_sha256() == child.manifest.content_sha256() != parent.manifest.content_sha256()
+    for name, value in child.tensors().items():
+        assert made.tensors()[name].tobytes() == value.tobytes()
+    assert made.graph() == child.graph()
+    assert made.canned_logits().tobytes() == child.canned_logits().tobytes()
+    assert (made.manifest.release, made.manifest.labels) == (4, child.manifest.labels)
+
+
+def test_a_delta_holds_what_changed_only(child, delta):
+    opened = read_delta(delta)
+    assert [(entry.name, entry.coding) for entry in opened.tensors] == [
+        ("body.weight", "sparse-zstd"),
+        ("head.bias", "raw-f32"),
+    ]
+    assert isinstance(opened.tensors[0], Sparse)
+    assert 40 < opened.tensors[0].count < 100
+    assert len(delta) < child.size / 2
+    assert (opened.size, opened.sha256) == (len(delta), hashlib.sha256(delta).hexdigest())
+
+
+@pytest.mark.parametrize("compression", ["zlib", "xz"])
+def test_other_compressions(parent, compression):
+    old = read_bundle(bundle(3, compression=compression))
+    assert old.manifest.content_sha256() == parent.manifest.content_sha256()
+    new = read_bundle(bundle(4, 0.02, compression=compression))
+    opened = read_delta(write_delta(old, new, compression=compression))
+    assert opened.tensors[0].coding == f"sparse-{compression}"
+    # The delta fits every bundle with its parent's content, however that is stored.
+    for place in (old, parent):
+        assert read_bundle(apply_delta(place, opened)).manifest.content_sha256() == new.manifest.content_sha256()
+
+
+def test_deltas_chain(parent, child):
+    third = read_bundle(bundle(5, 0.04, seed=1))
+    first = read_delta(write_delta(parent, child))
+    second = read_delta(write_delta(child, third))
+    made = read_bundle(apply_delta(read_bundle(apply_delta(parent, first)), second))
+    assert made.manifest.content_sha256() == third.manifest.content_sha256()
+    with pytest.raises(BundleError, match=f"applies to the bundle with content {second.parent}; this one has"):
+        apply_delta(parent, second)
+    skipping = read_delta(write_delta(parent, third))
+    assert read_bundle(apply_delta(parent, skipping)).manifest.content_sha256() == third.manifest.content_sha256()
+
+
+def test_a_tensor_that_changes_much_travels_as_a_whole(parent):
+    changed = tensors()
+    values = np.random.default_rng(2).standard_normal(BODY) * 0.1
+    changed[0] = encode_grid("body.weight", values, GRID)
+    opened = read_delta(write_delta(parent, read_bundle(tiny_bundle(tensors=changed, release=4))))
+    assert [(entry.name, entry.coding) for entry in opened.tensors] == [("body.weight", "grid-i8-zstd")]
+
+
+def test_a_tensor_on_another_grid_travels_as_a_whole(parent):
+    new = read_bundle(bundle(4, 0.02, step=0.007))
+    opened = read_delta(write_delta(parent, new))
+    assert opened.tensors[0].coding == "grid-i8-zstd"
+    assert read_bundle(apply_delta(parent, opened)).manifest.content_sha256() == new.manifest.content_sha256()
+
+
+def test_a_new_seed_takes_no_payload(parent):
+    changed = tensors()
+    changed[3] = encode_seeded("body.mask", (64, 9), replace(changed[3].entry.seeded, seed=6))
+    new = read_bundle(tiny_bundle(tensors=changed, release=4))
+    opened = read_delta(write_delta(parent, new))
+    assert [(entry.name, entry.coding) for entry in opened.tensors] == [("body.mask", "seedcnn-rng/1")]
+    assert read_bundle(apply_delta(parent, opened)).manifest.content_sha256() == new.manifest.content_sha256()
+
+
+def test_a_release_that_changes_nothing_else(parent):
+    opened = read_delta(write_delta(parent, read_bundle(bundle(4))))
+    assert opened.tensors == ()
+    assert read_bundle(apply_delta(parent, opened)).manifest.release == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"release": 3}, "the parent is 3, the result 3"),
+        ({"release": 2}, "the parent is 3, the result 2"),
+        ({"labels": ["cat", "dog", "cow"]}, "differ in labels"),
+        ({"graph": b"another", "family": "other"}, "differ in family, graph"),
+        ({"model": "other"}, "differ in model"),
+    ],
+)
+def test_bundles_that_are_no_parent_and_child(parent, options, words):
+    with pytest.raises(BundleError, match=words):
+        write_delta(parent, read_bundle(bundle(**{"release": 4} | options)))
+
+
+def test_a_parent_of_another_architecture(parent):
+    with pytest.raises(BundleError, match="differ in names or shapes of the tensors"):
+        write_delta(parent, read_bundle(tiny_bundle(release=4)))
+
+
+def _signed(data: bytes, change, payloads=None) -> bytes:
+    """The delta with ``change`` applied to its manifest, and signed again."""
+    container = read_container(data)
+    value = json.loads(container.manifest)
+    change(value)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return write_container(text, dict(container.payloads) | (payloads or {}))
+
+
+def _set(*path_and_value):
+    *path, name, new = path_and_value
+
+    def change(value):
+        for step in path:
+            value = value[step]
+        value[name] = new
+
+    return change
+
+
+ZEROS = "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_set("format", "seedcnn-delta/2"), "format is 'seedcnn-delta/2'; this version of seedcnn reads"),
+        (_set("rng", "mt19937"), "delta.rng is 'mt19937'"),
+        (_set("parent", ZEROS), f"applies to the bundle with content {ZEROS}; this one has [0-9a-f]{{64}}"),
+        (_set("parent", "x"), "delta.parent must be 64"),
+        (_set("result", ZEROS), f"it says {ZEROS}"),
+        (_set("release", 5), "makes a bundle with content"),
+        (_set("min_release", 5), r"min_release must be an integer in \[0, 4\]"),
+        (_set("extra", 1), "unknown fields: extra"),
+        (_set("tensors", []), "do not name each other: body.weight, head.bias"),
+        (_set("tensors", 0, "name", "body.other"), "do not name each other: body.other, body.weight"),
+        (_set("tensors", 0, "coding", "sparse-lz4"), "this version knows raw-f32"),
+        (_set("tensors", 0, "coding", "sparse-xz"), "whose only filter is LZMA2"),
+        (_set("tensors", 0, "coded_sha256", ZEROS), "the stored bytes do not match"),
+        (_set("tensors", 0, "expanded_sha256", ZEROS), "the expanded values do not match"),
+        (_set("tensors", 0, "count", 0), "count must be an integer"),
+        (_set("tensors", 0, "count", 1 << 40), "count must be an integer"),
+        (_set("tensors", 0, "size", 1 << 40), "size must be an integer"),
+        (_set("tensors", 1, "shape", [2, 5]), r"'head.bias' is F32 \(10,\); it must be F32 \(2, 5\)"),
+        (_set("tensors", 1, "expanded_sha256", ZEROS), "'head.bias': the expanded values do not match"),
+        (_set("canned", "sha256", ZEROS), "canned vectors: their bytes do not match"),
+        (_set("canned", "tolerance_e6", 7), "makes a bundle with content"),
+    ],
+)
+def test_a_delta_that_was_tampered_with(parent, delta, change, words):
+    with pytest.raises(BundleError, match=words):
+        apply_delta(parent, read_delta(_signed(delta, change)))
+
+
+def test_a_delta_for_tensors_that_the_parent_does_not_have(parent, delta):
+    payload = read_container(delta).payloads["head.bias"]
+
+    def change(value):
+        value["tensors"][1]["name"] = "tail.bias"
+
+    container = read_container(_signed(delta, change, {"tail.bias": payload}))
+    payloads = {name: each for name, each in container.payloads.items() if name != "head.bias"}
+    with pytest.raises(BundleFormatError, match=r"'tail\.bias', which its parent does not have"):
+        apply_delta(parent, read_delta(write_container(container.manifest, payloads)))
+
+
+def test_sparse_differences_of_a_tensor_that_is_not_on_a_grid(parent, delta):
+    frame = read_container(delta).payloads["body.weight"]
+
+    def change(value):
+        sparse = value["tensors"][0] | {"name": "head.bias"}
+        value["tensors"] = [sparse]
+
+    container = read_container(_signed(delta, change))
+    payloads = {"head.bias": frame, "canned.logits": container.payloads["canned.logits"]}
+    with pytest.raises(BundleFormatError, match="its parent is not on a grid: 'raw-f32'"):
+        apply_delta(parent, read_delta(write_container(container.manifest, payloads)))
+
+
+def test_a_delta_whose_manifest_does_not_match_its_digest(delta):
+    at = delta.index(b'\\"release\\":4')
+    with pytest.raises(DigestError, match="delta: its manifest does not match"):
+        read_delta(delta[: at + 12] + b"5" + delta[at + 13 :])
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_damage_never_makes_another_bundle(parent, delta, data):
+    damaged = bytearray(delta)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(damaged) - 1))
+        damaged[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    try:
+        made = apply_delta(parent, read_delta(bytes(damaged)))
+    except BundleError:
+        return
+    assert made == apply_delta(parent, read_delta(delta))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_damaged_differences_that_are_signed_again(parent, delta, data):
+    frame = bytearray(read_container(delta).payloads["body.weight"].data)
+    at = data.draw(st.integers(0, len(frame) - 1))
+    frame[at] ^= data.draw(st.integers(1, 255))
+    digest = hashlib.sha256(frame).hexdigest()
+    changed = _signed(
+        delta, _set("tensors", 0, "coded_sha256", digest), {"body.weight": Payload.of_bytes(bytes(frame))}
+    )
+    with pytest.raises(BundleError):
+        apply_delta(parent, read_delta(changed))
