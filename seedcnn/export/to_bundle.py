@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.bundle import Preprocessing, encode_grid, encode_raw, encode_seeded, grid_of_step, write_bundle
-from seedcnn.bundle.codings import Coded
+from seedcnn.bundle import Grid, Preprocessing, encode_grid, encode_raw, encode_seeded, grid_of_step, write_bundle
+from seedcnn.bundle.codings import Coded, encode_integers
 from seedcnn.bundle.session import open_session, preprocess
 from seedcnn.errors import ExportError
 from seedcnn.export.to_onnx import INPUT, OUTPUT, OnnxModel
 from seedcnn.rng import random_bytes
 
-__all__ = ["BundleInfo", "encode_tensors", "is_weight", "to_bundle"]
+__all__ = [
+    "BundleInfo",
+    "OnGrid",
+    "encode_learned",
+    "encode_tensors",
+    "grids_of_step",
+    "is_weight",
+    "to_bundle",
+    "vector_grids",
+]
 
+F32 = npt.NDArray[np.float32]
 CANNED_COUNT = 8
 _CANNED_SEED = 0x5EEDC44E
 RELATIVE_TOLERANCE = 1e-3
 _MAX_LOGIT = 1e6
+_SHORTEST_VECTOR = 64  # numbers: below, the step in the manifest is longer than what the grid saves
 
 
 @dataclass(frozen=True)
@@ -49,18 +60,63 @@ def is_weight(shape: tuple[int, ...]) -> bool:
     return sum(size > 1 for size in shape) >= 2
 
 
-def encode_tensors(model: OnnxModel, step: float | None) -> list[Coded]:
-    """Code every tensor of the graph.
+@dataclass(frozen=True, eq=False)
+class OnGrid:
+    """How a tensor goes on a grid: its step, and its integers (int16, of its shape) where they are not the nearest."""
+
+    grid: Grid
+    integers: npt.NDArray[np.int16] | None = None
+
+
+def vector_grids(tensors: Mapping[str, F32]) -> dict[str, OnGrid]:
+    """A 16-bit grid of its own for everything that remains per channel (biases, folded norms) and is long enough: the
+    error is at most 1/65,000 of the largest number."""
+    found = {}
+    for name, values in tensors.items():
+        largest = float(np.abs(values).max(initial=0))
+        if not is_weight(values.shape) and values.size >= _SHORTEST_VECTOR and 2.0**-80 < largest < 2.0**30:
+            found[name] = OnGrid(grid_of_step(largest / 32766))
+    return found
+
+
+def grids_of_step(tensors: Mapping[str, F32], step: float) -> dict[str, OnGrid]:
+    """One step for all weights (see :func:`is_weight`), and :func:`vector_grids`."""
+    grid = OnGrid(grid_of_step(step))
+    return {name: grid for name, values in tensors.items() if is_weight(values.shape)} | vector_grids(tensors)
+
+
+def encode_tensors(
+    model: OnnxModel, grids: Mapping[str, OnGrid] | None = None, compression: str = "zstd"
+) -> list[Coded]:
+    """Code every tensor of the graph, learned and seeded.
+
+    As :func:`encode_learned`, and what travels as a seed.
+    """
+    seeded = [encode_seeded(name, shape, drawn) for name, (shape, drawn) in model.seeded.items()]
+    return [*encode_learned(model.tensors, grids, compression), *seeded]
+
+
+def encode_learned(
+    tensors: Mapping[str, F32], grids: Mapping[str, OnGrid] | None = None, compression: str = "zstd"
+) -> list[Coded]:
+    """Code learned tensors.
 
     Args:
-        step: grid step of the weights (see :func:`is_weight`); None stores everything as float32. What remains per
-            channel (biases, folded norms) is always stored as float32.
+        grids: by tensor; what is not in it is stored as float32.
+        compression: see :mod:`seedcnn.bundle.compression`.
+
+    Raises:
+        BundleError: if a value is not finite or does not fit its grid.
     """
-    grid = None if step is None else grid_of_step(step)
     coded = []
-    for name, values in model.tensors.items():
-        coded.append(encode_grid(name, values, grid) if grid and is_weight(values.shape) else encode_raw(name, values))
-    coded += [encode_seeded(name, shape, seeded) for name, (shape, seeded) in model.seeded.items()]
+    for name, values in tensors.items():
+        place = (grids or {}).get(name)
+        if place is None:
+            coded.append(encode_raw(name, values))
+        elif place.integers is None:
+            coded.append(encode_grid(name, values, place.grid, compression))
+        else:
+            coded.append(encode_integers(name, place.integers, place.grid, compression))
     return coded
 
 
@@ -68,24 +124,30 @@ def to_bundle(
     model: OnnxModel,
     info: BundleInfo,
     *,
-    step: float | None,
+    step: float | None = None,
+    grids: Mapping[str, OnGrid] | None = None,
     tolerance: float = RELATIVE_TOLERANCE,
     libraries: Sequence[Path] = (),
+    compression: str = "zstd",
 ) -> bytes:
     """Write a bundle: coded tensors, seeds, graph, manifest and eight canned test vectors.
 
     The expected logits of the canned vectors come from ONNX Runtime on the tensors as the device will expand them.
 
     Args:
-        step: grid step of the weights, see :func:`encode_tensors`.
+        step: of the weights' grid, see :func:`grids_of_step`; None stores float32.
+        grids: instead of a step, by tensor.
         tolerance: how far a device's answers to the canned vectors may be off, as a share of the largest logit.
         libraries: shared libraries of the operators that the graph needs, see ``seedcnn.bundle.custom_op``.
+        compression: of tensors and graph, see :mod:`seedcnn.bundle.compression`.
 
     Raises:
         BundleError: if a weight is not finite or does not fit the grid.
         ExportError: if the network's answers to the canned vectors are not finite, over 1e6, or do not fit the labels.
     """
-    coded = encode_tensors(model, step)
+    if grids is None and step is not None:
+        grids = grids_of_step(model.tensors, step)
+    coded = encode_tensors(model, grids, compression)
     session = open_session(model.graph, {item.entry.name: item.expanded for item in coded}, libraries=libraries)
     rule = info.preprocessing
     shape = (CANNED_COUNT, rule.height, rule.width, 3)
@@ -115,4 +177,5 @@ def to_bundle(
         canned_seed=_CANNED_SEED,
         canned_logits=logits,
         canned_tolerance=max(1e-4, tolerance * largest),
+        compression=compression,
     )

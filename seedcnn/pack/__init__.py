@@ -4,5 +4,16 @@ from __future__ import annotations
 
 from seedcnn.pack.int8 import Int8, Int8Result, draw_calibration
 from seedcnn.pack.packing import DEFAULT_STEP, PackResult, pack, preprocessing_of
+from seedcnn.pack.search import Candidate, Search
 
-__all__ = ["DEFAULT_STEP", "Int8", "Int8Result", "PackResult", "draw_calibration", "pack", "preprocessing_of"]
+__all__ = [
+    "DEFAULT_STEP",
+    "Candidate",
+    "Int8",
+    "Int8Result",
+    "PackResult",
+    "Search",
+    "draw_calibration",
+    "pack",
+    "preprocessing_of",
+]

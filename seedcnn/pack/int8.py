@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.bundle import Bundle, read_bundle
+from seedcnn.bundle import Bundle, Preprocessing, read_bundle
 from seedcnn.bundle.session import SessionOptions, open_session, preprocess
 from seedcnn.errors import ExportError
 from seedcnn.evaluate.accuracy import F32, Predict, predict_logits
@@ -18,6 +18,8 @@ from seedcnn.evaluate.equivalence import Equivalence, compare_logits
 from seedcnn.evaluate.predictors import bundle_predictor
 from seedcnn.export import BundleInfo, OnnxModel, to_bundle
 from seedcnn.export.quantize import quantize
+from seedcnn.export.to_bundle import OnGrid, encode_tensors
+from seedcnn.export.to_onnx import INPUT, OUTPUT
 from seedcnn.latency import Latency, interleave
 
 __all__ = ["CALIBRATION_COUNT", "Int8", "Int8Result", "Runtime", "draw_calibration", "quantize_bundle"]
@@ -107,6 +109,18 @@ class Runtime:
         """The bundle as a callable from pictures to logits."""
         return bundle_predictor(bundle, threads=self.threads, runtime=self.name, **self._options())
 
+    def graph_predictor(self, exported: OnnxModel, rule: Preprocessing) -> Callable[[Mapping[str, F32]], Predict]:
+        """A graph that is not packed yet, as a function of its learned tensors."""
+        seeded = {each.entry.name: each.expanded for each in encode_tensors(replace(exported, tensors={}))}
+
+        def with_tensors(tensors: Mapping[str, F32]) -> Predict:
+            session = open_session(
+                exported.graph, {**tensors, **seeded}, threads=self.threads, runtime=self.name, **self._options()
+            )
+            return lambda images: session.run([OUTPUT], {INPUT: preprocess(images, rule)})[0]
+
+        return with_tensors
+
     def latencies(self, bundles: Sequence[Bundle], image: npt.NDArray[np.uint8], rounds: int) -> list[Latency]:
         """Of one picture [1, H, W, 3] in each bundle, interleaved in this process, one thread."""
         calls: dict[int, Callable[[], object]] = {}
@@ -123,15 +137,17 @@ def quantize_bundle(
     exported: OnnxModel,
     shipped: F32,
     info: BundleInfo,
-    step: float | None,
+    grids: Mapping[str, OnGrid],
     images: npt.NDArray[np.uint8],
     int8: Int8,
     runtime: Runtime,
+    compression: str = "zstd",
 ) -> tuple[bytes, F32, Int8Result]:
     """A float32 bundle with an int8 graph instead, calibrated with the weights that are shipped, and measured.
 
     Args:
         data, exported, shipped: the float32 bundle, the graph it was made of, and its logits on ``images``.
+        grids, compression: what the bundle was coded with.
 
     Returns:
         The int8 bundle, its logits on ``images`` [N, classes], and what was measured.
@@ -141,7 +157,9 @@ def quantize_bundle(
     rounded = replace(exported, tensors={name: expanded[name] for name in exported.tensors})
     pictures = preprocess(int8.calibration, info.preprocessing)
     quantized = quantize(rounded, pictures, libraries=runtime.libraries)
-    changed = to_bundle(quantized, info, step=step, tolerance=_TOLERANCE, libraries=runtime.libraries)
+    changed = to_bundle(
+        quantized, info, grids=grids, tolerance=_TOLERANCE, libraries=runtime.libraries, compression=compression
+    )
     bundle = read_bundle(changed)
     answers = predict_logits(runtime.predictor(bundle), images)
     before, after = runtime.latencies((exact, bundle), images[:1], int8.rounds)

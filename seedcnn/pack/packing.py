@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
+from torch import fx, nn
 
-from seedcnn.bundle import Preprocessing, read_bundle
-from seedcnn.errors import ExportError
+from seedcnn.bundle import Bundle, Preprocessing, read_bundle
+from seedcnn.bundle.delta import write_delta
+from seedcnn.errors import BundleError, ExportError
 from seedcnn.evaluate.accuracy import F32, Accuracy, accuracy_of_logits, predict_logits, torch_predictor
 from seedcnn.evaluate.equivalence import Equivalence, compare_logits
 from seedcnn.export import BundleInfo, OnnxModel, fold, load_tensors, to_bundle, to_onnx
-from seedcnn.export.to_bundle import is_weight
+from seedcnn.export.to_bundle import OnGrid, grids_of_step, is_weight
 from seedcnn.pack.int8 import Int8, Int8Result, Runtime, quantize_bundle
+from seedcnn.pack.search import Candidate, Search, search_grids
 
 __all__ = ["DEFAULT_STEP", "PackResult", "pack", "preprocessing_of"]
 
@@ -43,11 +45,13 @@ class PackResult:
         after: accuracy of the bundle, expanded and run as on a device.
         grid: trained weights against the bundle's weights, both in torch.
         export: torch against the float32 bundle, both with the bundle's weights.
-        step: grid step, or None for float32 weights.
+        step: of the weights' grid (the typical one after a search), or None for float32 or a parent's grids.
         weights: values on the grid (or stored as float32 where there is no grid).
         weight_bytes: their coded bytes.
         seeded_values: values that travel as seeds.
         int8: what int8 did, or None for a float32 graph.
+        tried: the grids that a search tried, the finest first.
+        delta: from the parent, or None.
     """
 
     data: bytes
@@ -61,6 +65,8 @@ class PackResult:
     weight_bytes: int
     seeded_values: int
     int8: Int8Result | None = None
+    tried: tuple[Candidate, ...] = ()
+    delta: bytes | None = None
 
     @property
     def drop(self) -> float:
@@ -73,21 +79,60 @@ class PackResult:
         return 8 * self.weight_bytes / max(self.weights, 1)
 
 
+@dataclass(frozen=True)
+class _Coding:
+    """What the caller asked for."""
+
+    step: float | None
+    search: Search | None
+    parent: Bundle | None
+    compression: str
+
+
+def _grids(
+    coding: _Coding, folded: fx.GraphModule, exported: OnnxModel, rule: Preprocessing, runtime: Runtime
+) -> tuple[dict[str, OnGrid], tuple[Candidate, ...]]:
+    if coding.parent is not None:
+        return parent_grids(coding.parent, exported), ()
+    if coding.search is not None:
+        return search_grids(folded, exported, rule, coding.search, runtime, coding.compression)
+    return ({} if coding.step is None else grids_of_step(exported.tensors, coding.step)), ()
+
+
+def parent_grids(parent: Bundle, exported: OnnxModel) -> dict[str, OnGrid]:
+    """The grids of a bundle's tensors, for a network of the same architecture.
+
+    Raises:
+        BundleError: if names or shapes of the tensors differ.
+    """
+    known = {entry.name: entry for entry in parent.manifest.tensors if entry.seeded is None}
+    shapes = {name: values.shape for name, values in exported.tensors.items()}
+    if {name: entry.shape for name, entry in known.items()} != shapes:
+        odd = sorted(name for name in known.keys() | shapes if name not in shapes or name not in known)
+        odd = odd or [name for name, shape in shapes.items() if known[name].shape != shape]
+        raise BundleError(
+            f"the parent, {parent.manifest.model} release {parent.manifest.release}, is of another architecture; "
+            f"tensors that differ: {', '.join(odd):.200}"
+        )
+    return {name: OnGrid(entry.grid) for name, entry in known.items() if entry.grid is not None}
+
+
 def _export(
     model: nn.Module,
     info: BundleInfo,
     images: npt.NDArray[np.uint8],
     labels: npt.NDArray[np.int64],
-    step: float | None,
+    coding: _Coding,
     target: str,
     runtime: Runtime,
-) -> tuple[PackResult, OnnxModel, F32]:
-    """The float32 bundle and what it costs, its graph, and its logits [N, classes]."""
+) -> tuple[PackResult, OnnxModel, F32, dict[str, OnGrid]]:
+    """The float32 bundle and what it costs, its graph, its logits [N, classes], and the grids."""
     rule = info.preprocessing
     mean, std = ([v * 1e-8 for v in values] for values in (rule.mean_e8, rule.std_e8))
     folded = fold(model, target=target)
     exported = to_onnx(folded, (3, rule.height, rule.width))
-    data = to_bundle(exported, info, step=step, libraries=runtime.libraries)
+    grids, tried = _grids(coding, folded, exported, rule, runtime)
+    data = to_bundle(exported, info, grids=grids, libraries=runtime.libraries, compression=coding.compression)
     bundle = read_bundle(data)
     load_tensors(folded, bundle.tensors())
     predictors = (torch_predictor(model, mean, std), torch_predictor(folded, mean, std), runtime.predictor(bundle))
@@ -98,7 +143,7 @@ def _export(
             f"the bundle differs from the torch network by {export.max_rel:.1e} of the largest logit; "
             f"at most {_EXPORT_TOLERANCE:.0e} is accepted"
         )
-    weights = [e for e in bundle.manifest.tensors if e.grid is not None or (step is None and is_weight(e.shape))]
+    weights = [entry for entry in bundle.manifest.tensors if entry.seeded is None and is_weight(entry.shape)]
     result = PackResult(
         data=data,
         before=accuracy_of_logits(trained, labels),
@@ -106,12 +151,14 @@ def _export(
         after=accuracy_of_logits(shipped, labels),
         grid=compare_logits(trained, rounded),
         export=export,
-        step=step,
+        step=max((each.step for each in tried if each.accepted), default=coding.step),
         weights=sum(e.elements for e in weights),
         weight_bytes=sum(len(bundle.payloads[e.name].data) for e in weights),
         seeded_values=sum(e.elements for e in bundle.manifest.tensors if e.seeded is not None),
+        tried=tried,
+        delta=None if coding.parent is None else write_delta(coding.parent, bundle, compression=coding.compression),
     )
-    return result, exported, shipped
+    return result, exported, shipped, grids
 
 
 def pack(
@@ -121,18 +168,24 @@ def pack(
     labels: npt.NDArray[np.int64],
     *,
     step: float | None = DEFAULT_STEP,
+    search: Search | None = None,
+    parent: Bundle | None = None,
     max_drop: float | None = None,
     threads: int = 1,
     target: str = "onnxruntime",
     libraries: Sequence[Path] = (),
     int8: Int8 | None = None,
+    compression: str = "zstd",
 ) -> PackResult:
     """Fold, export, code and measure.
 
     Args:
         model: a trained network.
         images, labels: uint8 [N, H, W, 3] and int64 [N]; what the accuracy change is measured on.
-        step: grid step of the folded weights; None keeps float32.
+        step: one grid step for all folded weights; None keeps float32. What remains per channel has 16-bit grids of its
+            own, so fine that they cost nothing.
+        search: find the steps instead, see :func:`seedcnn.pack.search.search_grids`.
+        parent: take the steps of this bundle instead, and make a delta from it.
         max_drop: largest accepted accuracy drop in percentage points; None accepts any, and reports it (with ``int8``
             None stands for 1).
         threads: of the runtime while accuracy is measured; latency is measured on one.
@@ -140,21 +193,29 @@ def pack(
             "openvino", else in ONNX Runtime.
         libraries: for "onnxruntime-custom-op", see :mod:`seedcnn.bundle.custom_op`.
         int8: quantise the convolutions, see :func:`seedcnn.export.quantize.quantize`; None keeps float32.
+        compression: "zstd", or "zlib" or "xz" for devices without it.
 
     Raises:
         ValueError: if there is no such target, or the calibration pictures do not fit.
         ExportError: if the bundle does not answer as the torch network with the same weights does (1e-4 of the
-            largest logit), the accuracy drop is over ``max_drop``, or int8 is slower than float32 and not forced.
-        BundleError: if a weight is not finite or does not fit the grid, or a library is needed and not given.
+            largest logit), the accuracy drop is over ``max_drop``, no grid of the search is good enough, or int8 is
+            slower than float32 and not forced.
+        BundleError: if a weight is not finite or does not fit the grid, a library is needed and not given, or the
+            parent is of another architecture.
     """
+    if parent is not None or search is not None:
+        step = None
     runtime = Runtime("openvino" if target == "openvino" else "onnxruntime", threads, tuple(libraries))
-    result, exported, shipped = _export(model, info, images, labels, step, target, runtime)
+    coding = _Coding(step, search, parent, compression)
+    result, exported, shipped, grids = _export(model, info, images, labels, coding, target, runtime)
     if int8 is not None:
         max_drop = INT8_MAX_DROP if max_drop is None else max_drop
-        data, answers, found = quantize_bundle(result.data, exported, shipped, info, step, images, int8, runtime)
+        data, answers, found = quantize_bundle(
+            result.data, exported, shipped, info, grids, images, int8, runtime, compression
+        )
         result = replace(result, data=data, after=accuracy_of_logits(answers, labels), int8=found)
     if max_drop is not None and result.drop > max_drop:
-        what, remedy = (f"a grid step of {step}", "a finer step") if int8 is None else ("int8", "float32")
+        what, remedy = (f"a grid step of {result.step}", "a finer step") if int8 is None else ("int8", "float32")
         raise ExportError(
             f"{what} costs {result.drop:.2f} points ({result.before.top1:.2f} -> "
             f"{result.after.top1:.2f} % on {len(images)} pictures); at most {max_drop} is accepted: use {remedy}"

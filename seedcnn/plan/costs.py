@@ -10,12 +10,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from seedcnn.bundle import encode_grid, encode_raw, grid_of_step
 from seedcnn.convert import ConversionConfig
 from seedcnn.evaluate.benchmark import bench_latency
 from seedcnn.evaluate.cost import cost
 from seedcnn.export import fold
-from seedcnn.export.to_bundle import is_weight
+from seedcnn.export.to_bundle import encode_learned, grids_of_step, is_weight
 from seedcnn.plan.forms import KEEP
 from seedcnn.plan.sites import Site, form_of_site
 
@@ -99,13 +98,9 @@ def tensor_bytes(model: nn.Module, step: float | None = None) -> int:
         BundleError: if a weight is not finite or does not fit the grid.
         ExportError: if the network cannot be folded.
     """
-    grid = None if step is None else grid_of_step(step)
-    total = 0
-    for name, value in _folded_sizes(model):
-        values = value.numpy()
-        coded = encode_grid(name, values, grid) if grid and is_weight(values.shape) else encode_raw(name, values)
-        total += 0 if coded.payload is None else len(coded.payload.data)
-    return total
+    tensors = {name: value.numpy() for name, value in _folded_sizes(model)}
+    coded = encode_learned(tensors, None if step is None else grids_of_step(tensors, step))
+    return sum(len(each.payload.data) for each in coded if each.payload is not None)
 
 
 def _bytes_at(model: nn.Module, bytes_a_weight: float) -> int:

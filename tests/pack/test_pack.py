@@ -10,39 +10,18 @@ import torch
 
 from seedcnn.bundle import read_bundle
 from seedcnn.bundle.custom_op import build
-from seedcnn.convert import GroupNLConfig
 from seedcnn.errors import BundleError, ExportError
 from seedcnn.evaluate import accuracy, bundle_predictor
 from seedcnn.evaluate.equivalence import Equivalence
-from seedcnn.export import BundleInfo
 from seedcnn.latency import Latency
-from seedcnn.pack import Int8, pack, preprocessing_of
+from seedcnn.pack import Int8, pack
 from seedcnn.pack.int8 import Int8Result, draw_calibration
-from seedcnn.train import TrainConfig, TrainData, TrainProgress, train
+from tests.pack.trained import INFO, train_small
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A small network that has learned the colours of its pictures, and the pictures."""
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 10, 512)
-    colours = np.random.default_rng(99).integers(40, 215, (10, 3))
-    images = (colours[labels][:, None, None, :] + rng.integers(-40, 41, (512, 32, 32, 3))).clip(0, 255).astype(np.uint8)
-    data = TrainData(images, labels, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    config = TrainConfig(
-        model="resnet8_cifar",
-        model_options={"widths": (16, 16, 32), "patch": 4},
-        convert=GroupNLConfig(normalize="batch"),
-        epochs=5,
-        batch_size=32,
-        lr=0.1,
-    )
-    path = tmp_path_factory.mktemp("pack") / "a.ckpt"
-    model, _ = train(config, data, path, progress=TrainProgress("", 5, 16, quiet=True))
-    return model, images, labels
-
-
-INFO = BundleInfo("small", "tests", 4, preprocessing_of((0.5,) * 3, (0.25,) * 3), list("abcdefghij"), min_release=2)
+    return train_small(tmp_path_factory.mktemp("pack") / "a.ckpt")
 
 
 def test_a_fine_grid_costs_nothing_and_is_smaller(trained):

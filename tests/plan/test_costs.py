@@ -8,7 +8,7 @@ import pytest
 
 from seedcnn.evaluate.cost import cost
 from seedcnn.export import fold, to_onnx
-from seedcnn.export.to_bundle import encode_tensors
+from seedcnn.export.to_bundle import encode_tensors, grids_of_step
 from seedcnn.plan import FORMS, tensor_bytes
 from seedcnn.plan.costs import add_latency, cost_table, costs_of_network
 from seedcnn.plan.sites import find_sites, replaced
@@ -35,7 +35,7 @@ def test_bytes_are_those_of_a_bundle(small):
     replaced(small, {"conv": FORMS["sine-r2"], "last": FORMS["mono-r4"], "point": FORMS["ghost-r2"]}, 0)
     exported = to_onnx(fold(small), SIZE)
     for step in (None, 1 / 512):
-        coded = encode_tensors(exported, step)
+        coded = encode_tensors(exported, None if step is None else grids_of_step(exported.tensors, step))
         payloads = sum(len(item.payload.data) for item in coded if item.payload is not None)
         assert tensor_bytes(small, step) == payloads
 

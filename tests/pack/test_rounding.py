@@ -1,0 +1,152 @@
+"""Rounding to a layer's inputs: the statistics are those of the layer, and its answers stay closer than by rounding to
+the nearest."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from seedcnn.export import fold
+from seedcnn.pack import rounding
+from seedcnn.pack.rounding import Rounder, relative_steps
+
+LAYERS = {
+    "plain": lambda: nn.Conv2d(4, 6, 3, padding=1),
+    "strided": lambda: nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), bias=False),
+    "dilated": lambda: nn.Conv2d(4, 6, 3, dilation=2),
+    "grouped": lambda: nn.Conv2d(4, 6, 3, padding=1, groups=2),
+    "depthwise": lambda: nn.Conv2d(4, 8, 3, groups=4),
+    "same": lambda: nn.Conv2d(4, 6, (5, 3), padding="same"),
+    "valid": lambda: nn.Conv2d(4, 6, 3, padding="valid"),
+    "reflect": lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"),
+    "circular": lambda: nn.Conv2d(4, 6, 3, padding=(2, 1), padding_mode="circular"),
+    "pointwise": lambda: nn.Conv2d(4, 6, 1),
+}
+
+
+class Net(nn.Module):
+    """A layer under test behind a convolution that makes its inputs depend on each other."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.stem, self.layer = nn.Conv2d(3, 4, 3, padding=1), layer
+        self.head = nn.Linear(layer.out_channels, 5)
+
+    def forward(self, x):
+        return self.head(self.layer(F.relu(self.stem(x))).mean((2, 3)))
+
+
+def made(name):
+    torch.manual_seed(0)
+    return Net(LAYERS[name]()).eval(), torch.randn(6, 3, 8, 8)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_statistics_are_those_of_the_layer_s_inputs(name):
+    model, pictures = made(name)
+    folded = fold(model)
+    gram = rounding._grams(folded, {"layer.weight": folded.layer}, pictures)["layer.weight"]
+    layer = model.layer
+    rows = layer.weight.detach().reshape(layer.groups, layer.out_channels // layer.groups, -1).double()
+    energy = torch.einsum("gok,gkl,gol->go", rows, gram, rows).reshape(-1)
+    with torch.no_grad():
+        x = F.relu(model.stem(pictures))
+        bias = 0 if layer.bias is None else layer.bias[:, None, None]
+        answers = (layer(x) - bias).double()
+    torch.testing.assert_close(energy, answers.square().sum((0, 2, 3)), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_layer_s_answers_stay_closer(name):
+    model, pictures = made(name)
+    weight, step = model.layer.weight.detach().clone(), 0.1
+    rounder = Rounder(fold(model), pictures, ["layer.weight"])
+    fitted = torch.from_numpy(rounder.integers("layer.weight", step).astype(np.float32)) * step
+
+    def error(changed):
+        with torch.no_grad():
+            x = F.relu(model.stem(pictures))
+            before = model.layer(x)
+            model.layer.weight.copy_(changed)
+            after = model.layer(x)
+            model.layer.weight.copy_(weight)
+        return float((after - before).square().mean())
+
+    assert error(fitted) < 0.9 * error(torch.round(weight / step) * step)
+    assert (fitted - weight).abs().max() < 5 * step
+
+
+def test_inputs_that_do_not_depend_on_each_other_give_the_nearest():
+    weight = torch.randn(5, 7, dtype=torch.float64)
+    order, factor = rounding._factor(torch.diag(torch.rand(7, dtype=torch.float64) + 1)[None])
+    assert (rounding._round(weight[None] * 3, order, factor)[0] == torch.round(weight * 3)).all()
+
+
+def test_blocks_change_nothing(monkeypatch):
+    model, pictures = made("plain")
+    whole = Rounder(fold(model), pictures, ["layer.weight"]).integers("layer.weight", 0.1)
+    monkeypatch.setattr(rounding, "_BLOCK", 5)
+    assert (Rounder(fold(model), pictures, ["layer.weight"]).integers("layer.weight", 0.1) == whole).all()
+
+
+def test_more_pictures_than_fit_are_thinned(monkeypatch):
+    model, pictures = made("plain")
+    folded = fold(model)
+    whole = rounding._grams(folded, {"layer.weight": folded.layer}, pictures)["layer.weight"]
+    monkeypatch.setattr(rounding, "_ROWS", 100)
+    some = rounding._grams(folded, {"layer.weight": folded.layer}, pictures)["layer.weight"]
+    assert 0.1 < float(some.diagonal().sum() / whole.diagonal().sum()) < 0.5
+
+
+def test_a_linear_layer_and_what_no_layer_owns():
+    model, pictures = made("plain")
+    folded = fold(model)
+    rounder = Rounder(folded, pictures, ["head.weight", "layer.bias"])
+    assert set(rounder._factors) == {"head.weight"}
+    nearest = np.rint(model.layer.bias.detach().double().numpy() / 0.01)
+    assert (rounder.integers("layer.bias", 0.01) == nearest).all()
+    with pytest.raises(ValueError, match=r"`step` \(=1e-06\) is too fine: layer.bias reaches \d+ of it; at most 32767"):
+        rounder.integers("layer.bias", 1e-6)
+
+
+def test_dead_inputs_do_no_harm():
+    model, pictures = made("plain")
+    model.stem.weight.data.zero_()
+    model.stem.bias.data.fill_(-1)
+    integers = Rounder(fold(model), pictures, ["layer.weight"]).integers("layer.weight", 0.1)
+    assert (integers == np.rint(model.layer.weight.detach().double().numpy() / 0.1)).all()
+
+
+def test_steps_follow_the_fisher_information():
+    model, pictures = made("plain")
+    folded = fold(model)
+    names = ["stem.weight", "layer.weight", "head.weight"]
+    found = relative_steps(folded, pictures, names, seed=3)
+    generator = torch.Generator().manual_seed(3)
+    squares = dict.fromkeys(names, 0.0)
+    for picture in pictures:
+        logits = model(picture[None])
+        label = torch.multinomial(logits.detach().softmax(1), 1, generator=generator)[:, 0]
+        model.zero_grad()
+        F.cross_entropy(logits, label).backward()
+        for name in names:
+            squares[name] += float(model.get_parameter(name).grad.square().mean())
+    ratios = [found[name] * math.sqrt(squares[name]) for name in names]
+    assert ratios == pytest.approx([ratios[0]] * 3)
+    sizes = [model.get_parameter(name).numel() for name in names]
+    logs = [math.log(found[name]) for name in names]
+    assert sum(size * log for size, log in zip(sizes, logs, strict=True)) == pytest.approx(0, abs=1e-6)
+    assert not any(parameter.requires_grad for parameter in folded.parameters())
+
+
+def test_a_tensor_that_nothing_depends_on_has_a_step_all_the_same():
+    model, pictures = made("plain")
+    model.head.weight.data.zero_()
+    found = relative_steps(fold(model), pictures, ["layer.weight", "head.weight"])
+    assert math.isfinite(found["layer.weight"])
+    assert found["layer.weight"] / found["head.weight"] == pytest.approx(1000)

@@ -1,0 +1,105 @@
+"""Choosing a grid on real answers, and packing on a parent's grid."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from seedcnn.bundle import read_bundle
+from seedcnn.bundle.delta import apply_delta, read_delta
+from seedcnn.convert import GhostConfig, GroupNLConfig, MonoConfig, convert_
+from seedcnn.errors import BundleError, ExportError
+from seedcnn.models import create_model
+from seedcnn.pack import Search, pack
+from tests.pack.trained import INFO, train_small
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return train_small(tmp_path_factory.mktemp("search") / "a.ckpt")
+
+
+@pytest.fixture(scope="module")
+def found(trained):
+    model, images, labels = trained
+    return pack(model, INFO, images, labels, search=Search(images[:200], labels[:200], 0.0))
+
+
+def test_the_search_takes_the_coarsest_grid_that_is_good_enough(trained, found):
+    model, images, labels = trained
+    chosen = [each for each in found.tried if each.accepted][-1]
+    assert [each.step for each in found.tried] == sorted(each.step for each in found.tried)
+    assert chosen.drop <= 0
+    assert (found.step, found.weight_bytes) == (chosen.step, chosen.weight_bytes)
+    rejected = [each for each in found.tried if not each.accepted]
+    assert all(each.drop > 0 and each.step > chosen.step for each in rejected)
+    assert any(each.step == pytest.approx(chosen.step * 2**0.25) for each in rejected)
+    sizes = [each.weight_bytes for each in found.tried]
+    assert sizes == sorted(sizes, reverse=True)
+    plain = pack(model, INFO, images, labels, step=1 / 512)
+    assert found.bits_per_weight < plain.bits_per_weight / 2
+    assert found.export.max_rel < 1e-5
+
+
+def test_every_tensor_is_on_a_grid_or_too_short_for_one(found):
+    for entry in read_bundle(found.data).manifest.tensors:
+        if entry.seeded is None:
+            assert entry.grid is not None or entry.elements < 64
+
+
+@pytest.mark.parametrize("config", [GhostConfig(), MonoConfig(seed_filters=4), GroupNLConfig(sparse=True)], ids=str)
+def test_other_forms(config):
+    torch.manual_seed(0)
+    model = create_model("resnet8_cifar", widths=(16, 16, 32), patch=4)
+    convert_(model, config)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (96, 32, 32, 3), np.uint8)
+    model.train()(torch.randn(16, 3, 32, 32))  # the norms' statistics
+    result = pack(model.eval(), INFO, images, rng.integers(0, 10, 96), search=Search(images, np.zeros(96, np.int64), 5))
+    assert result.export.max_rel < 1e-4
+    assert len(result.tried) > 3
+
+
+def test_what_cannot_be_searched(trained):
+    model, images, labels = trained
+    with pytest.raises(ExportError, match=r"even a grid step of .* costs .* on 400 calibration pictures; at most"):
+        pack(model, INFO, images, labels, search=Search(images[:400], labels[:400], -100.0))
+    with pytest.raises(ValueError, match="holds 0 calibration pictures and `labels` 0; a search needs at least one"):
+        Search(images[:0], labels[:0])
+    with pytest.raises(ValueError, match="holds 400 calibration pictures and `labels` 3"):
+        Search(images[:400], labels[:3])
+
+
+def test_a_child_on_its_parent_s_grid_travels_as_a_small_delta(trained, tmp_path):
+    model, images, labels = trained
+    parent = pack(model, INFO, images, labels, step=0.01)
+    tuned = copy.deepcopy(model)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            parameter.add_(torch.randn_like(parameter) * 1e-4)
+    info = dataclasses.replace(INFO, release=5)
+    opened = read_bundle(parent.data)
+    child = pack(tuned, info, images, labels, parent=opened)
+    assert {e.name: e.grid for e in read_bundle(child.data).manifest.tensors} == {
+        e.name: e.grid for e in opened.manifest.tensors
+    }
+    assert child.step is None
+    opened_delta = read_delta(child.delta)
+    assert sum(len(each.data) for each in opened_delta.payloads.values()) < child.weight_bytes / 3
+    made = read_bundle(apply_delta(opened, opened_delta))
+    assert made.manifest.content_sha256() == read_bundle(child.data).manifest.content_sha256()
+
+
+def test_a_parent_of_another_architecture(trained):
+    model, images, labels = trained
+    parent = read_bundle(pack(model, INFO, images, labels).data)
+    for options in ({"widths": (16, 16, 48)}, {"widths": (16, 16, 32), "num_classes": 9}):
+        torch.manual_seed(0)
+        other = create_model("resnet8_cifar", patch=4, **options).eval()
+        with pytest.raises(BundleError, match=r"the parent, small release 4, is of another architecture; tensors that"):
+            pack(other, INFO, images, labels, parent=parent)
