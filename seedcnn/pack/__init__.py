@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seedcnn.pack.int8 import Int8, Int8Result, draw_calibration
+from seedcnn.pack.int8 import Int8, Int8Result, calibration_order, draw_calibration
 from seedcnn.pack.packing import DEFAULT_STEP, PackResult, pack, preprocessing_of
 from seedcnn.pack.search import Candidate, Search
 
@@ -13,6 +13,7 @@ __all__ = [
     "Int8Result",
     "PackResult",
     "Search",
+    "calibration_order",
     "draw_calibration",
     "pack",
     "preprocessing_of",

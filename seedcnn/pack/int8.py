@@ -22,7 +22,15 @@ from seedcnn.export.to_bundle import OnGrid, encode_tensors
 from seedcnn.export.to_onnx import INPUT, OUTPUT
 from seedcnn.latency import Latency, interleave
 
-__all__ = ["CALIBRATION_COUNT", "Int8", "Int8Result", "Runtime", "draw_calibration", "quantize_bundle"]
+__all__ = [
+    "CALIBRATION_COUNT",
+    "Int8",
+    "Int8Result",
+    "Runtime",
+    "calibration_order",
+    "draw_calibration",
+    "quantize_bundle",
+]
 
 CALIBRATION_COUNT = 256
 # Runtimes round sums of int8 products differently: logits were 0.02-0.03 of the largest away from float32.
@@ -41,15 +49,26 @@ def draw_calibration(
     Returns:
         uint8 [count, H, W, 3].
     """
-    if not 1 <= count <= len(images) or len(images) != len(labels):
-        raise ValueError(f"`count` (={count}) must be in [1, {len(images)}], and {len(labels)} labels as many")
+    if len(images) != len(labels):
+        raise ValueError(f"`images` holds {len(images)} pictures and `labels` {len(labels)}")
+    return images[calibration_order(labels, count, seed)]
+
+
+def calibration_order(labels: npt.NDArray[np.int64], count: int, seed: int = 0) -> npt.NDArray[np.int64]:
+    """Which pictures :func:`draw_calibration` draws, as indices [count].
+
+    Raises:
+        ValueError: if there are fewer.
+    """
+    if not 1 <= count <= len(labels):
+        raise ValueError(f"`count` (={count}) must be in [1, {len(labels)}]")
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(labels))
     turn = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
         mine = order[labels[order] == label]
         turn[mine] = np.arange(len(mine))
-    return images[np.lexsort((labels, turn))[:count]]
+    return np.lexsort((labels, turn))[:count]
 
 
 @dataclass(frozen=True)

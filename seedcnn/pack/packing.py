@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,7 @@ class PackResult:
         int8: what int8 did, or None for a float32 graph.
         tried: the grids that a search tried, the finest first.
         delta: from the parent, or None.
+        learned: the tensors that travel, before rounding.
     """
 
     data: bytes
@@ -67,6 +68,7 @@ class PackResult:
     int8: Int8Result | None = None
     tried: tuple[Candidate, ...] = ()
     delta: bytes | None = None
+    learned: Mapping[str, F32] = field(default_factory=dict, repr=False)
 
     @property
     def drop(self) -> float:
@@ -156,6 +158,7 @@ def _export(
         weight_bytes=sum(len(bundle.payloads[e.name].data) for e in weights),
         seeded_values=sum(e.elements for e in bundle.manifest.tensors if e.seeded is not None),
         tried=tried,
+        learned=exported.tensors,
         delta=None if coding.parent is None else write_delta(coding.parent, bundle, compression=coding.compression),
     )
     return result, exported, shipped, grids

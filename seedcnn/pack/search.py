@@ -33,7 +33,8 @@ class Search:
 
     Args:
         images, labels: uint8 [N, H, W, 3] and int64 [N]: calibration pictures, which are no test pictures.
-        max_drop: largest accepted accuracy drop on them, in percentage points.
+        max_drop: largest accepted accuracy drop in percentage points. The drop on the calibration pictures must stay
+            below it by a standard error, so that few pictures lead to a finer grid, not to a bad one.
 
     Raises:
         ValueError: if there is no picture, or not as many labels.
@@ -61,6 +62,7 @@ class Candidate:
         weight_bytes: coded bytes of the weights.
         bits_per_weight: of them.
         drop: accuracy lost on the calibration pictures, in percentage points.
+        error: its standard error, over the pictures.
         agreement: share of these pictures that keep their first class, in percent.
     """
 
@@ -69,6 +71,7 @@ class Candidate:
     weight_bytes: int
     bits_per_weight: float
     drop: float
+    error: float
     agreement: float
 
 
@@ -80,7 +83,7 @@ def search_grids(
     runtime: Runtime,
     compression: str = "zstd",
 ) -> tuple[dict[str, OnGrid], tuple[Candidate, ...]]:
-    """The coarsest grids whose accuracy drop on the calibration pictures is accepted.
+    """The coarsest grids whose accuracy drop on the calibration pictures, and its standard error, are accepted.
 
     The steps of all weights keep their proportion, see :func:`seedcnn.pack.rounding.relative_steps`; a quarter of an
     octave lies between two candidates, and accuracy is measured on the exported graph in ``runtime``. The drop is taken
@@ -105,7 +108,7 @@ def search_grids(
     least = {name: float(np.abs(values).max()) / _LARGEST for name, values in weights.items()}
     predict = runtime.graph_predictor(exported, rule)
     before = predict_logits(predict(_expanded(exported, vectors)), search.images)
-    base = accuracy_of_logits(before, search.labels).top1
+    right = accuracy_of_logits(before, search.labels).correct
     tried: dict[int, tuple[Candidate, dict[str, OnGrid]]] = {}
 
     def accepted(place: int) -> bool:
@@ -117,18 +120,20 @@ def search_grids(
         coded = encode_learned(weights, grids, compression)
         size = sum(len(each.payload.data) for each in coded if each.payload is not None)
         logits = predict_logits(predict(_expanded(exported, grids)), search.images)
-        drop = base - accuracy_of_logits(logits, search.labels).top1
+        lost = 100.0 * right - 100.0 * accuracy_of_logits(logits, search.labels).correct
+        drop, error = float(lost.mean()), float(lost.std() / len(lost) ** 0.5)
         agreement = 100 * float((logits.argmax(1) == before.argmax(1)).mean())
-        fits = drop <= search.max_drop
-        tried[place] = Candidate(fits, step, size, 8 * size / total, drop, agreement), grids
+        fits = drop + error <= search.max_drop
+        tried[place] = Candidate(fits, step, size, 8 * size / total, drop, error, agreement), grids
         return fits
 
     low, high = _FINEST * _PER_OCTAVE, _COARSEST * _PER_OCTAVE
     if not accepted(low):
         found = tried[low][0]
         raise ExportError(
-            f"even a grid step of {found.step:g} costs {found.drop:.2f} points on {len(search.images)} calibration "
-            f"pictures; at most {search.max_drop} is accepted: use more pictures, or float32"
+            f"even a grid step of {found.step:g} costs {found.drop:.2f} points (standard error {found.error:.2f}) on "
+            f"{len(search.images)} calibration pictures; at most {search.max_drop} is accepted: use more pictures, or "
+            "float32"
         )
     while high - low > 1:
         middle = (low + high) // 2

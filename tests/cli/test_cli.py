@@ -60,6 +60,7 @@ def test_the_table_of_commands_is_frozen():
         "bench",
         "plan",
         "pack",
+        "apply",
         "inspect",
         "repo init",
         "repo publish",
@@ -75,6 +76,14 @@ def test_the_table_of_commands_is_frozen():
         (["train", "demo:groupnl", "--set", "epochz=3"], "no field 'epochz'; did you mean epochs"),
         (["inspect", "pyproject.toml"], "pyproject.toml: header length"),
         (["pack", "none.ckpt", "--out", "x", "--family", "f", "--release", "1"], "there is no checkpoint none.ckpt"),
+        (
+            ["pack", "a", "--out", "x", "--family", "f", "--release", "1", "--compression", "lz4"],
+            "--compression is 'lz4'; it must be one of zstd, zlib, xz",
+        ),
+        (
+            ["pack", "a", "--out", "x", "--family", "f", "--release", "1", "--parent", "p", "--step", "0.1"],
+            "--parent has a grid already; leave --step out",
+        ),
         (["repo", "publish", "nowhere", "x.bundle"], "x.bundle"),
     ],
     ids=str,
@@ -106,7 +115,21 @@ def test_train_pack_inspect_evaluate(tmp_path, cifar10):
     assert "1 epochs, test accuracy" in done.stdout
     done = seedcnn("pack", checkpoint, "--out", bundle, "--family", "f", "--release", 3)
     assert "bits a weight" in done.stdout
-    assert "on 10000 pictures" in done.stdout
+    assert "on 10000 test pictures" in done.stdout
+    searched, child = tmp_path / "b.bundle", tmp_path / "c.bundle"
+    options = ("--family", "f", "--release")
+    plot = tmp_path / "search.svg"
+    more = ("--max-accuracy-drop", 2, "--calibration-pictures", 500, "--plot", plot, "--sizes")
+    done = seedcnn("pack", checkpoint, "--out", searched, *options, 3, *more)
+    assert all(words in done.stdout for words in ("taken", "on 500 calibration pictures", "int8 per channel, zstd"))
+    assert searched.stat().st_size < bundle.stat().st_size
+    assert plot.read_text().startswith("<?xml")
+    done = seedcnn("pack", checkpoint, "--out", child, *options, 4, "--parent", bundle)
+    assert f"{child}.delta: " in done.stdout
+    done = seedcnn("apply", bundle, f"{child}.delta", "--out", tmp_path / "made.bundle")
+    assert "release 4, content" in done.stdout
+    done = seedcnn("apply", searched, f"{child}.delta", "--out", tmp_path / "made.bundle", expect=1)
+    assert "the delta applies to the bundle with content" in done.stderr
     done = seedcnn("inspect", bundle)
     assert "release 3" in done.stdout
     assert "all digests match" in done.stdout

@@ -1,0 +1,32 @@
+"""What a network's tensors would take in codings that anybody has at hand, beside the bundle's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from seedcnn.bundle.compression import compress
+
+__all__ = ["plain_sizes"]
+
+
+def plain_sizes(tensors: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, int]:
+    """Bytes of all tensors together, without names or shapes.
+
+    "float32"; "float32, zstd"; "float16"; "int8 per channel, zstd": one scale (float32) for each output channel,
+    rounded to the nearest of 255 values, vectors as float16.
+    """
+    whole = b"".join(values.tobytes() for values in tensors.values())
+    found = {"float32": len(whole), "float32, zstd": len(compress(whole, fast=True)), "float16": len(whole) // 2}
+    parts, scales = [], 0
+    for values in tensors.values():
+        if values.ndim < 2:
+            scales += 2 * values.size
+            continue
+        rows = values.reshape(len(values), -1)
+        largest = np.abs(rows).max(axis=1, keepdims=True)
+        parts.append(np.rint(rows / np.where(largest > 0, largest, 1) * 127).astype(np.int8).tobytes())
+        scales += 4 * len(rows)
+    return found | {"int8 per channel, zstd": len(compress(b"".join(parts))) + scales}
