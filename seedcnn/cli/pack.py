@@ -28,11 +28,16 @@ def pack(
     data: Annotated[
         str, typer.Option(help="NAME or NAME:DIRECTORY; accuracy is measured on its test part.")
     ] = "cifar10",
+    delta_price: Annotated[
+        float, typer.Option(help="With --parent: what a change must bring; more makes a smaller delta.", min=0)
+    ] = 0.5,
     calibration: Annotated[
-        str, typer.Option(help="NAME or NAME:DIRECTORY; its training part is for search and int8 (default: --data).")
+        str,
+        typer.Option(help="NAME or NAME:DIRECTORY; training pictures for search, --parent, int8 (default: --data)."),
     ] = "",
     calibration_pictures: Annotated[
-        int | None, typer.Option(help="How many of them: 5000 for a search, 256 for int8 if not given.", min=1)
+        int | None,
+        typer.Option(help="How many: 5000 for a search, 512 for --parent, 256 for int8 if not given.", min=1),
     ] = None,
     compression: Annotated[str, typer.Option(help="zstd, or zlib or xz for devices without it.")] = "zstd",
     target: Annotated[str, typer.Option(help="Runtime that the graph is written for.")] = "onnxruntime",
@@ -54,7 +59,7 @@ def pack(
     from seedcnn.data.named import load_test
     from seedcnn.errors import ConfigError
     from seedcnn.export import TARGETS, BundleInfo
-    from seedcnn.pack import DEFAULT_STEP, Int8, Search, preprocessing_of
+    from seedcnn.pack import DEFAULT_STEP, Int8, Parent, Search, preprocessing_of
     from seedcnn.pack import pack as run
     from seedcnn.train import load_model
 
@@ -71,10 +76,12 @@ def pack(
     searching = max_accuracy_drop is not None and step is None and parent is None
     if plot is not None and not searching:
         raise ConfigError("--plot draws a search; give --max-accuracy-drop without --step and --parent")
-    search = quantised = None
-    if searching or int8 or force_int8:
-        images, labels = _calibration(calibration or data, calibration_pictures or (5000 if searching else 256), say)
+    search = quantised = follow = None
+    if searching or opened is not None or int8 or force_int8:
+        usual = 5000 if searching else 512 if opened is not None else 256
+        images, labels = _calibration(calibration or data, calibration_pictures or usual, say)
         search = Search(images, labels, max_accuracy_drop or 0.0) if searching else None
+        follow = None if opened is None else Parent(opened, images, delta_price)
         quantised = Int8(images[: calibration_pictures or 256], force=force_int8) if int8 or force_int8 else None
     info = BundleInfo(
         model=saved.config.model,
@@ -91,7 +98,7 @@ def pack(
         measured.test.labels,
         step=DEFAULT_STEP if step is None else step or None,
         search=search,
-        parent=opened,
+        parent=follow,
         max_drop=None if searching else max_accuracy_drop,
         threads=2,
         target=target,

@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 from torch import fx, nn
 
-from seedcnn.bundle import Bundle, Preprocessing, read_bundle
+from seedcnn.bundle import Preprocessing, read_bundle
 from seedcnn.bundle.delta import write_delta
-from seedcnn.errors import BundleError, ExportError
+from seedcnn.errors import ExportError
 from seedcnn.evaluate.accuracy import F32, Accuracy, accuracy_of_logits, predict_logits, torch_predictor
 from seedcnn.evaluate.equivalence import Equivalence, compare_logits
 from seedcnn.export import BundleInfo, OnnxModel, fold, load_tensors, to_bundle, to_onnx
 from seedcnn.export.to_bundle import OnGrid, grids_of_step, is_weight
 from seedcnn.pack.int8 import Int8, Int8Result, Runtime, quantize_bundle
+from seedcnn.pack.parent import Parent, parent_grids
 from seedcnn.pack.search import Candidate, Search, search_grids
 
 __all__ = ["DEFAULT_STEP", "PackResult", "pack", "preprocessing_of"]
@@ -87,7 +88,7 @@ class _Coding:
 
     step: float | None
     search: Search | None
-    parent: Bundle | None
+    parent: Parent | None
     compression: str
 
 
@@ -95,28 +96,10 @@ def _grids(
     coding: _Coding, folded: fx.GraphModule, exported: OnnxModel, rule: Preprocessing, runtime: Runtime
 ) -> tuple[dict[str, OnGrid], tuple[Candidate, ...]]:
     if coding.parent is not None:
-        return parent_grids(coding.parent, exported), ()
+        return parent_grids(coding.parent, folded, exported, rule), ()
     if coding.search is not None:
         return search_grids(folded, exported, rule, coding.search, runtime, coding.compression)
     return ({} if coding.step is None else grids_of_step(exported.tensors, coding.step)), ()
-
-
-def parent_grids(parent: Bundle, exported: OnnxModel) -> dict[str, OnGrid]:
-    """The grids of a bundle's tensors, for a network of the same architecture.
-
-    Raises:
-        BundleError: if names or shapes of the tensors differ.
-    """
-    known = {entry.name: entry for entry in parent.manifest.tensors if entry.seeded is None}
-    shapes = {name: values.shape for name, values in exported.tensors.items()}
-    if {name: entry.shape for name, entry in known.items()} != shapes:
-        odd = sorted(name for name in known.keys() | shapes if name not in shapes or name not in known)
-        odd = odd or [name for name, shape in shapes.items() if known[name].shape != shape]
-        raise BundleError(
-            f"the parent, {parent.manifest.model} release {parent.manifest.release}, is of another architecture; "
-            f"tensors that differ: {', '.join(odd):.200}"
-        )
-    return {name: OnGrid(entry.grid) for name, entry in known.items() if entry.grid is not None}
 
 
 def _export(
@@ -159,7 +142,9 @@ def _export(
         seeded_values=sum(e.elements for e in bundle.manifest.tensors if e.seeded is not None),
         tried=tried,
         learned=exported.tensors,
-        delta=None if coding.parent is None else write_delta(coding.parent, bundle, compression=coding.compression),
+        delta=None
+        if coding.parent is None
+        else write_delta(coding.parent.bundle, bundle, compression=coding.compression),
     )
     return result, exported, shipped, grids
 
@@ -172,7 +157,7 @@ def pack(
     *,
     step: float | None = DEFAULT_STEP,
     search: Search | None = None,
-    parent: Bundle | None = None,
+    parent: Parent | None = None,
     max_drop: float | None = None,
     threads: int = 1,
     target: str = "onnxruntime",
@@ -188,7 +173,7 @@ def pack(
         step: one grid step for all folded weights; None keeps float32. What remains per channel has 16-bit grids of its
             own, so fine that they cost nothing.
         search: find the steps instead, see :func:`seedcnn.pack.search.search_grids`.
-        parent: take the steps of this bundle instead, and make a delta from it.
+        parent: take the grids of this bundle instead, and make a delta from it.
         max_drop: largest accepted accuracy drop in percentage points; None accepts any, and reports it (with ``int8``
             None stands for 1).
         threads: of the runtime while accuracy is measured; latency is measured on one.

@@ -150,3 +150,46 @@ def test_a_tensor_that_nothing_depends_on_has_a_step_all_the_same():
     found = relative_steps(fold(model), pictures, ["layer.weight", "head.weight"])
     assert math.isfinite(found["layer.weight"])
     assert found["layer.weight"] / found["head.weight"] == pytest.approx(1000)
+
+
+@pytest.mark.parametrize("name", ["plain", "grouped", "depthwise", "strided"])
+def test_few_changes_bring_the_answers_nearest(name):
+    model, pictures = made(name)
+    step, weight = 0.05, model.layer.weight.detach().clone()
+    folded = fold(model)
+    before = Rounder(folded, pictures, ["layer.weight"]).integers("layer.weight", step)
+    torch.manual_seed(1)
+    tuned = weight + torch.randn_like(weight) * 0.02
+    folded.layer.weight.data.copy_(tuned)
+    rounder = Rounder(folded, pictures, ["layer.weight"])
+    gram = rounder._grams["layer.weight"]
+
+    def error(integers):
+        rows = (torch.from_numpy(integers.astype(np.float64)) * step - tuned).reshape(gram.shape[0], -1, gram.shape[2])
+        return float(((rows @ gram) * rows).sum())
+
+    changed, errors = [], []
+    for price in (1e6, 2.0, 0.5, 0.0):
+        integers = rounder.integers_near("layer.weight", step, before, price)
+        changed.append(int((integers != before).sum()))
+        errors.append(error(integers))
+    assert changed[0] == 0
+    assert errors[0] == error(before)
+    assert changed == sorted(changed)
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < error(np.rint(tuned.double().numpy() / step).astype(np.int16))
+    # At a price of 0 no single step helps any more.
+    best = torch.from_numpy(rounder.integers_near("layer.weight", step, before, 0.0).astype(np.float64))
+    for index in range(0, best.numel(), 7):
+        for move in (-1, 1):
+            other = best.clone()
+            other.view(-1)[index] += move
+            assert error(other.numpy()) >= errors[-1] - 1e-9
+
+
+def test_a_network_that_did_not_change_keeps_its_integers():
+    model, pictures = made("plain")
+    rounder = Rounder(fold(model), pictures, ["layer.weight", "layer.bias"])
+    for name in ("layer.weight", "layer.bias"):
+        before = rounder.integers(name, 0.02)
+        assert (rounder.integers_near(name, 0.02, before, 0.5) == before).mean() > 0.99

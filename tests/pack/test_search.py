@@ -14,7 +14,7 @@ from seedcnn.bundle.delta import apply_delta, read_delta
 from seedcnn.convert import GhostConfig, GroupNLConfig, MonoConfig, convert_
 from seedcnn.errors import BundleError, ExportError
 from seedcnn.models import create_model
-from seedcnn.pack import Search, pack
+from seedcnn.pack import Parent, Search, pack
 from tests.pack.trained import INFO, train_small
 
 
@@ -84,7 +84,7 @@ def test_a_child_on_its_parent_s_grid_travels_as_a_small_delta(trained, tmp_path
             parameter.add_(torch.randn_like(parameter) * 1e-4)
     info = dataclasses.replace(INFO, release=5)
     opened = read_bundle(parent.data)
-    child = pack(tuned, info, images, labels, parent=opened)
+    child = pack(tuned, info, images, labels, parent=Parent(opened))
     assert {e.name: e.grid for e in read_bundle(child.data).manifest.tensors} == {
         e.name: e.grid for e in opened.manifest.tensors
     }
@@ -95,6 +95,24 @@ def test_a_child_on_its_parent_s_grid_travels_as_a_small_delta(trained, tmp_path
     assert made.manifest.content_sha256() == read_bundle(child.data).manifest.content_sha256()
 
 
+def test_on_a_coarse_grid_few_weights_change_and_the_answers_follow(trained, found):
+    model, images, labels = trained
+    parent = read_bundle(found.data)
+    tuned = copy.deepcopy(model)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            parameter.add_(torch.randn_like(parameter) * parameter.std().nan_to_num(0) * 0.03)
+    info = dataclasses.replace(INFO, release=5)
+    plain = pack(tuned, info, images, labels, parent=Parent(parent))
+    near = pack(tuned, info, images, labels, parent=Parent(parent, images[:200]))
+    dear = pack(tuned, info, images, labels, parent=Parent(parent, images[:200], price=1e9))
+    assert len(dear.delta) < len(near.delta) < len(plain.delta)
+    assert near.after.top1 >= plain.after.top1 - 2
+    weights = {e.name for e in parent.manifest.tensors if e.grid is not None and len(e.shape) > 1}
+    assert not weights & {entry.name for entry in read_delta(dear.delta).tensors}
+
+
 def test_a_parent_of_another_architecture(trained):
     model, images, labels = trained
     parent = read_bundle(pack(model, INFO, images, labels).data)
@@ -102,4 +120,4 @@ def test_a_parent_of_another_architecture(trained):
         torch.manual_seed(0)
         other = create_model("resnet8_cifar", patch=4, **options).eval()
         with pytest.raises(BundleError, match=r"the parent, small release 4, is of another architecture; tensors that"):
-            pack(other, INFO, images, labels, parent=parent)
+            pack(other, INFO, images, labels, parent=Parent(parent))

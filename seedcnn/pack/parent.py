@@ -1,0 +1,70 @@
+"""Packing on the grid of an earlier release, so that a small delta leads from one to the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import fx
+
+from seedcnn.bundle import Bundle, Preprocessing
+from seedcnn.bundle.codings import integers_of
+from seedcnn.bundle.session import preprocess
+from seedcnn.errors import BundleError
+from seedcnn.export import OnnxModel
+from seedcnn.export.to_bundle import OnGrid, is_weight
+from seedcnn.pack.rounding import Rounder
+
+__all__ = ["Parent", "parent_grids"]
+
+
+@dataclass(frozen=True, eq=False)
+class Parent:
+    """The release that a network was fine-tuned from.
+
+    Args:
+        bundle: as it was published; its grids are taken.
+        images: uint8 [N, H, W, 3] calibration pictures: weights change where the layers' answers to these ask for it,
+            see :meth:`seedcnn.pack.rounding.Rounder.integers_near`. None rounds every weight to the nearest, which
+            suits a fine grid only: a coarse one was rounded to its layers' inputs, and would be rounded anew.
+        price: of a change there; more makes a smaller delta.
+    """
+
+    bundle: Bundle
+    images: npt.NDArray[np.uint8] | None = None
+    price: float = 0.5
+
+
+def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, rule: Preprocessing) -> dict[str, OnGrid]:
+    """The parent's grids for a network of the same architecture, and where pictures are given its weights' integers.
+
+    Raises:
+        BundleError: if names or shapes of the tensors differ, or a weight does not fit the parent's grid.
+        BundleFormatError, DigestError: if a tensor of the parent is damaged.
+    """
+    manifest = parent.bundle.manifest
+    known = {entry.name: entry for entry in manifest.tensors if entry.seeded is None}
+    shapes = {name: values.shape for name, values in exported.tensors.items()}
+    if {name: entry.shape for name, entry in known.items()} != shapes:
+        odd = sorted(name for name in known.keys() | shapes if name not in shapes or name not in known)
+        odd = odd or [name for name, shape in shapes.items() if known[name].shape != shape]
+        raise BundleError(
+            f"the parent, {manifest.model} release {manifest.release}, is of another architecture; "
+            f"tensors that differ: {', '.join(odd):.200}"
+        )
+    grids = {name: OnGrid(entry.grid) for name, entry in known.items() if entry.grid is not None}
+    if parent.images is None:
+        return grids
+    weights = [name for name in grids if is_weight(shapes[name])]
+    rounder = Rounder(folded, torch.from_numpy(preprocess(parent.images, rule)), weights)
+    for name in weights:
+        grid = grids[name].grid
+        before = integers_of(known[name], parent.bundle.payloads.get(name))
+        try:
+            integers = rounder.integers_near(name, grid.step, before, parent.price)
+        except ValueError as error:
+            raise BundleError(f"the parent's grid does not fit: {error}") from None
+        grids[name] = OnGrid(grid, integers)
+    return grids
