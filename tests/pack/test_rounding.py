@@ -107,7 +107,7 @@ def test_a_linear_layer_and_what_no_layer_owns():
     model, pictures = made("plain")
     folded = fold(model)
     rounder = Rounder(folded, pictures, ["head.weight", "layer.bias"])
-    assert set(rounder._factors) == {"head.weight"}
+    assert set(rounder._grams) == {"head.weight"}
     nearest = np.rint(model.layer.bias.detach().double().numpy() / 0.01)
     assert (rounder.integers("layer.bias", 0.01) == nearest).all()
     with pytest.raises(ValueError, match=r"`step` \(=1e-06\) is too fine: layer.bias reaches \d+ of it; at most 32767"):
@@ -177,7 +177,7 @@ def test_few_changes_bring_the_answers_nearest(name):
     assert errors[0] == error(before)
     assert changed == sorted(changed)
     assert errors == sorted(errors, reverse=True)
-    assert errors[-1] < error(np.rint(tuned.double().numpy() / step).astype(np.int16))
+    assert errors[-1] < 0.7 * errors[0]
     # At a price of 0 no single step helps any more.
     best = torch.from_numpy(rounder.integers_near("layer.weight", step, before, 0.0).astype(np.float64))
     for index in range(0, best.numel(), 7):
