@@ -32,6 +32,7 @@ CANNED_COUNT = 8
 _CANNED_SEED = 0x5EEDC44E
 RELATIVE_TOLERANCE = 1e-3
 _MAX_LOGIT = 1e6
+_VECTOR_LEVELS = 8_000
 _SHORTEST_VECTOR = 64  # numbers: below, the step in the manifest is longer than what the grid saves
 
 
@@ -69,13 +70,15 @@ class OnGrid:
 
 
 def vector_grids(tensors: Mapping[str, F32]) -> dict[str, OnGrid]:
-    """A 16-bit grid of its own for everything that remains per channel (biases, folded norms) and is long enough: the
-    error is at most 1/65,000 of the largest number."""
+    """A 16-bit grid of its own for everything that remains per channel (biases, folded norms) and is long enough.
+
+    The error is at most 1/16,000 of the largest number, and a later release may grow fourfold on the same grid.
+    """
     found = {}
     for name, values in tensors.items():
         largest = float(np.abs(values).max(initial=0))
         if not is_weight(values.shape) and values.size >= _SHORTEST_VECTOR and 2.0**-80 < largest < 2.0**30:
-            found[name] = OnGrid(grid_of_step(largest / 32766))
+            found[name] = OnGrid(grid_of_step(largest / _VECTOR_LEVELS))
     return found
 
 

@@ -14,7 +14,7 @@ from seedcnn.bundle.codings import integers_of
 from seedcnn.bundle.session import preprocess
 from seedcnn.errors import BundleError
 from seedcnn.export import OnnxModel
-from seedcnn.export.to_bundle import OnGrid, is_weight
+from seedcnn.export.to_bundle import OnGrid, is_weight, vector_grids
 from seedcnn.pack.rounding import Rounder
 
 __all__ = ["Parent", "parent_grids"]
@@ -40,6 +40,8 @@ class Parent:
 def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, rule: Preprocessing) -> dict[str, OnGrid]:
     """The parent's grids for a network of the same architecture, and where pictures are given its weights' integers.
 
+    Biases and folded norms are rounded to the nearest; one that no longer fits gets a new grid.
+
     Raises:
         BundleError: if names or shapes of the tensors differ, or a weight does not fit the parent's grid.
         BundleFormatError, DigestError: if a tensor of the parent is damaged.
@@ -55,6 +57,9 @@ def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, ru
             f"tensors that differ: {', '.join(odd):.200}"
         )
     grids = {name: OnGrid(entry.grid) for name, entry in known.items() if entry.grid is not None}
+    for name, own in vector_grids(exported.tensors).items():  # one that outgrew its grid travels as a whole
+        if name in grids and np.abs(exported.tensors[name]).max() > 32_000 * grids[name].grid.step:
+            grids[name] = own
     if parent.images is None:
         return grids
     weights = [name for name in grids if is_weight(shapes[name])]
