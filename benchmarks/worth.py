@@ -16,7 +16,7 @@ import argparse
 import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -150,16 +150,17 @@ def best_rates(out: Path) -> dict[str, float]:
     return {family: max(rows)[1] for family, rows in found.items()}
 
 
-def tune(form: str, data: Pictures, out: Path, checkpoints: Path) -> None:
-    """Runs at ``RATES``, then beyond them as long as the best rate is at an end."""
+def tune(accuracy_at: Callable[[float], float]) -> dict[float, float]:
+    """The accuracies at ``RATES``, then beyond them as long as the best rate is at an end."""
     found: dict[float, float] = {}
     wanted = list(RATES)
     while wanted:
         lr = wanted.pop(0)
-        found[lr] = run(Run("tune", form, lr, 0), data, out, checkpoints).get("top1", 0.0)
+        found[lr] = accuracy_at(lr)
         if not wanted:
             best = max(found, key=lambda rate: found[rate])
             wanted = [lr for lr in (best / 2, best * 2) if lr not in found]
+    return found
 
 
 def runs_of(arguments: argparse.Namespace) -> Iterator[Run]:
@@ -198,7 +199,8 @@ def main() -> None:
     data = icons(arguments.icons) if arguments.stage == "icons" else {"": pictures(load_cifar10(), arguments.stage)}
     if arguments.stage == "tune":
         for form in list(FAMILIES.values())[part::parts]:
-            tune(form, data[""], arguments.out, arguments.checkpoints)
+            place = (data[""], arguments.out, arguments.checkpoints)
+            tune(lambda lr, form=form, place=place: run(Run("tune", form, lr, 0), *place).get("top1", 0.0))
         return
     for index, wanted in enumerate(runs_of(arguments)):
         if index % parts == part:

@@ -154,14 +154,16 @@ def _pursue(target: Tensor, start: Tensor, gram: Tensor, price: float) -> Tensor
         pull -= moves * rows
 
 
-def _grams(folded: fx.GraphModule, layers: dict[str, nn.Conv2d | nn.Linear], pictures: Tensor) -> dict[str, Tensor]:
-    """X^T X of each layer's input patches X, by group: [groups, k, k] in float64."""
+def _grams(
+    folded: fx.GraphModule, layers: dict[str, nn.Conv2d | nn.Linear], pictures: Tensor, rows: int = _ROWS
+) -> dict[str, Tensor]:
+    """X^T X of about ``rows`` of each layer's input patches X, by group: [groups, k, k] in float64."""
     found: dict[str, Tensor] = {}
 
     def hook(name: str) -> object:
         def take(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...]) -> None:
             patches = _patches(layer, inputs[0].detach())  # [groups, rows, k]
-            wanted = max(1, math.ceil(_ROWS * min(_PICTURES, len(pictures)) / len(pictures)))
+            wanted = max(1, math.ceil(rows * min(_PICTURES, len(pictures)) / len(pictures)))
             patches = patches[:, :: max(1, patches.shape[1] // wanted)]
             gram = patches.transpose(1, 2) @ patches
             found[name] = found[name] + gram.double() if name in found else gram.double()
@@ -205,14 +207,14 @@ def _factor(gram: Tensor) -> tuple[Tensor, Tensor]:
     return order, torch.linalg.cholesky(inverse, upper=True)
 
 
-def _round(rows: Tensor, order: Tensor, factor: Tensor) -> Tensor:
-    """[groups, rows, k] in grid steps to whole numbers."""
+def _round(rows: Tensor, order: Tensor, factor: Tensor, block: int = _BLOCK) -> Tensor:
+    """[groups, rows, k] in grid steps to whole numbers; errors reach the columns beyond a block all at once."""
     size = rows.shape[2]
     index = order[:, None, :].expand_as(rows)
     left = rows.gather(2, index)
     whole = torch.empty_like(left)
-    for begin in range(0, size, _BLOCK):
-        end = min(begin + _BLOCK, size)
+    for begin in range(0, size, block):
+        end = min(begin + block, size)
         errors = left.new_empty(left.shape[0], left.shape[1], end - begin)
         for column in range(begin, end):
             whole[:, :, column] = left[:, :, column].round()

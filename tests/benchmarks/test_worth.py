@@ -5,13 +5,23 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+class Scripts(NamedTuple):
+    """The three scripts."""
+
+    runs: ModuleType
+    candidates: ModuleType
+    report: ModuleType
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +33,7 @@ def worth():
         import worth_candidates
         import worth_report
 
-        yield SimpleNamespace(runs=worth, candidates=worth_candidates, report=worth_report)
+        yield Scripts(worth, worth_candidates, worth_report)
     finally:
         sys.path.remove(str(BENCHMARKS))
 
@@ -85,27 +95,20 @@ def test_names_of_runs_differ(worth):
     assert worth.runs.Run("icons", "dws 32/64/128", 0.4, 1, "apple").name == "icons-apple-dws-32-64-128-lr0.4-1"
 
 
-def test_a_rate_is_sought_until_it_lies_inside(worth, monkeypatch, tmp_path):
-    seen = []
-
-    def trained(wanted, *_):
-        seen.append(wanted.lr)
-        return {"top1": 80 - abs(np.log2(wanted.lr / 0.8))}
-
-    monkeypatch.setattr(worth.runs, "run", trained)
-    worth.runs.tune("vanilla 32/64/128", None, tmp_path, tmp_path)
-    assert seen == [0.1, 0.2, 0.4, 0.8, 1.6]
+def test_a_rate_is_sought_until_it_lies_inside(worth):
+    assert list(worth.runs.tune(lambda lr: -abs(np.log2(lr / 0.8)))) == [0.1, 0.2, 0.4, 0.8, 1.6]
+    assert list(worth.runs.tune(lambda lr: -abs(np.log2(lr / 0.2)))) == [0.1, 0.2, 0.4]
+    assert list(worth.runs.tune(lambda lr: -abs(np.log2(lr / 0.05)))) == [0.1, 0.2, 0.4, 0.05, 0.025]
 
 
-def test_the_validation_part_is_not_trained_on(worth):
-    images = np.arange(50_000, dtype=np.int64).reshape(-1, 1, 1, 1)
-    cifar = SimpleNamespace(train_images=images, train_labels=np.zeros(50_000, np.int64), mean=(), std=())
-    made = {}
-    worth_data = worth.runs.TrainData
-    try:
-        worth.runs.TrainData = lambda pictures, labels, mean, std: made.setdefault("train", pictures)
-        held = worth.runs.pictures(cifar, "screen").images
-    finally:
-        worth.runs.TrainData = worth_data
-    assert len(held) == 5000
-    assert sorted([*held.ravel(), *made["train"].ravel()]) == list(range(50_000))
+def test_the_validation_part_is_not_trained_on(worth, cifar10):
+    found = worth.runs.pictures(cifar10, "screen")
+    assert (len(found.train.images), len(found.images)) == (45_000, 5_000)
+
+    def digests(images):
+        return Counter(picture.tobytes() for picture in images)
+
+    assert digests(found.train.images) + digests(found.images) == digests(cifar10.train_images)
+    last = worth.runs.pictures(cifar10, "final")
+    assert last.train.images is cifar10.train_images
+    assert last.images is cifar10.test_images

@@ -87,19 +87,23 @@ def test_inputs_that_do_not_depend_on_each_other_give_the_nearest():
     assert (rounding._round(weight[None] * 3, order, factor)[0] == torch.round(weight * 3)).all()
 
 
-def test_blocks_change_nothing(monkeypatch):
-    model, pictures = made("plain")
-    whole = Rounder(fold(model), pictures, ["layer.weight"]).integers("layer.weight", 0.1)
-    monkeypatch.setattr(rounding, "_BLOCK", 5)
-    assert (Rounder(fold(model), pictures, ["layer.weight"]).integers("layer.weight", 0.1) == whole).all()
+def test_blocks_change_nothing():
+    torch.manual_seed(0)
+    inputs, weight = torch.randn(60, 20, dtype=torch.float64).cumsum(1), torch.randn(1, 6, 20, dtype=torch.float64) * 9
+    order, factor = rounding._factor((inputs.T @ inputs)[None])
+    whole = rounding._round(weight, order, factor)
+    assert (whole != weight.round()).any()
+    for block in (1, 5, 19, 20):
+        assert (rounding._round(weight, order, factor, block) == whole).all()
 
 
-def test_more_pictures_than_fit_are_thinned(monkeypatch):
+def test_more_pictures_than_fit_are_thinned():
     model, pictures = made("plain")
     folded = fold(model)
-    whole = rounding._grams(folded, {"layer.weight": folded.layer}, pictures)["layer.weight"]
-    monkeypatch.setattr(rounding, "_ROWS", 100)
-    some = rounding._grams(folded, {"layer.weight": folded.layer}, pictures)["layer.weight"]
+    whole, some = (
+        rounding._grams(folded, {"layer.weight": folded.layer}, pictures, rows)["layer.weight"]
+        for rows in (10_000, 100)
+    )
     assert 0.1 < float(some.diagonal().sum() / whole.diagonal().sum()) < 0.5
 
 
