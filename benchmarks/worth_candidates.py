@@ -151,6 +151,7 @@ _WIDER = {  # forms at other widths than the base
     "crelu": (WIDE, (32, 96, 192), LARGE),
     "duplication": (LARGE,),
     "ghost": (WIDE, (32, 96, 192), LARGE),
+    "ghost linear": (SMALL, WIDE, LARGE),
     "dws": (SMALL, (16, 64, 80), WIDE, (48, 96, 192), (32, 96, 224), LARGE),
     "dws relu": (WIDE, LARGE),
     "dws+ghost": (WIDE, (32, 96, 224), LARGE),

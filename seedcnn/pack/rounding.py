@@ -69,8 +69,7 @@ class Rounder:
     Args:
         folded: the network; nothing in it changes.
         pictures: float32 [N, c, H, W], normalised, that the statistics are taken from.
-        names: the weights to be rounded; those that no ``nn.Conv2d`` or ``nn.Linear`` owns, or whose layer sees too
-            few pictures to tell its inputs apart, are rounded to the nearest.
+        names: the weights to be rounded; those that no ``nn.Conv2d`` or ``nn.Linear`` owns are rounded to the nearest.
     """
 
     def __init__(self, folded: fx.GraphModule, pictures: Tensor, names: Iterable[str]) -> None:

@@ -37,6 +37,14 @@ def test_what_went_in_comes_out(compression, size):
         assert decompress(memoryview(frame), size, "thing", compression) == data
 
 
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_fast_is_larger_and_the_same(compression):
+    data = np.rint(np.random.default_rng(0).standard_normal(100_000) * 3).astype(np.int8).tobytes() * 2
+    small, fast = compress(data, compression), compress(data, compression, fast=True)
+    assert len(small) < len(fast)
+    assert decompress(fast, len(data), "thing", compression) == data
+
+
 def test_an_unknown_compression_is_named():
     with pytest.raises(ValueError, match=r"`compression` \(='lz4'\) must be one of zstd, zlib, xz"):
         compress(b"", "lz4")

@@ -27,6 +27,18 @@ def test_the_layer_written_out(norm, relu):
     assert sum(p.numel() for p in module.parameters()) == 4 * 9 + 8 * norm + 40 + 10
 
 
+def test_strided_gradients_are_as_exact_in_autocast_as_the_rest():
+    x = torch.randn(8, 4, 8, 8, requires_grad=True)
+    module = layer(stride=2, norm=False, relu=False)
+    wanted = torch.autograd.grad(module.depthwise(x).square().sum(), [x, module.depthwise.weight])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        kept = []
+        module.depthwise.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+        assert module(x).dtype == torch.bfloat16
+        found = torch.autograd.grad(kept[0].float().square().sum(), [x, module.depthwise.weight])
+    assert all(torch.allclose(one, other, rtol=1e-4, atol=1e-5) for one, other in zip(found, wanted, strict=True))
+
+
 @pytest.mark.parametrize(
     "option",
     [{"norm": False}, {"relu": False}, {"bias": True}, {"stride": 2}, {"padding_mode": "reflect"}, {"padding": 0}],

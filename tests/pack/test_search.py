@@ -55,6 +55,26 @@ def test_every_tensor_is_on_a_grid_or_too_short_for_one(found):
             assert entry.grid is not None or entry.elements < 64
 
 
+def test_steps_differ_by_sensitivity(trained, found):
+    model, images, labels = trained
+    entries = read_bundle(found.data).manifest.tensors
+    steps = {e.grid.step for e in entries if e.grid is not None and len(e.shape) == 4}
+    assert max(steps) > 1.5 * min(steps)
+    plain = read_bundle(pack(model, INFO, images[:50], labels[:50], step=0.01).data).manifest.tensors
+    assert len({e.grid for e in plain if e.grid is not None and len(e.shape) == 4}) == 1
+
+
+@pytest.mark.parametrize("compression", ["zlib", "xz"])
+def test_the_whole_bundle_is_compressed_as_asked(trained, compression):
+    model, images, labels = trained
+    result = pack(model, INFO, images[:50], labels[:50], step=0.01, compression=compression)
+    manifest = read_bundle(result.data).manifest
+    codings = {e.coding.rpartition("-")[2] for e in manifest.tensors if e.grid is not None} | {manifest.graph.coding}
+    assert codings == {compression}
+    plain = read_bundle(pack(model, INFO, images[:50], labels[:50], step=0.01).data).manifest
+    assert [e.expanded_sha256 for e in plain.tensors] == [e.expanded_sha256 for e in manifest.tensors]
+
+
 @pytest.mark.parametrize("config", [GhostConfig(), MonoConfig(seed_filters=4), GroupNLConfig(sparse=True)], ids=str)
 def test_other_forms(config):
     torch.manual_seed(0)
