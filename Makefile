@@ -6,7 +6,7 @@ STAMP := .venv/.setup-done
 START := $(shell date +%s)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test test-slow lint types contracts fmt docs docs-tables docs-timm ci clean
+.PHONY: help setup demo bench test test-slow fuzz lint types contracts fmt docs docs-tables docs-timm ci clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -28,6 +28,12 @@ test: $(STAMP) ## the test suite
 
 test-slow: $(STAMP) ## the tests that take minutes
 	$(BIN)/pytest -q --durations=10 -m slow $(ARGS)
+
+fuzz: $(STAMP) ## damaged bundles and deltas, guided by coverage (ten minutes; ARGS="-runs=10000000" for more)
+	$(BIN)/python -c "import atheris" 2>/dev/null || EXTRAS=fuzz tools/setup.sh
+	@mkdir -p .fuzz
+	$(BIN)/python tests/fuzz/fuzz_bundle.py .fuzz tests/fuzz/corpus -timeout=1 -rss_limit_mb=512 -artifact_prefix=.fuzz/found- \
+	  $(or $(ARGS),-max_total_time=600)
 
 lint: $(STAMP) ## style and format, checked
 	$(BIN)/ruff check .
@@ -58,5 +64,5 @@ ci: ## all that a change must pass
 	.ci/run
 
 clean: ## remove caches, build output and the demo's output; .venv and training runs stay
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist demo-out .coverage
+	rm -rf .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist demo-out .coverage
 	find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

@@ -1,0 +1,188 @@
+"""Coverage-guided fuzzing of the reader: bundles, deltas and everything in them.
+
+    make fuzz                         # ten minutes
+    make fuzz ARGS="-runs=10000000"
+
+An input is a file. It is opened, expanded and, if it is a delta, applied to a fixed parent. The reader may refuse it with
+``BundleError``; any other exception, an answer that takes over a second and memory above what the file declares and 16 MB
+end the run. Half of the mutations change manifest or payloads and make lengths and digests right again, as somebody with
+the keys would, so that the checks behind the digests are reached.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import resource
+import struct
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+try:
+    import atheris
+except ImportError:  # the corpus alone is tested without it
+    atheris = None
+
+with atheris.instrument_imports(include=["seedcnn"]) if atheris else nullcontext():
+    from seedcnn.bundle import read_bundle
+    from seedcnn.bundle.compression import compress, decompress
+    from seedcnn.bundle.container import Payload, read_container, write_container
+    from seedcnn.bundle.delta import DELTA_FORMAT, TensorEntry, apply_delta, read_delta
+    from seedcnn.errors import BundleError
+
+CORPUS = Path(__file__).parent / "corpus"
+DECLARED = 2 << 20  # a file that honestly declares more is only opened
+SPARE = 16 << 20
+LARGEST_INPUT = 8192
+JUNK: tuple[Any, ...] = (-1, 0, 1, 255, 2**31, 2**53, 2**63, 10**40, 0.5, "", "raw-f32", "grid-i8-zstd", None, True, [], {})
+
+Mutate = Callable[[bytes, int], bytes]
+
+
+def _declared(manifest: Any) -> int:
+    """Bytes that a manifest says its tensors, graph and pictures take."""
+    rule, canned = manifest.preprocessing, manifest.canned
+    tensors = sum(4 * max(entry.elements, 1) for entry in manifest.tensors)
+    return int(tensors + manifest.graph.size + canned.count * rule.height * rule.width * 3)
+
+
+def parent() -> Any:
+    """The bundle that every delta is applied to."""
+    return read_bundle((CORPUS / "parent.bundle").read_bytes())
+
+
+def answer(data: bytes, base: Any) -> str:
+    """What the reader says of a file: "refused", "large", or what it is."""
+    try:
+        if DELTA_FORMAT.encode() in data:
+            delta = read_delta(data)
+            whole = [entry for entry in delta.tensors if isinstance(entry, TensorEntry)]
+            if sum(4 * entry.elements for entry in whole) > DECLARED:
+                return "large"
+            apply_delta(base, delta)
+            return "delta"
+        bundle = read_bundle(data)
+        if _declared(bundle.manifest) > DECLARED:
+            return "large"
+        bundle.tensors()
+        bundle.graph()
+        bundle.canned_images()
+        bundle.canned_logits()
+    except BundleError:
+        return "refused"
+    return "bundle"
+
+
+def _places(tree: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) of a JSON tree."""
+    items = list(tree.items()) if isinstance(tree, dict) else list(enumerate(tree)) if isinstance(tree, list) else []
+    return [place for key, item in items for place in ((tree, key), *_places(item))]
+
+
+def _change_manifest(manifest: Any, rng: random.Random, mutate: Mutate) -> None:
+    """One place gets another value: junk, another place's, a number nearby, a mutated text; or it goes."""
+    places = _places(manifest)
+    node, key = rng.choice(places)
+    value, kind = node[key], rng.randrange(5)
+    if kind == 0:
+        node[key] = rng.choice(JUNK)
+    elif kind == 1:
+        other, place = rng.choice(places)
+        node[key] = json.loads(json.dumps(other[place]))
+    elif kind == 2 and isinstance(value, int):
+        node[key] = value + rng.choice((-1, 1, -value, value, rng.randrange(1 << 20)))
+    elif kind == 3 and isinstance(value, str):
+        node[key] = mutate(value.encode(), 64).decode("utf-8", "replace")
+    elif kind == 4:
+        del node[key]
+
+
+def _change_payload(manifest: Any, payloads: dict[str, Payload], rng: random.Random, mutate: Mutate) -> None:
+    """The stored bytes of one payload, or those inside its compression, and their digest and size in the manifest."""
+    name = rng.choice(sorted(payloads))
+    payload = payloads[name]
+    data = bytes(payload.data)
+    named = [one for one in (*manifest.get("tensors", ()), manifest.get("graph"), manifest.get("canned")) if one]
+    entry = next((one for one in named if one.get("name", one.get("payload")) == name), None)
+    if entry is None or payload.dtype != "U8":
+        data = mutate(data, len(data))[: len(data)].ljust(len(data), b"\0")
+    elif rng.randrange(3) == 0:
+        data = mutate(data, len(data) + 64)
+    else:
+        compression = str(entry.get("coding", "raw-f32")).rpartition("-")[2]
+        try:
+            size = max(0, min(_stored_size(entry), 1 << 16))
+            inner = decompress(memoryview(data), size, "payload", compression)
+            inner = mutate(inner, len(inner) + 16)
+            if "size" in entry:
+                entry["size"] = len(inner)
+            data = compress(inner, compression, fast=True)
+        except (BundleError, ValueError):
+            data = mutate(data, len(data) + 64)
+    if entry is not None:
+        entry["coded_sha256" if "coded_sha256" in entry else "sha256"] = hashlib.sha256(data).hexdigest()
+    shape = (len(data),) if payload.dtype == "U8" else payload.shape
+    payloads[name] = Payload(payload.dtype, shape, data)
+
+
+def _stored_size(entry: Any) -> int:
+    if "size" in entry:
+        return int(entry["size"])
+    elements = 1
+    for size in entry["shape"]:
+        elements *= int(size)
+    return elements * (2 if "i16" in entry["coding"] else 1)
+
+
+def mutated(data: bytes, largest: int, seed: int, mutate: Mutate) -> bytes:
+    """A changed file; in half of the cases sealed again."""
+    rng = random.Random(seed)
+    if rng.randrange(2):
+        return mutate(data, largest)
+    try:
+        container = read_container(data)
+        manifest = json.loads(container.manifest)
+        payloads = dict(container.payloads)
+        for _ in range(rng.randint(1, 3)):
+            if payloads and rng.randrange(2):
+                _change_payload(manifest, payloads, rng, mutate)
+            else:
+                _change_manifest(manifest, rng, mutate)
+        text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        made = write_container(text, payloads)
+    except (BundleError, UnicodeError, ValueError, AttributeError, TypeError, KeyError, IndexError, struct.error):
+        return mutate(data, largest)  # it is too broken to be sealed
+    return made if len(made) <= largest else mutate(data, largest)
+
+
+def main() -> None:
+    """Run libFuzzer; its options follow the corpus directory."""
+    if atheris is None:
+        raise SystemExit("atheris is not installed: pip install 'seedcnn[fuzz]'")
+    base = parent()
+    for path in sorted(CORPUS.iterdir()):
+        answer(path.read_bytes(), base)  # what is imported or cached on first use is not the input's memory
+    peak = 0
+
+    def one_input(data: bytes) -> None:
+        nonlocal peak
+        answer(data, base)
+        now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        if peak and now - peak > 4 * DECLARED + SPARE:
+            raise MemoryError(f"one input raised the peak of memory by {(now - peak) >> 20} MB")
+        peak = now
+
+    def mutator(data: bytes, largest: int, seed: int) -> bytes:
+        return mutated(data, min(largest, LARGEST_INPUT), seed, atheris.Mutate)
+
+    atheris.Setup([sys.argv[0], f"-max_len={LARGEST_INPUT}", *sys.argv[1:]], one_input, custom_mutator=mutator)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
