@@ -1,4 +1,4 @@
-"""The fuzzer's corpus and its mutations, without the fuzzer; and the fuzzer itself for a minute where it is installed."""
+"""The fuzzer's corpus and its mutations, without the fuzzer; and a short run of it where it is installed."""
 
 from __future__ import annotations
 
