@@ -66,8 +66,8 @@ class DepthwiseSeparableConv2d(ConvLayer):
         return self.pointwise(self.relu(self.norm(self._filtered(x))))
 
     def _filtered(self, x: Tensor) -> Tensor:
-        # On the CPU torch has no good kernel for the bfloat16 gradient of a strided depthwise convolution: it takes 20 to
-        # 60 times as long as float32's, and leaves channels_last.
+        # On the CPU torch has no good kernel for the bfloat16 gradient of a strided depthwise convolution: it takes 20
+        # to 60 times as long as float32's, and leaves channels_last.
         slow = self.depthwise.stride != (1, 1) and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()
         if slow and x.device.type == "cpu":
             with torch.autocast("cpu", enabled=False):
