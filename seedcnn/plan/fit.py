@@ -34,12 +34,12 @@ def _separated(layer: DepthwiseSeparableConv2d, weight: Tensor, bias: Tensor | N
     """The best product of one spatial filter and one column of weights for each input channel, by its SVD."""
     u, s, v = torch.linalg.svd(weight.transpose(0, 1).flatten(2), full_matrices=False)  # [c_in, c_out, k * k]
     root = s[:, :1].sqrt()
-    depthwise: Any = layer.depthwise
-    pointwise: Any = layer.pointwise
-    depthwise.weight.copy_((root * v[:, 0]).reshape(depthwise.weight.shape))
-    pointwise.weight.copy_((root * u[:, :, 0]).T[:, :, None, None])
-    if pointwise.bias is not None and bias is not None:
-        pointwise.bias.copy_(bias)
+    layer.depthwise.weight.copy_((root * v[:, 0]).reshape(layer.depthwise.weight.shape))
+    dense = nn.Conv2d(layer.in_channels, layer.out_channels, 1, bias=bias is not None)
+    dense.weight.copy_((root * u[:, :, 0]).T[:, :, None, None])
+    if dense.bias is not None and bias is not None:
+        dense.bias.copy_(bias)
+    start_from_dense(layer.pointwise, dense)
 
 
 @torch.no_grad()
@@ -51,6 +51,8 @@ def start_from_dense(layer: nn.Module, conv: nn.Conv2d) -> None:
     weight, bias = conv.weight, conv.bias
     if isinstance(layer, GroupNLConv2d):
         from_dense_weights(conv, layer)
+    elif type(layer) is nn.Conv2d:
+        _leading(layer, weight, bias)
     elif isinstance(layer, (GhostConv2d, ConditionalReductionConv2d)):
         _leading(next(iter(layer.primary)), weight, bias)
     elif isinstance(layer, DepthwiseSeparableConv2d):

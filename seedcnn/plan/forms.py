@@ -25,7 +25,9 @@ KEEP = "keep"
 
 def _group_nl(ratio: int, nlf: str, **options: Any) -> GroupNLConfig:
     # normalize="batch" folds away at export; without it the seeds grow until the functions wrap around.
-    return GroupNLConfig(reduction_ratio=ratio, nlf=nlf, normalize="batch", **options)
+    # abs: normalised seeds are around zero, and so must its shifts be, or it is the identity.
+    ranges: Any = {"phi_range": (-0.5, 0.5)} if nlf == "abs" else {}
+    return GroupNLConfig(reduction_ratio=ratio, nlf=nlf, normalize="batch", **ranges, **options)
 
 
 FORMS: dict[str, ConversionConfig] = {
@@ -33,8 +35,10 @@ FORMS: dict[str, ConversionConfig] = {
     "copy-r4": _group_nl(4, "identity"),
     "dws": DepthwiseSeparableConfig(),
     "dws-linear": DepthwiseSeparableConfig(relu=False),
+    "dws-ghost-r2": DepthwiseSeparableConfig(relu=False, pointwise=GhostConfig(relu=False)),
     "ghost-r2": GhostConfig(ratio=2),
     "ghost-r4": GhostConfig(ratio=4),
+    "ghost-linear-r2": GhostConfig(ratio=2, relu=False),
     "cr": ConditionalReductionConfig(),
     "abs-r2": _group_nl(2, "abs"),
     "abs-r4": _group_nl(4, "abs"),
@@ -49,7 +53,8 @@ FORMS: dict[str, ConversionConfig] = {
 """Name -> config, the plain alternatives first: of forms that are equal in every respect the first is taken.
 
 copy: plain duplication (GroupNL whose function is the identity). dws: depthwise-separable, with and without the ReLU
-between. ghost, cr: Ghost and Conditional Reduction (1x1 convolutions only). abs, sine: GroupNL with the seeds in
+between, or linear with a Ghost convolution as the pointwise one. ghost, cr: Ghost, with and without its ReLUs, and
+Conditional Reduction (1x1 convolutions only). abs, sine: GroupNL with the seeds in
 ``normalize="batch"``, dense, in four groups or sparse. mono: all filters from a quarter as many seed filters.
 """
 

@@ -24,7 +24,7 @@ from seedcnn.layers import (
     SineFMConv2d,
 )
 
-__all__ = ["Site", "find_sites", "form_of_site", "inner_width", "replaced"]
+__all__ = ["Site", "find_sites", "form_of_site", "inner_widths", "replaced"]
 
 _ACTIVATIONS: dict[Any, Callable[[], nn.Module]] = {
     F.relu: nn.ReLU,
@@ -153,17 +153,18 @@ def find_sites(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[list
     return sites, left
 
 
-def inner_width(layer: nn.Module) -> int | None:
-    """The channels that a form computes on the way to its output, None where there are none but the output's own."""
+def inner_widths(layer: nn.Module) -> tuple[int, ...]:
+    """The channels that a form computes on the way to its output; none where there are none but the output's own."""
     if isinstance(layer, (GroupNLConv2d, SineFMConv2d)):
-        return layer.seed_channels
+        return (layer.seed_channels,)
     if isinstance(layer, GhostConv2d):
-        return layer.primary_channels
+        return (layer.primary_channels,)
     if isinstance(layer, ConditionalReductionConv2d):
-        return (
-            layer.out_channels // layer.groups if layer.mode == "gc" else layer.out_channels - layer.generated_channels
-        )
-    return layer.in_channels if isinstance(layer, DepthwiseSeparableConv2d) else None
+        convolved = layer.out_channels - layer.generated_channels
+        return (layer.out_channels // layer.groups if layer.mode == "gc" else convolved,)
+    if isinstance(layer, DepthwiseSeparableConv2d):
+        return (layer.in_channels, *inner_widths(layer.pointwise))
+    return ()
 
 
 def replaced(model: nn.Module, overrides: Mapping[str, ConversionConfig], seed: int) -> Any:
@@ -192,7 +193,7 @@ def form_of_site(
     parent, _, child = site.name.rpartition(".")
     layer = model.get_submodule(site.name)
     setattr(model.get_submodule(parent), child, site.conv)
-    width = inner_width(layer)
-    if width is not None and width % multiple:
-        return f"brings in {width} channels, not a multiple of {multiple}"
+    for width in inner_widths(layer):
+        if width % multiple:
+            return f"brings in {width} channels, not a multiple of {multiple}"
     return layer

@@ -98,6 +98,18 @@ def test_a_separable_convolution_is_taken_over_exactly():
     assert torch.allclose(layer(x), conv(x), atol=1e-4)
 
 
+def test_the_pointwise_part_starts_from_its_share():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(16, 32, 3, padding=1)
+    plain = DepthwiseSeparableConv2d(16, 32, 3, padding=1, bias=True, norm=False, relu=False)
+    ghost = DepthwiseSeparableConv2d(16, 32, 3, padding=1, bias=True, norm=False, relu=False)
+    ghost.pointwise = GhostConv2d(16, 32, 1, relu=False)
+    for layer in (plain, ghost):
+        start_from_dense(layer, conv)
+    assert torch.equal(ghost.depthwise.weight, plain.depthwise.weight)
+    assert torch.equal(ghost.pointwise.primary[0].weight, plain.pointwise.weight[:16])
+
+
 @pytest.mark.parametrize("follows", [True, False])
 def test_fitting_brings_a_layer_nearer(follows, one_thread):
     torch.manual_seed(0)
