@@ -33,8 +33,8 @@ from seedcnn.models import create_model
 from seedcnn.train.distributed import Processes
 
 FORMS = {
-    "GroupNL dense r=2": GroupNLConfig(),
-    "GroupNL sparse r=2": GroupNLConfig(sparse=True),
+    "GroupNL dense r=2": GroupNLConfig.paper(),
+    "GroupNL sparse r=2": GroupNLConfig.paper(sparse=True),
     "Ghost r=2": GhostConfig(),
     "depthwise-separable": DepthwiseSeparableConfig(),
 }

@@ -29,7 +29,7 @@ from seedcnn.evaluate import accuracy, torch_predictor
 from seedcnn.train import TrainConfig, TrainData, find_recipe, load_model, train
 from seedcnn.train.distill import DistillConfig
 
-MONO, GROUPNL = MonoConfig(seed_filters=16), GroupNLConfig(normalize="batch")
+MONO, GROUPNL = MonoConfig(seed_filters=16), GroupNLConfig.paper(normalize="batch")
 LOGITS = DistillConfig(kind="logits")
 RUNS: dict[str, tuple[ConversionConfig | None, DistillConfig | None]] = {
     "vanilla": (None, None),  # the teacher: first

@@ -20,20 +20,22 @@ CIFAR = {
     "resnet18 64/128/256/512, 32x32 maps": ("resnet18_cifar", {"widths": (64, 128, 256, 512)}),
 }
 FORMS = {
-    "GroupNL dense r=2": GroupNLConfig(normalize="batch"),
-    "GroupNL dense r=2, abs": GroupNLConfig(nlf="abs", normalize="batch"),
-    "GroupNL dense r=2, duplication": GroupNLConfig(nlf="identity", normalize="batch"),
-    "GroupNL dense r=4": GroupNLConfig(reduction_ratio=4, normalize="batch"),
-    "GroupNL sparse r=2": GroupNLConfig(sparse=True, normalize="batch"),
+    "GroupNL dense r=2": GroupNLConfig.paper(normalize="batch"),
+    "GroupNL dense r=2, abs": GroupNLConfig.paper(nlf="abs", normalize="batch"),
+    "GroupNL dense r=2, duplication": GroupNLConfig.paper(nlf="identity", normalize="batch"),
+    "GroupNL dense r=4": GroupNLConfig.paper(reduction_ratio=4, normalize="batch"),
+    "GroupNL sparse r=2": GroupNLConfig.paper(sparse=True, normalize="batch"),
     "Mono, 32 seed filters": MonoConfig(seed_filters=32, scope="stride1"),
     "Ghost r=2": GhostConfig(),
     "depthwise-separable": DepthwiseSeparableConfig(),
 }
 RESNET50 = {  # what the public code replaces: the 3x3 convolutions of stride 1
-    "GroupNL dense r=2": GroupNLConfig(normalize="batch", scope="reference"),
-    "GroupNL dense r=4": GroupNLConfig(reduction_ratio=4, normalize="batch", scope="reference"),
-    "GroupNL sparse r=2": GroupNLConfig(sparse=True, normalize="batch", scope="reference"),
-    "GroupNL sparse r=2, duplication": GroupNLConfig(sparse=True, nlf="identity", normalize="batch", scope="reference"),
+    "GroupNL dense r=2": GroupNLConfig.paper(normalize="batch", scope="reference"),
+    "GroupNL dense r=4": GroupNLConfig.paper(reduction_ratio=4, normalize="batch", scope="reference"),
+    "GroupNL sparse r=2": GroupNLConfig.paper(sparse=True, normalize="batch", scope="reference"),
+    "GroupNL sparse r=2, duplication": GroupNLConfig.paper(
+        sparse=True, nlf="identity", normalize="batch", scope="reference"
+    ),
     "Ghost r=2": GhostConfig(scope="reference"),
     "depthwise-separable": DepthwiseSeparableConfig(scope="reference"),
 }

@@ -49,7 +49,7 @@ def configs(protocol: str, seed: int, teacher: Path) -> dict[str, TrainConfig]:
         long = replace(student, epochs=dense.epochs + tune.epochs)
     else:
         dense = replace(dense, epochs=20, lr=TEACHER_LR, precision="bf16")
-        convert = GroupNLConfig(nlf="abs", phi_range=(-0.5, 0.5), normalize="batch")
+        convert = GroupNLConfig()
         student = replace(student, convert=convert, precision="bf16", distill=DistillConfig(str(teacher)))
         tune = replace(student, epochs=6, lr=student.lr / 2, warmup_epochs=0.2)
         long = replace(student, epochs=dense.epochs, lr=TEACHER_LR)

@@ -14,11 +14,11 @@ from seedcnn.convert import DepthwiseSeparableConfig, GhostConfig, GroupNLConfig
 
 SHAPES = {"64@56": (64, 56), "128@28": (128, 28), "256@14": (256, 14), "512@7": (512, 7)}
 FORMS = {
-    "GroupNL dense r=2": GroupNLConfig(normalize="batch"),
-    "GroupNL dense r=2, duplication": GroupNLConfig(normalize="batch", nlf="identity"),
-    "GroupNL dense r=4": GroupNLConfig(normalize="batch", reduction_ratio=4),
-    "GroupNL dense r=4, duplication": GroupNLConfig(normalize="batch", reduction_ratio=4, nlf="identity"),
-    "GroupNL sparse r=2": GroupNLConfig(normalize="batch", sparse=True),
+    "GroupNL dense r=2": GroupNLConfig.paper(normalize="batch"),
+    "GroupNL dense r=2, duplication": GroupNLConfig.paper(normalize="batch", nlf="identity"),
+    "GroupNL dense r=4": GroupNLConfig.paper(normalize="batch", reduction_ratio=4),
+    "GroupNL dense r=4, duplication": GroupNLConfig.paper(normalize="batch", reduction_ratio=4, nlf="identity"),
+    "GroupNL sparse r=2": GroupNLConfig.paper(normalize="batch", sparse=True),
     "Ghost r=2": GhostConfig(),
     "depthwise-separable": DepthwiseSeparableConfig(),
 }

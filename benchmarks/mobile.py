@@ -15,9 +15,9 @@ from seedcnn.convert import GhostConfig, GroupNLConfig
 
 NETWORKS = ("mobilenetv2_100", "mobilenetv3_large_100", "efficientnet_lite0", "efficientnet_b0")
 FORMS = {
-    "reference (depthwise)": GroupNLConfig(scope="reference", sparse=True),
-    "pointwise, sine": GroupNLConfig(scope="pointwise", normalize="batch"),
-    "pointwise, abs": GroupNLConfig(scope="pointwise", nlf="abs", normalize="batch"),
+    "reference (depthwise)": GroupNLConfig.paper(scope="reference", sparse=True),
+    "pointwise, sine": GroupNLConfig.paper(scope="pointwise", normalize="batch"),
+    "pointwise, abs": GroupNLConfig.paper(scope="pointwise", nlf="abs", normalize="batch"),
     "pointwise, Ghost": GhostConfig(scope="pointwise"),
 }
 

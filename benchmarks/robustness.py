@@ -37,14 +37,14 @@ from seedcnn.train import TrainConfig, TrainData, build_model, find_recipe, load
 FORMS = {
     "vanilla": None,
     "narrowed": None,
-    "groupnl": GroupNLConfig(),
-    "groupnl batch": GroupNLConfig(normalize="batch"),
-    "groupnl sparse": GroupNLConfig(sparse=True),
-    "groupnl sparse batch": GroupNLConfig(sparse=True, normalize="batch"),
+    "groupnl": GroupNLConfig.paper(),
+    "groupnl batch": GroupNLConfig.paper(normalize="batch"),
+    "groupnl sparse": GroupNLConfig.paper(sparse=True),
+    "groupnl sparse batch": GroupNLConfig.paper(sparse=True, normalize="batch"),
     "mono": MonoConfig(seed_filters=16),
     "ghost": GhostConfig(),
     "sinefm": SineFMConfig(),
-    "copied seeds": GroupNLConfig(nlf="identity", normalize="batch"),
+    "copied seeds": GroupNLConfig.paper(nlf="identity", normalize="batch"),
     "depthwise-separable": DepthwiseSeparableConfig(),
 }
 ONCE = ("groupnl sparse batch", "copied seeds", "depthwise-separable")

@@ -20,18 +20,18 @@ from seedcnn.convert import DepthwiseSeparableConfig, GhostConfig, GroupNLConfig
 from seedcnn.models import create_model
 
 FORMS = {
-    "GroupNL dense r=2": GroupNLConfig(),
-    "GroupNL dense r=4": GroupNLConfig(reduction_ratio=4),
-    "GroupNL sparse r=2": GroupNLConfig(sparse=True),
+    "GroupNL dense r=2": GroupNLConfig.paper(),
+    "GroupNL dense r=4": GroupNLConfig.paper(reduction_ratio=4),
+    "GroupNL sparse r=2": GroupNLConfig.paper(sparse=True),
     "Mono, 32 seed filters": MonoConfig(seed_filters=32),
     "SineFM r=2": SineFMConfig(),
     "Ghost r=2": GhostConfig(),
     "depthwise-separable": DepthwiseSeparableConfig(),
 }
 RESNET50 = {  # the public code's places, and for the sparse form the paper's, which are more
-    "GroupNL dense r=2": GroupNLConfig(scope="reference"),
-    "GroupNL sparse r=2": GroupNLConfig(scope="reference", sparse=True),
-    "GroupNL sparse r=2, paper's scope": GroupNLConfig(sparse=True),
+    "GroupNL dense r=2": GroupNLConfig.paper(scope="reference"),
+    "GroupNL sparse r=2": GroupNLConfig.paper(scope="reference", sparse=True),
+    "GroupNL sparse r=2, paper's scope": GroupNLConfig.paper(sparse=True),
     "Mono, 32 seed filters": MonoConfig(scope="reference", seed_filters=32),
     "Ghost r=2": GhostConfig(scope="reference"),
     "depthwise-separable": DepthwiseSeparableConfig(scope="reference"),

@@ -53,7 +53,7 @@ def _name(form: str, widths: Widths) -> str:
     return f"{form} {'/'.join(map(str, widths))}"
 
 
-_SEEDS = GroupNLConfig(scope="spatial", normalize="batch")
+_SEEDS = GroupNLConfig.paper(scope="spatial", normalize="batch")
 _ABS = replace(_SEEDS, nlf="abs", phi_range=(-0.5, 0.5))
 _DENSE: dict[str, tuple[str, bool, ConversionConfig]] = {
     # The paper's form, its repair, and the public code's.

@@ -31,7 +31,7 @@ def narrow() -> TrainConfig:
 
 def groupnl() -> TrainConfig:
     """Every convolution but the stem as GroupNL, r = 2, with BatchNorm on the seeds: 156,234 parameters, 6.1 MMACs."""
-    return _run(convert=GroupNLConfig(reduction_ratio=2, normalize="batch"))
+    return _run(convert=GroupNLConfig.paper(reduction_ratio=2, normalize="batch"))
 
 
 def finetune() -> TrainConfig:

@@ -39,7 +39,7 @@ EXPECTED: dict[str, dict[str, float]] = {}
 
 def _recipe(network: str, ratio: int, sparse: bool, top1: float) -> str:
     def recipe() -> TrainConfig:
-        convert = GroupNLConfig(reduction_ratio=ratio, nlf_groups=4, sparse=sparse)
+        convert = GroupNLConfig.paper(reduction_ratio=ratio, nlf_groups=4, sparse=sparse)
         return replace(find_recipe(f"groupnl_table6:{network}_vanilla"), convert=convert)
 
     form = "sparse" if sparse else "dense"

@@ -36,7 +36,7 @@ EXPECTED: dict[str, dict[str, float]] = {}
 
 def _recipe(network: str, ratio: int, groups: int, top1: float) -> str:
     def recipe() -> TrainConfig:
-        convert = GroupNLConfig(reduction_ratio=ratio, nlf_groups=groups, sparse=network == "resnet101")
+        convert = GroupNLConfig.paper(reduction_ratio=ratio, nlf_groups=groups, sparse=network == "resnet101")
         return replace(find_recipe(f"groupnl_table6:{network}_vanilla"), convert=convert)
 
     name = f"{network}_r{ratio}_g{groups}"

@@ -56,7 +56,7 @@ EXPECTED: dict[str, dict[str, float]] = {}
 def _convert(method: str, network: str) -> ConversionConfig | None:
     if method == "groupnl":
         sparse = network == "resnet101"
-        return GroupNLConfig(reduction_ratio=2, nlf_groups=4, omega_range=(1, 2), phi_range=(1, 5), sparse=sparse)
+        return GroupNLConfig.paper(reduction_ratio=2, nlf_groups=4, omega_range=(1, 2), phi_range=(1, 5), sparse=sparse)
     return {
         "vanilla": None,
         "mono": MonoConfig(scope="square" if network == "vgg11" else "stride1", seed_filters=32, beta_range=(1, 7)),

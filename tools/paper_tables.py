@@ -26,8 +26,8 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "mono_single+1x1": ("mono", {"seed_filters": 1, "pointwise": True, "scope": "stride1"}),
     "ghost_r2_d3": ("ghost", {"norm": False, "relu": False}),
     "sinefm_r2_t5": ("sinefm", {}),
-    "groupnl_r2_g4": ("groupnl", {}),
-    "groupnl_r2_g4_sparse": ("groupnl", {"sparse": True}),
+    "groupnl_r2_g4": ("groupnl-paper", {}),
+    "groupnl_r2_g4_sparse": ("groupnl-paper", {"sparse": True}),
     "lbcnn": ("lbc", {"scope": "stride1"}),
     "pnn": ("pnn", {"scope": "stride1"}),
     "shift": ("shift", {"scope": "stride1"}),
@@ -55,7 +55,9 @@ def config_of(network: str, method: str) -> tuple[ConversionConfig | None, Filte
         return None, None
     if method.startswith("groupnl r="):
         _, ratio, groups, form = method.split()
-        return GroupNLConfig(reduction_ratio=int(ratio[2:]), sparse=form == "sparse", nlf_groups=int(groups[2:])), None
+        return GroupNLConfig.paper(
+            reduction_ratio=int(ratio[2:]), sparse=form == "sparse", nlf_groups=int(groups[2:])
+        ), None
     if method == "GhostNet":
         method = "ghost_mono_r2_1x1" if network == "vgg11_cifar" else "ghost_mono_r4_1x1"
     name, options = CONFIGS[TABLE_1.get(method, method)]

@@ -96,7 +96,7 @@ def convert(model: nn.Module, seed: int = 0) -> tuple[str, ConversionReport]:
     Raises:
         ConversionError: if neither scope matches anything.
     """
-    step = GroupNLConfig().reduction_ratio * GroupNLConfig().nlf_groups
+    step = GroupNLConfig.paper().reduction_ratio * GroupNLConfig.paper().nlf_groups
     odd = {
         name: None
         for name, module in model.named_modules()
@@ -106,7 +106,7 @@ def convert(model: nn.Module, seed: int = 0) -> tuple[str, ConversionReport]:
     for scope in ("paper", "pointwise"):
         for overrides in ({}, odd) if odd else ({},):
             try:
-                report = convert_(model, GroupNLConfig(scope=scope), seed=seed, overrides=overrides)
+                report = convert_(model, GroupNLConfig.paper(scope=scope), seed=seed, overrides=overrides)
             except ConversionError as error:
                 problem = error
                 continue
@@ -242,7 +242,7 @@ def page(lines: dict[str, str]) -> str:
     head = [
         "# timm networks, converted\n",
         "Written by `tools/timm_table.py` (`make docs-timm`); do not edit.",
-        f"timm {timm.__version__}, {len(lines)} networks with {_CLASSES} classes, `GroupNLConfig()`: r = 2, sine.",
+        f"timm {timm.__version__}, {len(lines)} networks with {_CLASSES} classes, `GroupNLConfig.paper()`, r = 2.",
         'Scope "paper" where it matches anything, else "pointwise"; "widths of 8n only": the other layers were left by',
         "`overrides`. Each converted network ran forward and backward, was saved and loaded into one of another seed",
         "(logits bit-equal), and was folded, exported and compared in ONNX Runtime (1e-3 of the largest logit).",

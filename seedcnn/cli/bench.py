@@ -79,7 +79,7 @@ def bench(
     ],
     methods: Annotated[
         str, typer.Option(help="Comma-separated methods; options behind colons: groupnl:reduction_ratio=4.")
-    ] = "groupnl:normalize=batch,groupnl:normalize=batch:sparse=True",
+    ] = "groupnl,groupnl:sparse=True",
     runtimes: Annotated[str, typer.Option(help="Comma-separated: torch, compile, ort, ort-op, openvino.")] = "ort",
     parts: Annotated[str, typer.Option("--what", help="Comma-separated: latency, training.")] = "latency",
     modes: Annotated[

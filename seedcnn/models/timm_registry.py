@@ -79,7 +79,7 @@ def _entrypoint(name: str, spec: GnlModel) -> Callable[..., nn.Module]:
             )
         options: dict[str, Any] = {} if normalize is None else {"normalize": normalize}
         # Depthwise convolutions become sparse layers whatever `sparse` says; pointwise ones are dense.
-        config = GroupNLConfig(
+        config = GroupNLConfig.paper(
             scope=scope,
             reduction_ratio=spec.reduction_ratio,
             sparse=spec.sparse and scope != "pointwise",

@@ -24,10 +24,9 @@ KEEP = "keep"
 
 
 def _group_nl(ratio: int, nlf: str, **options: Any) -> GroupNLConfig:
-    # normalize="batch" folds away at export; without it the seeds grow until the functions wrap around.
-    # abs: normalised seeds are around zero, and so must its shifts be, or it is the identity.
-    ranges: Any = {"phi_range": (-0.5, 0.5)} if nlf == "abs" else {}
-    return GroupNLConfig(reduction_ratio=ratio, nlf=nlf, normalize="batch", **ranges, **options)
+    # Seeds are normalised, which folds away at export; without it they grow until the functions wrap around.
+    phi_range = (1, 5) if nlf == "sine" else (-0.5, 0.5)
+    return GroupNLConfig(reduction_ratio=ratio, nlf=nlf, phi_range=phi_range, **options)
 
 
 FORMS: dict[str, ConversionConfig] = {
@@ -75,7 +74,7 @@ def find_forms(names: Iterable[str] | None) -> dict[str, ConversionConfig]:
     for name in names:
         if name in FORMS:
             found[name] = FORMS[name]
-        elif name.partition(":")[0] in METHODS:
+        elif name.partition(":")[0].removesuffix("-paper") in METHODS:
             found[name] = config_of_text(name)
         else:
             hint = did_you_mean(name, [*FORMS, *METHODS])

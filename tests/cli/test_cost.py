@@ -34,11 +34,11 @@ def test_methods_side_by_side_with_the_narrowed_network():
 
 
 def test_the_table_has_ratios_and_layers():
-    result = run("resnet8_cifar", "--method", "groupnl", "--layers", "--input", "3x16x16")
+    result = run("resnet8_cifar", "--method", "groupnl-paper", "--layers", "--input", "3x16x16")
     assert result.exit_code == 0, result.output
     assert "(0.511)" in result.stdout
     assert "stages.1.0.downsample.0" in result.stdout
-    assert "narrowed to groupnl" in result.stdout
+    assert "narrowed to groupnl-paper" in result.stdout
     assert "32x8x8" in result.stdout
 
 

@@ -168,7 +168,7 @@ def test_the_papers_rows_stand_beside_the_same_network(tmp_path, save_picture):
         rows.append(f"{number:05d}.ppm;30;30;5;5;25;25;{number}")
     (tmp_path / "Final_Test/Images/GT-final_test.csv").write_text("\n".join(rows) + "\n")
     path = checkpoint(
-        tmp_path / "r18.ckpt", model="resnet18_cifar", model_options={"num_classes": 43}, convert=GroupNLConfig()
+        tmp_path / "r18.ckpt", model="resnet18_cifar", model_options={"num_classes": 43}, convert=GroupNLConfig.paper()
     )
     data = ("--data", f"gtsrb:{tmp_path}", "--no-verify", "--corruptions", "none")
     (row,) = found(path, *data).values()

@@ -160,8 +160,8 @@ def test_layers_that_cannot_take_the_config_are_named(config, words):
 @pytest.mark.parametrize(
     "inner",
     [
-        GroupNLConfig(nlf="abs", phi_range=(-0.5, 0.5), normalize="batch"),
-        GroupNLConfig(groups=2, shuffle=True),
+        GroupNLConfig.paper(nlf="abs", phi_range=(-0.5, 0.5), normalize="batch"),
+        GroupNLConfig.paper(groups=2, shuffle=True),
         GhostConfig(relu=False),
         ConditionalReductionConfig(mode="c1dw"),
     ],

@@ -35,7 +35,7 @@ def converted(dense, *, seed=1, **options):
     model = copy.deepcopy(dense)
     for parameter in model.parameters():
         nn.init.normal_(parameter)
-    convert_(model, GroupNLConfig(**options), seed=seed)
+    convert_(model, GroupNLConfig.paper(**options), seed=seed)
     return model.eval()
 
 
@@ -47,7 +47,7 @@ def test_without_generated_channels_the_function_is_kept(name, size, normalize):
     dense = trained(name, widths=widths)
     filters = (lambda module, _: min(module.kernel_size) == 3) if name == "resnet101_cifar" else None
     model = copy.deepcopy(dense)
-    convert_(model, GroupNLConfig(reduction_ratio=1, normalize=normalize), filter_fn=filters)
+    convert_(model, GroupNLConfig.paper(reduction_ratio=1, normalize=normalize), filter_fn=filters)
     report = seed_from_dense_(model, dense)
     assert not report.in_order
     assert set(report.explained.values()) == {1.0}
@@ -66,7 +66,7 @@ def test_seed_channels_of_a_layer_are_the_dense_ones(options):
     nn.init.uniform_(norm.weight, 0.5, 1.5)
     nn.init.normal_(norm.running_mean)
     model = copy.deepcopy(dense)
-    convert_(model, GroupNLConfig(**options), filter_fn=lambda _, name: name == "0")
+    convert_(model, GroupNLConfig.paper(**options), filter_fn=lambda _, name: name == "0")
     report = seed_from_dense_(model.eval(), dense.eval())
     assert report.reordered == ("0",)
     layer, x = model[0], torch.randn(2, 3, 6, 6)
@@ -165,7 +165,7 @@ def test_a_network_that_cannot_be_traced_keeps_the_order():
 
     dense = Branching()
     model = copy.deepcopy(dense)
-    convert_(model, GroupNLConfig())
+    convert_(model, GroupNLConfig.paper())
     report = seed_from_dense_(model, dense)
     assert report.in_order == {"conv": "the network cannot be traced"}
     torch.testing.assert_close(model.conv.weight, dense.conv.weight[:4])
@@ -213,19 +213,19 @@ def test_convert_takes_the_weights_itself():
     dense = trained()
     images = torch.randn(32, 3, 32, 32)
     one, two = copy.deepcopy(dense), copy.deepcopy(dense)
-    convert_(one, GroupNLConfig(normalize="batch"), seed=3, init="from_dense", images=images)
-    convert_(two, GroupNLConfig(normalize="batch"), seed=3)
+    convert_(one, GroupNLConfig.paper(normalize="batch"), seed=3, init="from_dense", images=images)
+    convert_(two, GroupNLConfig.paper(normalize="batch"), seed=3)
     seed_from_dense_(two, dense, images=images)
     assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
     fresh = copy.deepcopy(dense)
-    convert_(fresh, GroupNLConfig(normalize="batch"), seed=3)
+    convert_(fresh, GroupNLConfig.paper(normalize="batch"), seed=3)
     assert not torch.equal(fresh.stages[0][0].conv1.weight, one.stages[0][0].conv1.weight)
 
 
 def test_convert_refuses_what_has_no_effect():
     with pytest.raises(ValueError, match=r"init.*'dense'.*from_dense"):
-        convert_(trained(), GroupNLConfig(), init="dense")
+        convert_(trained(), GroupNLConfig.paper(), init="dense")
     with pytest.raises(ValueError, match=r"images.*from_dense"):
-        convert_(trained(), GroupNLConfig(), images=torch.zeros(1, 3, 32, 32))
+        convert_(trained(), GroupNLConfig.paper(), images=torch.zeros(1, 3, 32, 32))
     with pytest.raises(ConversionError, match=r"is for GroupNL; stages\.0\.0\.conv1 becomes a MonoConv2d"):
         convert_(trained(), MonoConfig(scope="stride1"), init="from_dense")

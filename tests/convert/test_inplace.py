@@ -29,7 +29,7 @@ class Plain(nn.Module):
 def test_a_network_without_norms_trains_after_conversion():
     torch.manual_seed(0)
     model = Plain()
-    report = convert_(model, GroupNLConfig())
+    report = convert_(model, GroupNLConfig.paper())
     kept = {item.name: model.get_submodule(item.name).save for item in report.replaced}
     assert kept == {"features.2": "seeds", "features.5": "output", "features.8": "seeds"}
     assert all(isinstance(model.get_submodule(name), GroupNLConv2d) for name in kept)
@@ -54,7 +54,7 @@ class Head(nn.Module):
 
 def test_an_activation_in_place_that_stands_nowhere_does_no_harm():
     model = Head()
-    convert_(model, GroupNLConfig(), filter_fn=lambda *_: True)
+    convert_(model, GroupNLConfig.paper(), filter_fn=lambda *_: True)
     assert (model.first.save, model.second.save) == ("seeds", "output")
     model(torch.randn(2, 3, 8, 8)).sum().backward()
     assert model.first.weight.grad.abs().sum() > 0

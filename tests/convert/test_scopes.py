@@ -50,7 +50,7 @@ def mobile(narrow=80, wide=160):
 def test_pointwise_scope_takes_both_patterns_and_leaves_the_rest():
     model = mobile()
     before = sum(p.numel() for p in model.parameters())
-    report = convert_(model, GroupNLConfig(scope="pointwise"))
+    report = convert_(model, GroupNLConfig.paper(scope="pointwise"))
     block = model[1]
     assert isinstance(block.conv_pw, GroupNLConv2d)
     assert (block.conv_pw.seed_channels, block.conv_pw.conv_groups) == (80, 1)
@@ -67,23 +67,23 @@ def test_pointwise_scope_takes_both_patterns_and_leaves_the_rest():
 
 
 def test_the_cost_law_decides_what_grows():
-    assert "1.conv_pw" in names(convert_(mobile(), GroupNLConfig(scope="pointwise"), min_saved_macs=80))
-    report = convert_(mobile(), GroupNLConfig(scope="pointwise"), min_saved_macs=81)
+    assert "1.conv_pw" in names(convert_(mobile(), GroupNLConfig.paper(scope="pointwise"), min_saved_macs=80))
+    report = convert_(mobile(), GroupNLConfig.paper(scope="pointwise"), min_saved_macs=81)
     assert reasons(report)["1.conv_pw"] == "a generated element would save 80 MACs, below `min_saved_macs` (=81)"
     assert names(report) == ["1.conv_pwl", "2.conv_pwl"]
-    report = convert_(mobile(24, 96), GroupNLConfig(scope="pointwise"))
+    report = convert_(mobile(24, 96), GroupNLConfig.paper(scope="pointwise"))
     assert "24 MACs, below `min_saved_macs` (=64)" in reasons(report)["1.conv_pw"]
 
 
 def test_narrowing_groups():
     model = mobile()
-    report = convert_(model, GroupNLConfig(scope="pointwise"), narrowing_groups=1)
+    report = convert_(model, GroupNLConfig.paper(scope="pointwise"), narrowing_groups=1)
     assert names(report) == ["1.conv_pw", "2.conv_pw"]
     assert reasons(report)["1.conv_pwl"] == "narrows 160 -> 80, and `narrowing_groups` is 1"
-    report = convert_(mobile(), GroupNLConfig(scope="pointwise"), narrowing_groups=3)
+    report = convert_(mobile(), GroupNLConfig.paper(scope="pointwise"), narrowing_groups=3)
     assert "not divisible by `narrowing_groups` (=3)" in reasons(report)["1.conv_pwl"]
     model = mobile()
-    convert_(model, GroupNLConfig(scope="pointwise"), narrowing_groups=4)
+    convert_(model, GroupNLConfig.paper(scope="pointwise"), narrowing_groups=4)
     assert model[1].conv_pwl.groups == 4
 
 
@@ -98,13 +98,13 @@ def test_narrowing_groups():
 )
 def test_wrong_options(option, message):
     with pytest.raises(ValueError, match=message):
-        convert_(mobile(), GroupNLConfig(scope="pointwise"), **option)
+        convert_(mobile(), GroupNLConfig.paper(scope="pointwise"), **option)
 
 
 def test_reference_scope_takes_every_conv_dw_at_equal_cost_and_warns_once():
     model = mobile()
     with pytest.warns(UserWarning, match=r"replaced 2 depthwise convolutions \(8,000 parameters\).*\(8,000") as caught:
-        report = convert_(model, GroupNLConfig(scope="reference"))
+        report = convert_(model, GroupNLConfig.paper(scope="reference"))
     assert len(caught) == 1
     assert caught[0].filename == __file__
     assert names(report) == ["1.conv_dw", "2.conv_dw"]
@@ -116,12 +116,12 @@ def test_reference_scope_takes_every_conv_dw_at_equal_cost_and_warns_once():
 
 def test_reference_scope_takes_stride_1_conv2_of_bottlenecks():
     with torch.device("meta"):
-        report = convert_(timm.create_model("resnet50"), GroupNLConfig(scope="reference"))
+        report = convert_(timm.create_model("resnet50"), GroupNLConfig.paper(scope="reference"))
         assert len(report.replaced) == 13
         assert reasons(report)["layer2.0.conv2"] == "stride (2, 2)"
         assert "bottleneck" in reasons(report)["layer1.0.downsample.0"]
         with pytest.raises(ConversionError, match="no convolution matched"):  # no bottleneck in it
-            convert_(timm.create_model("resnet18"), GroupNLConfig(scope="reference"))
+            convert_(timm.create_model("resnet18"), GroupNLConfig.paper(scope="reference"))
 
 
 def test_conditional_reduction_has_its_own_form_for_either_pattern():
@@ -138,31 +138,33 @@ def test_a_method_without_a_sparse_form_leaves_depthwise_alone():
 def test_overrides_decide_first():
     model = create_model("resnet8_cifar")
     overrides = {
-        "stages.2.0.conv1": GroupNLConfig(reduction_ratio=4),
+        "stages.2.0.conv1": GroupNLConfig.paper(reduction_ratio=4),
         "stages.2.*": None,
-        "conv1": GroupNLConfig(nlf="abs"),
+        "conv1": GroupNLConfig.paper(nlf="abs"),
     }
-    report = convert_(model, GroupNLConfig(), overrides=overrides)
+    report = convert_(model, GroupNLConfig.paper(), overrides=overrides)
     assert model.stages[2][0].conv1.seed_channels == 16
     assert model.stages[1][0].conv1.seed_channels == 16
     assert model.conv1.nlf == "abs"
     left = "left by overrides['stages.2.*']"
     assert reasons(report) == {"stages.2.0.conv2": left, "stages.2.0.downsample.0": left}
     model = create_model("resnet8_cifar")
-    convert_(model, GroupNLConfig(), filter_fn=lambda *_: False, overrides={"stages.1.0.conv2": GroupNLConfig()})
+    convert_(
+        model, GroupNLConfig.paper(), filter_fn=lambda *_: False, overrides={"stages.1.0.conv2": GroupNLConfig.paper()}
+    )
     assert isinstance(model.stages[1][0].conv2, GroupNLConv2d)
 
 
 def test_an_override_without_effect_is_an_error():
     model = create_model("resnet8_cifar")
     with pytest.raises(ConversionError, match=r"overrides\['stage.*'\] decides about no convolution"):
-        convert_(model, GroupNLConfig(), overrides={"stage.*": None})
+        convert_(model, GroupNLConfig.paper(), overrides={"stage.*": None})
     with pytest.raises(ConversionError, match=r"overrides\['\*.conv1'\].*earlier pattern"):
-        convert_(model, GroupNLConfig(), overrides={"*conv1": None, "*.conv1": GroupNLConfig()})
+        convert_(model, GroupNLConfig.paper(), overrides={"*conv1": None, "*.conv1": GroupNLConfig.paper()})
     with pytest.raises(ConversionError, match=r"overrides\['1.conv_dw'\] matches only 1.conv_dw: depthwise"):
-        convert_(mobile(), GroupNLConfig(), overrides={"1.conv_dw": GroupNLConfig()})
+        convert_(mobile(), GroupNLConfig.paper(), overrides={"1.conv_dw": GroupNLConfig.paper()})
     with pytest.raises(ConversionError, match="`config` is a dict"):
-        convert_(model, GroupNLConfig(), overrides={"conv1": {}})
+        convert_(model, GroupNLConfig.paper(), overrides={"conv1": {}})
     assert type(model.conv1) is nn.Conv2d
 
 
@@ -196,7 +198,7 @@ def pruned():
 )
 def test_what_is_left_is_named(make, reason):
     model = nn.Sequential(nn.Conv2d(3, 8, 3), make(), nn.Conv2d(8, 8, 3))
-    report = convert_(model, GroupNLConfig())
+    report = convert_(model, GroupNLConfig.paper())
     assert reason in reasons(report)["1"]
     assert names(report) == ["2"]
 
@@ -204,7 +206,7 @@ def test_what_is_left_is_named(make, reason):
 def test_a_shared_weight_is_left():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3))
     model[2].weight = model[1].weight
-    report = convert_(model, GroupNLConfig(), filter_fn=lambda *_: True)
+    report = convert_(model, GroupNLConfig.paper(), filter_fn=lambda *_: True)
     assert reasons(report)["2"] == "its weight is shared with 1"
 
 
@@ -213,7 +215,7 @@ def test_pooling_beside_a_shortcut_is_no_obstacle():
     block.conv1, block.pool = nn.Conv2d(8, 16, 3), nn.MaxPool2d(3)
     block.downsample = nn.Sequential(nn.Conv2d(8, 64, 1))
     model = nn.Sequential(nn.Conv2d(3, 8, 3), block)
-    convert_(model, GroupNLConfig())
+    convert_(model, GroupNLConfig.paper())
     assert block.downsample[0].seed_channels == 8
 
 
@@ -221,20 +223,20 @@ def test_the_shortcut_of_a_block_that_is_wider_inside_takes_its_own_width():
     block = nn.Module()
     block.conv2, block.shortcut = nn.Conv2d(8, 96, 3), nn.Conv2d(8, 16, 1)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), block)
-    convert_(model, GroupNLConfig())
+    convert_(model, GroupNLConfig.paper())
     assert block.shortcut.seed_channels == 8
     assert block.conv2.seed_channels == 48
 
 
 def test_unknown_scope_even_where_nothing_asks_for_it():
     with pytest.raises(ConfigError, match=r"unknown scope 'xyz'; known scopes: paper, stride1, reference, pointwise"):
-        convert_(mobile(), GroupNLConfig(scope="xyz"), filter_fn=lambda *_: True)
+        convert_(mobile(), GroupNLConfig.paper(scope="xyz"), filter_fn=lambda *_: True)
 
 
 def test_state_dict_round_trip_and_dilation():
     def build(seed):
         model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3, padding=2, dilation=2, padding_mode="circular"))
-        convert_(model, GroupNLConfig(normalize="batch"), seed=seed)
+        convert_(model, GroupNLConfig.paper(normalize="batch"), seed=seed)
         return model.eval()
 
     a, b, x = build(1), build(2), torch.rand(2, 3, 9, 9)
@@ -245,7 +247,7 @@ def test_state_dict_round_trip_and_dilation():
 
 
 def test_the_report_as_a_table_and_as_json():
-    report = convert_(mobile(), GroupNLConfig(scope="pointwise"))
+    report = convert_(mobile(), GroupNLConfig.paper(scope="pointwise"))
     stream = io.StringIO()
     Console(file=stream, width=200).print(report)
     text = stream.getvalue()
@@ -260,4 +262,4 @@ def test_the_report_as_a_table_and_as_json():
 
 def test_a_report_of_a_frozen_model_prints():
     model = mobile().requires_grad_(False)
-    assert "learnable parameters 0 ->" in str(convert_(model, GroupNLConfig(scope="pointwise")))
+    assert "learnable parameters 0 ->" in str(convert_(model, GroupNLConfig.paper(scope="pointwise")))

@@ -43,7 +43,7 @@ class Restless(nn.Module):
 
 @pytest.mark.parametrize("runtime", RUNNERS)
 def test_a_runner_is_the_same_function(runtime):
-    model = settled(small(GroupNLConfig(sparse=True)), SIZE)
+    model = settled(small(GroupNLConfig.paper(sparse=True)), SIZE)
     images = np.random.default_rng(0).standard_normal((2, *SIZE)).astype(np.float32)
     ready = runner(model, images, runtime)
     with torch.no_grad():
@@ -78,7 +78,7 @@ def test_settled_is_a_copy_with_the_statistics_of_noise():
 
 
 def test_ratios_are_to_the_first_network_of_the_same_runtime():
-    models = {"vanilla": small(), "groupnl": small(GroupNLConfig())}
+    models = {"vanilla": small(), "groupnl": small(GroupNLConfig.paper())}
     found = bench_latency(models, SIZE, runtimes=("onnxruntime", "torch"), rounds=5)
     assert [(one.form, one.runtime) for one in found] == [
         (form, runtime) for form in models for runtime in ("onnxruntime", "torch")
@@ -91,7 +91,7 @@ def test_ratios_are_to_the_first_network_of_the_same_runtime():
 
 
 def test_a_training_step_trains_a_copy():
-    model = small(GroupNLConfig(sparse=True))
+    model = small(GroupNLConfig.paper(sparse=True))
     before = model[3].weight.detach().clone()
     found = bench_training({"vanilla": small(), "sparse": model}, SIZE, batch=4, modes=("eager",), rounds=2)
     assert [one.form for one in found] == ["vanilla", "sparse"]

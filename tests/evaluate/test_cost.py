@@ -48,9 +48,9 @@ TABLE = [
     ("resnet101", "mono", 26_348_106, 2_533_344_320, 105_813_808, 2_027_520),
 ]
 CONFIGS = {
-    "groupnl": GroupNLConfig(),
-    "groupnl_sparse": GroupNLConfig(sparse=True),
-    "groupnl_r4": GroupNLConfig(reduction_ratio=4),
+    "groupnl": GroupNLConfig.paper(),
+    "groupnl_sparse": GroupNLConfig.paper(sparse=True),
+    "groupnl_r4": GroupNLConfig.paper(reduction_ratio=4),
     "mono": MonoConfig(seed_filters=32, scope="stride1"),
     "mono_table1": MonoConfig(pointwise=True, scope="stride1"),
     "ghost": GhostConfig(norm=False, relu=False),
@@ -111,7 +111,7 @@ def test_conv_linear_is_half_of_the_flop_counter_on_timm(name):
 def test_conv_linear_is_half_of_the_flop_counter_on_ours(method, size):
     model = create_model("resnet8_cifar")
     if method != "vanilla":
-        convert_(model, GroupNLConfig() if method == "groupnl" else CONFIGS[method])
+        convert_(model, GroupNLConfig.paper() if method == "groupnl" else CONFIGS[method])
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(torch.zeros(1, *size))
     assert cost(model, size).macs == counter.get_total_flops() // 2
@@ -230,7 +230,7 @@ def test_mistakes_are_named():
 
 
 def test_a_layer_that_ends_with_another_of_ours_has_rows_of_both():
-    inner = GroupNLConfig(nlf="abs", phi_range=(-0.5, 0.5))
+    inner = GroupNLConfig.paper(nlf="abs", phi_range=(-0.5, 0.5))
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3, padding=1, bias=False))
     convert_(model, DepthwiseSeparableConfig(norm=False, pointwise=inner))
     rows = {row.name: row for row in cost(model, (3, 10, 10)).layers}

@@ -42,7 +42,7 @@ def test_table_bytes_of_resnet18():
     """44,734,248 and 22,419,248 bytes: four a learnable scalar, eight a BatchNorm channel, eight for the seed."""
     model = create_model("resnet18_cifar")
     assert cost(model).fp32_bytes == 44_734_248
-    convert_(model, GroupNLConfig())
+    convert_(model, GroupNLConfig.paper())
     assert cost(model).fp32_bytes == 22_419_248
 
 

@@ -25,7 +25,7 @@ def test_narrowed_recipe_is_what_the_planner_gives():
 def test_recipe_docstrings_state_the_counts():
     model = create_model("resnet8_cifar", widths=(32, 64, 128), patch=2)
     assert (cost(model).params, round(cost(model).macs / 1e6, 1)) == (308_170, 12.2)
-    convert_(model, GroupNLConfig(normalize="batch"))
+    convert_(model, GroupNLConfig.paper(normalize="batch"))
     assert (cost(model).params, round(cost(model).macs / 1e6, 1)) == (156_234, 6.1)
 
 

@@ -39,7 +39,7 @@ def library(tmp_path_factory):
 
 
 def network(options):
-    return small_network(GroupNLConfig(**({"normalize": "batch"} | options)))
+    return small_network(GroupNLConfig.paper(**({"normalize": "batch"} | options)))
 
 
 def operators(exported):

@@ -24,15 +24,15 @@ from seedcnn.pack import preprocessing_of
 
 CONFIGS = {
     "vanilla": None,
-    "sine": GroupNLConfig(),
-    "sine, batch norm on seeds": GroupNLConfig(normalize="batch"),
-    "r = 4": GroupNLConfig(reduction_ratio=4, nlf_groups=2, normalize="batch"),
-    "abs": GroupNLConfig(nlf="abs"),
-    "abs, r = 4": GroupNLConfig(nlf="abs", reduction_ratio=4),
-    "identity": GroupNLConfig(nlf="identity"),
-    "sparse": GroupNLConfig(sparse=True, normalize="batch"),
-    "groups of 4, shuffled": GroupNLConfig(groups=4, shuffle=True),
-    "reference": GroupNLConfig(variant="reference"),
+    "sine": GroupNLConfig.paper(),
+    "sine, batch norm on seeds": GroupNLConfig.paper(normalize="batch"),
+    "r = 4": GroupNLConfig.paper(reduction_ratio=4, nlf_groups=2, normalize="batch"),
+    "abs": GroupNLConfig.paper(nlf="abs"),
+    "abs, r = 4": GroupNLConfig.paper(nlf="abs", reduction_ratio=4),
+    "identity": GroupNLConfig.paper(nlf="identity"),
+    "sparse": GroupNLConfig.paper(sparse=True, normalize="batch"),
+    "groups of 4, shuffled": GroupNLConfig.paper(groups=4, shuffle=True),
+    "reference": GroupNLConfig.paper(variant="reference"),
 }
 INFO = BundleInfo("tiny", "tests", 1, preprocessing_of((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)), list("abcdefghij"))
 

@@ -21,8 +21,8 @@ from tests.export.small import INFO, SIZE, small_network
 
 CONFIGS = {
     "vanilla": None,
-    "dense": GroupNLConfig(normalize="batch"),
-    "sparse": GroupNLConfig(sparse=True, normalize="batch"),
+    "dense": GroupNLConfig.paper(normalize="batch"),
+    "sparse": GroupNLConfig.paper(sparse=True, normalize="batch"),
     "mono": MonoConfig(seed_filters=4),
 }
 

@@ -18,11 +18,11 @@ from seedcnn.models import create_model
 from seedcnn.pack import preprocessing_of
 
 CONFIGS = {
-    "sine": GroupNLConfig(normalize="batch"),
-    "sine, norm not absorbed": GroupNLConfig(normalize="l2"),
-    "r = 4": GroupNLConfig(reduction_ratio=4, normalize="batch"),
-    "sparse": GroupNLConfig(sparse=True, normalize="batch"),
-    "sparse, r = 4": GroupNLConfig(sparse=True, reduction_ratio=4, normalize="batch"),
+    "sine": GroupNLConfig.paper(normalize="batch"),
+    "sine, norm not absorbed": GroupNLConfig.paper(normalize="l2"),
+    "r = 4": GroupNLConfig.paper(reduction_ratio=4, normalize="batch"),
+    "sparse": GroupNLConfig.paper(sparse=True, normalize="batch"),
+    "sparse, r = 4": GroupNLConfig.paper(sparse=True, reduction_ratio=4, normalize="batch"),
     "sinefm": SineFMConfig(),
 }
 TOLERANCE = {"sin": 1e-5, "polynomial": 2e-5}

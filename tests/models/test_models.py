@@ -66,7 +66,7 @@ def test_group_nl_parameters(case, expected):
     name, ratio, sparse = case
     with torch.device("meta"):
         model = create_model(name)
-        convert_(model, GroupNLConfig(reduction_ratio=ratio, sparse=sparse))
+        convert_(model, GroupNLConfig.paper(reduction_ratio=ratio, sparse=sparse))
     assert learnable(model) == expected
     if case in PRINTED_MILLIONS:
         assert f"{expected / 1e6:.1f}" == PRINTED_MILLIONS[case]
@@ -77,7 +77,7 @@ def test_group_nl_table_does_not_depend_on_the_number_of_groups():
     for groups in (1, 4, 16):
         with torch.device("meta"):
             model = create_model("resnet18_cifar")
-            convert_(model, GroupNLConfig(nlf_groups=groups))
+            convert_(model, GroupNLConfig.paper(nlf_groups=groups))
         counts.add(learnable(model))
     assert counts == {5_595_210}
 
@@ -86,7 +86,7 @@ def test_group_nl_table_does_not_depend_on_the_number_of_groups():
     ("name", "convert", "macs", "nlf_evals"),
     [
         ("resnet18_cifar", None, 555_422_720, 0),
-        ("resnet18_cifar", GroupNLConfig(), 278_598_656, 274_432),
+        ("resnet18_cifar", GroupNLConfig.paper(), 278_598_656, 274_432),
         ("resnet8_cifar", None, 12_501_632, 0),
     ],
 )

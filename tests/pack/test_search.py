@@ -75,7 +75,9 @@ def test_the_whole_bundle_is_compressed_as_asked(trained, compression):
     assert [e.expanded_sha256 for e in plain.tensors] == [e.expanded_sha256 for e in manifest.tensors]
 
 
-@pytest.mark.parametrize("config", [GhostConfig(), MonoConfig(seed_filters=4), GroupNLConfig(sparse=True)], ids=str)
+@pytest.mark.parametrize(
+    "config", [GhostConfig(), MonoConfig(seed_filters=4), GroupNLConfig.paper(sparse=True)], ids=str
+)
 def test_other_forms(config):
     torch.manual_seed(0)
     model = create_model("resnet8_cifar", widths=(16, 16, 32), patch=4)

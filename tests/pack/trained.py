@@ -25,7 +25,7 @@ def train_small(path: Path) -> tuple[nn.Module, np.ndarray, np.ndarray]:
     config = TrainConfig(
         model="resnet8_cifar",
         model_options={"widths": (16, 16, 32), "patch": 4},
-        convert=GroupNLConfig(normalize="batch"),
+        convert=GroupNLConfig.paper(normalize="batch"),
         epochs=5,
         batch_size=32,
         lr=0.1,

@@ -71,7 +71,7 @@ def test_a_checkpoint_and_the_narrowed_network_beside_it(tmp_path, cifar10, caps
         command("resnet20_cifar", checkpoint=path, budget_macs=1e6, **options)
     with pytest.raises(ConfigError, match="has pictures of 3x32x32; the network is planned for 3x64x64"):
         command("resnet8_cifar", checkpoint=path, budget_macs=1e6, input_="3x64x64", **options)
-    save(path, GroupNLConfig())
+    save(path, GroupNLConfig.paper())
     with pytest.raises(ConfigError, match="is converted already"):
         command("resnet8_cifar", checkpoint=path, budget_macs=1e6, **options)
 

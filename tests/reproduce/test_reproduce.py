@@ -38,7 +38,7 @@ def test_the_cpu_scale_is_a_smaller_network_of_the_family():
     config = scaled(find_recipe("groupnl_table6:resnet18_groupnl"), SCALES["cpu"])
     assert (config.model, config.epochs, config.fraction) == ("resnet8_cifar", 8, 1.0)
     assert config.model_options == {"num_classes": 10, "widths": (32, 64, 128), "patch": 2}
-    assert config.convert == GroupNLConfig()
+    assert config.convert == GroupNLConfig.paper()
     assert sum(p.numel() for p in build_model(config).parameters() if p.requires_grad) == 155_594
     mono = scaled(find_recipe("groupnl_table6:resnet18_mono"), SCALES["cpu"])
     assert isinstance(mono.convert, MonoConfig)

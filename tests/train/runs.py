@@ -21,7 +21,7 @@ from seedcnn.train.distributed import open_processes
 SMALL = TrainConfig(
     model="resnet8_cifar",
     model_options={"widths": (4, 4, 8), "patch": 8},
-    convert=GroupNLConfig(nlf_groups=2, normalize="batch"),
+    convert=GroupNLConfig.paper(nlf_groups=2, normalize="batch"),
     epochs=2,
     batch_size=16,
     lr=0.1,

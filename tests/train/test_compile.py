@@ -16,7 +16,11 @@ from tests.train.runs import changed, coloured, run, same
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-CONVERSIONS = [None, GroupNLConfig(nlf_groups=2, normalize="batch"), GroupNLConfig(nlf_groups=2, sparse=True)]
+CONVERSIONS = [
+    None,
+    GroupNLConfig.paper(nlf_groups=2, normalize="batch"),
+    GroupNLConfig.paper(nlf_groups=2, sparse=True),
+]
 NAMES = ["vanilla", "dense", "sparse"]
 
 

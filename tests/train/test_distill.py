@@ -231,7 +231,7 @@ def test_stages_of_our_networks_end_before_the_maps_shrink(name, widths, stages)
 def test_stages_of_timm_networks_are_their_feature_info(pictures):
     assert stage_names(timm.create_model("test_resnet"))[1:] == ("layer1", "layer2", "layer3", "layer4")
     student, teacher = (timm.create_model("test_efficientnet", num_classes=10) for _ in range(2))
-    convert_(student, GroupNLConfig(scope="pointwise", normalize="batch"))
+    convert_(student, GroupNLConfig.paper(scope="pointwise", normalize="batch"))
     assert stage_names(student) == ("blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4")
     loss, _ = pair(STAGEWISE, student, teacher, input_size=(3, 64, 64))(torch.randn(2, 3, 64, 64), torch.tensor([1, 2]))
     loss.backward()

@@ -18,7 +18,7 @@ from tests.train.runs import changed, coloured, count_bytes, meet, run, torchrun
 
 @pytest.mark.parametrize(
     "convert",
-    [None, GroupNLConfig(nlf_groups=2), GroupNLConfig(nlf_groups=2, sparse=True), MonoConfig()],
+    [None, GroupNLConfig.paper(nlf_groups=2), GroupNLConfig.paper(nlf_groups=2, sparse=True), MonoConfig()],
     ids=["vanilla", "groupnl", "sparse", "mono"],
 )
 def test_only_learnable_gradients_are_exchanged(tmp_path, start_group, convert):
