@@ -163,6 +163,83 @@ def reproduced(record: dict[str, Any]) -> str:
     return _grid(["row", "", "printed", f"ours, scale {record['scale']}", "n"], rows)
 
 
+_WORTH_AXES = {
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "best": "fastest runtime",
+    "bytes": "bundle bytes",
+}
+
+
+def worth_networks(record: dict[str, Any]) -> str:
+    """The long runs: accuracies with their standard deviations over the seeds, and what each network costs."""
+    rows = []
+    for form, row in record["networks"].items():
+        name = form if row["control"] else f"**{form}**"
+        qualities = [_spread(row.get(quality)) for quality in ("clean", "corrupted", "icons")]
+        times = [
+            f"{row[key]:.4f}" if key in row else "" for key in ("onnxruntime", "onnxruntime-custom-op", "openvino")
+        ]
+        step = f"{row['step_ms']:.0f}" if "step_ms" in row else ""
+        sizes = [f"{row[key]:,}" if key in row else "" for key in ("bytes", "bytes_float32")]
+        rows.append([name, f"{row['macs'] / 1e6:.1f}", f"{row['params']:,}", *qualities, *times, step, *sizes])
+    head = ["network", "MMACs", "parameters", "CIFAR-10, %", "19 corruptions, %", "unseen vendors, %"]
+    head += [
+        "ms, ONNX Runtime",
+        "ms, fused operator",
+        "ms, OpenVINO",
+        "ms a training step",
+        "bundle",
+        "bundle, float32",
+    ]
+    return _grid(head, rows)
+
+
+def _spread(cell: dict[str, float] | None) -> str:
+    return "" if cell is None else f"{_mean(cell)} ({cell['n']})"
+
+
+def worth_controls(record: dict[str, Any]) -> str:
+    """Each seed form against the best control of each kind that is no dearer."""
+    rows = []
+    for axis, name in _WORTH_AXES.items():
+        clean = {(one["form"], one["kind"]): one for one in record["comparisons"][f"clean / {axis}"]}
+        corrupted = {(one["form"], one["kind"]): one for one in record["comparisons"][f"corrupted / {axis}"]}
+        for key, one in clean.items():
+            other = corrupted.get(key)
+            same = other is not None and other["control"] == one["control"]
+            told = [_difference(one), _difference(other) if same else _difference(other, named=True)]
+            rows.append([name, key[0], one["control"], f"{one['cost_ratio']:.2f}", *told])
+    head = ["at equal", "seed form", "control", "its cost", "CIFAR-10, points", "19 corruptions, points"]
+    return _grid(head, rows)
+
+
+def _difference(one: dict[str, Any] | None, *, named: bool = False) -> str:
+    if one is None or "difference" not in one:
+        return ""
+    who = f" ({one['control']})" if named else ""
+    return f"{one['difference']:+.2f} ± {one['error']:.2f}, p = {one['p']:g}{who}"
+
+
+def worth_short(record: dict[str, Any]) -> str:
+    """The short runs, by multiply-adds: each candidate at its best learning rate."""
+    best: dict[str, dict[str, Any]] = {}
+    for run in record["short"]:
+        if run["form"] not in best or (run["top1"] or 0) > (best[run["form"]]["top1"] or 0):
+            best[run["form"]] = run
+    rows = [
+        [
+            form,
+            f"{run['macs'] / 1e6:.1f}",
+            f"{run['params']:,}",
+            f"{run['lr']:g}",
+            f"{run['top1']:.1f}" if run["top1"] else str(run["failed"]),
+        ]
+        for form, run in sorted(best.items(), key=lambda item: item[1]["macs"])
+    ]
+    return _grid(["network", "MMACs", "parameters", "learning rate", "validation, %"], rows)
+
+
 TABLES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     ("README.md", "demo table", "demo", demo),
     ("docs/robustness.md", "CIFAR-10 table", "robustness-cifar10", forms),
@@ -173,6 +250,9 @@ TABLES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     ("docs/training-results.md", "distillation table", "distillation-cifar10", distillation),
     ("docs/training-results.md", "exchange table", "ddp", exchange),
     ("docs/training-results.md", "memory table", "training-memory", memory),
+    ("docs/worth.md", "networks table", "worth/table", worth_networks),
+    ("docs/worth.md", "controls table", "worth/table", worth_controls),
+    ("docs/worth.md", "short runs table", "worth/table", worth_short),
 )
 
 

@@ -29,6 +29,7 @@ def init(directory: _Directory) -> None:
 def publish(
     directory: _Directory,
     bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle files.", show_default=False)],
+    deltas: Annotated[int, typer.Option(min=0, help="Make deltas from so many of the last releases.")] = 3,
 ) -> None:
     """Sign bundles and point their family's rollout at them.
 
@@ -37,8 +38,10 @@ def publish(
     from seedcnn.server.repository import publish as publish_one
 
     for bundle in bundles:
-        done = publish_one(directory, bundle)
+        done = publish_one(directory, bundle, deltas=deltas)
         typer.echo(f"Published {done.target}: {done.size} bytes, SHA-256 {done.sha256}")
+        for parent, size in done.deltas.items():
+            typer.echo(f"  delta from release {parent}: {size} bytes")
 
 
 @app.command()

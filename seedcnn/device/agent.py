@@ -24,7 +24,7 @@ from seedcnn.files import fsync_directory, write_file
 
 if TYPE_CHECKING:
     from seedcnn.device.fetcher import DownloadLimits
-    from seedcnn.device.updater import Offer, Source
+    from seedcnn.device.updater import Offer, Source, Target
 
 __all__ = ["UpdateResult", "init", "open_home", "update"]
 
@@ -101,12 +101,15 @@ def init(
         raise DeviceError(f"{home} cannot be initialised: {error.strerror} ({error.filename})") from None
 
 
-def _try_bundle(slots: Slots, config: Config, data: bytes, release: int, step: Callable[[str], None]) -> SlotRecord:
+def _try_bundle(
+    slots: Slots, config: Config, data: bytes, release: int, step: Callable[[str], None], artefact: str = ""
+) -> SlotRecord:
     """Open, expand and self-test a bundle in the runtime that will answer, with the lock held.
 
     Args:
         release: the one announced; 0 stands for any.
         step: is told before each state.
+        artefact: SHA-256 of the published file; "" where the bundle is that file.
     """
     step("EXPAND")
     from seedcnn.bundle import read_bundle
@@ -130,33 +133,35 @@ def _try_bundle(slots: Slots, config: Config, data: bytes, release: int, step: C
         model = Model.of_bundle(bundle, "candidate", runtime=config.runtime)
         step("SELFTEST")
         self_test(model.session, bundle)
-    return SlotRecord(family, manifest.release, manifest.min_release, bundle.sha256, bundle.size)
+    content, digest = manifest.content_sha256(), bundle.sha256
+    return SlotRecord(family, manifest.release, manifest.min_release, digest, bundle.size, content, artefact or digest)
 
 
 @dataclass
 class _Attempt:
-    """One run of :func:`update`; ``slot`` is empty until staging begins."""
+    """One run of :func:`update`; ``slot`` is empty until staging begins, ``way`` says how a delta fared."""
 
     slots: Slots
     config: Config
     release: int = 0
     slot: str = ""
+    way: str = ""
 
     def step(self, state: str) -> None:
         self.slots.journal.append(state, release=self.release, slot=self.slot)
 
     def run(self, source: Source, before: Active | None) -> UpdateResult:
-        offer = source.check(self.config.family)
+        offer = source.check(self.config.family, before.record.content if before else "")
         self.release = offer.rollout.release
-        if before is not None and before.record.sha256 == offer.sha256:
+        if before is not None and before.record.artefact == offer.sha256:
             return UpdateResult(False, self.release, self.release, f"nothing new: release {self.release} is installed")
         self.check_floor(offer)
-        record = self.stage(source, offer)
+        record = self.stage(source, offer, before)
         self.step("SWITCH")
         self.slots.switch(self.slot)
         self.commit(record)
         previous = before.record.release if before else 0
-        message = f"release {self.release} is installed in slot {self.slot} (before: {previous or 'none'})"
+        message = f"release {self.release} is installed in slot {self.slot} (before: {previous or 'none'}{self.way})"
         return UpdateResult(True, self.release, previous, message)
 
     def check_floor(self, offer: Offer) -> None:
@@ -168,23 +173,51 @@ class _Attempt:
         if self.release == floor.release and floor.sha256 and offer.sha256 != floor.sha256:
             raise UpdateError(f"{what}: this device has had that release with another content")
 
-    def stage(self, source: Source, offer: Offer) -> SlotRecord:
+    def stage(self, source: Source, offer: Offer, before: Active | None) -> SlotRecord:
         slots = self.slots
         self.slot = slots.staging()
         part = slots.path(self.slot) / f"{MODEL}.part"
-        self.step("DOWNLOAD")
-        slots.clear(self.slot)
-        source.download(offer, part)
-        self.step("VERIFY")
-        source.verify(offer, part)
-        data = part.read_bytes()
-        if hashlib.sha256(data).hexdigest() != offer.sha256:
-            raise UpdateError(f"release {self.release} was refused: its file changed after it was verified")
+        data = self.patched(source, offer, before, part) or self.whole(source, offer, part)
         part.rename(slots.path(self.slot) / MODEL)
         fsync_directory(slots.path(self.slot))
-        record = _try_bundle(slots, self.config, data, self.release, self.step)
+        record = _try_bundle(slots, self.config, data, self.release, self.step, offer.sha256)
         slots.complete(self.slot, record)
         return record
+
+    def fetched(self, source: Source, target: Target, part: Path) -> bytes:
+        self.step("DOWNLOAD")
+        self.slots.clear(self.slot)
+        source.download(target, part)
+        self.step("VERIFY")
+        source.verify(target, part)
+        return part.read_bytes()
+
+    def whole(self, source: Source, offer: Offer, part: Path) -> bytes:
+        data = self.fetched(source, offer.target, part)
+        if hashlib.sha256(data).hexdigest() != offer.sha256:
+            raise UpdateError(f"release {self.release} was refused: its file changed after it was verified")
+        return data
+
+    def patched(self, source: Source, offer: Offer, before: Active | None, part: Path) -> bytes | None:
+        """The new bundle, made of the old one and a delta; None where there is no delta or it comes to nothing."""
+        if before is None or offer.delta is None:
+            return None
+        try:
+            stored = self.fetched(source, offer.delta, part)
+            from seedcnn.bundle import read_bundle
+            from seedcnn.bundle.delta import apply_delta, read_delta
+
+            delta = read_delta(stored)
+            if delta.result != offer.rollout.content:
+                raise UpdateError(f"it makes content {delta.result}; the rollout rule says {offer.rollout.content}")
+            data = apply_delta(read_bundle(before.data), delta)
+            write_file(part, data)
+        except (UpdateError, BundleError) as error:
+            self.way = f"; its delta was of no use: {error}"
+            _LOG.warning("the delta to release %d is of no use, the whole bundle is taken: %s", self.release, error)
+            return None
+        self.way = f"; by a delta of {offer.delta.length} bytes"
+        return data
 
     def commit(self, record: SlotRecord) -> None:
         try:

@@ -14,18 +14,25 @@ _TYPES: dict[str, type] = {"str": str, "int": int}
 
 @dataclass(frozen=True)
 class SlotRecord:
-    """What a slot holds: ``size`` in bytes and ``sha256`` (hexadecimal) of its bundle, and what its manifest says."""
+    """What a slot holds: ``size`` in bytes and ``sha256`` (hexadecimal) of its bundle, and what its manifest says.
+
+    ``content`` is the digest of what the bundle says; ``artefact`` the SHA-256 of the file that was published, which
+    differs from ``sha256`` where a delta made the bundle.
+    """
 
     family: str
     release: int
     min_release: int
     sha256: str
     size: int
+    content: str
+    artefact: str
 
 
 @dataclass(frozen=True)
 class Floor:
-    """No release below ``release`` or ``min_release`` may be installed; ``sha256`` is that of ``release``, if known."""
+    """No release below ``release`` or ``min_release`` may be installed; ``sha256`` is that of the file
+    published as ``release``, if known."""
 
     release: int = 0
     min_release: int = 0

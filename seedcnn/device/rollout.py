@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,15 +17,26 @@ FORMAT = "seedcnn-rollout/1"
 MAX_BYTES = 64 << 10
 _FAMILY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _MAX_RELEASE = 2**53 - 1
+_MAX_DELTAS = 64
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """A checked rule: ``artefact`` is the target name of the bundle of ``release``."""
+    """A checked rule.
+
+    Attributes:
+        family, release: of the bundle that the devices should run.
+        artefact: its target name.
+        content: digest of what it says (:meth:`seedcnn.bundle.manifest.Manifest.content_sha256`).
+        deltas: target names of the deltas that make it, by the digest of what their parent says.
+    """
 
     family: str
     artefact: str
     release: int
+    content: str
+    deltas: Mapping[str, str]
 
 
 def check_family(family: str) -> str:
@@ -76,7 +88,7 @@ def parse_rollout(data: bytes, family: str) -> Rollout:
     found = value.get("format") if isinstance(value, dict) else None
     if found != FORMAT:
         raise UpdateError(f"{what}: its format is {found!r:.80}; this version of seedcnn reads {FORMAT!r}")
-    if set(value) != {"format", "family", "artefact", "release"}:
+    if set(value) != {"format", "family", "artefact", "release", "content", "deltas"}:
         raise UpdateError(f"{what}: its fields are {', '.join(sorted(value))}; not exactly those of {FORMAT!r}")
     release = value["release"]
     if type(release) is not int or not 1 <= release <= _MAX_RELEASE:
@@ -87,4 +99,21 @@ def parse_rollout(data: bytes, family: str) -> Rollout:
         raise UpdateError(
             f"{what}: artefact is {value['artefact']!r:.80}; release {release} is '{family}/{release}.bundle'"
         )
-    return Rollout(family, value["artefact"], release)
+    if not isinstance(value["content"], str) or not _DIGEST.fullmatch(value["content"]):
+        raise UpdateError(f"{what}: content is {value['content']!r:.80}; it must be 64 hexadecimal digits")
+    return Rollout(
+        family, value["artefact"], release, value["content"], _deltas(value["deltas"], family, release, what)
+    )
+
+
+def _deltas(value: Any, family: str, release: int, what: str) -> Mapping[str, str]:
+    if not isinstance(value, dict) or len(value) > _MAX_DELTAS:
+        raise UpdateError(f"{what}: deltas is {value!r:.80}; it must be at most {_MAX_DELTAS} names by parent")
+    name = re.compile(rf"{re.escape(family)}/{release}\.from-[1-9][0-9]{{0,15}}\.delta")
+    for parent, delta in value.items():
+        if not _DIGEST.fullmatch(parent) or not isinstance(delta, str) or not name.fullmatch(delta):
+            raise UpdateError(
+                f"{what}: deltas has {parent!r:.80}: {delta!r:.80}; it must be a digest and a name such as "
+                f"'{family}/{release}.from-1.delta'"
+            )
+    return value

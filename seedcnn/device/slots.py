@@ -230,7 +230,7 @@ class Slots:
             return stored
         lowest = max(stored.min_release, record.min_release)
         if record.release > stored.release:
-            return Floor(record.release, lowest, record.sha256)
+            return Floor(record.release, lowest, record.artefact)
         return Floor(stored.release, lowest, stored.sha256)
 
     def raise_floor(self, record: SlotRecord) -> None:
@@ -238,7 +238,7 @@ class Slots:
         stored = self._stored_floor()
         if record.release >= stored.release:
             lowest = max(stored.min_release, record.min_release)
-            write_file(self.home / "floor.json", dump(Floor(record.release, lowest, record.sha256)))
+            write_file(self.home / "floor.json", dump(Floor(record.release, lowest, record.artefact)))
 
     def _stored_floor(self) -> Floor:
         path = self.home / "floor.json"

@@ -22,17 +22,24 @@ from seedcnn.device.rollout import MAX_BYTES, Rollout, check_url, parse_rollout,
 from seedcnn.errors import UpdateError
 from seedcnn.files import fsync_directory, fsync_file, remove, write_file
 
-__all__ = ["Offer", "Source", "check_root"]
+__all__ = ["Offer", "Source", "Target", "check_root"]
+
+Target = TargetFile
+"""A signed name: length and hashes."""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A bundle that the repository has signed for this family: size in bytes, SHA-256 in hexadecimal."""
+    """A bundle that the repository has signed for this family: size in bytes, SHA-256 in hexadecimal.
+
+    ``delta`` is the target that makes it of what the device has, where there is one and it is smaller.
+    """
 
     rollout: Rollout
     size: int
     sha256: str
-    target: TargetFile
+    target: Target
+    delta: Target | None = None
 
 
 class _Fetcher(FetcherInterface):
@@ -126,8 +133,11 @@ class Source:
         """Close the connections."""
         self._client.close()
 
-    def check(self, family: str) -> Offer:
+    def check(self, family: str, content: str = "") -> Offer:
         """Refresh the metadata and read the family's rollout rule.
+
+        Args:
+            content: digest of what the device's own bundle says, for a delta from it.
 
         Raises:
             UpdateError: if anything is refused, unreachable, or nothing is published for the family.
@@ -146,6 +156,8 @@ class Source:
                 raise UpdateError(f"{self._url} has published nothing for family {family!r}")
             rollout = parse_rollout(self._rule_text(rule), family)
             target = updater.get_targetinfo(rollout.artefact)
+            name = rollout.deltas.get(content)
+            delta = updater.get_targetinfo(name) if name else None
         if target is None:
             raise UpdateError(f"the rollout rule of {family!r} was refused: {rollout.artefact} is not a signed target")
         if target.length > self._limits.max_bytes:
@@ -153,7 +165,8 @@ class Source:
                 f"{rollout.artefact} was refused: it has {target.length} bytes; "
                 f"this device takes {self._limits.max_bytes}"
             )
-        return Offer(rollout, target.length, self._digest(target), target)
+        smaller = delta is not None and delta.length < target.length
+        return Offer(rollout, target.length, self._digest(target), target, delta if smaller else None)
 
     def _rule_text(self, rule: TargetFile) -> bytes:
         cached = self._home / "rollout.json"
@@ -177,33 +190,33 @@ class Source:
         parent, separator, name = target.path.rpartition("/")
         return f"{self._url}/targets/{parent}{separator}{self._digest(target)}.{name}"
 
-    def download(self, offer: Offer, path: Path) -> None:
-        """Write the offered bundle to ``path`` and flush it; never more bytes than were signed.
+    def download(self, target: Target, path: Path) -> None:
+        """Write a target to ``path`` and flush it; never more bytes than were signed.
 
         Raises:
             UpdateError: if the transfer fails or is too slow, or the disk is full.
         """
-        url = self._target_url(offer.target)
+        url = self._target_url(target)
         received = 0
         with _refusals(self._url), open(path, "wb") as file:
             with closing(self._client.get(url)) as chunks:
                 for chunk in chunks:
                     received += len(chunk)
-                    if received > offer.size:
-                        raise UpdateError(f"{url} was refused: it sends more than the {offer.size} bytes signed")
+                    if received > target.length:
+                        raise UpdateError(f"{url} was refused: it sends more than the {target.length} bytes signed")
                     file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         fsync_directory(path.parent)
 
-    def verify(self, offer: Offer, path: Path) -> None:
+    def verify(self, target: Target, path: Path) -> None:
         """Compare the file at ``path`` with what was signed.
 
         Raises:
             UpdateError: if its length or a hash differs.
         """
         with _refusals(self._url), open(path, "rb") as file:
-            offer.target.verify_length_and_hashes(file)
+            target.verify_length_and_hashes(file)
 
 
 def _drop_debris(directory: Path) -> None:

@@ -23,6 +23,7 @@ class Accepted:
     family: str
     release: int
     sha256: str
+    content: str
 
 
 def _read(bundle: str | Path | bytes, name: str) -> bytes:
@@ -58,4 +59,4 @@ def accept(bundle: str | Path | bytes) -> Accepted:
             f"{name} was not published: family {family!r} must be 1 to 64 of a-z 0-9 . _ -, "
             "starting with a letter or digit, and not 'rollout'"
         )
-    return Accepted(data, family, opened.manifest.release, opened.sha256)
+    return Accepted(data, family, opened.manifest.release, opened.sha256, opened.manifest.content_sha256())

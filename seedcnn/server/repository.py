@@ -6,6 +6,7 @@ Layout under one directory::
     DIR/keys/*.pem                                private keys, never served
     DIR/public/metadata/N.root.json, N.targets.json, N.snapshot.json, timestamp.json
     DIR/public/targets/FAMILY/SHA256.RELEASE.bundle
+    DIR/public/targets/FAMILY/SHA256.RELEASE.from-PARENT.delta
     DIR/public/targets/rollout/SHA256.FAMILY.json
 
 Every file but ``timestamp.json`` has a name of its own and never changes; ``timestamp.json`` is replaced last, by a
@@ -15,6 +16,7 @@ rename, so a device sees the state before or after, never between.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +30,7 @@ from tuf.api.serialization.json import JSONSerializer
 from seedcnn.bundle.canonical import dump_canonical
 from seedcnn.errors import RepositoryError
 from seedcnn.files import write_file
+from seedcnn.server.deltas import make_deltas
 from seedcnn.server.intake import accept
 from seedcnn.server.keys import ROOT_THRESHOLD, generate_keys, load_signers
 from seedcnn.server.lock import exclusive
@@ -57,13 +60,17 @@ class Expires:
 
 @dataclass(frozen=True)
 class Published:
-    """What :func:`publish` put up: ``target`` is the signed name, size in bytes, sha256 in hexadecimal."""
+    """What :func:`publish` put up: ``target`` is the signed name, size in bytes, sha256 in hexadecimal.
+
+    ``deltas`` are the bytes of those that were made, by the release of their parent.
+    """
 
     family: str
     release: int
     target: str
     size: int
     sha256: str
+    deltas: Mapping[int, int]
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,11 @@ class _Repository:
         self.targets.signed.targets[name] = target
         self.pending[target.get_prefixed_paths()[0]] = data
         return target
+
+    def published(self, family: str, release: int) -> tuple[Path, str]:
+        """A published bundle's file and its signed SHA-256."""
+        target = self.targets.signed.targets[f"{family}/{release}.bundle"]
+        return self.directory / "public" / "targets" / target.get_prefixed_paths()[0], target.hashes["sha256"]
 
     def commit(self, *, targets: bool, bump: bool = True) -> None:
         """Sign and write, in the order in which devices may come to need the files; ``timestamp.json`` comes last."""
@@ -236,6 +248,7 @@ def publish(
     directory: str | Path,
     bundle: str | Path | bytes,
     *,
+    deltas: int = 3,
     now: datetime | None = None,
     expires: Expires | None = None,
 ) -> Published:
@@ -243,6 +256,8 @@ def publish(
 
     Args:
         bundle: path of a bundle, or its bytes.
+        deltas: from how many of the last releases to make deltas. There is none from a release that differs in more
+            than its weights, and none that is not smaller than the bundle; devices then take the whole.
         now, expires: see :func:`init_repository`.
 
     Raises:
@@ -257,22 +272,35 @@ def publish(
         raise RepositoryError(f"{directory} is not a repository; make one with: seedcnn repo init {directory}")
     with exclusive(directory):
         repository = _load(directory, moment, expires or Expires())
-        published = _highest_release(repository.targets.signed, family)
+        published = max(_releases(repository.targets.signed, family), default=0)
         if release <= published:
             raise RepositoryError(
                 f"release {release} of {family!r} cannot be published: release {published} is out; releases only go up"
             )
         name = f"{family}/{release}.bundle"
+        parents = _releases(repository.targets.signed, family)[-deltas:] if deltas else []
+        made = make_deltas(accepted, {parent: repository.published(family, parent) for parent in parents})
         repository.add_target(name, accepted.data)
-        rule = {"format": ROLLOUT_FORMAT, "family": family, "artefact": name, "release": release}
+        rule = {
+            "format": ROLLOUT_FORMAT,
+            "family": family,
+            "artefact": name,
+            "release": release,
+            "content": accepted.content,
+            "deltas": {one.parent_content: one.target for one in made},
+        }
+        for one in made:
+            repository.add_target(one.target, one.data)
         repository.add_target(f"rollout/{family}.json", dump_canonical(rule))
         repository.commit(targets=True)
-    return Published(family, release, name, len(accepted.data), accepted.sha256)
+    sizes = {one.parent: len(one.data) for one in made}
+    return Published(family, release, name, len(accepted.data), accepted.sha256, sizes)
 
 
-def _highest_release(targets: Targets, family: str) -> int:
+def _releases(targets: Targets, family: str) -> list[int]:
+    """The published releases of a family, the highest last."""
     pattern = re.compile(re.escape(family) + r"/([1-9][0-9]*)\.bundle")
-    return max((int(match[1]) for name in targets.targets if (match := pattern.fullmatch(name))), default=0)
+    return sorted(int(match[1]) for name in targets.targets if (match := pattern.fullmatch(name)))
 
 
 def resign(directory: str | Path, *, now: datetime | None = None, expires: Expires | None = None) -> Resigned:

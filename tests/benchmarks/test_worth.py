@@ -77,6 +77,16 @@ def test_seed_forms_meet_the_best_control_that_is_no_dearer(worth):
     assert found[0]["p"] < 0.05
 
 
+def test_unseen_vendors_count_when_all_four_were_held_out(worth, tmp_path):
+    (tmp_path / "runs").mkdir()
+    styles = worth.report.HELD_OUT_STYLES
+    for seed, count in ((0, len(styles)), (1, len(styles) - 1)):
+        for index, style in enumerate(styles[:count]):
+            run = {"form": "abs", "seed": seed, "style": style, "top1": 70.0 + index}
+            (tmp_path / "runs" / f"icons-{style}-{seed}.json").write_text(json.dumps(run))
+    assert worth.report._unseen_vendors(tmp_path) == {"abs": {0: pytest.approx(70 + (len(styles) - 1) / 2)}}
+
+
 def test_every_candidate_has_a_rate_and_whole_widths(worth):
     candidates = worth.candidates.CANDIDATES
     families = worth.candidates.FAMILIES

@@ -20,6 +20,8 @@ def rule(release: int, changes: Mapping[str, object] | None = None) -> bytes:
         "family": "demo",
         "artefact": f"demo/{release}.bundle",
         "release": release,
+        "content": "0" * 64,
+        "deltas": {},
     }
     return json.dumps({**value, **(changes or {})}).encode()
 

@@ -73,9 +73,9 @@ class Fleet:
     directory: Path
     url: str
 
-    def publish(self, release: int, **options) -> bytes:
+    def publish(self, release: int, *, deltas: int = 0, **options) -> bytes:
         bundle = make_bundle(release, **options)
-        publish(self.directory, bundle)
+        publish(self.directory, bundle, deltas=deltas)
         return bundle
 
     def device(

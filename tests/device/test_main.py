@@ -117,7 +117,8 @@ def test_predict_in_a_runtime_that_init_did_not_choose_tests_the_model_first(fle
     # A slot that no self-test has seen: as if another runtime had answered differently.
     model = device.slots.path("a") / "model.bundle"
     model.write_bytes(factory.read_bytes())
-    record = SlotRecord("demo", 1, 0, hashlib.sha256(model.read_bytes()).hexdigest(), model.stat().st_size)
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    record = SlotRecord("demo", 1, 0, digest, model.stat().st_size, "c" * 64, digest)
     device.slots.complete("a", record)
     assert main([*predict, "--runtime", "onnxruntime"]) == 1
     assert "the self-test failed: canned picture 3 is off by 0.5" in capsys.readouterr().err

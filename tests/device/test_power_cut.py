@@ -122,6 +122,22 @@ def test_kill_before_every_call_of_the_first_update(zygote, fleet, tmp_path, mak
     assert seen == {2, 3}
 
 
+def test_kill_before_every_call_of_an_update_by_a_delta(zygote, fleet, tmp_path):
+    fleet.publish(2)
+    device = fleet.device(tmp_path / "home")
+    device.update()
+    answers = {2: device.logits(), 3: expected_logits(fleet.publish(3, parent=2, deltas=1), tmp_path)}
+    code, calls = zygote.run(fresh(device.home, "whole").home)
+    assert code == 0
+    assert "by a delta" in fresh(device.home, "asked").update().message
+    seen = set()
+    for kill_at in range(1, calls + 1, 2):
+        copy = fresh(device.home, "killed")
+        assert zygote.run(copy.home, kill_at) == (KILLED, 0)
+        seen.add(check(copy, answers))
+    assert seen == {2, 3}
+
+
 def test_kill_where_the_device_measures_its_runtimes(zygote, fleet, tmp_path):
     """What "auto" remembers is a cache: whatever becomes of it, the old or the new model answers."""
     pytest.importorskip("openvino")

@@ -147,10 +147,10 @@ def test_interrupted_commit_is_finished(two, fleet):
 
 def test_floor_never_sinks(tmp_path):
     slots = Slots(tmp_path)
-    slots.raise_floor(SlotRecord("demo", 5, 4, "5" * 64, 1))
-    slots.raise_floor(SlotRecord("demo", 3, 0, "3" * 64, 1))
+    slots.raise_floor(SlotRecord("demo", 5, 4, "5" * 64, 1, "c" * 64, "5" * 64))
+    slots.raise_floor(SlotRecord("demo", 3, 0, "3" * 64, 1, "c" * 64, "3" * 64))
     assert slots.floor() == Floor(5, 4, "5" * 64)
-    slots.raise_floor(SlotRecord("demo", 6, 0, "6" * 64, 1))
+    slots.raise_floor(SlotRecord("demo", 6, 0, "6" * 64, 1, "c" * 64, "6" * 64))
     assert slots.floor() == Floor(6, 4, "6" * 64)
 
 

@@ -29,6 +29,7 @@ def test_init_publish_resign(tmp_path, make_bundle):
     assert [line.split(":")[0] for line in result.output.splitlines()] == [
         "Published demo/1.bundle",
         "Published demo/2.bundle",
+        "  delta from release 1",
     ]
     assert invoke("resign", tmp_path / "r").output == "Signed anew: snapshot, timestamp\n"
     with pytest.raises(RepositoryError, match="release 1 of 'demo' cannot be published: release 2 is out"):

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from tuf.api.metadata import Metadata
 
+from seedcnn.bundle import read_bundle
+from seedcnn.bundle.delta import apply_delta, read_delta
 from seedcnn.device.rollout import FORMAT, parse_rollout
 from seedcnn.errors import RepositoryError
 from seedcnn.server.lock import exclusive
@@ -83,9 +85,51 @@ def test_publish_adds_bundle_and_rule(repository, make_bundle, tmp_path):
     assert targets["targets"]["demo/3.bundle"] == {"length": len(make_bundle(3)), "hashes": {"sha256": digest}}
     rule = targets["targets"]["rollout/demo.json"]
     text = (repository / "public" / "targets" / "rollout" / f"{rule['hashes']['sha256']}.demo.json").read_bytes()
-    assert text == (b'{"artefact":"demo/3.bundle","family":"demo","format":"seedcnn-rollout/1","release":3}')
+    content = read_bundle(make_bundle(3)).manifest.content_sha256()
+    assert text.decode() == (
+        f'{{"artefact":"demo/3.bundle","content":"{content}","deltas":{{}},"family":"demo",'
+        '"format":"seedcnn-rollout/1","release":3}'
+    )
     assert parse_rollout(text, "demo").release == 3
     assert ROLLOUT_FORMAT == FORMAT
+
+
+def _rule(repository):
+    targets = published(repository)[2]["targets"]
+    digest = targets["rollout/demo.json"]["hashes"]["sha256"]
+    text = (repository / "public" / "targets" / "rollout" / f"{digest}.demo.json").read_bytes()
+    return parse_rollout(text, "demo"), targets
+
+
+def test_deltas_from_the_last_releases(repository, make_bundle):
+    assert publish(repository, make_bundle(1)).deltas == {}
+    publish(repository, make_bundle(2, parent=1))
+    publish(repository, make_bundle(3, width=32))  # another graph: no kin
+    publish(repository, make_bundle(4, parent=1))
+    child = make_bundle(5, parent=1)
+    done = publish(repository, child, deltas=3)
+    rule, targets = _rule(repository)
+    assert set(done.deltas) == {2, 4}
+    assert rule.content == read_bundle(child).manifest.content_sha256()
+    assert len(rule.deltas) == 2
+    for release, size in done.deltas.items():
+        parent = read_bundle(make_bundle(release, parent=1))
+        name = rule.deltas[parent.manifest.content_sha256()]
+        digest = targets[name]["hashes"]["sha256"]
+        data = (repository / "public" / "targets" / "demo" / f"{digest}.5.from-{release}.delta").read_bytes()
+        assert len(data) == size < len(child) / 2
+        made = read_bundle(apply_delta(parent, read_delta(data)))
+        assert made.manifest.content_sha256() == rule.content
+    assert publish(repository, make_bundle(6, parent=1), deltas=0).deltas == {}
+
+
+def test_no_delta_from_a_file_that_is_not_what_was_signed(repository, make_bundle):
+    done = publish(repository, make_bundle(1))
+    file = repository / "public" / "targets" / "demo" / f"{done.sha256}.1.bundle"
+    file.write_bytes(make_bundle(1, logit_error=0.5))
+    assert publish(repository, make_bundle(2, parent=1)).deltas == {}
+    file.unlink()
+    assert set(publish(repository, make_bundle(3, parent=1)).deltas) == {2}
 
 
 def test_older_states_stay_whole(repository, make_bundle):
