@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -182,6 +183,40 @@ def against_controls(rows: dict[str, Row], axis: str, quality: str) -> list[Row]
     return found
 
 
+def gains(rows: dict[str, Row], axis: str, quality: str) -> dict[str, float]:
+    """By how many points each network is above the vanilla network narrowed to the same cost.
+
+    The vanilla curve is straight between its networks over the logarithm of the cost, and goes on straight beyond its
+    ends; no gains where it has fewer than two.
+    """
+    shown = {form: row for form, row in rows.items() if axis in row and row.get(quality)}
+    curve = sorted(
+        (math.log(row[axis]), mean(row[quality].values())) for row in shown.values() if row["family"] == "vanilla"
+    )
+    if len(curve) < 2:
+        return {}
+
+    def narrowed(cost: float) -> float:
+        after = next((i for i, (place, _) in enumerate(curve) if place >= cost), len(curve) - 1)
+        (x0, y0), (x1, y1) = curve[max(after, 1) - 1], curve[max(after, 1)]
+        return y0 + (y1 - y0) * (cost - x0) / (x1 - x0)
+
+    return {
+        form: round(mean(row[quality].values()) - narrowed(math.log(row[axis])), 2)
+        for form, row in shown.items()
+        if row["family"] != "vanilla"
+    }
+
+
+def leader(gained: dict[str, float]) -> str | None:
+    """The form, without widths, whose networks gain most over the narrowed vanilla one in the mean; of at least two."""
+    by_form: dict[str, list[float]] = {}
+    for form, gain in gained.items():
+        by_form.setdefault(form.rpartition(" ")[0], []).append(gain)
+    means = {form: mean(each) for form, each in by_form.items() if len(each) > 1}
+    return max(means, key=lambda form: means[form], default=None)
+
+
 def _summary(values: dict[int, float]) -> Row:
     spread = {"std": round(stdev(values.values()), 2)} if len(values) > 1 else {}
     return {"mean": round(mean(values.values()), 2), **spread, "n": len(values)}
@@ -247,6 +282,7 @@ def main() -> None:
             for form, row in rows.items()
         },
         "fronts": {f"{quality} / {axis}": front(rows.items(), axis, quality) for axis in AXES for quality in QUALITIES},
+        "gains": {f"{quality} / {axis}": gains(rows, axis, quality) for axis in AXES for quality in QUALITIES},
         "comparisons": {
             f"{quality} / {axis}": against_controls(rows, axis, quality) for axis in AXES for quality in QUALITIES
         },

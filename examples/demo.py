@@ -35,7 +35,7 @@ from seedcnn.evaluate.report import Measured, ModelRow, Sample, write_report
 from seedcnn.evaluate.robustness import RobustnessTable, robustness_many
 from seedcnn.export import BundleInfo
 from seedcnn.latency import Latency, interleave
-from seedcnn.pack import PackResult, pack, preprocessing_of
+from seedcnn.pack import PackResult, Parent, Search, pack, preprocessing_of
 from seedcnn.server.repository import init_repository, publish
 from seedcnn.server.static import serve
 from seedcnn.train import TrainData, find_recipe, train
@@ -44,7 +44,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FAMILY = "demo-cifar10"
 DEVICE_IMAGES = 1000
 SHOWN = ("gaussian_noise", "gaussian_blur", "contrast", "pixelate")  # of the 19 corruptions
-NAMES = {"vanilla": "vanilla", "narrow": "narrowed", "groupnl": "GroupNL r=2"}
+NAMES = {"vanilla": "vanilla", "narrow": "narrowed", "groupnl": "GroupNL r=2", "recommended": "recommended"}
+CALIBRATION = 3000  # training pictures that the grid is sought on
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
 
@@ -125,7 +126,7 @@ def shorten(cifar: Cifar10, pictures: int | None) -> Cifar10:
 
 
 def train_all(cifar: Cifar10, out: Path, epochs: int | None) -> dict[str, Network]:
-    """Train the three recipes of recipes/demo.py."""
+    """Train the recipes of recipes/demo.py."""
     data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
     networks = {}
     for key, name in NAMES.items():
@@ -133,15 +134,26 @@ def train_all(cifar: Cifar10, out: Path, epochs: int | None) -> dict[str, Networ
         config = config if epochs is None else replace(config, epochs=epochs, warmup_epochs=min(1.0, epochs / 2))
         model, _ = train(config, data, out / f"{key}.ckpt", name=f"{name:<12}")
         networks[key] = Network(name, model, cost(model))
-    vanilla, narrow, grown = (networks[key].cost.macs for key in NAMES)
-    console.print(f"MACs: vanilla {vanilla:,}, narrowed {narrow:,} ({narrow / grown:.3f} of GroupNL's {grown:,})")
+    console.print("MACs: " + ", ".join(f"{network.name} {network.cost.macs:,}" for network in networks.values()))
+    console.print(f"recommended: {find_recipe('demo:recommended').convert}", soft_wrap=True)
     return networks
 
 
-def pack_one(network: Network, cifar: Cifar10, family: str, release: int) -> PackResult:
-    """Pack a network and print what the grid cost on the 10,000 test pictures."""
+def pack_one(
+    network: Network, cifar: Cifar10, family: str, release: int, parent: PackResult | None = None
+) -> PackResult:
+    """Pack a network, on the coarsest grid that holds or on its parent's; print what that cost on the test pictures."""
     info = BundleInfo(network.name, family, release, preprocessing_of(cifar.mean, cifar.std), cifar.classes)
-    result = pack(network.model, info, cifar.test_images, cifar.test_labels, threads=torch.get_num_threads())
+    images, labels = cifar.train_images[:CALIBRATION], cifar.train_labels[:CALIBRATION]
+    result = pack(
+        network.model,
+        info,
+        cifar.test_images,
+        cifar.test_labels,
+        search=Search(images, labels) if parent is None else None,
+        parent=None if parent is None else Parent(read_bundle(parent.data), images),
+        threads=torch.get_num_threads(),
+    )
     console.print(
         f"{network.name:<12} release {release}: {len(result.data):,} bytes, {result.bits_per_weight:.2f} bits/weight; "
         f"accuracy {result.before.top1:.2f} (float32) -> {result.after.top1:.2f} % (grid, ONNX Runtime), "
@@ -152,7 +164,7 @@ def pack_one(network: Network, cifar: Cifar10, family: str, release: int) -> Pac
 
 
 def measure_latency(networks: dict[str, Network], cifar: Cifar10) -> None:
-    """One picture, one thread, ONNX Runtime, the three bundles interleaved in one process."""
+    """One picture, one thread, ONNX Runtime, the bundles interleaved in one process."""
     image = cifar.test_images[:1]
     calls = {}
     for key, network in networks.items():
@@ -193,16 +205,19 @@ def table_rows(networks: dict[str, Network], tables: dict[str, RobustnessTable])
 
 
 def verdict(networks: dict[str, Network], tables: dict[str, RobustnessTable]) -> str:
-    """GroupNL against the control, in one sentence of numbers."""
-    grown, control = networks["groupnl"], networks["narrow"]
-    a, b = packed(grown).after, packed(control).after
-    error = (a.standard_error**2 + b.standard_error**2) ** 0.5
-    robust = tables[grown.name].mean_over_corruptions - tables[control.name].mean_over_corruptions
-    return (
-        f"GroupNL against the narrowed network: accuracy {a.top1 - b.top1:+.2f} points (standard error {error:.2f}), "
-        f"corrupted {robust:+.2f} points, bundle bytes x {len(packed(grown).data) / len(packed(control).data):.2f}, "
-        f"latency x {median(grown) / median(control):.2f}. One training run each: about a point is noise."
-    )
+    """GroupNL and the recommended form against the narrowed network, in one sentence of numbers each."""
+    control, sentences = networks["narrow"], []
+    for network in (networks["groupnl"], networks["recommended"]):
+        a, b = packed(network).after, packed(control).after
+        error = (a.standard_error**2 + b.standard_error**2) ** 0.5
+        robust = tables[network.name].mean_over_corruptions - tables[control.name].mean_over_corruptions
+        sentences.append(
+            f"{network.name} against the narrowed network: accuracy {a.top1 - b.top1:+.2f} points (standard error "
+            f"{error:.2f}), corrupted {robust:+.2f} points, bundle bytes x "
+            f"{len(packed(network).data) / len(packed(control).data):.2f}, latency x "
+            f"{median(network) / median(control):.2f}."
+        )
+    return " ".join([*sentences, "One training run each: about a point is noise."])
 
 
 def print_table(networks: dict[str, Network], rows: dict[str, list[str]], sentence: str) -> None:
@@ -236,28 +251,32 @@ def check_device(device: Device, pictures: Path, cifar: Cifar10, network: Networ
     return sentence
 
 
-def fine_tune(cifar: Cifar10, out: Path) -> Network:
-    """One more epoch at a low learning rate, packed as release 2."""
+def fine_tune(cifar: Cifar10, out: Path, parent: PackResult) -> Network:
+    """One more epoch at a low learning rate, packed as release 2 on the grid of release 1."""
     config = replace(find_recipe("demo:finetune"), init_from=str(out / "groupnl.ckpt"))
     data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
     model, _ = train(config, data, out / "groupnl-2.ckpt", name="fine-tune")
     tuned = Network(NAMES["groupnl"], model, cost(model))
-    tuned.packed = pack_one(tuned, cifar, FAMILY, 2)
+    tuned.packed = pack_one(tuned, cifar, FAMILY, 2, parent)
     return tuned
 
 
 def tamper(fleet: Path) -> None:
-    """Flip one bit in the middle of the published release 3."""
-    (target,) = (fleet / "public" / "targets" / FAMILY).glob("*.3.bundle")
+    """Flip one bit in the middle of the published release 4."""
+    (target,) = (fleet / "public" / "targets" / FAMILY).glob("*.4.bundle")
     data = bytearray(target.read_bytes())
     data[len(data) // 2] ^= 1
     target.write_bytes(data)
     console.print(f"one bit of {target.relative_to(fleet)} flipped on the server", soft_wrap=True)
 
 
-def device_story(grown: Network, cifar: Cifar10, out: Path, stages: Stages) -> list[str]:
-    """Publish, update, classify, publish again, tamper. Returns sentences for the report."""
-    fleet, pictures = out / "fleet", out / "pictures.npy"
+def device_story(networks: dict[str, Network], cifar: Cifar10, out: Path, stages: Stages) -> list[str]:
+    """Publish, update, classify: seeds, then a delta, then another network, then one tampered with.
+
+    Returns:
+        Sentences for the report.
+    """
+    fleet, pictures, grown, best = out / "fleet", out / "pictures.npy", networks["groupnl"], networks["recommended"]
     np.save(pictures, cifar.test_images[:DEVICE_IMAGES])
     with stages("set up a device without torch"):
         device = Device(out)
@@ -269,24 +288,30 @@ def device_story(grown: Network, cifar: Cifar10, out: Path, stages: Stages) -> l
             device.run("init", "--root", fleet / "root.json", "--url", server.url, "--family", FAMILY)
             device.run("update")
             first = check_device(device, pictures, cifar, grown)
-        with stages("release 2: fine-tune, publish, update, classify"):
-            tuned = fine_tune(cifar, out)
-            publish(fleet, packed(tuned).data)
+        with stages("release 2: fine-tune, publish, update by a delta, classify"):
+            tuned = fine_tune(cifar, out, packed(grown))
+            deltas = publish(fleet, packed(tuned).data).deltas
             device.run("update")
             second = check_device(device, pictures, cifar, tuned)
-        with stages("release 3: publish, tamper, refuse"):
-            publish(fleet, pack_one(tuned, cifar, FAMILY, 3).data)
+        with stages("release 3: another network, publish, update, classify"):
+            best.packed = pack_one(best, cifar, FAMILY, 3)
+            publish(fleet, best.packed.data)
+            device.run("update")
+            third = check_device(device, pictures, cifar, best)
+        with stages("release 4: publish, tamper, refuse"):
+            publish(fleet, pack_one(best, cifar, FAMILY, 4, best.packed).data, deltas=0)
             tamper(fleet)
             before = device.classify(pictures)
             device.run("update", refuse=True)
             device.run("status")
             if not (device.classify(pictures) == before).all():
                 raise SystemExit("demo: the device answers differently after the refused update")
-            console.print("release 2 still answers, as before")
+            console.print("release 3 still answers, as before")
     return [
-        f"Release 1: {first}.",
-        f"Release 2 (one more epoch): {second}.",
-        "Release 3 was tampered with on the server: the device refused it and went on answering with release 2.",
+        f"Release 1, {grown.name}, {len(packed(grown).data):,} bytes: {first}.",
+        f"Release 2, one more epoch, a delta of {deltas[1]:,} bytes: {second}.",
+        f"Release 3, the {best.name} network, {len(packed(best).data):,} bytes: {third}.",
+        "Release 4 was tampered with on the server: the device refused it and went on answering with release 3.",
     ]
 
 
@@ -349,7 +374,8 @@ def report(
         "data": f"CIFAR-10, {len(cifar.train_images):,} training and {len(cifar.test_images):,} test pictures",
         "training": json.dumps(find_recipe("demo:groupnl").to_dict(), default=str),
         "narrowed": json.dumps(find_recipe("demo:narrow").model_options),
-        "latency": "ONNX Runtime, 1 thread, batch 1, three bundles interleaved in one process",
+        "recommended": str(find_recipe("demo:recommended").convert),
+        "latency": "ONNX Runtime, 1 thread, batch 1, the bundles interleaved in one process",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "versions": ", ".join(
             f"{name} {version(name)}" for name in ("seedcnn", "torch", "timm", "onnxruntime", "numpy")
@@ -384,7 +410,7 @@ def main() -> None:
         stages.seconds["set up (install)"] = max(0.0, time.time() - arguments.started - time.process_time())
     with stages("data"):
         cifar = shorten(load_cifar10(arguments.data, progress=console.print), arguments.pictures)
-    with stages("train three networks"):
+    with stages("train four networks"):
         networks = train_all(cifar, out, arguments.epochs)
     with stages("pack and measure"):
         for key, network in networks.items():
@@ -396,7 +422,7 @@ def main() -> None:
         measure_latency(networks, cifar)
     rows, sentence = table_rows(networks, tables), verdict(networks, tables)
     print_table(networks, rows, sentence)
-    notes = device_story(networks["groupnl"], cifar, out, stages)
+    notes = device_story(networks, cifar, out, stages)
     with stages("report"):
         path = report(networks, tables, cifar, out, [sentence, *notes])
         record = {

@@ -1,7 +1,7 @@
 """The demo's networks: ResNet-8 of 32/64/128 channels on 16x16 maps, CIFAR-10, five epochs.
 
 Small enough for two CPU cores: about twelve seconds an epoch. What to expect after five epochs is in results/demo.json;
-one run each, so these runs rank nothing.
+one run each, so these runs rank nothing. The learning rate is the best common one of ``docs/worth.md``.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from seedcnn.convert import GroupNLConfig
-from seedcnn.train import TrainConfig
+from seedcnn.convert import recommended as recommended_for
+from seedcnn.train import TrainConfig, build_model
 
 _WIDTHS = (32, 64, 128)
 
 
 def _run(**options: object) -> TrainConfig:
     shape = {"widths": options.pop("widths", _WIDTHS), "patch": 2}
-    return TrainConfig(model="resnet8_cifar", model_options=shape, epochs=5, lr=0.2, **options)  # type: ignore[arg-type]
+    return TrainConfig(model="resnet8_cifar", model_options=shape, epochs=5, lr=0.4, **options)  # type: ignore[arg-type]
 
 
 def vanilla() -> TrainConfig:
@@ -30,10 +31,15 @@ def narrow() -> TrainConfig:
 
 
 def groupnl() -> TrainConfig:
-    """Every convolution but the stem as GroupNL, r = 2, with BatchNorm on the seeds: 156,234 parameters, 6.1 MMACs."""
-    return _run(convert=GroupNLConfig.paper(reduction_ratio=2, normalize="batch"))
+    """Every convolution but the stem as GroupNL, r = 2: 156,234 parameters, 6.1 MMACs."""
+    return _run(convert=GroupNLConfig(reduction_ratio=2))
+
+
+def recommended() -> TrainConfig:
+    """What `seedcnn.convert.recommended` gives for latency: a plain alternative."""
+    return replace(vanilla(), convert=recommended_for(build_model(vanilla()), "latency"))
 
 
 def finetune() -> TrainConfig:
-    """One more epoch of `groupnl` at a tenth of the learning rate; set `init_from` to its checkpoint."""
+    """One more epoch of `groupnl` at a low learning rate; set `init_from` to its checkpoint."""
     return replace(groupnl(), epochs=1, lr=0.02, warmup_epochs=0.0, seed=1)

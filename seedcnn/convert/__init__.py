@@ -23,9 +23,11 @@ from seedcnn.convert.config import (
 )
 from seedcnn.convert.convert import convert_
 from seedcnn.convert.from_dense import FromDenseReport, reestimate_batchnorm_, seed_from_dense_
+from seedcnn.convert.recommended import GOALS, recommended
 from seedcnn.convert.report import ConversionReport, Replaced, Skipped
 
 __all__ = [
+    "GOALS",
     "METHODS",
     "ConditionalReductionConfig",
     "ConversionConfig",
@@ -47,6 +49,7 @@ __all__ = [
     "from_plain",
     "literal",
     "method_of",
+    "recommended",
     "reestimate_batchnorm_",
     "seed_from_dense_",
     "to_plain",

@@ -77,6 +77,24 @@ def test_seed_forms_meet_the_best_control_that_is_no_dearer(worth):
     assert found[0]["p"] < 0.05
 
 
+def test_gains_over_the_narrowed_network_at_equal_cost(worth):
+    def row(family, cost, accuracy):
+        return {"family": family, "bytes": cost, "clean": {0: accuracy, 1: accuracy}}
+
+    rows = {"vanilla 16": row("vanilla", 100, 70.0), "vanilla 32": row("vanilla", 400, 80.0)}
+    assert worth.report.gains({"vanilla 16": rows["vanilla 16"]} | {"a 16": row("a", 1, 1.0)}, "bytes", "clean") == {}
+    rows |= {
+        "a 16": row("a", 200, 77.0),  # half way up the curve
+        "a 32": row("a", 1600, 90.0),  # beyond its end
+        "b 16": row("b", 50, 70.0),  # before its beginning
+        "c": row("c", 100, 99.0) | {"clean": {}},
+    }
+    found = worth.report.gains(rows, "bytes", "clean")
+    assert found == {"a 16": pytest.approx(2), "a 32": pytest.approx(0), "b 16": pytest.approx(5)}
+    assert worth.report.leader(found) == "a"
+    assert worth.report.leader({"b 16": 5.0}) is None
+
+
 def test_unseen_vendors_count_when_all_four_were_held_out(worth, tmp_path):
     (tmp_path / "runs").mkdir()
     styles = worth.report.HELD_OUT_STYLES

@@ -25,7 +25,7 @@ def test_narrowed_recipe_is_what_the_planner_gives():
 def test_recipe_docstrings_state_the_counts():
     model = create_model("resnet8_cifar", widths=(32, 64, 128), patch=2)
     assert (cost(model).params, round(cost(model).macs / 1e6, 1)) == (308_170, 12.2)
-    convert_(model, GroupNLConfig.paper(normalize="batch"))
+    convert_(model, GroupNLConfig())
     assert (cost(model).params, round(cost(model).macs / 1e6, 1)) == (156_234, 6.1)
 
 
@@ -39,16 +39,27 @@ def test_demo_end_to_end(tmp_path, cifar10):
     for words in (
         "release 1 is installed in slot a",
         "release 2 is installed in slot b",
+        "; by a delta of ",
+        "release 3 is installed in slot a",
         "was refused: a file is not what was signed",
-        "release 2 still answers, as before",
+        "release 3 still answers, as before",
     ):
         assert words in text
     found = re.findall(r"device ([\d.]+) % of 1000 pictures; torch with the shipped weights ([\d.]+)", text)
-    assert len(found) == 2
+    assert len(found) == 3
     for device, torch_same in found:
         assert abs(float(device) - float(torch_same)) <= 0.1
         assert float(device) > 13
     assert text.rstrip().splitlines()[-1] == f"report: {tmp_path / 'out' / 'report.html'}"
     html = (tmp_path / "out" / "report.html").read_text()
-    for words in ("GroupNL r=2", "narrowed", "vanilla", "156,234", "308,170", "gaussian_noise, severity 3", "<svg"):
+    for words in (
+        "GroupNL r=2",
+        "narrowed",
+        "vanilla",
+        "recommended",
+        "156,234",
+        "308,170",
+        "gaussian_noise, severity 3",
+        "<svg",
+    ):
         assert words in html
