@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,39 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nst
 
-from seedcnn.bundle import Seeded, encode_grid, encode_raw, encode_seeded, grid_of_step, read_bundle
-from seedcnn.bundle.container import Payload, read_container, write_container
+from seedcnn.bundle import encode_grid, encode_seeded, read_bundle
 from seedcnn.bundle.delta import Sparse, apply_delta, read_delta, write_delta
 from seedcnn.bundle.sparse import add_sparse, sparse_difference
-from seedcnn.errors import BundleError, BundleFormatError, DigestError
-from seedcnn.rng import FixedPoint
+from seedcnn.errors import BundleError, BundleFormatError
 from tests.bundle.bundles import explore, tiny_bundle
-
-GRID = grid_of_step(0.006)
-BODY = (24, 16, 3, 3)
-
-
-def tensors(change: float = 0.0, seed: int = 0, compression: str = "zstd", step: float = 0.006):
-    """A body of 3,456 weights of which a share moves by a step or so, a head, a bias, a mask from a seed."""
-    rng = np.random.default_rng(1)
-    body, head, bias = (rng.standard_normal(shape).astype(np.float32) * 0.1 for shape in (BODY, (10, 24), (10,)))
-    moved = np.random.default_rng(seed).random(BODY) < change
-    body = body + np.where(moved, np.float32(0.009), np.float32(0))
-    return [
-        encode_grid("body.weight", body, grid_of_step(step), compression),
-        encode_grid("head.weight", head * 40, GRID, compression),
-        encode_raw("head.bias", bias + np.float32(change)),
-        encode_seeded("body.mask", (64, 9), Seeded(5, 7, 3, FixedPoint(-8388608, 16777216, 23), 576, 1)),
-    ]
-
-
-def bundle(release: int, change: float = 0.0, **options):
-    """A release of the same network."""
-    rest = {"canned_logits": np.full((2, 3), change, np.float32)} | {
-        name: options.pop(name) for name in ("labels", "graph", "model", "family", "min_release") if name in options
-    }
-    compression = options.get("compression", "zstd")
-    return tiny_bundle(tensors=tensors(change, **options), release=release, compression=compression, **rest)
+from tests.bundle.deltas import BODY, GRID, bundle, tensors
 
 
 @pytest.fixture(scope="module")
@@ -204,116 +176,3 @@ def test_bundles_that_are_no_parent_and_child(parent, options, words):
 def test_a_parent_of_another_architecture(parent):
     with pytest.raises(BundleError, match="differ in names or shapes of the tensors"):
         write_delta(parent, read_bundle(tiny_bundle(release=4)))
-
-
-def _signed(data: bytes, change, payloads=None) -> bytes:
-    """The delta with ``change`` applied to its manifest, and signed again."""
-    container = read_container(data)
-    value = json.loads(container.manifest)
-    change(value)
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    return write_container(text, dict(container.payloads) | (payloads or {}))
-
-
-def _set(*path_and_value):
-    *path, name, new = path_and_value
-
-    def change(value):
-        for step in path:
-            value = value[step]
-        value[name] = new
-
-    return change
-
-
-ZEROS = "0" * 64
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (_set("format", "seedcnn-delta/2"), "format is 'seedcnn-delta/2'; this version of seedcnn reads"),
-        (_set("rng", "mt19937"), "delta.rng is 'mt19937'"),
-        (_set("parent", ZEROS), f"applies to the bundle with content {ZEROS}; this one has [0-9a-f]{{64}}"),
-        (_set("parent", "x"), "delta.parent must be 64"),
-        (_set("result", ZEROS), f"it says {ZEROS}"),
-        (_set("release", 5), "makes a bundle with content"),
-        (_set("min_release", 5), r"min_release must be an integer in \[0, 4\]"),
-        (_set("extra", 1), "unknown fields: extra"),
-        (_set("tensors", []), "do not name each other: body.weight, head.bias"),
-        (_set("tensors", 0, "name", "body.other"), "do not name each other: body.other, body.weight"),
-        (_set("tensors", 0, "coding", "sparse-lz4"), "this version knows raw-f32"),
-        (_set("tensors", 0, "coding", "sparse-xz"), "whose only filter is LZMA2"),
-        (_set("tensors", 0, "coded_sha256", ZEROS), "the stored bytes do not match"),
-        (_set("tensors", 0, "expanded_sha256", ZEROS), "the expanded values do not match"),
-        (_set("tensors", 0, "count", 0), "count must be an integer"),
-        (_set("tensors", 0, "count", 1 << 40), "count must be an integer"),
-        (_set("tensors", 0, "size", 1 << 40), "size must be an integer"),
-        (_set("tensors", 1, "shape", [2, 5]), r"'head.bias' is F32 \(10,\); it must be F32 \(2, 5\)"),
-        (_set("tensors", 1, "expanded_sha256", ZEROS), "'head.bias': the expanded values do not match"),
-        (_set("canned", "sha256", ZEROS), "canned vectors: their bytes do not match"),
-        (_set("canned", "tolerance_e6", 7), "makes a bundle with content"),
-    ],
-)
-def test_a_delta_that_was_tampered_with(parent, delta, change, words):
-    with pytest.raises(BundleError, match=words):
-        apply_delta(parent, read_delta(_signed(delta, change)))
-
-
-def test_a_delta_for_tensors_that_the_parent_does_not_have(parent, delta):
-    payload = read_container(delta).payloads["head.bias"]
-
-    def change(value):
-        value["tensors"][1]["name"] = "tail.bias"
-
-    container = read_container(_signed(delta, change, {"tail.bias": payload}))
-    payloads = {name: each for name, each in container.payloads.items() if name != "head.bias"}
-    with pytest.raises(BundleFormatError, match=r"'tail\.bias', which its parent does not have"):
-        apply_delta(parent, read_delta(write_container(container.manifest, payloads)))
-
-
-def test_sparse_differences_of_a_tensor_that_is_not_on_a_grid(parent, delta):
-    frame = read_container(delta).payloads["body.weight"]
-
-    def change(value):
-        sparse = value["tensors"][0] | {"name": "head.bias"}
-        value["tensors"] = [sparse]
-
-    container = read_container(_signed(delta, change))
-    payloads = {"head.bias": frame, "canned.logits": container.payloads["canned.logits"]}
-    with pytest.raises(BundleFormatError, match="its parent is not on a grid: 'raw-f32'"):
-        apply_delta(parent, read_delta(write_container(container.manifest, payloads)))
-
-
-def test_a_delta_whose_manifest_does_not_match_its_digest(delta):
-    at = delta.index(b'\\"release\\":4')
-    with pytest.raises(DigestError, match="delta: its manifest does not match"):
-        read_delta(delta[: at + 12] + b"5" + delta[at + 13 :])
-
-
-@settings(max_examples=200, deadline=None)
-@given(data=st.data())
-def test_damage_never_makes_another_bundle(parent, delta, data):
-    damaged = bytearray(delta)
-    for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(0, len(damaged) - 1))
-        damaged[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
-    try:
-        made = apply_delta(parent, read_delta(bytes(damaged)))
-    except BundleError:
-        return
-    assert made == apply_delta(parent, read_delta(delta))
-
-
-@settings(max_examples=100, deadline=None)
-@given(data=st.data())
-def test_damaged_differences_that_are_signed_again(parent, delta, data):
-    frame = bytearray(read_container(delta).payloads["body.weight"].data)
-    at = data.draw(st.integers(0, len(frame) - 1))
-    frame[at] ^= data.draw(st.integers(1, 255))
-    digest = hashlib.sha256(frame).hexdigest()
-    changed = _signed(
-        delta, _set("tensors", 0, "coded_sha256", digest), {"body.weight": Payload.of_bytes(bytes(frame))}
-    )
-    with pytest.raises(BundleError):
-        apply_delta(parent, read_delta(changed))

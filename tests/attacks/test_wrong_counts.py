@@ -1,0 +1,49 @@
+"""Numbers that count something and count it wrong: draws, pictures, labels, sizes, changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from seedcnn.bundle.delta import apply_delta, read_delta
+from seedcnn.errors import BundleError
+from tests.bundle.bundles import with_manifest
+from tests.bundle.deltas import setting, signed
+
+SEEDED = 3  # of the tensors of the tiny bundle
+
+
+@pytest.mark.parametrize("change", [{"count": 4}, {"count": 6}, {"repeat": 2}, {"repeat": 0}, {"count": 0}], ids=str)
+def test_draws_that_do_not_fill_the_tensor(tiny, refused, change):
+    refused(with_manifest(tiny, lambda m: m["tensors"][SEEDED].update(change)), "count|repeat|draws")
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 64, 65, 1 << 40])
+def test_pictures_that_are_not_as_many_as_their_logits(tiny, refused, count):
+    refused(with_manifest(tiny, lambda m: m["canned"].update(count=count)), "canned")
+
+
+@pytest.mark.parametrize("labels", [["cat"], ["cat", "dog"], ["a", "b", "c", "d"], []])
+def test_labels_that_are_not_as_many_as_the_logits(tiny, refused, labels):
+    refused(with_manifest(tiny, lambda m: m.update(labels=labels)), "labels|canned")
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+def test_a_graph_of_another_size(tiny, refused, by):
+    def change(manifest):
+        manifest["graph"]["size"] += by
+
+    refused(with_manifest(tiny, change), "graph")
+
+
+@pytest.mark.parametrize("shape", [[3, 4], [3, 6], [5, 3, 1, 2], [16]], ids=str)
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_integers_that_are_not_as_many_as_the_values(tiny, refused, index, shape):
+    refused(with_manifest(tiny, lambda m: m["tensors"][index].update(shape=shape)), "weight|bias")
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+@pytest.mark.parametrize("name", ["count", "size"])
+def test_changes_that_are_not_as_many_as_the_delta_says(parent, delta, name, by):
+    before = read_delta(delta).tensors[0]
+    with pytest.raises(BundleError, match=r"body\.weight"):
+        apply_delta(parent, read_delta(signed(delta, setting("tensors", 0, name, getattr(before, name) + by))))

@@ -1,0 +1,61 @@
+"""Two releases of one network, and the tool of somebody who rewrites a delta and signs it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from seedcnn.bundle import Seeded, encode_grid, encode_raw, encode_seeded, grid_of_step
+from seedcnn.bundle.container import read_container, write_container
+from seedcnn.rng import FixedPoint
+from tests.bundle.bundles import tiny_bundle
+
+GRID = grid_of_step(0.006)
+BODY = (24, 16, 3, 3)
+
+
+def tensors(change: float = 0.0, seed: int = 0, compression: str = "zstd", step: float = 0.006):
+    """A body of 3,456 weights of which a share moves by a step or so, a head, a bias, a mask from a seed."""
+    rng = np.random.default_rng(1)
+    body, head, bias = (rng.standard_normal(shape).astype(np.float32) * 0.1 for shape in (BODY, (10, 24), (10,)))
+    moved = np.random.default_rng(seed).random(BODY) < change
+    body = body + np.where(moved, np.float32(0.009), np.float32(0))
+    return [
+        encode_grid("body.weight", body, grid_of_step(step), compression),
+        encode_grid("head.weight", head * 40, GRID, compression),
+        encode_raw("head.bias", bias + np.float32(change)),
+        encode_seeded("body.mask", (64, 9), Seeded(5, 7, 3, FixedPoint(-8388608, 16777216, 23), 576, 1)),
+    ]
+
+
+def bundle(release: int, change: float = 0.0, **options):
+    """A release of the same network."""
+    rest = {"canned_logits": np.full((2, 3), change, np.float32)} | {
+        name: options.pop(name) for name in ("labels", "graph", "model", "family", "min_release") if name in options
+    }
+    compression = options.get("compression", "zstd")
+    return tiny_bundle(tensors=tensors(change, **options), release=release, compression=compression, **rest)
+
+
+def signed(data: bytes, change: Callable[[Any], Any], payloads: Any = None) -> bytes:
+    """The delta with ``change`` applied to its manifest, and signed again."""
+    container = read_container(data)
+    value = json.loads(container.manifest)
+    change(value)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return write_container(text, dict(container.payloads) | (payloads or {}))
+
+
+def setting(*path_and_value: Any) -> Callable[[Any], None]:
+    """A change that puts the last of the arguments at the place that the others lead to."""
+    *path, name, new = path_and_value
+
+    def change(value):
+        for step in path:
+            value = value[step]
+        value[name] = new
+
+    return change
