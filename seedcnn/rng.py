@@ -9,6 +9,7 @@ drawn before it. Integers become numbers in fixed point, ``v = (lo_q + ((span_q 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from operator import index
@@ -16,12 +17,22 @@ from operator import index
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["RNG_NAME", "FixedPoint", "layer_seed", "philox4x32", "random_bytes", "random_words", "to_int64", "uniform"]
+__all__ = [
+    "RNG_NAME",
+    "FixedPoint",
+    "layer_seed",
+    "philox4x32",
+    "random_bytes",
+    "random_words",
+    "to_int64",
+    "uniform",
+    "uniform_pieces",
+]
 
 RNG_NAME = "seedcnn-rng/1"
 _VERSION = 1
 _MAX_FRAC_BITS = 23
-_BLOCKS_AT_ONCE = 1 << 16
+_BLOCKS_AT_ONCE = 1 << 14
 _MASK32 = np.uint64(0xFFFFFFFF)
 _SHIFT32 = np.uint64(32)
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
@@ -80,17 +91,22 @@ def random_words(seed: int, *, tensor_id: int, stream: int = 0, count: int) -> U
     Raises:
         ValueError: if an address or the count is out of range (a stream has 2**34 words).
     """
+    words = np.empty(_unsigned("count", count, 34), np.uint32)
+    for start, piece in _pieces(seed, tensor_id, stream, count):
+        words[start : start + len(piece)] = piece
+    return words
+
+
+def _pieces(seed: int, tensor_id: int, stream: int, count: int) -> Iterator[tuple[int, U32]]:
+    """The words of a stream in pieces, each with its place, so that a large draw needs little more than its result."""
     tensor_id, stream = _unsigned("tensor_id", tensor_id, 32), _unsigned("stream", stream, 32)
     seed, count = _unsigned("seed", seed, 64), _unsigned("count", count, 34)
-    words = np.empty((count + 3) // 4 * 4, np.uint32)
-    # In pieces, so that a large draw needs little more memory than its result.
-    for start in range(0, len(words), 4 * _BLOCKS_AT_ONCE):
-        piece = words[start : start + 4 * _BLOCKS_AT_ONCE]
-        counter = np.empty((len(piece) // 4, 4), np.uint32)
-        counter[:, 0] = np.arange(start // 4, start // 4 + len(counter), dtype=np.uint32)
+    for start in range(0, count, 4 * _BLOCKS_AT_ONCE):
+        blocks = (min(count - start, 4 * _BLOCKS_AT_ONCE) + 3) // 4
+        counter = np.empty((blocks, 4), np.uint32)
+        counter[:, 0] = np.arange(start // 4, start // 4 + blocks, dtype=np.uint32)
         counter[:, 1:] = (tensor_id, stream, _VERSION)
-        piece[:] = philox4x32(counter, seed).reshape(-1)
-    return words[:count]
+        yield start, philox4x32(counter, seed).reshape(-1)[: count - start]
 
 
 def random_bytes(seed: int, *, tensor_id: int, stream: int = 0, count: int) -> npt.NDArray[np.uint8]:
@@ -144,14 +160,20 @@ class FixedPoint:
 
 def uniform(seed: int, fixed: FixedPoint, *, tensor_id: int, stream: int = 0, count: int) -> F32:
     """``count`` uniform numbers in the fixed-point range, exact in float32. float32 array of shape [count]."""
-    words = random_words(seed, tensor_id=tensor_id, stream=stream, count=count)
-    values = np.empty(len(words), np.float32)
-    for start in range(0, len(words), 4 * _BLOCKS_AT_ONCE):
-        part = slice(start, start + 4 * _BLOCKS_AT_ONCE)
-        steps = ((np.uint64(fixed.span_q) * words[part].astype(np.uint64)) >> _SHIFT32).astype(np.int64) + fixed.lo_q
-        # Both factors are exact in float32 (|steps| < 2**24, a power of two), and so is their product.
-        values[part] = steps.astype(np.float32) * np.float32(2.0**-fixed.frac_bits)
+    values = np.empty(_unsigned("count", count, 34), np.float32)
+    for start, piece in uniform_pieces(seed, fixed, tensor_id=tensor_id, stream=stream, count=count):
+        values[start : start + len(piece)] = piece
     return values
+
+
+def uniform_pieces(
+    seed: int, fixed: FixedPoint, *, tensor_id: int, stream: int = 0, count: int
+) -> Iterator[tuple[int, F32]]:
+    """The numbers of :func:`uniform` in pieces, each with the place of its first."""
+    for start, words in _pieces(seed, tensor_id, stream, count):
+        steps = ((np.uint64(fixed.span_q) * words.astype(np.uint64)) >> _SHIFT32).astype(np.int64) + fixed.lo_q
+        # Both factors are exact in float32 (|steps| < 2**24, a power of two), and so is their product.
+        yield start, steps.astype(np.float32) * np.float32(2.0**-fixed.frac_bits)
 
 
 def to_int64(seed: int) -> int:

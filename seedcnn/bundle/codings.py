@@ -9,11 +9,11 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.bundle.compression import compress, decompress
+from seedcnn.bundle.compression import compress, decompress, decompressed
 from seedcnn.bundle.container import Payload
 from seedcnn.bundle.manifest import Grid, Seeded, TensorEntry
 from seedcnn.errors import BundleError, BundleFormatError, DigestError
-from seedcnn.rng import RNG_NAME, uniform
+from seedcnn.rng import RNG_NAME, uniform_pieces
 
 __all__ = [
     "Coded",
@@ -39,8 +39,8 @@ def sha256(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _little_endian(values: F32) -> bytes:
-    return values.astype("<f4", copy=False).tobytes()
+def _little_endian(values: F32) -> memoryview:
+    return values.astype("<f4", copy=False).reshape(-1).view(np.uint8).data
 
 
 def grid_of_step(step: float) -> Grid:
@@ -162,12 +162,36 @@ def _from_planes(data: bytes, item_bytes: int, shape: tuple[int, ...]) -> I16:
 
 def _from_grid(q: I16, grid: Grid) -> F32:
     # One correctly rounded product of two exact float32 numbers: the same bits on any IEEE machine.
-    return q.astype(np.float32) * np.float32(grid.step)
+    return np.multiply(q, np.float32(grid.step), dtype=np.float32)
+
+
+def _expand_grid(entry: TensorEntry, grid: Grid, payload: Payload | None) -> F32:
+    """As ``_from_grid(integers_of(...))``, piece by piece: it takes little more memory than its result."""
+    _, width, compression = entry.coding.split("-")
+    count, step = entry.elements, np.float32(grid.step)
+    first = count if width == "i16" else 0  # bytes of the plane that comes before the one with the signs
+    result = np.empty(count, np.float32)
+    low = result.view(np.uint8)[::4]  # where the low bytes wait for the high ones
+    place = 0
+    for piece in decompressed(_stored(entry, payload), first + count, f"tensor {entry.name!r}", compression):
+        data = np.frombuffer(piece, np.uint8)
+        waiting = data[: max(0, first - place)]
+        low[place : place + len(waiting)] = waiting
+        if len(signed := data[len(waiting) :].view(np.int8)):
+            at = slice(place + len(waiting) - first, place + len(data) - first)
+            integers = signed.astype(np.int16) * 256 + low[at] if first else signed
+            np.multiply(integers, step, out=result[at], dtype=np.float32)
+        place += len(data)
+    return result.reshape(entry.shape)
 
 
 def _from_seed(seeded: Seeded, shape: tuple[int, ...]) -> F32:
-    draws = uniform(seeded.seed, seeded.fixed, tensor_id=seeded.tensor_id, stream=seeded.stream, count=seeded.count)
-    return np.repeat(draws, seeded.repeat)[: prod(shape)].reshape(shape)
+    result, repeat = np.empty(prod(shape), np.float32), seeded.repeat
+    address = {"tensor_id": seeded.tensor_id, "stream": seeded.stream, "count": seeded.count}
+    for start, piece in uniform_pieces(seeded.seed, seeded.fixed, **address):
+        at = result[start * repeat : (start + len(piece)) * repeat]
+        at[:] = np.repeat(piece, repeat)[: len(at)]
+    return result.reshape(shape)
 
 
 def check_payload(name: str, payload: Payload, coding: str, shape: tuple[int, ...]) -> None:
@@ -196,7 +220,7 @@ def decode(entry: TensorEntry, payload: Payload | None) -> F32:
     if entry.seeded is not None:
         result = _from_seed(entry.seeded, entry.shape)
     elif entry.grid is not None:
-        result = _from_grid(integers_of(entry, payload), entry.grid)
+        result = _expand_grid(entry, entry.grid, payload)
     else:
         result = _widen(_stored(entry, payload), entry.coding, entry.shape)
         if not np.isfinite(result).all():

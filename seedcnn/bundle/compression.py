@@ -5,12 +5,14 @@ from __future__ import annotations
 import lzma
 import sys
 import zlib
+from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 from seedcnn.bundle.limits import MAX_ZSTD_WINDOW_LOG
 from seedcnn.errors import BundleError, BundleFormatError
 
-__all__ = ["COMPRESSIONS", "compress", "decompress"]
+__all__ = ["COMPRESSIONS", "compress", "decompress", "decompressed"]
 
 COMPRESSIONS = ("zstd", "zlib", "xz")
 """zstd: RFC 8878. zlib: RFC 1950. xz: one stream of LZMA2. The last two are in Python's standard library."""
@@ -18,6 +20,8 @@ COMPRESSIONS = ("zstd", "zlib", "xz")
 _ZSTD_LEVEL, _ZLIB_LEVEL = {True: 3, False: 19}, {True: 1, False: 9}  # fast, or small
 _WINDOW = 1 << MAX_ZSTD_WINDOW_LOG
 _XZ_MEMORY = _WINDOW + (1 << 20)  # what its decoder needs besides the dictionary is far below 1 MiB
+_FED = 1 << 16  # compressed bytes that a decoder is given at once
+_KINDS = {"zstd": "a zstd frame", "zlib": "a zlib stream", "xz": "an xz stream"}
 _XZ_PRESET = {True: 0, False: 9 | lzma.PRESET_EXTREME}
 
 
@@ -63,46 +67,59 @@ def decompress(data: bytes | memoryview, size: int, what: str, compression: str 
             zstd frame also if it does not state that size.
         BundleError: if it is zstd and that is not installed.
     """
-    result, whole = {"zstd": _unzstd, "zlib": _unzlib, "xz": _unxz}[compression](bytes(data), size, what)
-    if len(result) != size or not whole:
+    return b"".join(decompressed(data, size, what, compression, most=size + 1))
+
+
+def decompressed(
+    data: bytes | memoryview, size: int, what: str, compression: str = "zstd", *, most: int = 1 << 18
+) -> Iterator[bytes]:
+    """The same bytes in pieces of at most ``most``; what is wrong with the end is raised at the end.
+
+    Raises:
+        BundleFormatError, BundleError: see :func:`decompress`.
+    """
+    decoder, failure = {"zstd": _unzstd, "zlib": _unzlib, "xz": _unxz}[compression](data, size, what)
+    view, place, left = memoryview(data), 0, size
+    while not decoder.eof and left >= 0:
+        fed: bytes | memoryview = getattr(decoder, "unconsumed_tail", b"")
+        if not fed and getattr(decoder, "needs_input", True):
+            fed, place = view[place : place + _FED], place + _FED
+        try:
+            piece = decoder.decompress(fed, min(most, left + 1))
+        except failure as error:
+            raise BundleFormatError(f"{what} is not {_KINDS[compression]}: {error}") from None
+        if not piece and not fed and not decoder.eof:
+            break  # it ends too early
+        left -= len(piece)
+        if piece and left >= 0:
+            yield piece
+    if left or not decoder.eof or decoder.unused_data or place < len(view):
         raise BundleFormatError(f"{what} does not decompress to exactly {size} bytes")
-    return result
 
 
-def _unzstd(data: bytes, size: int, what: str) -> tuple[bytes, bool]:
+def _unzstd(data: bytes | memoryview, size: int, what: str) -> tuple[Any, type[Exception]]:
     zstd = _zstd()
-    decoder = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: MAX_ZSTD_WINDOW_LOG})
     try:
         stated = zstd.get_frame_info(data).decompressed_size
-        if stated != size:
-            raise BundleFormatError(f"{what}: its zstd frame states a size of {stated}, not {size} bytes")
-        result = decoder.decompress(data, max_length=size + 1)
     except zstd.ZstdError as error:
-        raise BundleFormatError(f"{what} is not a zstd frame: {error}") from None
-    return result, decoder.eof and not decoder.unused_data
+        raise BundleFormatError(f"{what} is not {_KINDS['zstd']}: {error}") from None
+    if stated != size:
+        raise BundleFormatError(f"{what}: its zstd frame states a size of {stated}, not {size} bytes")
+    options = {zstd.DecompressionParameter.window_log_max: MAX_ZSTD_WINDOW_LOG}
+    return zstd.ZstdDecompressor(options=options), zstd.ZstdError
 
 
-def _unzlib(data: bytes, size: int, what: str) -> tuple[bytes, bool]:
-    decoder = zlib.decompressobj()
-    try:
-        result = decoder.decompress(data, size + 1)
-    except zlib.error as error:
-        raise BundleFormatError(f"{what} is not a zlib stream: {error}") from None
-    return result, decoder.eof and not decoder.unused_data
+def _unzlib(data: bytes | memoryview, size: int, what: str) -> tuple[Any, type[Exception]]:  # noqa: ARG001
+    return zlib.decompressobj(), zlib.error
 
 
-def _unxz(data: bytes, size: int, what: str) -> tuple[bytes, bool]:
+def _unxz(data: bytes | memoryview, size: int, what: str) -> tuple[Any, type[Exception]]:  # noqa: ARG001
     if not _is_lzma2(data):
         raise BundleFormatError(f"{what} is not an xz stream whose only filter is LZMA2")
-    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
-    try:
-        result = decoder.decompress(data, max_length=size + 1)
-    except lzma.LZMAError as error:
-        raise BundleFormatError(f"{what} is not an xz stream: {error}") from None
-    return result, decoder.eof and not decoder.unused_data
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY), lzma.LZMAError
 
 
-def _is_lzma2(data: bytes) -> bool:
+def _is_lzma2(data: bytes | memoryview) -> bool:
     """Whether the first block's header names one filter, LZMA2: what the smallest decoders know. Every block of a
     stream may name its own; there is only one where a stream was compressed in one piece."""
     if len(data) < 24 or data[:6] != b"\xfd7zXZ\x00":

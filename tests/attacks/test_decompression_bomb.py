@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import lzma
-import subprocess
 import sys
 import zlib
-from pathlib import Path
 
 import pytest
 
 from seedcnn.bundle.compression import COMPRESSIONS
 from seedcnn.bundle.container import Payload
+from tests.attacks.memory import printed
 from tests.bundle.bundles import with_manifest, with_payloads
 
 if sys.version_info >= (3, 14):
@@ -62,20 +61,18 @@ def _armed(tiny: bytes, bomb: bytes, index: int | None, **changes: object) -> by
     return with_payloads(with_manifest(tiny, change), lambda p: p.update({name: Payload.of_bytes(bomb)}))
 
 
-# A child process, because its peak memory must be its own.
 CHILD = """
-import resource, sys
-from pathlib import Path
+import sys
 from seedcnn.bundle import open_bundle
 from seedcnn.errors import BundleError
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 bundle = open_bundle(sys.argv[1])
 for ask in (bundle.graph, bundle.tensors):
     try:
         ask()
     except BundleError as error:
         print(error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(peak() - before)
 """
 
 
@@ -85,13 +82,10 @@ def test_the_bomb_is_refused_without_the_memory(tiny, bomb, index, tmp_path):
     compression, frame = bomb
     coding = compression if index is None else f"grid-i8-{compression}"
     path.write_bytes(_armed(tiny, frame, index, coding=coding))
-    root = Path(__file__).parents[2]
-    child = subprocess.run([sys.executable, "-c", CHILD, path], cwd=root, capture_output=True, text=True, check=True)
-    *messages, grown = child.stdout.splitlines()
+    *messages, grown = printed(CHILD, path)
     assert len(messages) == 1
     assert "states a size of" in messages[0] or "does not decompress to exactly" in messages[0]
-    unit = 1 if sys.platform == "darwin" else 1024
-    assert int(grown) * unit < 64 << 20
+    assert 0 < int(grown) < 64 << 20
 
 
 def test_a_frame_that_lies_about_its_size(tiny, refused):

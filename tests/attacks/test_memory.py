@@ -1,0 +1,53 @@
+"""Opening a bundle takes what it declares and 16 MB, however large it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from seedcnn.bundle import Seeded, encode_grid, encode_raw, encode_seeded, grid_of_step
+from seedcnn.rng import FixedPoint
+from tests.attacks.memory import printed
+from tests.bundle.bundles import tiny_bundle
+
+SPARE = 16 << 20
+
+# A small bundle first: imports are not opening.
+CHILD = """
+import gc, sys
+from seedcnn.bundle import open_bundle
+small = open_bundle(sys.argv[1])
+small.tensors(); small.graph(); small.canned_images()
+gc.collect()
+before = peak()
+bundle = open_bundle(sys.argv[2])
+kept = bundle.tensors(), bundle.graph(), bundle.canned_images(), bundle.canned_logits()
+print(peak() - before)
+manifest = bundle.manifest
+print(sum(4 * entry.elements for entry in manifest.tensors) + manifest.graph.size + kept[2].nbytes + bundle.size)
+"""
+
+
+def _tensors(coding: str) -> list:
+    shape, tensors = ((512, 512, 3, 3), 5) if coding != "one tensor" else ((4000, 3000), 1)
+    weights = [np.random.default_rng(i).laplace(0, 0.03, shape).astype(np.float32) for i in range(tensors)]
+    if coding == "seeds":
+        count = int(np.prod(shape))
+        seeded = [Seeded(i, 1, 2, FixedPoint.from_range(-1, 1), count, 1) for i in range(5)]
+        return [encode_seeded(f"w{i}", shape, seed) for i, seed in enumerate(seeded)]
+    if coding == "raw":
+        return [encode_raw(f"w{i}", weight) for i, weight in enumerate(weights)]
+    step = 1e-4 if coding == "wide" else 0.01
+    return [encode_grid(f"w{i}", weight, grid_of_step(step), "zlib") for i, weight in enumerate(weights)]
+
+
+@pytest.mark.parametrize("coding", ["narrow", "wide", "one tensor", "raw", "seeds"])
+def test_the_declared_size_and_sixteen_megabytes(tmp_path, coding):
+    """Eleven million weights, as many as in a ResNet-18."""
+    small, large = tmp_path / "small.bundle", tmp_path / "large.bundle"
+    small.write_bytes(tiny_bundle())
+    large.write_bytes(tiny_bundle(tensors=_tensors(coding)))
+    grown, declared = map(int, printed(CHILD, small, large))
+    print(f"{coding}: {grown / 1e6:.1f} MB taken, {declared / 1e6:.1f} MB declared")
+    assert declared > 47e6
+    assert grown <= declared + SPARE
