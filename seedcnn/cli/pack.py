@@ -121,6 +121,9 @@ def pack(
         f"accuracy {result.before.top1:.2f} -> {result.after.top1:.2f} % on {result.before.n} test pictures; "
         f"{result.grid.agreement:.2f} % same first class"
     )
+    if result.plain:
+        shown = ", ".join(result.plain[:6]) + (f" and {len(result.plain) - 6} more" if len(result.plain) > 6 else "")
+        typer.echo(f"convolutions packed as they are: {shown}")
     say_int8(result)
     if result.delta is not None:
         say_delta(result, out.with_name(out.name + ".delta"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 from math import prod
@@ -21,6 +22,7 @@ __all__ = ["INPUT", "OUTPUT", "OnnxModel", "to_onnx"]
 
 INPUT, OUTPUT = "image", "logits"
 _OPSET = 20
+_NO_FORM = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)', overload='([^']+)'\)>")
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 
 
@@ -55,10 +57,23 @@ def _export(model: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
                 verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:
-            raise ExportError(f"the network cannot be expressed in ONNX: {error}") from error
+            raise ExportError(f"the network cannot be expressed in ONNX: {_reason(error)}") from error
     if program is None:
         raise ExportError("the ONNX exporter returned nothing")
     return program.model_proto
+
+
+def _reason(error: BaseException) -> str:
+    """The operator that ONNX has no form of, if that is what torch complains about; else its own first line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if found := re.search(
+            r"No ONNX function found for <OpOverload\(op='([^']+)', overload='([^']+)'\)>", str(cause)
+        ):
+            name = found[1] if found[2] == "default" else f"{found[1]}.{found[2]}"
+            return f"it has no form of the operator {name}"
+        cause = cause.__cause__ or cause.__context__
+    return str(error).partition("\n")[0]
 
 
 def _optimize(proto: onnx.ModelProto, parameters: set[str]) -> onnx.ModelProto:

@@ -12,11 +12,13 @@ from torch import fx, nn
 
 from seedcnn.bundle import Preprocessing, read_bundle
 from seedcnn.bundle.delta import write_delta
+from seedcnn.convert.filters import convolutions
 from seedcnn.errors import ExportError
 from seedcnn.evaluate.accuracy import F32, Accuracy, accuracy_of_logits, predict_logits, torch_predictor
 from seedcnn.evaluate.equivalence import Equivalence, compare_logits
 from seedcnn.export import BundleInfo, OnnxModel, fold, load_tensors, to_bundle, to_onnx
 from seedcnn.export.to_bundle import OnGrid, grids_of_step, is_weight
+from seedcnn.layers import ConvLayer
 from seedcnn.pack.int8 import Int8, Int8Result, Runtime, quantize_bundle
 from seedcnn.pack.parent import Parent, parent_grids
 from seedcnn.pack.search import Candidate, Search, search_grids
@@ -50,6 +52,7 @@ class PackResult:
         weights: values on the grid (or stored as float32 where there is no grid).
         weight_bytes: their coded bytes.
         seeded_values: values that travel as seeds.
+        plain: of a converted network the convolutions that are packed as they are, by name; () of any other.
         int8: what int8 did, or None for a float32 graph.
         tried: the grids that a search tried, the finest first.
         delta: from the parent, or None.
@@ -66,6 +69,7 @@ class PackResult:
     weights: int
     weight_bytes: int
     seeded_values: int
+    plain: tuple[str, ...] = ()
     int8: Int8Result | None = None
     tried: tuple[Candidate, ...] = ()
     delta: bytes | None = None
@@ -149,6 +153,18 @@ def _export(
     return result, exported, shipped, grids
 
 
+def _check_finite(model: nn.Module) -> None:
+    for name, value in model.state_dict().items():
+        if bad := int((~value.isfinite()).sum()) if value.is_floating_point() else 0:
+            raise ExportError(f"{name} holds {bad} values that are not finite; such a network is not packed")
+
+
+def _plain(model: nn.Module) -> tuple[str, ...]:
+    found = list(convolutions(model))
+    names = tuple(name for name, module, _ in found if not isinstance(module, ConvLayer))
+    return names if len(names) < len(found) else ()
+
+
 def pack(
     model: nn.Module,
     info: BundleInfo,
@@ -185,17 +201,19 @@ def pack(
 
     Raises:
         ValueError: if there is no such target, or the calibration pictures do not fit.
-        ExportError: if the bundle does not answer as the torch network with the same weights does (1e-4 of the
-            largest logit), the accuracy drop is over ``max_drop``, no grid of the search is good enough, or int8 is
-            slower than float32 and not forced.
-        BundleError: if a weight is not finite or does not fit the grid, a library is needed and not given, or the
+        ExportError: if a weight is not finite, the bundle does not answer as the torch network with the same weights
+            does (1e-4 of the largest logit), the accuracy drop is over ``max_drop``, no grid of the search is good
+            enough, or int8 is slower than float32 and not forced.
+        BundleError: if a weight does not fit the grid, a library is needed and not given, or the
             parent is of another architecture.
     """
+    _check_finite(model)
     if parent is not None or search is not None:
         step = None
     runtime = Runtime("openvino" if target == "openvino" else "onnxruntime", threads, tuple(libraries))
     coding = _Coding(step, search, parent, compression)
     result, exported, shipped, grids = _export(model, info, images, labels, coding, target, runtime)
+    result = replace(result, plain=_plain(model))
     if int8 is not None:
         max_drop = INT8_MAX_DROP if max_drop is None else max_drop
         data, answers, found = quantize_bundle(
