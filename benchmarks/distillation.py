@@ -48,9 +48,8 @@ def config(run: str, arguments: argparse.Namespace, seed: int) -> TrainConfig:
     convert, distill = RUNS[run]
     base = find_recipe("demo:vanilla")
     teacher = distill and replace(distill, teacher=str(path_of("vanilla", arguments, seed)))
-    return replace(
-        base, epochs=arguments.epochs, precision="bf16", clip_grad=5.0, convert=convert, distill=teacher, seed=seed
-    )
+    training = {"epochs": arguments.epochs, "lr": 0.2, "precision": "bf16", "clip_grad": 5.0}
+    return replace(base, convert=convert, distill=teacher, seed=seed, **training)
 
 
 def path_of(run: str, arguments: argparse.Namespace, seed: int) -> Path:

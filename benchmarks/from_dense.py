@@ -1,7 +1,7 @@
 """Does it help to start a GroupNL network from the trained dense one? A small experiment on CIFAR-10.
 
-The teacher is ``demo:vanilla`` (ResNet-8, five epochs). Then the network of ``demo:groupnl`` is trained for two epochs
-at a quarter of the recipe's learning rate from: fresh weights (scratch); the teacher's filters (from_dense); the same
+The teacher is ``demo:vanilla`` (ResNet-8, five epochs, learning rate 0.2). Then the same network with normalised sine
+layers is trained for two epochs at a quarter of that rate from: fresh weights (scratch); the teacher's filters (from_dense); the same
 with every generated channel switched off for good (pruned: what plain channel pruning would give; it tells whether the
 generated channels do anything); and with ``--long`` from fresh weights for as many epochs as teacher and
 fine-tuning together, at the full learning rate (scratch_long). Two seeds, all 50,000 training and 10,000 test pictures.
@@ -42,8 +42,8 @@ ARMS = ("from_dense", "pruned", "scratch")
 
 def configs(protocol: str, seed: int, teacher: Path) -> dict[str, TrainConfig]:
     """The runs of one seed, by name; ``teacher`` is where the teacher's checkpoint is kept."""
-    dense = replace(find_recipe("demo:vanilla"), seed=seed)
-    student = replace(find_recipe("demo:groupnl"), seed=seed)
+    dense = replace(find_recipe("demo:vanilla"), seed=seed, lr=0.2)
+    student = replace(dense, convert=GroupNLConfig.paper(normalize="batch"))
     if protocol == "short":
         tune = replace(student, epochs=2, lr=student.lr / 4, warmup_epochs=0.2)
         long = replace(student, epochs=dense.epochs + tune.epochs)

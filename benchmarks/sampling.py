@@ -37,6 +37,7 @@ def config(setting: str, epochs: int, seed: int) -> TrainConfig:
     return replace(
         find_recipe("demo:vanilla"),
         epochs=round(epochs * FEWER.get(setting, 1.0)),
+        lr=0.2,
         precision="bf16",
         drop_last=False,
         sampling=RUNS[setting],

@@ -144,7 +144,7 @@ def test_recipes_are_found_by_name_and_path(tmp_path):
     listed = list_recipes()
     assert {"demo:vanilla", "demo:narrow", "demo:groupnl", "demo:finetune"} <= set(listed)
     assert all(summary for summary in listed.values())
-    assert find_recipe("demo:groupnl").convert == GroupNLConfig.paper(normalize="batch")
+    assert find_recipe("demo:groupnl").convert == GroupNLConfig()
     path = tmp_path / "mine.py"
     path.write_text("from seedcnn.train import TrainConfig\ndef run():\n    return TrainConfig(model='vgg11_cifar')\n")
     assert find_recipe(f"{path}:run").model == "vgg11_cifar"
