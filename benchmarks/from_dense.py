@@ -1,10 +1,11 @@
 """Does it help to start a GroupNL network from the trained dense one? A small experiment on CIFAR-10.
 
 The teacher is ``demo:vanilla`` (ResNet-8, five epochs, learning rate 0.2). Then the same network with normalised sine
-layers is trained for two epochs at a quarter of that rate from: fresh weights (scratch); the teacher's filters (from_dense); the same
-with every generated channel switched off for good (pruned: what plain channel pruning would give; it tells whether the
-generated channels do anything); and with ``--long`` from fresh weights for as many epochs as teacher and
-fine-tuning together, at the full learning rate (scratch_long). Two seeds, all 50,000 training and 10,000 test pictures.
+layers is trained for two epochs at a quarter of that rate from: fresh weights (scratch); the teacher's filters
+(from_dense); the same with every generated channel switched off for good (pruned: what plain channel pruning would
+give; it tells whether the generated channels do anything); and with ``--long`` from fresh weights for as many epochs
+as teacher and fine-tuning together, at the full learning rate (scratch_long). Two seeds, all 50,000 training and 10,000
+test pictures.
 
     python benchmarks/from_dense.py --long --record results/from_dense.json
     python benchmarks/from_dense.py --protocol distilled --record results/worth/from-dense.json

@@ -1,0 +1,182 @@
+"""One file for devices of two capacities: can r = 4 be a prefix of r = 2? A small experiment on CIFAR-10.
+
+ResNet-8 with GroupNL layers (normalised abs). In each layer the first quarter of the channels are seeds for r = 4, and
+with the second quarter they are the seeds for r = 2: a device with little room would take the first half of the file.
+Both networks are trained at once, the shared seeds with the sum of both losses (nested); each has norms of its own, as
+slimmable networks have (Yu et al., 2019). Controls: each network trained alone, with as many epochs (alone).
+
+    python benchmarks/prefix.py --record results/prefix-cifar10.json
+
+A quarter of an hour for each seed and core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from harness import about_runs
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from seedcnn.convert import GroupNLConfig
+from seedcnn.data.cifar10 import Cifar10, load_cifar10
+from seedcnn.evaluate import cost
+from seedcnn.evaluate.accuracy import accuracy, torch_predictor
+from seedcnn.export import BundleInfo
+from seedcnn.layers import GroupNLConv2d
+from seedcnn.pack import pack, preprocessing_of
+from seedcnn.train import TrainConfig, TrainData, build_model
+from seedcnn.train._optim import Update
+from seedcnn.train._random import seed_everything
+from seedcnn.train.data import open_batches
+from seedcnn.train.distributed import open_processes
+
+RATIOS = (4, 2)
+
+
+def config(ratio: int, epochs: int, seed: int) -> TrainConfig:
+    """The run of one capacity."""
+    return TrainConfig(
+        model="resnet8_cifar",
+        model_options={"widths": (32, 64, 128), "patch": 2},
+        convert=GroupNLConfig(scope="spatial", reduction_ratio=ratio),
+        epochs=epochs,
+        lr=0.8,
+        precision="bf16",
+        seed=seed,
+    )
+
+
+def shared(small: nn.Module, large: nn.Module) -> dict[str, Tensor]:
+    """What the small network takes from the large one, by name: leading seed filters, and all that is not a norm.
+
+    The slices are views, so that gradients flow into the large network's parameters.
+    """
+    norms = {name for name, module in small.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    theirs = dict(large.named_parameters())
+    return {
+        name: theirs[name][: len(parameter)]
+        for name, parameter in small.named_parameters()
+        if name.rpartition(".")[0] not in norms
+    }
+
+
+class Nested(nn.Module):
+    """Both networks as one: its loss is the sum of theirs."""
+
+    def __init__(self, small: nn.Module, large: nn.Module) -> None:
+        super().__init__()
+        self.small, self.large = small, large
+        for name in shared(small, large):
+            small.get_parameter(name).requires_grad_(False)
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Summed cross-entropies."""
+        answers = functional_call(self.small, shared(self.small, self.large), (images,))
+        return F.cross_entropy(answers.float(), labels) + F.cross_entropy(self.large(images).float(), labels)
+
+    def finish(self) -> dict[int, nn.Module]:
+        """The two networks, each with its weights."""
+        with torch.no_grad():
+            for name, value in shared(self.small, self.large).items():
+                self.small.get_parameter(name).copy_(value)
+        return {4: self.small.eval(), 2: self.large.eval()}
+
+
+class Alone(nn.Module):
+    """One network."""
+
+    def __init__(self, model: nn.Module, ratio: int) -> None:
+        super().__init__()
+        self.model, self.ratio = model, ratio
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy."""
+        return F.cross_entropy(self.model(images).float(), labels)
+
+    def finish(self) -> dict[int, nn.Module]:
+        """The network."""
+        return {self.ratio: self.model.eval()}
+
+
+def trained(task: Nested | Alone, run: TrainConfig, data: TrainData) -> dict[int, nn.Module]:
+    """Train with the engine's own batches, optimizer and schedule."""
+    with open_processes("cpu") as processes:
+        batches = open_batches(run, data, processes, 0)
+        task = task.to(memory_format=torch.channels_last)
+        update = Update(run, task, task, batches.steps, 1, processes.device)
+        for epoch in range(run.epochs):
+            task.train()
+            for step, (images, labels, _) in enumerate(batches.epoch(epoch, 0, batches.steps)):
+                update.schedule(epoch, step)
+                with torch.autocast("cpu", torch.bfloat16):
+                    loss = task.loss(images, labels)
+                update.backward(loss)
+                update.step()
+            print(f"epoch {epoch + 1}/{run.epochs}: loss {float(loss.detach()):.3f}", flush=True)
+    return task.finish()
+
+
+def seed_bytes(small: nn.Module, large: nn.Module) -> dict[str, int]:
+    """Learnable numbers of both networks that are the same and need to travel once, and of each alone."""
+    common = sum(value.numel() for value in shared(small, large).values())
+    counts = [sum(p.numel() for p in network.parameters()) for network in (small, large)]
+    return {"small": counts[0], "large": counts[1], "nested file": counts[1] + counts[0] - common}
+
+
+def measured(model: nn.Module, cifar: Cifar10) -> dict[str, Any]:
+    """Accuracy in percent, MACs, bytes of the float32 bundle."""
+    info = BundleInfo("prefix", "prefix", 1, preprocessing_of(cifar.mean, cifar.std), cifar.classes)
+    found = accuracy(torch_predictor(model, cifar.mean, cifar.std), cifar.test_images, cifar.test_labels)
+    packed = pack(model, info, cifar.test_images[:500], cifar.test_labels[:500], step=None)
+    return {"top1": round(found.top1, 2), "macs": cost(model).macs, "float32_bytes": len(packed.data)}
+
+
+def run_seed(seed: int, epochs: int, cifar: Cifar10) -> dict[str, Any]:
+    """Nested, and each alone."""
+    data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
+
+    def fresh(ratio: int) -> nn.Module:
+        seed_everything(seed)
+        return build_model(config(ratio, epochs, seed))
+
+    small, large = fresh(4), fresh(2)
+    row: dict[str, Any] = {"learnable": seed_bytes(small, large)}
+    assert any(isinstance(module, GroupNLConv2d) for module in small.modules())
+    tasks: dict[str, Nested | Alone] = {"nested": Nested(small, large)}
+    tasks |= {f"alone, r = {ratio}": Alone(fresh(ratio), ratio) for ratio in RATIOS}
+    for name, task in tasks.items():
+        networks = trained(task, replace(config(2, epochs, seed)), data)
+        row[name] = {f"r = {ratio}": measured(model, cifar) for ratio, model in networks.items()}
+        print(f"seed {seed}, {name}: {row[name]}", flush=True)
+    return row
+
+
+def main() -> None:
+    """Run every seed and record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--record", type=Path, default=Path("results/prefix-cifar10.json"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    cifar = load_cifar10()
+    known = json.loads(arguments.record.read_text("utf-8")) if arguments.record.is_file() else {}
+    rows = known.get("seeds", {}) if known.get("epochs") == arguments.epochs else {}
+    for seed in arguments.seeds:
+        if str(seed) in rows:
+            continue
+        rows[str(seed)] = run_seed(seed, arguments.epochs, cifar)
+        record = about_runs("prefix.py", "top-1 of r = 4 and r = 2, nested in one file or each alone", 1)
+        record |= {"epochs": arguments.epochs, "seeds": rows}
+        arguments.record.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
