@@ -2,7 +2,7 @@
 
 ResNet-8 with GroupNL layers (normalised abs). In each layer the first quarter of the channels are seeds for r = 4, and
 with the second quarter they are the seeds for r = 2: a device with little room would take the first half of the file.
-Both networks are trained at once, the shared seeds with the sum of both losses (nested); each has norms of its own, as
+Both networks are trained at once, the shared seeds with the mean of both losses (nested); each has norms of its own, as
 slimmable networks have (Yu et al., 2019). Controls: each network trained alone, with as many epochs (alone).
 
     python benchmarks/prefix.py --record results/prefix-cifar10.json
@@ -68,7 +68,7 @@ def shared(small: nn.Module, large: nn.Module) -> dict[str, Tensor]:
 
 
 class Nested(nn.Module):
-    """Both networks as one: its loss is the sum of theirs."""
+    """Both networks as one: its loss is the mean of theirs."""
 
     def __init__(self, small: nn.Module, large: nn.Module) -> None:
         super().__init__()
@@ -77,9 +77,9 @@ class Nested(nn.Module):
             small.get_parameter(name).requires_grad_(False)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Summed cross-entropies."""
+        """Mean of both cross-entropies."""
         answers = functional_call(self.small, shared(self.small, self.large), (images,))
-        return F.cross_entropy(answers.float(), labels) + F.cross_entropy(self.large(images).float(), labels)
+        return (F.cross_entropy(answers.float(), labels) + F.cross_entropy(self.large(images).float(), labels)) / 2
 
     def finish(self) -> dict[int, nn.Module]:
         """The two networks, each with its weights."""

@@ -1,0 +1,199 @@
+"""What travels: bundles and deltas of CIFAR ResNet-18, vanilla and GroupNL, dense and sparse, after real training.
+
+    python benchmarks/packing.py train vanilla       # or dense, sparse; an hour on one core, half and a third of it
+    python benchmarks/packing.py tune vanilla        # 60 steps of SGD, and the head alone, from what was trained
+    python benchmarks/packing.py measure             # bytes, accuracies, deltas, times of all that is trained
+
+Interrupted trainings go on. ``measure`` writes results/packing-resnet18.json, form by form.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from harness import about_runs
+from torch import nn
+
+from seedcnn.bundle import Bundle, read_bundle
+from seedcnn.bundle.delta import apply_delta, read_delta
+from seedcnn.convert import ConversionConfig, GroupNLConfig
+from seedcnn.data.cifar10 import Cifar10, load_cifar10
+from seedcnn.export import BundleInfo
+from seedcnn.pack import PackResult, Parent, Search, calibration_order, pack, preprocessing_of
+from seedcnn.pack.sizes import plain_sizes
+from seedcnn.train import TrainConfig, TrainData, TrainProgress, load_model, train
+
+FORMS: dict[str, ConversionConfig | None] = {
+    "vanilla": None,
+    "dense": GroupNLConfig(reduction_ratio=2),
+    "sparse": GroupNLConfig(reduction_ratio=2, sparse=True),
+}
+EPOCHS = {"vanilla": 6, "dense": 6, "sparse": 8}
+STEPS = 60
+CALIBRATION, FOLLOWED = 5000, 512
+STEP = 0.006  # one for all weights
+
+
+def config(form: str) -> TrainConfig:
+    """The training of a form; the schedule is one cycle."""
+    return TrainConfig(
+        model="resnet18_cifar", convert=FORMS[form], epochs=EPOCHS[form], lr=0.4, warmup_epochs=1.5, precision="bf16"
+    )
+
+
+def data_of(cifar: Cifar10) -> TrainData:
+    """The training part."""
+    return TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
+
+
+def place(arguments: argparse.Namespace, form: str, kind: str = "") -> Path:
+    """Of a checkpoint."""
+    return Path(arguments.out) / f"{form}{'-' * bool(kind)}{kind}.ckpt"
+
+
+def run_training(arguments: argparse.Namespace, cifar: Cifar10) -> None:
+    """Train the named forms."""
+    for form in arguments.forms:
+        _, state = train(
+            config(form), data_of(cifar), place(arguments, form), name=form, resume=True, save_steps=arguments.save
+        )
+        print(form, state.history[-1], flush=True)
+
+
+def run_tuning(arguments: argparse.Namespace, cifar: Cifar10) -> None:
+    """``STEPS`` steps of SGD at 1e-3 from each named form, on all weights and on those of the head alone."""
+    share = STEPS * config("vanilla").batch_size / len(cifar.train_labels)
+    for form in arguments.forms:
+        tune = replace(
+            config(form),
+            **{"epochs": 1, "warmup_epochs": 0.0, "lr": 1e-3, "schedule": "constant", "seed": 1, "precision": "fp32"},
+            init_from=str(place(arguments, form)),
+            fraction=share,
+        )
+        quiet = TrainProgress(form, 1, 1, quiet=True)
+        train(tune, data_of(cifar), place(arguments, form, "tuned"), progress=quiet)
+        model, saved = load_model(place(arguments, form))
+        torch.save(tune_head(model, cifar, saved.config).state_dict(), place(arguments, form, "head"))
+
+
+def tune_head(model: nn.Module, cifar: Cifar10, run: TrainConfig) -> nn.Module:
+    """``STEPS`` steps on the classifier alone; the rest is in eval mode."""
+    head: Any = model.fc
+    optimizer = torch.optim.SGD(head.parameters(), lr=1e-3, momentum=0.9)
+    generator = torch.Generator().manual_seed(1)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (cifar.mean, cifar.std))
+    for _ in range(STEPS):
+        picked = torch.randint(len(cifar.train_labels), (run.batch_size,), generator=generator).numpy()
+        images = torch.from_numpy(cifar.train_images[picked]).permute(0, 3, 1, 2).float() / 255
+        loss = nn.functional.cross_entropy(model((images - mean) / std), torch.from_numpy(cifar.train_labels[picked]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model
+
+
+def told(result: PackResult) -> dict[str, Any]:
+    """Bytes, bits a weight, accuracies."""
+    return {
+        "bytes": len(result.data),
+        "bits_per_weight": round(result.bits_per_weight, 3),
+        "float32_top1": round(result.before.top1, 2),
+        "bundle_top1": round(result.after.top1, 2),
+        "same_first_class": round(result.grid.agreement, 2),
+    }
+
+
+def deltas(parent: Bundle, children: dict[str, nn.Module], info: BundleInfo, cifar: Cifar10) -> dict[str, Any]:
+    """Each child packed on its parent's grid, with several prices of a change."""
+    picked = calibration_order(cifar.train_labels, FOLLOWED)
+    found: dict[str, Any] = {}
+    for name, model in children.items():
+        for price in (0.0, 0.5, 2.0):
+            follow = Parent(parent, cifar.train_images[picked], price)
+            newer = replace(info, release=2)
+            result = pack(model, newer, cifar.test_images, cifar.test_labels, parent=follow, threads=2)
+            assert result.delta is not None
+            apply_delta(parent, read_delta(result.delta))
+            found[f"{name}, price {price:g}"] = told(result) | {
+                "delta_bytes": len(result.delta),
+                "of_the_bundle": round(len(result.delta) / len(result.data), 4),
+            }
+    return found
+
+
+def opening_ms(data: bytes, rounds: int = 15) -> float:
+    """Median milliseconds of one core to open a bundle and expand every tensor."""
+    times = []
+    for _ in range(rounds):
+        start = time.process_time()
+        bundle = read_bundle(data)
+        bundle.tensors()
+        bundle.graph()
+        times.append(1000 * (time.process_time() - start))
+    return round(median(times), 1)
+
+
+def measure_form(form: str, arguments: argparse.Namespace, cifar: Cifar10) -> dict[str, Any]:
+    """All numbers of a form."""
+    info = BundleInfo(form, form, 1, preprocessing_of(cifar.mean, cifar.std), cifar.classes)
+    model, saved = load_model(place(arguments, form))
+    test = cifar.test_images, cifar.test_labels
+    started = time.process_time()
+    plain = pack(model, info, cifar.test_images[:1], cifar.test_labels[:1], step=STEP)
+    row: dict[str, Any] = {"epochs": saved.config.epochs, "pack_cpu_seconds": round(time.process_time() - started, 2)}
+    row["one step"] = told(pack(model, info, *test, step=STEP, threads=2)) | {"step": STEP}
+    row["float32"] = told(pack(model, info, *test, step=None, threads=2))
+    row["plain"] = plain_sizes(plain.learned)
+    picked = calibration_order(cifar.train_labels, CALIBRATION)
+    search = Search(cifar.train_images[picked], cifar.train_labels[picked])
+    started = time.process_time()
+    searched = pack(model, info, *test, search=search, threads=2)
+    row["searched"] = told(searched) | {"search_cpu_seconds": round(time.process_time() - started, 1)}
+    row["open_ms"] = {"one step": opening_ms(plain.data), "searched": opening_ms(searched.data)}
+    tuned, head = load_model(place(arguments, form, "tuned"))[0], load_model(place(arguments, form))[0]
+    head.load_state_dict(torch.load(place(arguments, form, "head"), weights_only=True))
+    children = {"60 steps": tuned.eval(), "head alone": head.eval()}
+    row["deltas, searched grid"] = deltas(read_bundle(searched.data), children, info, cifar)
+    fine = pack(model, info, *test, step=STEP, threads=2)
+    row["deltas, one step"] = deltas(read_bundle(fine.data), children, info, cifar)
+    return row
+
+
+def run_measuring(arguments: argparse.Namespace, cifar: Cifar10) -> None:
+    """Every form that is trained and tuned, or those that are named."""
+    forms = arguments.forms or [form for form in FORMS if place(arguments, form, "head").is_file()]
+    record = json.loads(arguments.record.read_text("utf-8")) if arguments.record.is_file() else {"forms": {}}
+    for form in forms:
+        row = measure_form(form, arguments, cifar)
+        record = about_runs("packing.py", "bundles and deltas of CIFAR ResNet-18", 2) | {
+            "forms": record["forms"] | {form: row}
+        }
+        arguments.record.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        print(form, json.dumps(row, indent=1), flush=True)
+
+
+def main() -> None:
+    """One stage."""
+    stages = {"train": run_training, "tune": run_tuning, "measure": run_measuring}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=stages)
+    parser.add_argument("forms", nargs="*", choices=[*FORMS, []], help="of: " + ", ".join(FORMS))
+    parser.add_argument("--out", default="runs/packing", help="where the checkpoints are")
+    parser.add_argument("--save", type=int, default=100, help="steps between checkpoints")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--record", type=Path, default=Path("results/packing-resnet18.json"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    Path(arguments.out).mkdir(parents=True, exist_ok=True)
+    stages[arguments.stage](arguments, load_cifar10())
+
+
+if __name__ == "__main__":
+    main()
