@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from seedcnn.bundle import encode_grid, grid_of_step, read_bundle
 from seedcnn.bundle.compression import decompress
+from seedcnn.bundle.delta import apply_delta, read_delta
 from seedcnn.errors import BundleError
 from tests.bundle.bundles import explore, replace_one, tiny_bundle, tiny_tensors, with_header, with_manifest
 
@@ -77,6 +78,21 @@ def _run(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_python(name):
     assert told((VECTORS / f"{name}.bundle").read_bytes()) == (VECTORS / f"{name}.txt").read_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_python_with_a_delta(name):
+    parent, delta = (read_bundle((VECTORS / f"{name}.bundle").read_bytes()), (VECTORS / f"{name}.delta").read_bytes())
+    made = apply_delta(parent, read_delta(delta))
+    assert told(made) == (VECTORS / f"{name}-next.txt").read_text()
+
+
+def test_c_reads_what_a_delta_made(reader, tmp_path):
+    parent = read_bundle((VECTORS / "zlib.bundle").read_bytes())
+    made = tmp_path / "next.bundle"
+    made.write_bytes(apply_delta(parent, read_delta((VECTORS / "zlib.delta").read_bytes())))
+    done = _run([reader, made])
+    assert (done.returncode, done.stdout) == (0, (VECTORS / "zlib-next.txt").read_text())
 
 
 def test_torch():
