@@ -26,12 +26,11 @@ from seedcnn.evaluate import robustness_many, torch_predictor
 from seedcnn.evaluate.benchmark import bench_latency, bench_training, conditions, quiet_process
 from seedcnn.export import BundleInfo
 from seedcnn.files import write_file
-from seedcnn.pack import pack, preprocessing_of
+from seedcnn.pack import Search, calibration_order, pack, preprocessing_of
 from seedcnn.train import load_model
 
-STEPS = tuple(float(f"{0.064 * 2 ** (-k / 3):.2g}") for k in range(20))  # of the grid: 0.064 ... 0.00079
 MAX_DROP = 0.2  # points, on training pictures
-CHECKED = 10_000
+CHECKED = 5000
 RUNTIMES = ("onnxruntime", "onnxruntime-custom-op", "openvino")
 BATCH = 128
 
@@ -91,26 +90,22 @@ def corrupted(arguments: argparse.Namespace, measured: Measured) -> None:
 
 
 def bundle_bytes(arguments: argparse.Namespace, measured: Measured) -> None:
-    """Bytes as float32, and on the coarsest grid that costs at most ``MAX_DROP`` points; one seed of each form.
+    """Bytes as float32, and on the grid that ``seedcnn pack --max-accuracy-drop 0.2`` finds on training pictures.
 
-    The grid is sought on training pictures; what it costs on the test pictures is measured afterwards.
+    One seed of each form; what the grid costs on the test pictures is measured afterwards.
     """
     cifar = load_cifar10()
     info = BundleInfo("worth", "worth", 1, preprocessing_of(cifar.mean, cifar.std), cifar.classes)
-    known = cifar.train_images[:CHECKED], cifar.train_labels[:CHECKED]
+    picked = calibration_order(cifar.train_labels, CHECKED)
+    search = Search(cifar.train_images[picked], cifar.train_labels[picked], MAX_DROP)
     for form, runs in finished(arguments.out).items():
         if "bytes" in measured.forms.get(form, {}):
             continue
         network = _network(runs[0], arguments.checkpoints)
-        first, last = 0, len(STEPS) - 1  # the drop grows with the step, but for noise: halve
-        while first < last:
-            middle = (first + last) // 2
-            fine = pack(network, info, *known, step=STEPS[middle]).drop <= MAX_DROP
-            first, last = (first, middle) if fine else (middle + 1, last)
-        result = pack(network, info, cifar.test_images, cifar.test_labels, step=STEPS[first])
-        row: dict[str, Any] = {"grid": len(result.data), "step": STEPS[first], "test_drop": round(result.drop, 2)}
+        result = pack(network, info, cifar.test_images, cifar.test_labels, search=search)
+        row: dict[str, Any] = {"grid": len(result.data), "test_drop": round(result.drop, 2)}
         row["bits_per_weight"] = round(result.bits_per_weight, 2)
-        row["float32"] = len(pack(network, info, *known, step=None).data)
+        row["float32"] = len(pack(network, info, cifar.test_images[:1], cifar.test_labels[:1], step=None).data)
         measured.put(form, "bytes", row)
         print(form, row, flush=True)
 

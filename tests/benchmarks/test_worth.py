@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from seedcnn.convert import GOALS
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -103,6 +105,16 @@ def test_unseen_vendors_count_when_all_four_were_held_out(worth, tmp_path):
             run = {"form": "abs", "seed": seed, "style": style, "top1": 70.0 + index}
             (tmp_path / "runs" / f"icons-{style}-{seed}.json").write_text(json.dumps(run))
     assert worth.report._unseen_vendors(tmp_path) == {"abs": {0: pytest.approx(70 + (len(styles) - 1) / 2)}}
+
+
+@pytest.mark.parametrize(
+    ("goal", "gained"), [("latency", "clean / best"), ("bytes", "clean / bytes"), ("robustness", "corrupted / best")]
+)
+def test_what_is_recommended_is_what_the_records_put_first(worth, goal, gained):
+    table = json.loads((BENCHMARKS.parent / "results" / "worth" / "table.json").read_text())
+    first = worth.report.leader(table["gains"][gained])
+    configs = {form.rpartition(" ")[0]: each.convert for form, each in worth.candidates.CANDIDATES.items()}
+    assert GOALS[goal] == configs[first]
 
 
 def test_every_candidate_has_a_rate_and_whole_widths(worth):
