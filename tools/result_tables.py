@@ -174,16 +174,18 @@ _WORTH_AXES = {
 def worth_networks(record: dict[str, Any]) -> str:
     """The long runs: accuracies with their standard deviations over the seeds, and what each network costs."""
     rows = []
+    titles = {"clean": "CIFAR-10, %", "corrupted": "19 corruptions, %", "icons": "unseen vendors, %"}
+    shown = [quality for quality in titles if any(quality in row for row in record["networks"].values())]
     for form, row in record["networks"].items():
         name = form if row["control"] else f"**{form}**"
-        qualities = [_spread(row.get(quality)) for quality in ("clean", "corrupted", "icons")]
+        qualities = [_spread(row.get(quality)) for quality in shown]
         times = [
             f"{row[key]:.4f}" if key in row else "" for key in ("onnxruntime", "onnxruntime-custom-op", "openvino")
         ]
         step = f"{row['step_ms']:.0f}" if "step_ms" in row else ""
         sizes = [f"{row[key]:,}" if key in row else "" for key in ("bytes", "bytes_float32")]
         rows.append([name, f"{row['macs'] / 1e6:.1f}", f"{row['params']:,}", *qualities, *times, step, *sizes])
-    head = ["network", "MMACs", "parameters", "CIFAR-10, %", "19 corruptions, %", "unseen vendors, %"]
+    head = ["network", "MMACs", "parameters", *(titles[quality] for quality in shown)]
     head += [
         "ms, ONNX Runtime",
         "ms, fused operator",
