@@ -22,6 +22,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from scipy.stats import t as student
 from worth_candidates import CANDIDATES, CONTROLS
 
@@ -256,6 +257,9 @@ def plot(rows: dict[str, Row], axis: str, quality: str, path: Path) -> None:
             label="best of all",
         )
         axes.set_xscale("log")
+        axes.margins(x=0.12)
+        for formatted in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            formatted(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"))
         axes.set_xlabel(AXES[axis])
         axes.set_ylabel(QUALITIES[quality])
         axes.grid(alpha=0.3)
