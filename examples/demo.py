@@ -45,7 +45,7 @@ FAMILY = "demo-cifar10"
 DEVICE_IMAGES = 1000
 SHOWN = ("gaussian_noise", "gaussian_blur", "contrast", "pixelate")  # of the 19 corruptions
 NAMES = {"vanilla": "vanilla", "narrow": "narrowed", "groupnl": "GroupNL r=2", "recommended": "recommended"}
-CALIBRATION = 3000  # training pictures that the grid is sought on
+CALIBRATION, MAX_DROP = 5000, 0.5  # training pictures that the grid is sought on, and what it may cost on them, points
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
 
@@ -150,7 +150,7 @@ def pack_one(
         info,
         cifar.test_images,
         cifar.test_labels,
-        search=Search(images, labels) if parent is None else None,
+        search=Search(images, labels, MAX_DROP) if parent is None else None,
         parent=None if parent is None else Parent(read_bundle(parent.data), images),
         threads=torch.get_num_threads(),
     )

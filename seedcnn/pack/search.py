@@ -23,7 +23,7 @@ __all__ = ["Candidate", "Search", "search_grids"]
 
 _INFORMED = 256  # pictures for the Fisher information, a backward pass each
 _ROUNDED = 512  # pictures for the statistics of the layers' inputs
-_COARSEST, _FINEST, _PER_OCTAVE = 2, -6, 4  # powers of two of the weights' typical size
+_COARSEST, _FINEST, _PER_OCTAVE = 2, -10, 4  # powers of two of the weights' typical size
 _LARGEST = 32_000  # integers: a tensor of few, sensitive weights gets no finer a grid than fits 16 bits
 
 
