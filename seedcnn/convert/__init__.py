@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from seedcnn.convert.config import (
     METHODS,
+    PRESETS,
     ConditionalReductionConfig,
     ConversionConfig,
     DepthwiseSeparableConfig,
@@ -29,6 +30,7 @@ from seedcnn.convert.report import ConversionReport, Replaced, Skipped
 __all__ = [
     "GOALS",
     "METHODS",
+    "PRESETS",
     "ConditionalReductionConfig",
     "ConversionConfig",
     "ConversionReport",

@@ -11,6 +11,7 @@ from seedcnn.errors import ConfigError, did_you_mean
 
 __all__ = [
     "METHODS",
+    "PRESETS",
     "ConditionalReductionConfig",
     "ConversionConfig",
     "DepthwiseSeparableConfig",
@@ -204,7 +205,8 @@ METHODS: dict[str, type[ConversionConfig]] = {
 }
 """Method names, as the command line and the recipes use them."""
 
-_PRESETS: dict[str, Callable[..., ConversionConfig]] = {**METHODS, "groupnl-paper": GroupNLConfig.paper}
+PRESETS: dict[str, Callable[..., ConversionConfig]] = {**METHODS, "groupnl-paper": GroupNLConfig.paper}
+"""The same, and named forms of a method."""
 
 
 def method_of(config: ConversionConfig) -> str:
@@ -262,11 +264,11 @@ def config_for(method: str, **options: Any) -> ConversionConfig:
     Raises:
         ConfigError: if the method or one of its options does not exist; near names are listed.
     """
-    if method not in _PRESETS:
-        hint = did_you_mean(method, _PRESETS)
-        raise ConfigError(f"unknown method {method!r}; {hint}known methods: {', '.join(_PRESETS)}")
-    known = METHODS[method.removesuffix("-paper")].__dataclass_fields__
+    if method not in PRESETS:
+        hint = did_you_mean(method, PRESETS)
+        raise ConfigError(f"unknown method {method!r}; {hint}known methods: {', '.join(PRESETS)}")
+    known = PRESETS[method]().__dataclass_fields__
     for name in options:
         if name not in known:
             raise ConfigError(f"method {method!r} has no option {name!r}; it has {', '.join(known)}")
-    return _PRESETS[method](**options)
+    return PRESETS[method](**options)

@@ -67,9 +67,7 @@ def _reason(error: BaseException) -> str:
     """The operator that ONNX has no form of, if that is what torch complains about; else its own first line."""
     cause: BaseException | None = error
     while cause is not None:
-        if found := re.search(
-            r"No ONNX function found for <OpOverload\(op='([^']+)', overload='([^']+)'\)>", str(cause)
-        ):
+        if found := _NO_FORM.search(str(cause)):
             name = found[1] if found[2] == "default" else f"{found[1]}.{found[2]}"
             return f"it has no form of the operator {name}"
         cause = cause.__cause__ or cause.__context__

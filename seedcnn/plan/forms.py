@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from seedcnn.convert import (
-    METHODS,
+    PRESETS,
     ConditionalReductionConfig,
     ConversionConfig,
     DepthwiseSeparableConfig,
@@ -74,10 +74,10 @@ def find_forms(names: Iterable[str] | None) -> dict[str, ConversionConfig]:
     for name in names:
         if name in FORMS:
             found[name] = FORMS[name]
-        elif name.partition(":")[0].removesuffix("-paper") in METHODS:
+        elif name.partition(":")[0] in PRESETS:
             found[name] = config_of_text(name)
         else:
-            hint = did_you_mean(name, [*FORMS, *METHODS])
+            hint = did_you_mean(name, [*FORMS, *PRESETS])
             raise ConfigError(
                 f"unknown form {name!r}; {hint}known forms: {', '.join(FORMS)}, or a method with options such as "
                 "groupnl:reduction_ratio=8"

@@ -51,3 +51,8 @@ def test_the_declared_size_and_sixteen_megabytes(tmp_path, coding):
     print(f"{coding}: {grown / 1e6:.1f} MB taken, {declared / 1e6:.1f} MB declared")
     assert declared > 47e6
     assert grown <= declared + SPARE
+
+
+def test_the_watch_sees_what_is_taken():
+    (grown,) = printed("before = peak(); taken = bytearray(64 << 20); print(peak() - before)")
+    assert 60 << 20 < int(grown) < 80 << 20
