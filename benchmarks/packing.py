@@ -1,6 +1,6 @@
 """What travels: bundles and deltas of CIFAR ResNet-18, vanilla and GroupNL, dense and sparse, after real training.
 
-    python benchmarks/packing.py train vanilla       # or dense, sparse; an hour on one core, half and a third of it
+    python benchmarks/packing.py train vanilla       # or dense, sparse; an hour on one core, and half of it together
     python benchmarks/packing.py tune vanilla        # 60 steps of SGD, and the head alone, from what was trained
     python benchmarks/packing.py measure             # bytes, accuracies, deltas, times of all that is trained
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -25,6 +26,7 @@ from seedcnn.bundle import Bundle, read_bundle
 from seedcnn.bundle.delta import apply_delta, read_delta
 from seedcnn.convert import ConversionConfig, GroupNLConfig
 from seedcnn.data.cifar10 import Cifar10, load_cifar10
+from seedcnn.evaluate import cost
 from seedcnn.export import BundleInfo
 from seedcnn.pack import PackResult, Parent, Search, calibration_order, pack, preprocessing_of
 from seedcnn.pack.sizes import plain_sizes
@@ -35,10 +37,13 @@ FORMS: dict[str, ConversionConfig | None] = {
     "dense": GroupNLConfig(reduction_ratio=2),
     "sparse": GroupNLConfig(reduction_ratio=2, sparse=True),
 }
-EPOCHS = {"vanilla": 6, "dense": 6, "sparse": 8}
+EPOCHS = {"vanilla": 5, "dense": 4, "sparse": 5}
 STEPS = 60
 CALIBRATION, FOLLOWED = 5000, 512
 STEP = 0.006  # one for all weights
+PRICES = (0.0, 0.5, 2.0)  # of a change in a delta
+PICTURES = 10_000  # of the test part for what is searched; for the rest:
+FEWER = 4000
 
 
 def config(form: str) -> TrainConfig:
@@ -110,21 +115,18 @@ def told(result: PackResult) -> dict[str, Any]:
     }
 
 
-def deltas(parent: Bundle, children: dict[str, nn.Module], info: BundleInfo, cifar: Cifar10) -> dict[str, Any]:
-    """Each child packed on its parent's grid, with several prices of a change."""
+def deltas(parent: Bundle, child: nn.Module, prices: Sequence[float], info: BundleInfo, cifar: Cifar10) -> list[Any]:
+    """A child packed on its parent's grid, with several prices of a change."""
     picked = calibration_order(cifar.train_labels, FOLLOWED)
-    found: dict[str, Any] = {}
-    for name, model in children.items():
-        for price in (0.0, 0.5, 2.0):
-            follow = Parent(parent, cifar.train_images[picked], price)
-            newer = replace(info, release=2)
-            result = pack(model, newer, cifar.test_images, cifar.test_labels, parent=follow, threads=2)
-            assert result.delta is not None
-            apply_delta(parent, read_delta(result.delta))
-            found[f"{name}, price {price:g}"] = told(result) | {
-                "delta_bytes": len(result.delta),
-                "of_the_bundle": round(len(result.delta) / len(result.data), 4),
-            }
+    test = cifar.test_images[:FEWER], cifar.test_labels[:FEWER]
+    found = []
+    for price in prices:
+        follow = Parent(parent, cifar.train_images[picked], price)
+        result = pack(child, replace(info, release=2), *test, parent=follow, threads=torch.get_num_threads())
+        assert result.delta is not None
+        apply_delta(parent, read_delta(result.delta))
+        sizes = {"delta_bytes": len(result.delta), "of_the_bundle": round(len(result.delta) / len(result.data), 5)}
+        found.append({"price": price} | told(result) | sizes)
     return found
 
 
@@ -144,25 +146,27 @@ def measure_form(form: str, arguments: argparse.Namespace, cifar: Cifar10) -> di
     """All numbers of a form."""
     info = BundleInfo(form, form, 1, preprocessing_of(cifar.mean, cifar.std), cifar.classes)
     model, saved = load_model(place(arguments, form))
-    test = cifar.test_images, cifar.test_labels
+    counted = cost(model, (3, 32, 32))
+    row: dict[str, Any] = {"epochs": saved.config.epochs, "params": counted.params, "macs": counted.macs}
     started = time.process_time()
     plain = pack(model, info, cifar.test_images[:1], cifar.test_labels[:1], step=STEP)
-    row: dict[str, Any] = {"epochs": saved.config.epochs, "pack_cpu_seconds": round(time.process_time() - started, 2)}
-    row["one step"] = told(pack(model, info, *test, step=STEP, threads=2)) | {"step": STEP}
-    row["float32"] = told(pack(model, info, *test, step=None, threads=2))
+    row["pack_cpu_seconds"] = round(time.process_time() - started, 2)
+    row["open_cpu_ms"] = {"one step": opening_ms(plain.data)}
     row["plain"] = plain_sizes(plain.learned)
+    test, threads = (cifar.test_images[:FEWER], cifar.test_labels[:FEWER]), torch.get_num_threads()
+    row["one step"] = told(pack(model, info, *test, step=STEP, threads=threads)) | {"step": STEP}
     picked = calibration_order(cifar.train_labels, CALIBRATION)
     search = Search(cifar.train_images[picked], cifar.train_labels[picked])
+    test = cifar.test_images[:PICTURES], cifar.test_labels[:PICTURES]
     started = time.process_time()
-    searched = pack(model, info, *test, search=search, threads=2)
-    row["searched"] = told(searched) | {"search_cpu_seconds": round(time.process_time() - started, 1)}
-    row["open_ms"] = {"one step": opening_ms(plain.data), "searched": opening_ms(searched.data)}
+    searched = pack(model, info, *test, search=search, threads=threads)
+    row["searched"] = told(searched) | {"cpu_seconds": round(time.process_time() - started, 1)}
+    row["open_cpu_ms"]["searched"] = opening_ms(searched.data)
+    parent = read_bundle(searched.data)
     tuned, head = load_model(place(arguments, form, "tuned"))[0], load_model(place(arguments, form))[0]
     head.load_state_dict(torch.load(place(arguments, form, "head"), weights_only=True))
-    children = {"60 steps": tuned.eval(), "head alone": head.eval()}
-    row["deltas, searched grid"] = deltas(read_bundle(searched.data), children, info, cifar)
-    fine = pack(model, info, *test, step=STEP, threads=2)
-    row["deltas, one step"] = deltas(read_bundle(fine.data), children, info, cifar)
+    row["60 steps"] = deltas(parent, tuned.eval(), PRICES, info, cifar)
+    row["head alone"] = deltas(parent, head.eval(), PRICES[1:2], info, cifar)
     return row
 
 
@@ -172,8 +176,10 @@ def run_measuring(arguments: argparse.Namespace, cifar: Cifar10) -> None:
     record = json.loads(arguments.record.read_text("utf-8")) if arguments.record.is_file() else {"forms": {}}
     for form in forms:
         row = measure_form(form, arguments, cifar)
-        record = about_runs("packing.py", "bundles and deltas of CIFAR ResNet-18", 2) | {
-            "forms": record["forms"] | {form: row}
+        about = f"bundles and deltas of CIFAR ResNet-18; {PICTURES:,} test pictures for a searched grid, else {FEWER:,}"
+        record = about_runs("packing.py", about, torch.get_num_threads()) | {
+            "command": "python benchmarks/packing.py measure",
+            "forms": record["forms"] | {form: row},
         }
         arguments.record.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         print(form, json.dumps(row, indent=1), flush=True)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seedcnn.layers._base import ConvLayer, IntPair
+from seedcnn.layers._base import ConvLayer, IntPair, slow_gradient
 from seedcnn.layers._parts import BatchNorm2d, conv2d
 
 __all__ = ["DepthwiseSeparableConv2d"]
@@ -66,10 +66,7 @@ class DepthwiseSeparableConv2d(ConvLayer):
         return self.pointwise(self.relu(self.norm(self._filtered(x))))
 
     def _filtered(self, x: Tensor) -> Tensor:
-        # On the CPU torch has no good kernel for the bfloat16 gradient of a strided depthwise convolution: it takes 20
-        # to 60 times as long as float32's, and leaves channels_last.
-        slow = self.depthwise.stride != (1, 1) and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()
-        if slow and x.device.type == "cpu":
+        if slow_gradient(x, self.depthwise.stride):
             with torch.autocast("cpu", enabled=False):
                 return self.depthwise(x.float())
         return self.depthwise(x)
