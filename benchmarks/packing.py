@@ -30,7 +30,7 @@ from seedcnn.evaluate import cost
 from seedcnn.export import BundleInfo
 from seedcnn.pack import PackResult, Parent, Search, calibration_order, pack, preprocessing_of
 from seedcnn.pack.sizes import plain_sizes
-from seedcnn.train import TrainConfig, TrainData, TrainProgress, load_model, train
+from seedcnn.train import TrainConfig, TrainData, TrainProgress, load_model, load_training_data, train
 
 FORMS: dict[str, ConversionConfig | None] = {
     "vanilla": None,
@@ -83,7 +83,7 @@ def run_tuning(arguments: argparse.Namespace, cifar: Cifar10) -> None:
             fraction=share,
         )
         quiet = TrainProgress(form, 1, 1, quiet=True)
-        train(tune, data_of(cifar), place(arguments, form, "tuned"), progress=quiet)
+        train(tune, load_training_data(tune), place(arguments, form, "tuned"), progress=quiet)
         model, saved = load_model(place(arguments, form))
         torch.save(tune_head(model, cifar, saved.config).state_dict(), place(arguments, form, "head"))
 
