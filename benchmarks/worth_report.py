@@ -49,6 +49,8 @@ Row = dict[str, Any]
 class Difference:
     """Of two networks trained with the same seeds and asked the same pictures, in points.
 
+    For icons a training for each held-out vendor takes the place of one for each seed.
+
     Attributes:
         mean: over the seeds.
         error: standard error, from the spread over the seeds and, where the answers are kept, over the pictures.
@@ -62,7 +64,7 @@ class Difference:
     n: int
 
 
-def paired(first: dict[int, float], second: dict[int, float], pictures: float = 0.0) -> Difference | None:
+def paired(first: dict[Any, float], second: dict[Any, float], pictures: float = 0.0) -> Difference | None:
     """The paired difference over the seeds that both have; None with fewer than two. ``pictures``: variance of the
     mean that choosing other test pictures would add."""
     differences = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
@@ -120,29 +122,30 @@ def long_runs(out: Path) -> dict[str, Row]:
             }
         if "bytes" in parts:
             row["bytes_float32"] = parts["bytes"]["float32"]
-            row |= {"bytes": parts["bytes"]["grid"]} if "grid" in parts["bytes"] else {}
+            row |= {"bytes": parts["bytes"]["grid"], "lost_on_grid": parts["bytes"]["test_drop"]}
         if "latency" in parts:
             times = {name: each["median_ms"] for name, each in parts["latency"].items()}
             row |= {"step_ms": times.pop("training")} | times | {"best": min(times.values())}
-    for form, by_seed in _unseen_vendors(out).items():
+    for form, by_vendor in _unseen_vendors(out).items():
         if form in found:
-            found[form]["icons"] = by_seed
+            found[form]["icons"] = by_vendor
     order = list(CANDIDATES)
     return {form: found[form] for form in sorted(found, key=order.index)}
 
 
-def _unseen_vendors(out: Path) -> dict[str, dict[int, float]]:
-    """By form and seed: the mean over the held-out vendors, where all were run."""
-    found: dict[tuple[str, int], dict[str, float]] = {}
+def _unseen_vendors(out: Path) -> dict[str, dict[str, float]]:
+    """By form, then by held-out vendor and seed, of the seeds for which all vendors were run."""
+    found: dict[str, dict[int, dict[str, float]]] = {}
     for path in sorted((out / "runs").glob("icons-*.json")):
         run = json.loads(path.read_text("utf-8"))
         if "top1" in run:
-            found.setdefault((run["form"], run["seed"]), {})[run["style"]] = run["top1"]
-    means: dict[str, dict[int, float]] = {}
-    for (form, seed), by_vendor in found.items():
-        if len(by_vendor) == len(HELD_OUT_STYLES):
-            means.setdefault(form, {})[seed] = mean(by_vendor.values())
-    return means
+            found.setdefault(run["form"], {}).setdefault(run["seed"], {})[run["style"]] = run["top1"]
+    whole: dict[str, dict[str, float]] = {}
+    for form, by_seed in found.items():
+        for seed, each in by_seed.items():
+            if len(each) == len(HELD_OUT_STYLES):
+                whole.setdefault(form, {}).update({f"{style} {seed}": top1 for style, top1 in sorted(each.items())})
+    return whole
 
 
 def front(rows: Iterable[tuple[str, Row]], axis: str, quality: str) -> list[str]:
@@ -218,8 +221,9 @@ def leader(gained: dict[str, float]) -> str | None:
     return max(means, key=lambda form: means[form], default=None)
 
 
-def _summary(values: dict[int, float]) -> Row:
-    spread = {"std": round(stdev(values.values()), 2)} if len(values) > 1 else {}
+def _summary(values: dict[Any, float], *, vendors: bool = False) -> Row:
+    """Mean over the trainings; their standard deviation where it is not one between vendors."""
+    spread = {"std": round(stdev(values.values()), 2)} if len(values) > 1 and not vendors else {}
     return {"mean": round(mean(values.values()), 2), **spread, "n": len(values)}
 
 
@@ -282,7 +286,7 @@ def main() -> None:
         "cpu_hours": round(sum(run.get("cpu_seconds", 0.0) for run in runs) / 3600, 1),
         "networks": {
             form: {name: value for name, value in row.items() if name not in ("correct", *QUALITIES)}
-            | {quality: _summary(row[quality]) for quality in QUALITIES if row.get(quality)}
+            | {name: _summary(row[name], vendors=name == "icons") for name in QUALITIES if row.get(name)}
             for form, row in rows.items()
         },
         "fronts": {f"{quality} / {axis}": front(rows.items(), axis, quality) for axis in AXES for quality in QUALITIES},

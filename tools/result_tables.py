@@ -184,6 +184,7 @@ def worth_networks(record: dict[str, Any]) -> str:
         ]
         step = f"{row['step_ms']:.0f}" if "step_ms" in row else ""
         sizes = [f"{row[key]:,}" if key in row else "" for key in ("bytes", "bytes_float32")]
+        sizes.append(f"{row['lost_on_grid']:+.2f}" if "lost_on_grid" in row else "")
         rows.append([name, f"{row['macs'] / 1e6:.1f}", f"{row['params']:,}", *qualities, *times, step, *sizes])
     head = ["network", "MMACs", "parameters", *(titles[quality] for quality in shown)]
     head += [
@@ -193,6 +194,7 @@ def worth_networks(record: dict[str, Any]) -> str:
         "ms a training step",
         "bundle",
         "bundle, float32",
+        "lost on the grid, points",
     ]
     return _grid(head, rows)
 
@@ -242,6 +244,46 @@ def worth_short(record: dict[str, Any]) -> str:
     return _grid(["network", "MMACs", "parameters", "learning rate", "validation, %"], rows)
 
 
+def packing(record: dict[str, Any]) -> str:
+    """What CIFAR ResNet-18 takes, vanilla and converted."""
+    rows = []
+    for form, row in record["forms"].items():
+        for coding, size in row["plain"].items():
+            rows.append([form, coding, f"{size:,}", "", "", "", ""])
+        for name in ("one step", "searched"):
+            one = row[name]
+            what = f"bundle, step {one['step']:g}" if "step" in one else f"**bundle, {name}**"
+            change = f"{one['bundle_top1'] - one['float32_top1']:+.2f}"
+            accuracies = [f"{one['float32_top1']:.2f}", change]
+            opened = f"{row['open_cpu_ms'][name]:.0f}"
+            rows.append([form, what, f"{one['bytes']:,}", f"{one['bits_per_weight']:.2f}", *accuracies, opened])
+    head = ["form", "", "bytes", "bits a weight", "float32, %", "change, points", "open + expand, ms"]
+    packed = "; ".join(
+        f"{form}: {row['params']:,} parameters, {row['epochs']} epochs, packed in {row['pack_cpu_seconds']:.1f} s "
+        f"(searched: {row['searched']['cpu_seconds'] / 60:.0f} min)"
+        for form, row in record["forms"].items()
+    )
+    return f"{_grid(head, rows)}\n\n{packed}; seconds of one core. {record['what']}; {_made(record, seeds=False)}"
+
+
+def packing_deltas(record: dict[str, Any]) -> str:
+    """Deltas of CIFAR ResNet-18."""
+    rows = []
+    for form, row in record["forms"].items():
+        for name in ("60 steps", "head alone"):
+            for one in row[name]:
+                change = one["bundle_top1"] - one["float32_top1"]
+                share = f"{100 * one['of_the_bundle']:.2f} %"
+                accuracies = [f"{one['float32_top1']:.2f}", f"{change:+.2f}"]
+                price = f"`--delta-price {one['price']:g}`"
+                rows.append([form, name, price, f"{one['delta_bytes']:,}", share, *accuracies])
+            for coding, size in row[f"{name}, in general"].items():
+                share = f"{100 * size / row['searched']['bytes']:.2f} %"
+                rows.append([form, name, coding, f"{size:,}", share, "", ""])
+    head = ["form", "fine-tuned", "", "delta, bytes", "of the bundle", "float32, %", "change, points"]
+    return _grid(head, rows)
+
+
 TABLES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     ("README.md", "demo table", "demo", demo),
     ("docs/robustness.md", "CIFAR-10 table", "robustness-cifar10", forms),
@@ -252,6 +294,8 @@ TABLES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     ("docs/training-results.md", "distillation table", "distillation-cifar10", distillation),
     ("docs/training-results.md", "exchange table", "ddp", exchange),
     ("docs/training-results.md", "memory table", "training-memory", memory),
+    ("docs/packing.md", "ResNet-18 table", "packing-resnet18", packing),
+    ("docs/packing.md", "ResNet-18 deltas table", "packing-resnet18", packing_deltas),
     ("docs/worth.md", "networks table", "worth/table", worth_networks),
     ("docs/worth.md", "controls table", "worth/table", worth_controls),
     ("docs/worth.md", "short runs table", "worth/table", worth_short),

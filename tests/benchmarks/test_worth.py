@@ -104,7 +104,11 @@ def test_unseen_vendors_count_when_all_four_were_held_out(worth, tmp_path):
         for index, style in enumerate(styles[:count]):
             run = {"form": "abs", "seed": seed, "style": style, "top1": 70.0 + index}
             (tmp_path / "runs" / f"icons-{style}-{seed}.json").write_text(json.dumps(run))
-    assert worth.report._unseen_vendors(tmp_path) == {"abs": {0: pytest.approx(70 + (len(styles) - 1) / 2)}}
+    found = worth.report._unseen_vendors(tmp_path)
+    assert found == {"abs": {f"{style} 0": 70.0 + index for index, style in enumerate(styles)}}
+    other = {name: value - 1 - (name == "apple 0") for name, value in found["abs"].items()}
+    assert worth.report.paired(found["abs"], other).mean == pytest.approx(1.25)
+    assert "std" not in worth.report._summary(other, vendors=True)
 
 
 @pytest.mark.parametrize(
