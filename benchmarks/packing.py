@@ -42,7 +42,7 @@ FORMS: dict[str, ConversionConfig | None] = {
     "dense": GroupNLConfig(reduction_ratio=2),
     "sparse": GroupNLConfig(reduction_ratio=2, sparse=True),
 }
-EPOCHS = {"vanilla": 5, "dense": 4, "sparse": 4}
+EPOCHS = {"vanilla": 5, "dense": 4, "sparse": 3}
 STEPS = 60
 CALIBRATION, FOLLOWED = 5000, 512
 STEP = 0.006  # one for all weights

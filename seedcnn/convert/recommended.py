@@ -23,10 +23,10 @@ GOALS: dict[str, ConversionConfig] = {
 def recommended(model: nn.Module, goal: str = "latency") -> ConversionConfig:
     """The config that gave most accuracy at equal cost in the measurements of ``docs/worth.md``.
 
-    Linear depthwise-separable convolutions were 3.3 to 3.8 points above the vanilla network narrowed to the same
-    latency, each in its fastest runtime, and under corruption 0.2 to 2.4; with a Ghost convolution as their pointwise
+    Linear depthwise-separable convolutions were 3.2 to 3.8 points above the vanilla network narrowed to the same
+    latency, each in its fastest runtime, and under corruption 0.5 to 2.4; with a Ghost convolution as their pointwise
     part they were 3.3 to 3.7 points above it at equal bytes. The best seed form was level with it. ResNet-8, CIFAR-10,
-    0.5 to 12 million multiply-adds, three trainings of each network (``results/worth/table.json``).
+    0.5 to 12 million multiply-adds, three to five trainings of each network (``results/worth/table.json``).
 
     Args:
         model: a network with dense convolutions above 1x1 beside its stem; it is looked at, not changed.
