@@ -79,17 +79,19 @@ def decompressed(
         BundleFormatError, BundleError: see :func:`decompress`.
     """
     decoder, failure = {"zstd": _unzstd, "zlib": _unzlib, "xz": _unxz}[compression](data, size, what)
-    view, place, left = memoryview(data), 0, size
+    view, place, left, stalled = memoryview(data), 0, size, False
     while not decoder.eof and left >= 0:
         fed: bytes | memoryview = getattr(decoder, "unconsumed_tail", b"")
-        if not fed and getattr(decoder, "needs_input", True):
+        # A decoder that was stopped by the limit may say that it needs no input and yet have nothing left to give.
+        if not fed and (stalled or getattr(decoder, "needs_input", True)):
             fed, place = view[place : place + _FED], place + _FED
         try:
             piece = decoder.decompress(fed, min(most, left + 1))
         except failure as error:
             raise BundleFormatError(f"{what} is not {_KINDS[compression]}: {error}") from None
-        if not piece and not fed and not decoder.eof:
+        if stalled and not piece and not fed:
             break  # it ends too early
+        stalled = not piece
         left -= len(piece)
         if piece and left >= 0:
             yield piece

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import pytest
 
-from seedcnn.bundle.compression import COMPRESSIONS, compress, decompress
+from seedcnn.bundle.compression import COMPRESSIONS, compress, decompress, decompressed
 from seedcnn.errors import BundleFormatError
 
 if sys.version_info >= (3, 14):
@@ -35,6 +35,23 @@ def test_what_went_in_comes_out(compression, size):
     if size or compression != "xz":  # an empty xz stream has no block; nothing in a bundle is empty
         assert decompress(frame, size, "thing", compression) == data
         assert decompress(memoryview(frame), size, "thing", compression) == data
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_every_size_and_entropy_comes_out_piece_by_piece(compression):
+    # Wherever the end of a piece, of what the decoder is fed and of a block of the frame fall together.
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        size, spread = int(random.integers(1, 700_000)), random.choice([0.3, 1, 4, 16])
+        data = np.rint(random.standard_normal(size) * spread).clip(-127, 127).astype(np.int8).tobytes()
+        frame = compress(data, compression, fast=True)
+        for most in (1 << 16, 1 << 18, size + 1):
+            pieces = list(decompressed(frame, size, "thing", compression, most=most))
+            assert b"".join(pieces) == data
+            assert max(map(len, pieces)) <= most
+        for damaged in (frame[:-1], frame[: len(frame) // 2], frame + b"\0"):
+            with pytest.raises(BundleFormatError):
+                decompress(damaged, size, "thing", compression)
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
