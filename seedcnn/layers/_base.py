@@ -37,8 +37,10 @@ def slow_gradient(x: Tensor, stride: tuple[int, ...]) -> bool:
     Under autocast on the CPU torch has no good kernel for the bfloat16 gradient of a strided one: it takes 20 to 60
     times as long as float32's, and leaves channels_last.
     """
-    strided = any(step != 1 for step in stride) and x.device.type == "cpu"
-    return strided and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()
+    training = torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()
+    return (
+        training and any(step != 1 for step in stride) and x.device.type == "cpu"
+    )  # a tracer never asks for the device
 
 
 def _pair(name: str, value: IntPair, low: int) -> tuple[int, int]:
