@@ -47,8 +47,7 @@ STEPS = 60
 CALIBRATION, FOLLOWED = 5000, 512
 STEP = 0.006  # one for all weights
 PRICES = (0.0, 0.5, 2.0)  # of a change in a delta
-PICTURES = 10_000  # of the test part for what is searched; for the rest:
-FEWER = 4000
+PICTURES = 10_000  # of the test part, for what is searched
 
 
 def config(form: str) -> TrainConfig:
@@ -120,10 +119,12 @@ def told(result: PackResult) -> dict[str, Any]:
     }
 
 
-def deltas(parent: Bundle, child: nn.Module, prices: Sequence[float], info: BundleInfo, cifar: Cifar10) -> list[Any]:
+def deltas(
+    parent: Bundle, child: nn.Module, prices: Sequence[float], info: BundleInfo, cifar: Cifar10, pictures: int
+) -> list[Any]:
     """A child packed on its parent's grid, with several prices of a change."""
     picked = calibration_order(cifar.train_labels, FOLLOWED)
-    test = cifar.test_images[:FEWER], cifar.test_labels[:FEWER]
+    test = cifar.test_images[:pictures], cifar.test_labels[:pictures]
     found = []
     for price in prices:
         follow = Parent(parent, cifar.train_images[picked], price)
@@ -176,7 +177,8 @@ def measure_form(form: str, arguments: argparse.Namespace, cifar: Cifar10) -> di
     row["pack_cpu_seconds"] = round(time.process_time() - started, 2)
     row["open_cpu_ms"] = {"one step": opening_ms(plain.data)}
     row["plain"] = plain_sizes(plain.learned)
-    test, threads = (cifar.test_images[:FEWER], cifar.test_labels[:FEWER]), torch.get_num_threads()
+    few, threads = arguments.pictures, torch.get_num_threads()
+    test = cifar.test_images[:few], cifar.test_labels[:few]
     row["one step"] = told(pack(model, info, *test, step=STEP, threads=threads)) | {"step": STEP}
     picked = calibration_order(cifar.train_labels, CALIBRATION)
     search = Search(cifar.train_images[picked], cifar.train_labels[picked])
@@ -188,8 +190,8 @@ def measure_form(form: str, arguments: argparse.Namespace, cifar: Cifar10) -> di
     parent = read_bundle(searched.data)
     tuned, head = load_model(place(arguments, form, "tuned"))[0], load_model(place(arguments, form))[0]
     head.load_state_dict(torch.load(place(arguments, form, "head"), weights_only=True))
-    row["60 steps"] = deltas(parent, tuned.eval(), PRICES, info, cifar)
-    row["head alone"] = deltas(parent, head.eval(), PRICES[1:2], info, cifar)
+    row["60 steps"] = deltas(parent, tuned.eval(), arguments.prices, info, cifar, few)
+    row["head alone"] = deltas(parent, head.eval(), PRICES[1:2], info, cifar, few)
     for name, child in (("60 steps", tuned), ("head alone", head)):
         learned = pack(child, info, cifar.test_images[:1], cifar.test_labels[:1], step=None).learned
         row[f"{name}, in general"] = general_deltas(dict(plain.learned), dict(learned))
@@ -202,11 +204,9 @@ def run_measuring(arguments: argparse.Namespace, cifar: Cifar10) -> None:
     record = json.loads(arguments.record.read_text("utf-8")) if arguments.record.is_file() else {"forms": {}}
     for form in forms:
         row = measure_form(form, arguments, cifar)
-        about = f"bundles and deltas of CIFAR ResNet-18; {PICTURES:,} test pictures for a searched grid, else {FEWER:,}"
-        record = about_runs("packing.py", about, torch.get_num_threads()) | {
-            "command": "python benchmarks/packing.py measure",
-            "forms": record["forms"] | {form: row},
-        }
+        about = about_runs("packing.py", "bundles and deltas of CIFAR ResNet-18", torch.get_num_threads())
+        row |= {"command": about["command"], "pictures": {"searched": PICTURES, "rest": arguments.pictures}}
+        record = about | {"forms": record["forms"] | {form: row}}
         arguments.record.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         print(form, json.dumps(row, indent=1), flush=True)
 
@@ -220,6 +220,8 @@ def main() -> None:
     parser.add_argument("--out", default="runs/packing", help="where the checkpoints are")
     parser.add_argument("--save", type=int, default=100, help="steps between checkpoints")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--pictures", type=int, default=4000, help="test pictures for all but the searched grid")
+    parser.add_argument("--prices", type=float, nargs="+", default=list(PRICES), help="of a change in a delta")
     parser.add_argument("--record", type=Path, default=Path("results/packing-resnet18.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

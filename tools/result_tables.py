@@ -260,10 +260,12 @@ def packing(record: dict[str, Any]) -> str:
     head = ["form", "", "bytes", "bits a weight", "float32, %", "change, points", "open + expand, ms"]
     packed = "; ".join(
         f"{form}: {row['params']:,} parameters, {row['epochs']} epochs, packed in {row['pack_cpu_seconds']:.1f} s "
-        f"(searched: {row['searched']['cpu_seconds'] / 60:.0f} min)"
+        f"(searched: {row['searched']['cpu_seconds'] / 60:.0f} min), searched on {row['pictures']['searched']:,} test "
+        f"pictures, the rest on {row['pictures']['rest']:,} (`{row['command']}`)"
         for form, row in record["forms"].items()
     )
-    return f"{_grid(head, rows)}\n\n{packed}; seconds of one core. {record['what']}; {_made(record, seeds=False)}"
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    return f"{_grid(head, rows)}\n\n{packed}. Seconds of one core. {record['machine']}; {versions}."
 
 
 def packing_deltas(record: dict[str, Any]) -> str:
