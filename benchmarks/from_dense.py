@@ -112,7 +112,7 @@ def run_one(
     row["before"] = round(top1(model, cifar), 2)
     train(config, data, checkpoint, model=model, name=arm)
     if arm == "pruned":
-        left = max(float(norm.weight[seeds:].abs().max()) for norm, seeds in norms_after(model))
+        left = max(float(norm.weight[seeds:].detach().abs().max()) for norm, seeds in norms_after(model))
         if left:
             raise SystemExit(f"a generated channel of the pruned network came back: scale {left}")
     return row | {"after": round(top1(model, cifar), 2)}
