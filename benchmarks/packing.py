@@ -42,7 +42,11 @@ FORMS: dict[str, ConversionConfig | None] = {
     "dense": GroupNLConfig(reduction_ratio=2),
     "sparse": GroupNLConfig(reduction_ratio=2, sparse=True),
 }
-EPOCHS = {"vanilla": 5, "dense": 4, "sparse": 3}
+STAGES = {  # (pixels, epochs): the first stages see smaller pictures, which take less time
+    "vanilla": ((32, 5),),
+    "dense": ((16, 2), (24, 2), (32, 2)),
+    "sparse": ((16, 2), (24, 2), (32, 1)),
+}
 STEPS = 60
 CALIBRATION, FOLLOWED = 5000, 512
 STEP = 0.006  # one for all weights
@@ -50,16 +54,34 @@ PRICES = (0.0, 0.5, 2.0)  # of a change in a delta
 PICTURES = 10_000  # of the test part, for what is searched
 
 
-def config(form: str) -> TrainConfig:
-    """The training of a form; the schedule is one cycle."""
+def config(form: str, stage: int, precision: str = "bf16") -> TrainConfig:
+    """A stage of the training of a form; all stages together are one cycle of the learning rate.
+
+    Deep networks of seeds diverge at the vanilla network's learning rate; theirs start as their shortcuts.
+    """
+    stages = STAGES[form]
+    common: dict[str, Any] = {"model": "resnet18_cifar", "epochs": stages[stage][1], "precision": precision}
+    if form == "vanilla":
+        return TrainConfig(**common, lr=0.4, warmup_epochs=1.5)
     return TrainConfig(
-        model="resnet18_cifar", convert=FORMS[form], epochs=EPOCHS[form], lr=0.4, warmup_epochs=1.5, precision="bf16"
+        **common,
+        model_options={"zero_init_residual": True},
+        convert=FORMS[form],
+        optimizer="adamw",
+        lr=3e-3,
+        weight_decay=0.05,
+        schedule="cosine" if stage == len(stages) - 1 else "constant",
+        warmup_epochs=0.1 if stage else 0.5,
     )
 
 
-def data_of(cifar: Cifar10) -> TrainData:
-    """The training part."""
-    return TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
+def data_of(cifar: Cifar10, size: int = 32) -> TrainData:
+    """The training part, its pictures averaged down to ``size`` pixels."""
+    images = torch.from_numpy(cifar.train_images).permute(0, 3, 1, 2)
+    if size != images.shape[-1]:
+        parts = [nn.functional.interpolate(part.float(), size=size, mode="area") for part in images.split(1000)]
+        images = torch.cat([part.round().to(torch.uint8) for part in parts])
+    return TrainData(images.permute(0, 2, 3, 1).contiguous().numpy(), cifar.train_labels, cifar.mean, cifar.std)
 
 
 def place(arguments: argparse.Namespace, form: str, kind: str = "") -> Path:
@@ -70,21 +92,33 @@ def place(arguments: argparse.Namespace, form: str, kind: str = "") -> Path:
 def run_training(arguments: argparse.Namespace, cifar: Cifar10) -> None:
     """Train the named forms."""
     for form in arguments.forms:
-        _, state = train(
-            config(form), data_of(cifar), place(arguments, form), name=form, resume=True, save_steps=arguments.save
-        )
-        print(form, state.history[-1], flush=True)
+        for stage, (size, _) in enumerate(STAGES[form]):
+            last = stage == len(STAGES[form]) - 1
+            out = place(arguments, form, "" if last else f"{size}px")
+            before = place(arguments, form, f"{STAGES[form][stage - 1][0]}px") if stage else ""
+            run = replace(config(form, stage, arguments.precision), init_from=str(before))
+            _, state = train(run, data_of(cifar, size), out, name=form, resume=True, save_steps=arguments.save)
+            print(form, f"{size} px", state.history[-1], flush=True)
 
 
 def run_tuning(arguments: argparse.Namespace, cifar: Cifar10) -> None:
     """``STEPS`` steps of SGD at 1e-3 from each named form, on all weights and on those of the head alone."""
-    share = STEPS * config("vanilla").batch_size / len(cifar.train_labels)
     for form in arguments.forms:
+        trained = config(form, -1)
         tune = replace(
-            config(form),
-            **{"epochs": 1, "warmup_epochs": 0.0, "lr": 1e-3, "schedule": "constant", "seed": 1, "precision": "fp32"},
+            trained,
+            **{
+                "optimizer": "sgd",
+                "weight_decay": 5e-4,
+                "epochs": 1,
+                "warmup_epochs": 0.0,
+                "lr": 1e-3,
+                "schedule": "constant",
+                "seed": 1,
+                "precision": "fp32",
+            },
             init_from=str(place(arguments, form)),
-            fraction=share,
+            fraction=STEPS * trained.batch_size / len(cifar.train_labels),
         )
         quiet = TrainProgress(form, 1, 1, quiet=True)
         train(tune, load_training_data(tune), place(arguments, form, "tuned"), progress=quiet)
@@ -169,9 +203,13 @@ def opening_ms(data: bytes, rounds: int = 15) -> float:
 def measure_form(form: str, arguments: argparse.Namespace, cifar: Cifar10) -> dict[str, Any]:
     """All numbers of a form."""
     info = BundleInfo(form, form, 1, preprocessing_of(cifar.mean, cifar.std), cifar.classes)
-    model, saved = load_model(place(arguments, form))
+    model, _ = load_model(place(arguments, form))
     counted = cost(model, (3, 32, 32))
-    row: dict[str, Any] = {"epochs": saved.config.epochs, "params": counted.params, "macs": counted.macs}
+    row: dict[str, Any] = {
+        "epochs": sum(epochs for _, epochs in STAGES[form]),
+        "params": counted.params,
+        "macs": counted.macs,
+    }
     started = time.process_time()
     plain = pack(model, info, cifar.test_images[:1], cifar.test_labels[:1], step=STEP)
     row["pack_cpu_seconds"] = round(time.process_time() - started, 2)
@@ -220,6 +258,7 @@ def main() -> None:
     parser.add_argument("--out", default="runs/packing", help="where the checkpoints are")
     parser.add_argument("--save", type=int, default=100, help="steps between checkpoints")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", default="bf16", help="of training; fp32 where the processor has no bfloat16")
     parser.add_argument("--pictures", type=int, default=4000, help="test pictures for all but the searched grid")
     parser.add_argument("--prices", type=float, nargs="+", default=list(PRICES), help="of a change in a delta")
     parser.add_argument("--record", type=Path, default=Path("results/packing-resnet18.json"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import floor, log2
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ _CANNED_SEED = 0x5EEDC44E
 RELATIVE_TOLERANCE = 1e-3
 _MAX_LOGIT = 1e6
 _VECTOR_LEVELS = 8_000
-_SHORTEST_VECTOR = 64  # numbers: below, the step in the manifest is longer than what the grid saves
+_SHORTEST_VECTOR = 8  # numbers: a shorter one is not worth a step in the manifest
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,14 @@ class OnGrid:
 def vector_grids(tensors: Mapping[str, F32]) -> dict[str, OnGrid]:
     """A 16-bit grid of its own for everything that remains per channel (biases, folded norms) and is long enough.
 
-    The error is at most 1/16,000 of the largest number, and a later release may grow fourfold on the same grid.
+    The step is a power of two, which is short in the manifest. The error is at most 1/16,000 of the largest number,
+    and a later release may grow twofold on the same grid.
     """
     found = {}
     for name, values in tensors.items():
         largest = float(np.abs(values).max(initial=0))
         if not is_weight(values.shape) and values.size >= _SHORTEST_VECTOR and 2.0**-80 < largest < 2.0**30:
-            found[name] = OnGrid(grid_of_step(largest / _VECTOR_LEVELS))
+            found[name] = OnGrid(grid_of_step(2.0 ** floor(log2(largest / _VECTOR_LEVELS))))
     return found
 
 

@@ -76,6 +76,8 @@ class ResNetCifar(nn.Module):
         num_classes: size of the output.
         patch: 1 for the usual 3x3 stem with stride 1; p > 1 for a p x p stem with stride p, which divides every
             feature map by p in each direction (a cheap stem for short training runs on a CPU).
+        zero_init_residual: the last norm of each block starts at 0, so that each block starts as its shortcut (Goyal et
+            al., 2017, Section 5.1); deep networks of seeds tolerate larger learning rates then.
 
     Shape:
         [N, 3, H, W] to logits [N, num_classes].
@@ -88,6 +90,7 @@ class ResNetCifar(nn.Module):
         widths: Sequence[int],
         num_classes: int = 10,
         patch: int = 1,
+        zero_init_residual: bool = False,
     ) -> None:
         super().__init__()
         if len(depths) != len(widths):
@@ -118,6 +121,10 @@ class ResNetCifar(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten(1)
         self.fc = nn.Linear(channels, num_classes)
+        if zero_init_residual:
+            for module in self.modules():
+                if isinstance(module, (BasicBlock, Bottleneck)):
+                    nn.init.zeros_((module.bn2 if isinstance(module, BasicBlock) else module.bn3).weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, 3, H, W] to logits [N, num_classes]."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import exp, log
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +17,12 @@ from seedcnn.bundle.session import preprocess
 from seedcnn.errors import BundleError
 from seedcnn.export import OnnxModel
 from seedcnn.export.to_bundle import OnGrid, is_weight, vector_grids
-from seedcnn.pack.rounding import Rounder
+from seedcnn.pack.rounding import Rounder, relative_steps
 
 __all__ = ["Parent", "parent_grids"]
+
+_INFORMED = 64  # pictures for the Fisher information
+_OPENING = 300  # changes that take as many bytes as naming a tensor in a delta: digests, names and offsets
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +31,10 @@ class Parent:
 
     Args:
         bundle: as it was published; its grids are taken.
-        images: uint8 [N, H, W, 3] calibration pictures: weights change where the layers' answers to these ask for it,
+        images: uint8 [N, H, W, 3] calibration pictures: tensors change where the layers' answers to these ask for it,
             see :meth:`seedcnn.pack.rounding.Rounder.integers_near`. None rounds every weight to the nearest, which
             suits a fine grid only: a coarse one was rounded to its layers' inputs, and would be rounded anew.
-        price: of a change there; more makes a smaller delta.
+        price: of a change there, by what it does to the loss; more makes a smaller delta.
     """
 
     bundle: Bundle
@@ -37,10 +42,24 @@ class Parent:
     price: float = 0.5
 
 
-def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, rule: Preprocessing) -> dict[str, OnGrid]:
-    """The parent's grids for a network of the same architecture, and where pictures are given its weights' integers.
+def _prices(
+    price: float, grids: Mapping[str, OnGrid], folded: fx.GraphModule, pictures: torch.Tensor, weights: list[str]
+) -> dict[str, float]:
+    """What a change costs in each tensor, in what an error of one step does there.
 
-    Biases and folded norms are rounded to the nearest; one that no longer fits gets a new grid.
+    A typical weight's change costs ``price``; where a step does less to the loss, it costs more.
+    """
+    shares = relative_steps(folded, pictures[:_INFORMED], grids)
+    units = {name: log(place.grid.step / shares[name]) for name, place in grids.items()}
+    sizes = {name: folded.get_parameter(name).numel() for name in weights}
+    typical = sum(sizes[name] * units[name] for name in weights) / max(sum(sizes.values()), 1)
+    return {name: price * exp(2 * (typical - unit)) for name, unit in units.items()}
+
+
+def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, rule: Preprocessing) -> dict[str, OnGrid]:
+    """The parent's grids for a network of the same architecture, and where pictures are given its integers.
+
+    A bias or folded norm that no longer fits gets a new grid.
 
     Raises:
         BundleError: if names or shapes of the tensors differ, or a weight does not fit the parent's grid.
@@ -57,19 +76,22 @@ def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, ru
             f"tensors that differ: {', '.join(odd):.200}"
         )
     grids = {name: OnGrid(entry.grid) for name, entry in known.items() if entry.grid is not None}
-    for name, own in vector_grids(exported.tensors).items():  # one that outgrew its grid travels as a whole
-        if name in grids and np.abs(exported.tensors[name]).max() > 32_000 * grids[name].grid.step:
-            grids[name] = own
+    outgrown = {
+        name: own
+        for name, own in vector_grids(exported.tensors).items()
+        if name in grids and np.abs(exported.tensors[name]).max() > 32_000 * grids[name].grid.step
+    }
     if parent.images is None:
-        return grids
-    weights = [name for name in grids if is_weight(shapes[name])]
-    rounder = Rounder(folded, torch.from_numpy(preprocess(parent.images, rule)), weights)
-    for name in weights:
+        return grids | outgrown
+    pictures = torch.from_numpy(preprocess(parent.images, rule))
+    prices = _prices(parent.price, grids, folded, pictures, [name for name in grids if is_weight(shapes[name])])
+    rounder = Rounder(folded, pictures, grids)
+    for name in grids.keys() - outgrown.keys():
         grid = grids[name].grid
         before = integers_of(known[name], parent.bundle.payloads.get(name))
         try:
-            integers = rounder.integers_near(name, grid.step, before, parent.price)
+            integers = rounder.integers_near(name, grid.step, before, prices[name], opening=_OPENING)
         except ValueError as error:
             raise BundleError(f"the parent's grid does not fit: {error}") from None
         grids[name] = OnGrid(grid, integers)
-    return grids
+    return grids | outgrown  # these travel as a whole

@@ -100,7 +100,7 @@ class Rounder:
             rounded = torch.round(weight.double() / step)
         return _fitting(name, rounded, step)
 
-    def integers_near(self, name: str, step: float, before: I16, price: float) -> I16:
+    def integers_near(self, name: str, step: float, before: I16, price: float, opening: int = 0) -> I16:
         """The weight's integers on the grid of its parent, few of them changed.
 
         Of all changes by one step the one that brings the layer's answers nearest to the weight's is made, row by row,
@@ -111,21 +111,33 @@ class Rounder:
             before: the parent's integers, of the weight's shape.
             price: of a change, in what an error of one step in a typical input does to the answers; 0 makes every
                 change that helps.
+            opening: the first change of a tensor costs as much as so many more; where all together do not bring it,
+                none is made.
 
         Raises:
             ValueError: as :meth:`integers`.
         """
         weight = self._weights[name]
         old = torch.from_numpy(before.astype(np.float64))
+        target = weight.double() / step
         if name in self._grams:
             gram = self._grams[name]
             rows = (gram.shape[0], weight.shape[0] // gram.shape[0], -1)
-            target, start = weight.double().reshape(rows) / step, old.reshape(rows)
-            rounded = _pursue(target, start, gram, price).reshape(weight.shape)
+            target, start = target.reshape(rows), old.reshape(rows)
+            unit = gram.diagonal(dim1=1, dim2=2).mean()
+            rounded = _pursue(target, start, gram, price * unit)
+            gain = _energy(target - start, gram) - _energy(target - rounded, gram)
         else:
-            target = weight.double() / step
+            unit, start = torch.ones((), dtype=torch.float64), old
             rounded = torch.where((target - old).abs() > 0.5 * (1 + price), target.round(), old)
-        return _fitting(name, rounded, step)
+            gain = (target - old).square().sum() - (target - rounded).square().sum()
+        costs = price * unit * (opening + (rounded - start).abs().sum())
+        return _fitting(name, (rounded if gain > costs else start).reshape(weight.shape), step)
+
+
+def _energy(error: Tensor, gram: Tensor) -> Tensor:
+    """What an error of the weights, [groups, rows, k], does to the answers, squared and summed."""
+    return ((error @ gram) * error).sum()
 
 
 def _fitting(name: str, rounded: Tensor, step: float) -> I16:
@@ -135,12 +147,11 @@ def _fitting(name: str, rounded: Tensor, step: float) -> I16:
     return rounded.to(torch.int16).numpy()
 
 
-def _pursue(target: Tensor, start: Tensor, gram: Tensor, price: float) -> Tensor:
-    """[groups, rows, k] in grid steps: ``start`` with single steps made while they pay."""
+def _pursue(target: Tensor, start: Tensor, gram: Tensor, cost: Tensor) -> Tensor:
+    """[groups, rows, k] in grid steps: ``start`` with single steps made while they bring more than ``cost``."""
     whole = start.clone()
     pull = (target - whole) @ gram  # half of minus the gradient of the error of the answers
     weight = gram.diagonal(dim1=1, dim2=2)[:, None, :]
-    cost = price * weight.mean()
     while True:
         gain = 2 * pull.abs() - weight
         best, place = gain.max(dim=2, keepdim=True)

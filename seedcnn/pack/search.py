@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log2
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from torch import fx
 
 from seedcnn.bundle import Preprocessing, grid_of_step
 from seedcnn.bundle.session import preprocess
-from seedcnn.errors import ExportError
+from seedcnn.errors import DataError, ExportError
 from seedcnn.evaluate.accuracy import accuracy_of_logits, predict_logits
 from seedcnn.export import OnnxModel
 from seedcnn.export.to_bundle import F32, OnGrid, encode_learned, is_weight, vector_grids
@@ -25,6 +26,7 @@ _INFORMED = 256  # pictures for the Fisher information, a backward pass each
 _ROUNDED = 512  # pictures for the statistics of the layers' inputs
 _COARSEST, _FINEST, _PER_OCTAVE = 2, -10, 4  # powers of two of the weights' typical size
 _LARGEST = 32_000  # integers: a tensor of few, sensitive weights gets no finer a grid than fits 16 bits
+_FINER = 16  # the steps of what remains per channel: it is little, and rounded to the nearest
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +60,10 @@ class Candidate:
 
     Attributes:
         accepted: whether the drop is; the coarsest accepted one is taken.
-        step: geometric mean of the weights' steps.
+        step: geometric mean of the steps, before those of what remains per channel are made finer.
         weight_bytes: coded bytes of the weights.
         bits_per_weight: of them.
-        drop: accuracy lost on the calibration pictures, in percentage points.
+        drop: accuracy lost on the calibration pictures, in percentage points; all of it where an answer is NaN.
         error: its standard error, over the pictures.
         agreement: share of these pictures that keep their first class, in percent.
     """
@@ -85,9 +87,10 @@ def search_grids(
 ) -> tuple[dict[str, OnGrid], tuple[Candidate, ...]]:
     """The coarsest grids whose accuracy drop on the calibration pictures, and its standard error, are accepted.
 
-    The steps of all weights keep their proportion, see :func:`seedcnn.pack.rounding.relative_steps`; a quarter of an
-    octave lies between two candidates, and accuracy is measured on the exported graph in ``runtime``. The drop is taken
-    to grow with the step, so few are tried.
+    The steps of all weights keep their proportion, see :func:`seedcnn.pack.rounding.relative_steps`; what remains per
+    channel follows with steps a sixteenth as large, rounded to a power of two. A quarter of an octave lies between two
+    candidates, and accuracy is measured on the exported graph in ``runtime``. The drop is taken to grow with the step,
+    so few are tried.
 
     Returns:
         The grids by tensor, with the weights' integers, and what was tried, the finest first.
@@ -99,9 +102,9 @@ def search_grids(
     if not weights:
         raise ExportError("the network has no weights to put on a grid")
     pictures = torch.from_numpy(preprocess(search.images[:_ROUNDED], rule))
-    shares = relative_steps(folded, pictures[:_INFORMED], weights)
-    rounder = Rounder(folded, pictures, weights)
     vectors = vector_grids(exported.tensors)
+    shares = relative_steps(folded, pictures[:_INFORMED], [*weights, *vectors])
+    rounder = Rounder(folded, pictures, weights)
     total = sum(values.size for values in weights.values())
     squares = sum(float(np.square(values, dtype=np.float64).sum()) for values in weights.values())
     typical = (squares / total) ** 0.5
@@ -113,13 +116,20 @@ def search_grids(
 
     def accepted(place: int) -> bool:
         step = typical * 2.0 ** (place / _PER_OCTAVE)
-        grids = dict(vectors)
+        grids = {}
+        for name, finest in vectors.items():
+            coarse = 2.0 ** round(log2(step * shares[name] / _FINER))
+            grids[name] = OnGrid(grid_of_step(max(finest.grid.step, coarse)))
         for name in weights:
             grid = grid_of_step(max(step * shares[name], least[name]))
             grids[name] = OnGrid(grid, rounder.integers(name, grid.step))
         coded = encode_learned(weights, grids, compression)
         size = sum(len(each.payload.data) for each in coded if each.payload is not None)
-        logits = predict_logits(predict(_expanded(exported, grids)), search.images)
+        try:
+            logits = predict_logits(predict(_expanded(exported, grids)), search.images)
+        except DataError:  # NaN: a factor that the network divides by was rounded to 0
+            tried[place] = Candidate(False, step, size, 8 * size / total, 100 * float(right.mean()), 0.0, 0.0), grids
+            return False
         lost = 100.0 * right - 100.0 * accuracy_of_logits(logits, search.labels).correct
         drop, error = float(lost.mean()), float(lost.std() / len(lost) ** 0.5)
         agreement = 100 * float((logits.argmax(1) == before.argmax(1)).mean())

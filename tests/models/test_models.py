@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from seedcnn.convert import GroupNLConfig, convert_
 from seedcnn.errors import ConfigError
@@ -106,6 +107,16 @@ def test_every_model_answers(name):
             assert create_model(name, num_classes=7)(torch.empty(2, 3, 32, 32)).shape == (2, 7)
         return
     assert create_model(name, num_classes=7).eval()(torch.rand(2, 3, 32, 32)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("name", "last"), [("resnet8_cifar", "bn2"), ("resnet101_cifar", "bn3")])
+def test_blocks_can_start_as_their_shortcuts(name, last):
+    for zero in (False, True):
+        model = create_model(name, zero_init_residual=zero)
+        norms = {path: module for path, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+        zeros = {path for path, module in norms.items() if not module.weight.any()}
+        assert zeros == ({path for path in norms if path.endswith(last)} if zero else set())
+        assert zeros or not zero
 
 
 def test_widths_and_patch():

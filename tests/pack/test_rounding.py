@@ -197,3 +197,22 @@ def test_a_network_that_did_not_change_keeps_its_integers():
     for name in ("layer.weight", "layer.bias"):
         before = rounder.integers(name, 0.02)
         assert (rounder.integers_near(name, 0.02, before, 0.5) == before).mean() > 0.99
+
+
+def test_opening_a_tensor_has_a_price():
+    model, pictures = made("plain")
+    step, folded = 0.05, fold(model)
+    names = ["layer.weight", "layer.bias"]
+    before = {name: Rounder(folded, pictures, names).integers(name, step) for name in names}
+    torch.manual_seed(1)
+    for parameter in (folded.layer.weight, folded.layer.bias):
+        parameter.data.add_(torch.randn_like(parameter) * 0.1)
+    rounder = Rounder(folded, pictures, names)
+    for name in names:
+        free, dear = (rounder.integers_near(name, step, before[name], 0.5, opening) for opening in (0, 10**6))
+        assert (free != before[name]).any()
+        assert (dear == before[name]).all()
+        # It is all changes or none, by what all of them bring.
+        some = {(rounder.integers_near(name, step, before[name], 0.5, 2**n) != before[name]).sum() for n in range(20)}
+        assert some == {0, (free != before[name]).sum()}
+        assert (rounder.integers_near(name, step, before[name], 0.0, 10**6) != before[name]).any()
