@@ -26,10 +26,11 @@ from torch import nn
 
 from seedcnn.bundle import Bundle, read_bundle
 from seedcnn.bundle.compression import compress
-from seedcnn.bundle.delta import apply_delta, read_delta
+from seedcnn.bundle.delta import Sparse, apply_delta, read_delta
 from seedcnn.convert import ConversionConfig, GroupNLConfig
 from seedcnn.data.cifar10 import Cifar10, load_cifar10
-from seedcnn.evaluate import cost
+from seedcnn.evaluate import bundle_predictor, cost
+from seedcnn.evaluate.accuracy import accuracy_of_logits, predict_logits
 from seedcnn.export import BundleInfo
 from seedcnn.pack import PackResult, Parent, Search, calibration_order, pack, preprocessing_of
 from seedcnn.pack.sizes import plain_sizes
@@ -42,11 +43,12 @@ FORMS: dict[str, ConversionConfig | None] = {
     "dense": GroupNLConfig(reduction_ratio=2),
     "sparse": GroupNLConfig(reduction_ratio=2, sparse=True),
 }
-STAGES = {  # (pixels, epochs): the first stages see smaller pictures, which take less time
+_GROWING = ((16, 2), (24, 2), (32, 1))
+STAGES = {
     "vanilla": ((32, 5),),
-    "dense": ((16, 2), (24, 2), (32, 2)),
-    "sparse": ((16, 2), (24, 2), (32, 1)),
-}
+    "dense": _GROWING,
+    "sparse": _GROWING,
+}  # (pixels, epochs); smaller pictures take less time
 STEPS = 60
 CALIBRATION, FOLLOWED = 5000, 512
 STEP = 0.006  # one for all weights
@@ -159,14 +161,20 @@ def deltas(
     """A child packed on its parent's grid, with several prices of a change."""
     picked = calibration_order(cifar.train_labels, FOLLOWED)
     test = cifar.test_images[:pictures], cifar.test_labels[:pictures]
+    answers = predict_logits(bundle_predictor(parent, threads=torch.get_num_threads()), test[0])
+    stayed = {"parent_top1": round(accuracy_of_logits(answers, test[1]).top1, 2)}
     found = []
     for price in prices:
         follow = Parent(parent, cifar.train_images[picked], price)
         result = pack(child, replace(info, release=2), *test, parent=follow, threads=torch.get_num_threads())
         assert result.delta is not None
-        apply_delta(parent, read_delta(result.delta))
+        opened = read_delta(result.delta)
+        apply_delta(parent, opened)
+        changes = sum(each.count for each in opened.tensors if isinstance(each, Sparse))
         sizes = {"delta_bytes": len(result.delta), "of_the_bundle": round(len(result.delta) / len(result.data), 5)}
-        found.append({"price": price} | told(result) | sizes)
+        found.append(
+            {"price": price} | told(result) | stayed | sizes | {"tensors": len(opened.tensors), "changes": changes}
+        )
     return found
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ from seedcnn.train.distributed import open_processes
 RATIOS = (4, 2)
 
 
-def config(ratio: int, epochs: int, seed: int) -> TrainConfig:
+def config(ratio: int, epochs: int, seed: int, precision: str = "bf16") -> TrainConfig:
     """The run of one capacity."""
     return TrainConfig(
         model="resnet8_cifar",
@@ -48,7 +47,7 @@ def config(ratio: int, epochs: int, seed: int) -> TrainConfig:
         convert=GroupNLConfig(scope="spatial", reduction_ratio=ratio),
         epochs=epochs,
         lr=0.8,
-        precision="bf16",
+        precision=precision,
         seed=seed,
     )
 
@@ -115,7 +114,7 @@ def trained(task: Nested | Alone, run: TrainConfig, data: TrainData) -> dict[int
             task.train()
             for step, (images, labels, _) in enumerate(batches.epoch(epoch, 0, batches.steps)):
                 update.schedule(epoch, step)
-                with torch.autocast("cpu", torch.bfloat16):
+                with torch.autocast("cpu", torch.bfloat16, enabled=run.precision == "bf16"):
                     loss = task.loss(images, labels)
                 update.backward(loss)
                 update.step()
@@ -138,7 +137,7 @@ def measured(model: nn.Module, cifar: Cifar10) -> dict[str, Any]:
     return {"top1": round(found.top1, 2), "macs": cost(model).macs, "float32_bytes": len(packed.data)}
 
 
-def run_seed(seed: int, epochs: int, cifar: Cifar10) -> dict[str, Any]:
+def run_seed(seed: int, epochs: int, precision: str, cifar: Cifar10) -> dict[str, Any]:
     """Nested, and each alone."""
     data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
 
@@ -152,7 +151,7 @@ def run_seed(seed: int, epochs: int, cifar: Cifar10) -> dict[str, Any]:
     tasks: dict[str, Nested | Alone] = {"nested": Nested(small, large)}
     tasks |= {f"alone, r = {ratio}": Alone(fresh(ratio), ratio) for ratio in RATIOS}
     for name, task in tasks.items():
-        networks = trained(task, replace(config(2, epochs, seed)), data)
+        networks = trained(task, config(2, epochs, seed, precision), data)
         row[name] = {f"r = {ratio}": measured(model, cifar) for ratio, model in networks.items()}
         print(f"seed {seed}, {name}: {row[name]}", flush=True)
     return row
@@ -163,6 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--precision", default="bf16", help="fp32 where the processor has no bfloat16")
     parser.add_argument("--record", type=Path, default=Path("results/prefix-cifar10.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -172,7 +172,7 @@ def main() -> None:
     for seed in arguments.seeds:
         if str(seed) in rows:
             continue
-        rows[str(seed)] = run_seed(seed, arguments.epochs, cifar)
+        rows[str(seed)] = run_seed(seed, arguments.epochs, arguments.precision, cifar)
         record = about_runs("prefix.py", "top-1 of r = 4 and r = 2, nested in one file or each alone", 1)
         record |= {"epochs": arguments.epochs, "seeds": rows}
         arguments.record.write_text(json.dumps(record, indent=1) + "\n", "utf-8")

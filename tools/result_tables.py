@@ -276,13 +276,14 @@ def packing_deltas(record: dict[str, Any]) -> str:
             for one in row[name]:
                 change = one["bundle_top1"] - one["float32_top1"]
                 share = f"{100 * one['of_the_bundle']:.2f} %"
-                accuracies = [f"{one['float32_top1']:.2f}", f"{change:+.2f}"]
+                parent = f"{one['parent_top1']:.2f}" if "parent_top1" in one else ""
+                accuracies = [parent, f"{one['float32_top1']:.2f}", f"{change:+.2f}"]
                 price = f"`--delta-price {one['price']:g}`"
                 rows.append([form, name, price, f"{one['delta_bytes']:,}", share, *accuracies])
             for coding, size in row[f"{name}, in general"].items():
                 share = f"{100 * size / row['searched']['bytes']:.2f} %"
-                rows.append([form, name, coding, f"{size:,}", share, "", ""])
-    head = ["form", "fine-tuned", "", "delta, bytes", "of the bundle", "float32, %", "change, points"]
+                rows.append([form, name, coding, f"{size:,}", share, "", "", ""])
+    head = ["form", "fine-tuned", "", "delta, bytes", "of the bundle", "parent, %", "float32, %", "change, points"]
     return _grid(head, rows)
 
 

@@ -42,7 +42,8 @@ class FusedGroupNL(FoldedGroupNL):
             return F.relu(y) if self.relu else y
         z = self.seeds(x)
         w, b = self.argument()
-        inputs = (z, w, b, self.gen_scale, self.gen_shift)
+        gen_scale, gen_shift = (None if part is None else part[self.c_seed :] for part in (self.scale, self.shift))
+        inputs = (z, w, b, gen_scale, gen_shift)
         attributes: dict[str, Any] = {"nlf": self.nlf, "groups": self.nlf_groups, "relu": int(self.relu)}
         channels = z.shape[1] + self.get_buffer("source").numel()
         shape = (z.shape[0], channels, z.shape[2], z.shape[3])

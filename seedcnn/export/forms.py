@@ -172,10 +172,9 @@ class FoldedGroupNL(nn.Module):
         self.shuffle_groups = layer.conv_groups if layer.shuffle else 1
         self.nlf, self.nlf_groups = layer.nlf, layer.nlf_groups
         self.of_affine = SINES[target.sine] if self.nlf == "sine" else _OF_AFFINE.get(self.nlf)
-        self.a = None if norm is None else _column(a)
-        self.c = None if norm is None else _column(c)
-        self.gen_scale = None if norm is None else _column(scale[c_seed:])
-        self.gen_shift = None if norm is None else _column(shift[c_seed:])
+        self.c_seed = c_seed
+        self.scale = None if norm is None else _column(scale)  # a, then A: one tensor, which is one entry of a bundle
+        self.shift = None if norm is None else _column(shift)  # c, then C
         source, block = nlf_index(c_seed, layer.out_channels, layer.nlf_groups)
         self.gathers = source.tolist() != list(range(c_seed))
         self.runs = _runs(source.tolist()) if target.spread == "concat" else None
@@ -211,9 +210,9 @@ class FoldedGroupNL(nn.Module):
 
     def _undo(self) -> tuple[Tensor | None, Tensor | None]:
         """What gives back the seeds before the absorbed norm: scale and shift, both [c_gen, 1, 1]."""
-        if not self.absorbed or self.a is None or self.c is None:
+        if not self.absorbed or self.scale is None or self.shift is None:
             return None, None
-        a, c = self._gather(self.a, 0), self._gather(self.c, 0)
+        a, c = (self._gather(part[: self.c_seed], 0) for part in (self.scale, self.shift))
         return a.reciprocal(), -(c / a)
 
     def generate(self, z: Tensor) -> Tensor:
@@ -239,10 +238,10 @@ class FoldedGroupNL(nn.Module):
         """[N, c_in, H, W] to [N, c_out, H', W']."""
         z = self.seeds(x)
         generated = self.generate(z)
-        if self.gen_scale is not None and self.gen_shift is not None:
-            generated = generated * self.gen_scale + self.gen_shift
-        if not self.absorbed and self.a is not None and self.c is not None:
-            z = z * self.a + self.c
+        if self.scale is not None and self.shift is not None:
+            generated = generated * self.scale[self.c_seed :] + self.shift[self.c_seed :]
+            if not self.absorbed:
+                z = z * self.scale[: self.c_seed] + self.shift[: self.c_seed]
         return torch.cat([z, generated], dim=1)
 
 

@@ -93,9 +93,11 @@ def test_no_target_puts_weights_into_the_graph():
 
 
 def test_r_2_needs_neither_split_nor_gather():
+    """But on constants, which a runtime computes once."""
     for target in ("onnxruntime", "openvino"):
         graph = onnx.load_from_string(to_onnx(fold(network("sine"), target=target)).graph).graph
-        used = {node.op_type for node in graph.node}
+        constants = {tensor.name for tensor in graph.initializer}
+        used = {node.op_type for node in graph.node if not set(node.input) <= constants}
         assert not used & {"Split", "Slice", "Gather", "Tile", "Expand"}
         assert sum(node.op_type == "Reshape" for node in graph.node) <= 1  # before the classifier
 
