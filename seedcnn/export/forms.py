@@ -28,6 +28,7 @@ _OF_AFFINE: dict[str, Callable[[Tensor], Tensor]] = {
 }
 # Beyond this the seed maps cannot be recovered from their normalised form to 1e-5 in float32.
 _MAX_SHIFT_OVER_SCALE = 64.0
+_STILL = 1e-4  # of a norm's eps: a smaller variance is rounding noise
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,21 @@ class SeedSpec:
 
 
 def affine_of(norm: nn.BatchNorm2d | None, channels: int) -> tuple[Tensor, Tensor]:
-    """A BatchNorm in eval mode as scale and shift, both [channels] in float64; ones and zeros for None."""
+    """A BatchNorm in eval mode as scale and shift, both [channels] in float64; ones and zeros for None.
+
+    A channel that never varied in training has nothing to scale: its scale is 1, not the root of 1 / eps, which would
+    leave numbers in the folded weights that are of no use and spoil the grid of all others.
+    """
     if norm is None:
         return torch.ones(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("a BatchNorm without running statistics cannot be folded")
     scale = (norm.running_var.double() + norm.eps).rsqrt()
-    shift = -norm.running_mean.double() * scale
     if norm.affine:
-        scale, shift = scale * norm.weight.detach().double(), shift * norm.weight.detach().double()
-        shift = shift + norm.bias.detach().double()
-    return scale, shift
+        scale = scale * norm.weight.detach().double()
+    scale = torch.where(norm.running_var <= _STILL * norm.eps, 1.0, scale)
+    shift = -norm.running_mean.double() * scale
+    return scale, shift + norm.bias.detach().double() if norm.affine else shift
 
 
 class DepthwiseSum(nn.Module):

@@ -77,6 +77,31 @@ def test_folded_network_is_the_same_function(name):
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())  # the original is untouched
 
 
+@pytest.mark.parametrize("name", ["vanilla", "sine, batch norm on seeds"])
+def test_channels_that_never_vary_leave_no_huge_numbers(name):
+    """As after training: a filter that reads a dead channel, and norms whose variances went to nothing."""
+    model = network(name)
+    conv, norm = model.stages[0][0].conv1, model.stages[0][0].bn1
+    model.bn1.bias.data[0] = -30.0
+    conv.weight.data[1, 1:] = 0
+    norms = [norm] if name == "vanilla" else [conv.norm, norm]
+    x = torch.randn(4, 3, 32, 32)
+    for each in norms:  # where the channel is, and what it answers
+        seen = {}
+        handle = each.register_forward_pre_hook(lambda module, inputs, seen=seen: seen.update(x=inputs[0]))
+        with torch.no_grad():
+            model(x)
+        handle.remove()
+        still = seen["x"].std((0, 2, 3)) < 1e-6
+        assert still.any()
+        each.running_mean[still] = seen["x"].mean((0, 2, 3))[still]
+        each.running_var[still] = 1e-13
+    folded = fold(model)
+    with torch.no_grad():
+        assert relative(folded(x), model(x)) < 1e-5
+    assert max(float(values.abs().max()) for values in folded.parameters()) < 50
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_exported_graph_agrees_and_holds_no_weights(name):
     model = network(name)
