@@ -86,9 +86,10 @@ class _Form:
 
     mono: str
     target: Target
+    absorb: Mapping[str, bool]
 
 
-def _fold_layer(module: nn.Module, norm: nn.BatchNorm2d | None, form: _Form) -> nn.Module | None:
+def _fold_layer(name: str, module: nn.Module, norm: nn.BatchNorm2d | None, form: _Form) -> nn.Module | None:
     """The inference form of one convolution and the norm after it, or None for anything else."""
     if isinstance(module, GroupNLConv2d):
         if module.gamma == 0 and module.normalize != "l2" and not module.shuffle:  # an ordinary convolution
@@ -96,7 +97,7 @@ def _fold_layer(module: nn.Module, norm: nn.BatchNorm2d | None, form: _Form) -> 
             outer_scale, outer_shift = affine_of(norm, module.out_channels)
             scale, shift = scale * outer_scale, shift * outer_scale + outer_shift
             return seed_conv_of(module, module.conv_groups, scale, shift, form.target)
-        return FoldedGroupNL(module, norm, form.target)
+        return FoldedGroupNL(module, norm, form.target, form.absorb.get(name))
     if isinstance(module, SeededConv2d):
         return fold_family(module, norm, form.mono, form.target)
     return fuse_conv_bn_eval(module, norm) if type(module) is nn.Conv2d and norm is not None else None
@@ -104,7 +105,7 @@ def _fold_layer(module: nn.Module, norm: nn.BatchNorm2d | None, form: _Form) -> 
 
 def _fold_node(traced: fx.GraphModule, node: fx.Node, module: nn.Module, form: _Form) -> nn.Module | None:
     norm_node, norm = _following_norm(traced, node)
-    folded = _fold_layer(module, norm, form)
+    folded = _fold_layer(str(node.target), module, norm, form)
     if folded is not None and norm_node is not None:
         norm_node.replace_all_uses_with(node)
         traced.graph.erase_node(norm_node)
@@ -116,7 +117,7 @@ def _fold_inside(module: nn.Module, form: _Form) -> None:
     for name, layer in list(module.named_modules()):
         if name and isinstance(layer, SeededConv2d):
             parent, _, child = name.rpartition(".")
-            setattr(module.get_submodule(parent), child, _fold_layer(layer, None, form))
+            setattr(module.get_submodule(parent), child, _fold_layer(name, layer, None, form))
 
 
 def _fold_lone_norms(traced: fx.GraphModule) -> None:
@@ -128,7 +129,13 @@ def _fold_lone_norms(traced: fx.GraphModule) -> None:
                 _replace(traced, str(node.target), ChannelAffine(module))
 
 
-def fold(model: nn.Module, *, target: str = "onnxruntime", mono: str = "graph") -> fx.GraphModule:
+def fold(
+    model: nn.Module,
+    *,
+    target: str = "onnxruntime",
+    mono: str = "graph",
+    absorb: Mapping[str, bool] | None = None,
+) -> fx.GraphModule:
     """A copy of ``model`` in inference form: the same function in eval mode, fewer operations.
 
     BatchNorm is folded into the convolution before it; GroupNL layers become
@@ -141,6 +148,9 @@ def fold(model: nn.Module, *, target: str = "onnxruntime", mono: str = "graph") 
             "onnxruntime-custom-op" (see :mod:`seedcnn.bundle.custom_op`) runs in any runtime that reads ONNX.
         mono: how mono filters leave: "graph" (generated from seed filters and beta when the graph is loaded; small
             files) or "expanded" (as the filters of a plain convolution).
+        absorb: by name of a GroupNL layer, whether the norm after it is absorbed, see
+            :class:`seedcnn.export.forms.FoldedGroupNL`; for others that depends on the norm's numbers. A later release
+            that keeps its parent's choices (:func:`seedcnn.export.absorbed_norms`) has its parent's graph.
 
     Returns:
         A module on the CPU in float32 and eval mode, without gradients.
@@ -151,7 +161,7 @@ def fold(model: nn.Module, *, target: str = "onnxruntime", mono: str = "graph") 
     """
     if mono not in MONO_FORMS:
         raise ValueError(f"`mono` (={mono!r}) must be one of {', '.join(map(repr, MONO_FORMS))}")
-    form = _Form(mono, target_of(target))
+    form = _Form(mono, target_of(target), absorb or {})
     traced = _trace(split_norm_act_(copy.deepcopy(model).cpu().float().eval()))
     calls: dict[str, int] = {}
     for node in traced.graph.nodes:

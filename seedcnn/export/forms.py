@@ -157,20 +157,24 @@ class FoldedGroupNL(nn.Module):
         layer: the layer, whose running statistics are used (eval mode).
         norm: the BatchNorm that follows it, or None.
         target: the runtime's form.
+        absorb: whether the norm is absorbed, if it can be at all; None asks whether that is exact.
 
     Shape:
         [N, c_in, H, W] to [N, c_out, H', W'].
     """
 
-    def __init__(self, layer: GroupNLConv2d, norm: nn.BatchNorm2d | None, target: Target) -> None:
+    def __init__(
+        self, layer: GroupNLConv2d, norm: nn.BatchNorm2d | None, target: Target, absorb: bool | None = None
+    ) -> None:
         super().__init__()
         c_seed = layer.seed_channels
         seed_scale, seed_shift = affine_of(layer.norm, c_seed)
         scale, shift = affine_of(norm, layer.out_channels)
         a, c = scale[:c_seed], shift[:c_seed]
         self.l2 = layer.normalize == "l2"
-        exact = bool((c.abs() <= _MAX_SHIFT_OVER_SCALE * a.abs()).all() and (a != 0).all())
-        self.absorbed = norm is not None and exact and not self.l2
+        if absorb is None:
+            absorb = bool((c.abs() <= _MAX_SHIFT_OVER_SCALE * a.abs()).all())
+        self.absorbed = norm is not None and absorb and bool((a != 0).all()) and not self.l2
         if self.absorbed:
             seed_scale, seed_shift = seed_scale * a, seed_shift * a + c
         self.seed_conv = seed_conv_of(layer, layer.conv_groups, seed_scale, seed_shift, target)

@@ -18,7 +18,7 @@ from torch import fx
 from seedcnn.bundle import Seeded
 from seedcnn.errors import ExportError
 
-__all__ = ["INPUT", "OUTPUT", "OnnxModel", "to_onnx"]
+__all__ = ["INPUT", "OUTPUT", "OnnxModel", "absorbed_norms", "to_onnx"]
 
 INPUT, OUTPUT = "image", "logits"
 _OPSET = 20
@@ -140,3 +140,18 @@ def to_onnx(folded: fx.GraphModule, input_size: tuple[int, int, int] = (3, 32, 3
                 drawn = Seeded(spec.seed, spec.tensor_id, 0, spec.fixed, spec.count, spec.repeat)
                 seeded[full] = (used.pop(full).shape, drawn)
     return OnnxModel(proto.SerializeToString(deterministic=True), used, seeded)
+
+
+def absorbed_norms(graph: bytes) -> dict[str, bool]:
+    """Which layers of an exported graph have the norm after them absorbed, by name: those that divide by its scale."""
+    proto = onnx.load_from_string(graph).graph
+    found = {t.name.removesuffix(".scale"): False for t in proto.initializer if t.name.endswith(".scale")}
+    source = {output: node.input[0] for node in proto.node if node.input for output in node.output}
+    for node in proto.node:
+        if node.op_type == "Reciprocal":
+            name = node.input[0]
+            while name in source:
+                name = source[name]
+            if name.endswith(".scale"):
+                found[name.removesuffix(".scale")] = True
+    return found

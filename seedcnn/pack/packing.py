@@ -16,7 +16,7 @@ from seedcnn.convert.filters import convolutions
 from seedcnn.errors import ExportError
 from seedcnn.evaluate.accuracy import F32, Accuracy, accuracy_of_logits, predict_logits, torch_predictor
 from seedcnn.evaluate.equivalence import Equivalence, compare_logits
-from seedcnn.export import BundleInfo, OnnxModel, fold, load_tensors, to_bundle, to_onnx
+from seedcnn.export import BundleInfo, OnnxModel, absorbed_norms, fold, load_tensors, to_bundle, to_onnx
 from seedcnn.export.to_bundle import OnGrid, grids_of_step, is_weight
 from seedcnn.layers import ConvLayer
 from seedcnn.pack.int8 import Int8, Int8Result, Runtime, quantize_bundle
@@ -118,7 +118,8 @@ def _export(
     """The float32 bundle and what it costs, its graph, its logits [N, classes], and the grids."""
     rule = info.preprocessing
     mean, std = ([v * 1e-8 for v in values] for values in (rule.mean_e8, rule.std_e8))
-    folded = fold(model, target=target)
+    absorb = None if coding.parent is None else absorbed_norms(coding.parent.bundle.graph())
+    folded = fold(model, target=target, absorb=absorb)
     exported = to_onnx(folded, (3, rule.height, rule.width))
     grids, tried = _grids(coding, folded, exported, rule, runtime)
     data = to_bundle(exported, info, grids=grids, libraries=runtime.libraries, compression=coding.compression)

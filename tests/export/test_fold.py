@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -15,7 +16,7 @@ from seedcnn.bundle import open_bundle, read_bundle
 from seedcnn.bundle.session import open_session
 from seedcnn.convert import GroupNLConfig, convert_
 from seedcnn.errors import BundleError, ExportError
-from seedcnn.export import BundleInfo, fold, load_tensors, to_bundle, to_onnx
+from seedcnn.export import BundleInfo, absorbed_norms, fold, load_tensors, to_bundle, to_onnx
 from seedcnn.export.forms import DepthwiseSum, FoldedGroupNL
 from seedcnn.export.to_bundle import is_weight
 from seedcnn.layers import GroupNLConv2d
@@ -77,16 +78,14 @@ def test_folded_network_is_the_same_function(name):
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())  # the original is untouched
 
 
-@pytest.mark.parametrize("name", ["vanilla", "sine, batch norm on seeds"])
-def test_channels_that_never_vary_leave_no_huge_numbers(name):
+def test_channels_that_never_vary_leave_no_huge_numbers():
     """As after training: a filter that reads a dead channel, and norms whose variances went to nothing."""
-    model = network(name)
+    model = network("sine, batch norm on seeds")
     conv, norm = model.stages[0][0].conv1, model.stages[0][0].bn1
     model.bn1.bias.data[0] = -30.0
     conv.weight.data[1, 1:] = 0
-    norms = [norm] if name == "vanilla" else [conv.norm, norm]
     x = torch.randn(4, 3, 32, 32)
-    for each in norms:  # where the channel is, and what it answers
+    for each in (conv.norm, norm):  # where the channel is, and what it answers
         seen = {}
         handle = each.register_forward_pre_hook(lambda module, inputs, seen=seen: seen.update(x=inputs[0]))
         with torch.no_grad():
@@ -100,6 +99,26 @@ def test_channels_that_never_vary_leave_no_huge_numbers(name):
     with torch.no_grad():
         assert relative(folded(x), model(x)) < 1e-5
     assert max(float(values.abs().max()) for values in folded.parameters()) < 50
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino", "onnxruntime-custom-op"])
+def test_a_parent_s_choice_of_what_is_absorbed_is_read_from_its_graph_and_kept(target):
+    model = network("r = 4")
+    other = copy.deepcopy(model)
+    other.stages[1][0].bn2.weight.data[0] = 1e-4  # too little to be divided by, as a rule
+    graphs = [to_onnx(fold(each, target=target)).graph for each in (model, other)]
+    ours, theirs = (absorbed_norms(graph) for graph in graphs)
+    assert set(ours) >= {f"stages.{stage}.0.conv{conv}" for stage in range(3) for conv in (1, 2)}
+    assert set(ours.values()) == {True}
+    assert [name for name, absorbed in theirs.items() if not absorbed] == ["stages.1.0.conv2"]
+    x = torch.randn(2, 3, 32, 32)
+    for each, absorb, graph in ((model, theirs, graphs[1]), (other, ours, graphs[0])):
+        folded = fold(each, target=target, absorb=absorb)
+        assert to_onnx(folded).graph == graph
+        with torch.no_grad():
+            assert relative(folded(x), each(x)) < 1e-3
+    other.stages[1][0].bn2.weight.data[0] = 0.0  # nothing can be divided by this
+    assert absorbed_norms(to_onnx(fold(other, target=target, absorb=ours)).graph) == theirs
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -166,6 +166,18 @@ def test_on_a_coarse_grid_few_weights_change_and_the_answers_follow(trained, fou
     assert not read_delta(dear.delta).tensors  # biases and norms neither
 
 
+def test_a_child_keeps_the_graph_of_its_parent(trained):
+    """Even where its norms would now be folded in another way."""
+    model, images, labels = trained
+    parent = read_bundle(pack(model, INFO, images[:50], labels[:50], step=0.01).data)
+    tuned = copy.deepcopy(model)
+    tuned.stages[1][0].bn2.weight.data[0], tuned.stages[1][0].bn2.bias.data[0] = 1e-4, 0.1
+    info = dataclasses.replace(INFO, release=5)
+    child = read_bundle(pack(tuned, info, images[:50], labels[:50], parent=Parent(parent)).data)
+    alone = read_bundle(pack(tuned, info, images[:50], labels[:50], step=0.01).data)
+    assert child.graph() == parent.graph() != alone.graph()
+
+
 def test_a_change_costs_by_what_it_does_to_the_loss(trained, found):
     model, images, _ = trained
     folded = fold(model)
