@@ -214,7 +214,7 @@ def test_another_numpy(tmp_path):
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     packages = ["numpy==1.26.4", "backports.zstd"]
-    subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True, timeout=250)
+    subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True, timeout=500)
     code = (
         "import hashlib, sys, numpy\nfrom pathlib import Path\nfrom seedcnn.bundle import open_bundle\n"
         "assert numpy.__version__ == '1.26.4'\n"

@@ -15,7 +15,7 @@ from seedcnn.errors import ConfigError
 
 def bench(*arguments, expect=0, cwd=None):
     command = [sys.executable, "-m", "seedcnn.cli", "bench", *map(str, arguments)]
-    done = subprocess.run(command, text=True, capture_output=True, timeout=280, cwd=cwd)
+    done = subprocess.run(command, text=True, capture_output=True, timeout=560, cwd=cwd)
     assert done.returncode == expect, done.stderr
     return done
 

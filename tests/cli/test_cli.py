@@ -15,7 +15,7 @@ from seedcnn.cli.app import app
 
 def seedcnn(*arguments, expect=0):
     done = subprocess.run(
-        [sys.executable, "-m", "seedcnn.cli", *map(str, arguments)], text=True, capture_output=True, timeout=280
+        [sys.executable, "-m", "seedcnn.cli", *map(str, arguments)], text=True, capture_output=True, timeout=560
     )
     assert done.returncode == expect, done.stderr
     return done

@@ -20,7 +20,7 @@ LIMIT_MB = 150  # to the megabyte; without seedcnn itself it is 148.9
 
 
 def run(*line: object, **options) -> str:
-    done = subprocess.run([*map(str, line)], capture_output=True, text=True, check=False, timeout=280, **options)
+    done = subprocess.run([*map(str, line)], capture_output=True, text=True, check=False, timeout=560, **options)
     assert done.returncode == 0, f"{line[0]} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

@@ -32,7 +32,7 @@ def test_recipe_docstrings_state_the_counts():
 def test_demo_end_to_end(tmp_path, cifar10):
     command = [sys.executable, ROOT / "examples" / "demo.py", "--out", tmp_path / "out", "--epochs", "1"]
     done = subprocess.run(
-        [*command, "--pictures", "6000", "--corrupted", "60"], text=True, capture_output=True, timeout=290
+        [*command, "--pictures", "6000", "--corrupted", "60"], text=True, capture_output=True, timeout=560
     )
     assert done.returncode == 0, done.stderr
     text = done.stdout

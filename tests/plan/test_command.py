@@ -29,7 +29,7 @@ def make():
 
 def run(*arguments, expect=0, cwd=None):
     words = [sys.executable, "-m", "seedcnn.cli", "plan", *map(str, arguments)]
-    done = subprocess.run(words, text=True, capture_output=True, timeout=280, cwd=cwd)
+    done = subprocess.run(words, text=True, capture_output=True, timeout=560, cwd=cwd)
     assert done.returncode == expect, done.stderr
     return done
 
