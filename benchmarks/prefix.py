@@ -2,18 +2,22 @@
 
 ResNet-8 with GroupNL layers (normalised abs). In each layer the first quarter of the channels are seeds for r = 4, and
 with the second quarter they are the seeds for r = 2: a device with little room would take the first half of the file.
-Both networks are trained at once, the shared seeds with the mean of both losses (nested); each has norms of its own, as
-slimmable networks have (Yu et al., 2019). Controls: each network trained alone, with as many epochs (alone).
+Both networks are trained at once, the shared seeds with the mean of both losses (nested, 1:1), or with one that counts
+the large network three times (nested, 1:3); each has norms of its own, as slimmable networks have (Yu et al., 2019).
+Controls: each network trained alone, with as many epochs (alone), and the small network made of the large one's numbers
+without training, but for its norms' statistics (cut).
 
     python benchmarks/prefix.py --record results/prefix-cifar10.json
 
-A quarter of an hour for each seed and core.
+Forty minutes for each seed on one core; an interrupted run goes on with what its record lacks.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +32,6 @@ from seedcnn.data.cifar10 import Cifar10, load_cifar10
 from seedcnn.evaluate import cost
 from seedcnn.evaluate.accuracy import accuracy, torch_predictor
 from seedcnn.export import BundleInfo
-from seedcnn.layers import GroupNLConv2d
 from seedcnn.pack import pack, preprocessing_of
 from seedcnn.train import TrainConfig, TrainData, build_model
 from seedcnn.train._optim import Update
@@ -37,6 +40,7 @@ from seedcnn.train.data import open_batches
 from seedcnn.train.distributed import open_processes
 
 RATIOS = (4, 2)
+SHARES = {"1:1": 0.5, "1:3": 0.25}  # what the small network's loss counts
 
 
 def config(ratio: int, epochs: int, seed: int, precision: str = "bf16") -> TrainConfig:
@@ -67,18 +71,19 @@ def shared(small: nn.Module, large: nn.Module) -> dict[str, Tensor]:
 
 
 class Nested(nn.Module):
-    """Both networks as one: its loss is the mean of theirs."""
+    """Both networks as one: its loss is the mean of theirs, where the small one's counts ``share``."""
 
-    def __init__(self, small: nn.Module, large: nn.Module) -> None:
+    def __init__(self, small: nn.Module, large: nn.Module, share: float) -> None:
         super().__init__()
-        self.small, self.large = small, large
+        self.small, self.large, self.share = small, large, share
         for name in shared(small, large):
             small.get_parameter(name).requires_grad_(False)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Mean of both cross-entropies."""
+        """Weighted mean of both cross-entropies."""
         answers = functional_call(self.small, shared(self.small, self.large), (images,))
-        return (F.cross_entropy(answers.float(), labels) + F.cross_entropy(self.large(images).float(), labels)) / 2
+        small, large = (F.cross_entropy(each.float(), labels) for each in (answers, self.large(images)))
+        return self.share * small + (1 - self.share) * large
 
     def finish(self) -> dict[int, nn.Module]:
         """The two networks, each with its weights."""
@@ -86,6 +91,23 @@ class Nested(nn.Module):
             for name, value in shared(self.small, self.large).items():
                 self.small.get_parameter(name).copy_(value)
         return {4: self.small.eval(), 2: self.large.eval()}
+
+
+def cut(small: nn.Module, large: nn.Module, run: TrainConfig, data: TrainData, steps: int = 100) -> nn.Module:
+    """The small network, of the large one's leading numbers, scales and biases of norms too; then it sees the data."""
+    theirs = dict(large.named_parameters())
+    with torch.no_grad():
+        for name, parameter in small.named_parameters():
+            parameter.copy_(theirs[name][: len(parameter)])
+        for module in small.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
+                module.momentum = None  # the mean over all batches
+        small.train()
+        with open_processes("cpu") as processes:
+            for images, _, _ in open_batches(run, data, processes, 0).epoch(0, 0, steps):
+                small(images)
+    return small.eval()
 
 
 class Alone(nn.Module):
@@ -137,24 +159,29 @@ def measured(model: nn.Module, cifar: Cifar10) -> dict[str, Any]:
     return {"top1": round(found.top1, 2), "macs": cost(model).macs, "float32_bytes": len(packed.data)}
 
 
-def run_seed(seed: int, epochs: int, precision: str, cifar: Cifar10) -> dict[str, Any]:
-    """Nested, and each alone."""
+def run_seed(seed: int, run: TrainConfig, cifar: Cifar10, row: dict[str, Any]) -> Iterator[None]:
+    """Add what the row lacks: nested, each alone, and the small one cut from the large one; a pause after each."""
     data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
 
     def fresh(ratio: int) -> nn.Module:
         seed_everything(seed)
-        return build_model(config(ratio, epochs, seed))
+        return build_model(config(ratio, run.epochs, seed))
 
-    small, large = fresh(4), fresh(2)
-    row: dict[str, Any] = {"learnable": seed_bytes(small, large)}
-    assert any(isinstance(module, GroupNLConv2d) for module in small.modules())
-    tasks: dict[str, Nested | Alone] = {"nested": Nested(small, large)}
-    tasks |= {f"alone, r = {ratio}": Alone(fresh(ratio), ratio) for ratio in RATIOS}
+    row["learnable"] = seed_bytes(fresh(4), fresh(2))
+    tasks: dict[str, Callable[[], Nested | Alone]] = {
+        f"nested, {name}": partial(lambda share: Nested(fresh(4), fresh(2), share), share)
+        for name, share in SHARES.items()
+    }
+    tasks |= {f"alone, r = {ratio}": partial(lambda ratio: Alone(fresh(ratio), ratio), ratio) for ratio in RATIOS}
     for name, task in tasks.items():
-        networks = trained(task, config(2, epochs, seed, precision), data)
+        if name in row:
+            continue
+        networks = trained(task(), run, data)
         row[name] = {f"r = {ratio}": measured(model, cifar) for ratio, model in networks.items()}
+        if name == "alone, r = 2":
+            row["cut"] = {"r = 4": measured(cut(fresh(4), networks[2], run, data), cifar)}
         print(f"seed {seed}, {name}: {row[name]}", flush=True)
-    return row
+        yield
 
 
 def main() -> None:
@@ -170,12 +197,13 @@ def main() -> None:
     known = json.loads(arguments.record.read_text("utf-8")) if arguments.record.is_file() else {}
     rows = known.get("seeds", {}) if known.get("epochs") == arguments.epochs else {}
     for seed in arguments.seeds:
-        if str(seed) in rows:
-            continue
-        rows[str(seed)] = run_seed(seed, arguments.epochs, arguments.precision, cifar)
-        record = about_runs("prefix.py", "top-1 of r = 4 and r = 2, nested in one file or each alone", 1)
-        record |= {"epochs": arguments.epochs, "seeds": rows}
-        arguments.record.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        row = rows.setdefault(str(seed), {})
+        for _ in run_seed(seed, config(2, arguments.epochs, seed, arguments.precision), cifar, row):
+            record = about_runs(
+                "prefix.py", "ResNet-8 on CIFAR-10, r = 4 and r = 2 nested in one file, or each alone", 1
+            )
+            record |= {"epochs": arguments.epochs, "seeds": rows}
+            arguments.record.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -287,6 +288,30 @@ def packing_deltas(record: dict[str, Any]) -> str:
     return _grid(head, rows)
 
 
+def prefix(record: dict[str, Any]) -> str:
+    """Two capacities in one file."""
+    seeds = list(record["seeds"].values())
+    numbers = seeds[0]["learnable"]
+    rows = []
+    for capacity in ("r = 4", "r = 2"):
+        alone = [seed[f"alone, {capacity}"][capacity]["top1"] for seed in seeds]
+        for name in (f"alone, {capacity}", "nested, 1:1", "nested, 1:3", "cut"):
+            if capacity not in seeds[0][name]:
+                continue
+            found = [seed[name][capacity] for seed in seeds]
+            top1 = [one["top1"] for one in found]
+            changes = [one - other for one, other in zip(top1, alone, strict=True)]
+            spread = [stdev(values) if len(values) > 1 else None for values in (top1, changes)]
+            change = "" if name.startswith("alone") else _with(fmean(changes), spread[1], "+")
+            nested = f"{numbers['nested file']:,} for both"
+            own = f"{numbers['small' if capacity == 'r = 4' else 'large']:,}"
+            number = {"cut": "those of r = 2", f"alone, {capacity}": own}.get(name, nested)
+            cells = [_with(fmean(top1), spread[0]), change, f"{found[0]['macs'] / 1e6:.1f}", number]
+            rows.append([capacity, "alone" if name.startswith("alone") else name, *cells])
+    head = ["capacity", "trained", "top-1, %", "change, points", "MMACs", "learnable numbers"]
+    return f"{_grid(head, rows)}\n\n{record['what']}; {record['epochs']} epochs; {_made(record)}"
+
+
 TABLES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     ("README.md", "demo table", "demo", demo),
     ("docs/robustness.md", "CIFAR-10 table", "robustness-cifar10", forms),
@@ -299,6 +324,7 @@ TABLES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     ("docs/training-results.md", "memory table", "training-memory", memory),
     ("docs/packing.md", "ResNet-18 table", "packing-resnet18", packing),
     ("docs/packing.md", "ResNet-18 deltas table", "packing-resnet18", packing_deltas),
+    ("docs/packing.md", "prefix table", "prefix-cifar10", prefix),
     ("docs/worth.md", "networks table", "worth/table", worth_networks),
     ("docs/worth.md", "controls table", "worth/table", worth_controls),
     ("docs/worth.md", "short runs table", "worth/table", worth_short),
