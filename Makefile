@@ -23,8 +23,9 @@ demo: $(STAMP) ## train, measure, pack, publish, update a device, classify (ARGS
 bench: $(STAMP) ## latency, training steps and int8 of every form against the vanilla one (half an hour, alone)
 	for name in layers forms training int8 mobile; do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
 
-test: $(STAMP) ## the test suite
-	$(BIN)/pytest -q --durations=10 -m "not slow" $(ARGS)
+test: $(STAMP) ## the test suite, in a process for each core (four at most) with one thread
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	  --durations=20 -m "not slow" $(ARGS)
 
 test-slow: $(STAMP) ## the tests that take minutes
 	$(BIN)/pytest -q --durations=10 -m slow $(ARGS)

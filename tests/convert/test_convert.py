@@ -93,7 +93,7 @@ def test_conv_arguments_survive():
         ({"omega_range": (7, 8)}, lambda new: (new.omega >= 7).all()),
         ({"phi_range": (7, 8)}, lambda new: (new.phi >= 7).all()),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else None,
 )
 def test_every_option_reaches_the_layer(option, check):
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3))
