@@ -30,7 +30,7 @@ def pack(
     ] = "cifar10",
     delta_price: Annotated[
         float, typer.Option(help="With --parent: what a change must bring; more makes a smaller delta.", min=0)
-    ] = 0.5,
+    ] = 0.1,
     calibration: Annotated[
         str,
         typer.Option(help="NAME or NAME:DIRECTORY; training pictures for search, --parent, int8 (default: --data)."),

@@ -39,7 +39,7 @@ class Parent:
 
     bundle: Bundle
     images: npt.NDArray[np.uint8] | None = None
-    price: float = 0.5
+    price: float = 0.1
 
 
 def _prices(
