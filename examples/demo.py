@@ -217,7 +217,7 @@ def verdict(networks: dict[str, Network], tables: dict[str, RobustnessTable]) ->
             f"{len(packed(network).data) / len(packed(control).data):.2f}, latency x "
             f"{median(network) / median(control):.2f}."
         )
-    return " ".join([*sentences, "One training run each: about a point is noise."])
+    return " ".join([*sentences, "One training run each: one or two points are noise."])
 
 
 def print_table(networks: dict[str, Network], rows: dict[str, list[str]], sentence: str) -> None:
