@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from seedcnn.cli.app import app
+from seedcnn.cli.pack import pack
+from seedcnn.pack import Parent
 
 
 def seedcnn(*arguments, expect=0):
@@ -106,6 +110,10 @@ def test_recipes_are_listed():
     assert "demo:groupnl" in seedcnn("recipes", "demo").stdout
 
 
+def test_a_change_costs_as_much_as_in_the_library():
+    assert inspect.signature(pack).parameters["delta_price"].default == Parent.price
+
+
 def test_train_pack_inspect_evaluate(tmp_path, cifar10):
     """The commands in a row on real pictures, one short epoch."""
     checkpoint, bundle = tmp_path / "a.ckpt", tmp_path / "a.bundle"
@@ -126,6 +134,9 @@ def test_train_pack_inspect_evaluate(tmp_path, cifar10):
     assert plot.read_text().startswith("<?xml")
     done = seedcnn("pack", checkpoint, "--out", child, *options, 4, "--parent", bundle)
     assert f"{child}.delta: " in done.stdout
+    dear = tmp_path / "dear.bundle"
+    seedcnn("pack", checkpoint, "--out", dear, *options, 4, "--parent", bundle, "--delta-price", 1e9)
+    assert Path(f"{dear}.delta").stat().st_size < Path(f"{child}.delta").stat().st_size
     done = seedcnn("apply", bundle, f"{child}.delta", "--out", tmp_path / "made.bundle")
     assert "release 4, content" in done.stdout
     done = seedcnn("apply", searched, f"{child}.delta", "--out", tmp_path / "made.bundle", expect=1)
