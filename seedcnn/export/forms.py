@@ -177,6 +177,7 @@ class FoldedGroupNL(nn.Module):
         self.absorbed = norm is not None and absorb and bool((a != 0).all()) and not self.l2
         if self.absorbed:
             seed_scale, seed_shift = seed_scale * a, seed_shift * a + c
+        self.divisors = ("scale",) if self.absorbed else ()
         self.seed_conv = seed_conv_of(layer, layer.conv_groups, seed_scale, seed_shift, target)
         self.shuffle_groups = layer.conv_groups if layer.shuffle else 1
         self.nlf, self.nlf_groups = layer.nlf, layer.nlf_groups

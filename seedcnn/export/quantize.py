@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -224,4 +224,4 @@ def quantize(
     builder.constant(_TINIEST, np.float32(_TINY))
     builder.constant(_ZERO, np.float32(0))
     _rewrite(graph, chosen, sources, sinks, builder)
-    return OnnxModel(proto.SerializeToString(deterministic=True), model.tensors, model.seeded)
+    return replace(model, graph=proto.SerializeToString(deterministic=True))

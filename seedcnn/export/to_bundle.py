@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, log2
 from pathlib import Path
@@ -18,8 +18,11 @@ from seedcnn.export.to_onnx import INPUT, OUTPUT, OnnxModel
 from seedcnn.rng import random_bytes
 
 __all__ = [
+    "DIVISOR_LEVELS",
+    "LARGEST",
     "BundleInfo",
     "OnGrid",
+    "divisor_step",
     "encode_learned",
     "encode_tensors",
     "grids_of_step",
@@ -35,6 +38,8 @@ RELATIVE_TOLERANCE = 1e-3
 _MAX_LOGIT = 1e6
 _VECTOR_LEVELS = 8_000
 _SHORTEST_VECTOR = 8  # numbers: a shorter one is not worth a step in the manifest
+LARGEST = 32_000  # integers, so that a later release has room on the same grid
+DIVISOR_LEVELS = 4  # steps in the smallest number that a graph divides by: none becomes zero
 
 
 @dataclass(frozen=True)
@@ -70,24 +75,45 @@ class OnGrid:
     integers: npt.NDArray[np.int16] | None = None
 
 
-def vector_grids(tensors: Mapping[str, F32]) -> dict[str, OnGrid]:
+def divisor_step(values: F32) -> float:
+    """The coarsest step for a tensor that the graph divides by: a quarter of its smallest number that is not zero."""
+    sizes = np.abs(values[values != 0])
+    return float(sizes.min(initial=np.inf)) / DIVISOR_LEVELS
+
+
+def vector_grids(tensors: Mapping[str, F32], divisors: Collection[str] = ()) -> dict[str, OnGrid]:
     """A 16-bit grid of its own for everything that remains per channel (biases, folded norms) and is long enough.
 
     The step is a power of two, which is short in the manifest. The error is at most 1/16,000 of the largest number,
-    and a later release may grow twofold on the same grid.
+    and a later release may grow twofold on the same grid. A divisor whose smallest number needs a finer step than its
+    largest allows has no grid.
+
+    Args:
+        divisors: tensors that the graph divides by, see :func:`divisor_step`.
     """
     found = {}
     for name, values in tensors.items():
         largest = float(np.abs(values).max(initial=0))
-        if not is_weight(values.shape) and values.size >= _SHORTEST_VECTOR and 2.0**-80 < largest < 2.0**30:
-            found[name] = OnGrid(grid_of_step(2.0 ** floor(log2(largest / _VECTOR_LEVELS))))
+        if is_weight(values.shape) or values.size < _SHORTEST_VECTOR or not 2.0**-80 < largest < 2.0**30:
+            continue
+        step = largest / _VECTOR_LEVELS
+        if name in divisors:
+            step = min(step, divisor_step(values))
+        step = 2.0 ** floor(log2(step))
+        if largest / step <= LARGEST:
+            found[name] = OnGrid(grid_of_step(step))
     return found
 
 
-def grids_of_step(tensors: Mapping[str, F32], step: float) -> dict[str, OnGrid]:
-    """One step for all weights (see :func:`is_weight`), and :func:`vector_grids`."""
+def grids_of_step(tensors: Mapping[str, F32], step: float, divisors: Collection[str] = ()) -> dict[str, OnGrid]:
+    """One step for all weights (see :func:`is_weight`), and :func:`vector_grids`.
+
+    A weight that the graph divides by and that the step would round to zero has no grid.
+    """
     grid = OnGrid(grid_of_step(step))
-    return {name: grid for name, values in tensors.items() if is_weight(values.shape)} | vector_grids(tensors)
+    weights = [name for name, values in tensors.items() if is_weight(values.shape)]
+    found = {name: grid for name in weights if name not in divisors or step <= divisor_step(tensors[name])}
+    return found | vector_grids(tensors, divisors)
 
 
 def encode_tensors(
@@ -151,7 +177,7 @@ def to_bundle(
         ExportError: if the network's answers to the canned vectors are not finite, over 1e6, or do not fit the labels.
     """
     if grids is None and step is not None:
-        grids = grids_of_step(model.tensors, step)
+        grids = grids_of_step(model.tensors, step, model.divisors)
     coded = encode_tensors(model, grids, compression)
     session = open_session(model.graph, {item.entry.name: item.expanded for item in coded}, libraries=libraries)
     rule = info.preprocessing

@@ -23,6 +23,11 @@ __all__ = ["INPUT", "OUTPUT", "OnnxModel", "absorbed_norms", "to_onnx"]
 INPUT, OUTPUT = "image", "logits"
 _OPSET = 20
 _NO_FORM = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)', overload='([^']+)'\)>")
+_DIVIDING = {"Div": 1, "Reciprocal": 0, "Log": 0}  # which input may not be zero
+_ZERO_STAYS = {
+    *("Abs", "Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Mul", "Neg", "Reshape", "Slice", "Split"),
+    *("Sqrt", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+}
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 
 
@@ -34,11 +39,13 @@ class OnnxModel:
         graph: ONNX bytes; every weight is an external initializer of the name used in ``tensors`` or ``seeded``.
         tensors: learned tensors, float32.
         seeded: fixed tensors as seeds, with their shapes.
+        divisors: learned tensors that the graph divides by; a coding may not round their numbers to zero.
     """
 
     graph: bytes
     tensors: dict[str, npt.NDArray[np.float32]]
     seeded: dict[str, tuple[tuple[int, ...], Seeded]]
+    divisors: frozenset[str] = frozenset()
 
 
 def _export(model: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
@@ -139,19 +146,26 @@ def to_onnx(folded: fx.GraphModule, input_size: tuple[int, int, int] = (3, 32, 3
             if (full := f"{name}.{part}") in used:
                 drawn = Seeded(spec.seed, spec.tensor_id, 0, spec.fixed, spec.count, spec.repeat)
                 seeded[full] = (used.pop(full).shape, drawn)
-    return OnnxModel(proto.SerializeToString(deterministic=True), used, seeded)
+    return OnnxModel(proto.SerializeToString(deterministic=True), used, seeded, _divisors(graph) & used.keys())
+
+
+def _divisors(graph: onnx.GraphProto) -> frozenset[str]:
+    """Initializers that the graph divides by or takes the logarithm of, as they are or after a :data:`_ZERO_STAYS`."""
+    sources = {output: node for node in graph.node for output in node.output}
+    waiting = [node.input[_DIVIDING[node.op_type]] for node in graph.node if node.op_type in _DIVIDING]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        node = sources.get(name)
+        if name not in seen and node is not None and node.op_type in _ZERO_STAYS:
+            waiting += node.input if node.op_type in ("Mul", "Concat") else node.input[:1]
+        seen.add(name)
+    return frozenset(seen & {tensor.name for tensor in graph.initializer})
 
 
 def absorbed_norms(graph: bytes) -> dict[str, bool]:
     """Which layers of an exported graph have the norm after them absorbed, by name: those that divide by its scale."""
     proto = onnx.load_from_string(graph).graph
-    found = {t.name.removesuffix(".scale"): False for t in proto.initializer if t.name.endswith(".scale")}
-    source = {output: node.input[0] for node in proto.node if node.input for output in node.output}
-    for node in proto.node:
-        if node.op_type == "Reciprocal":
-            name = node.input[0]
-            while name in source:
-                name = source[name]
-            if name.endswith(".scale"):
-                found[name.removesuffix(".scale")] = True
-    return found
+    divisors = _divisors(proto)
+    scales = [tensor.name for tensor in proto.initializer if tensor.name.endswith(".scale")]
+    return {name.removesuffix(".scale"): name in divisors for name in scales}

@@ -103,7 +103,7 @@ def _grids(
         return parent_grids(coding.parent, folded, exported, rule), ()
     if coding.search is not None:
         return search_grids(folded, exported, rule, coding.search, runtime, coding.compression)
-    return ({} if coding.step is None else grids_of_step(exported.tensors, coding.step)), ()
+    return ({} if coding.step is None else grids_of_step(exported.tensors, coding.step, exported.divisors)), ()
 
 
 def _export(

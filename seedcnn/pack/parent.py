@@ -16,7 +16,7 @@ from seedcnn.bundle.codings import integers_of
 from seedcnn.bundle.session import preprocess
 from seedcnn.errors import BundleError
 from seedcnn.export import OnnxModel
-from seedcnn.export.to_bundle import OnGrid, is_weight, vector_grids
+from seedcnn.export.to_bundle import DIVISOR_LEVELS, LARGEST, OnGrid, divisor_step, is_weight, vector_grids
 from seedcnn.pack.rounding import Rounder, relative_steps
 
 __all__ = ["Parent", "parent_grids"]
@@ -56,10 +56,18 @@ def _prices(
     return {name: price * exp(2 * (typical - unit)) for name, unit in units.items()}
 
 
+def _outgrown(name: str, exported: OnnxModel, step: float) -> bool:
+    values = exported.tensors[name]
+    if name in exported.divisors and divisor_step(values) * DIVISOR_LEVELS < step:
+        return True
+    return not is_weight(values.shape) and bool(np.abs(values).max() > LARGEST * step)
+
+
 def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, rule: Preprocessing) -> dict[str, OnGrid]:
     """The parent's grids for a network of the same architecture, and where pictures are given its integers.
 
-    A bias or folded norm that no longer fits gets a new grid.
+    A bias or folded norm that no longer fits gets a new grid: because it grew, or because the graph divides by a number
+    that would be rounded to zero.
 
     Raises:
         BundleError: if names or shapes of the tensors differ, or a weight does not fit the parent's grid.
@@ -76,22 +84,22 @@ def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, ru
             f"tensors that differ: {', '.join(odd):.200}"
         )
     grids = {name: OnGrid(entry.grid) for name, entry in known.items() if entry.grid is not None}
-    outgrown = {
-        name: own
-        for name, own in vector_grids(exported.tensors).items()
-        if name in grids and np.abs(exported.tensors[name]).max() > 32_000 * grids[name].grid.step
-    }
+    outgrown = [name for name in grids if _outgrown(name, exported, grids[name].grid.step)]
+    anew = {name: grid for name, grid in vector_grids(exported.tensors, exported.divisors).items() if name in outgrown}
+    grids = {name: grid for name, grid in grids.items() if name not in outgrown}
     if parent.images is None:
-        return grids | outgrown
+        return grids | anew
     pictures = torch.from_numpy(preprocess(parent.images, rule))
     prices = _prices(parent.price, grids, folded, pictures, [name for name in grids if is_weight(shapes[name])])
     rounder = Rounder(folded, pictures, grids)
-    for name in grids.keys() - outgrown.keys():
-        grid = grids[name].grid
+    for name, place in grids.items():
+        grid = place.grid
         before = integers_of(known[name], parent.bundle.payloads.get(name))
         try:
             integers = rounder.integers_near(name, grid.step, before, prices[name], opening=_OPENING)
         except ValueError as error:
             raise BundleError(f"the parent's grid does not fit: {error}") from None
+        if name in exported.divisors:
+            integers = np.where(integers == 0, np.sign(exported.tensors[name]).astype(np.int16), integers)
         grids[name] = OnGrid(grid, integers)
-    return grids | outgrown  # these travel as a whole
+    return grids | anew  # these travel as a whole

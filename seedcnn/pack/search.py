@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import log2
+from math import floor, inf, log2
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from seedcnn.bundle.session import preprocess
 from seedcnn.errors import DataError, ExportError
 from seedcnn.evaluate.accuracy import accuracy_of_logits, predict_logits
 from seedcnn.export import OnnxModel
-from seedcnn.export.to_bundle import F32, OnGrid, encode_learned, is_weight, vector_grids
+from seedcnn.export.to_bundle import F32, LARGEST, OnGrid, divisor_step, encode_learned, is_weight, vector_grids
 from seedcnn.pack.int8 import Runtime
 from seedcnn.pack.rounding import Rounder, relative_steps
 
@@ -25,7 +25,6 @@ __all__ = ["Candidate", "Search", "search_grids"]
 _INFORMED = 256  # pictures for the Fisher information, a backward pass each
 _ROUNDED = 512  # pictures for the statistics of the layers' inputs
 _COARSEST, _FINEST, _PER_OCTAVE = 2, -10, 4  # powers of two of the weights' typical size
-_LARGEST = 32_000  # integers: a tensor of few, sensitive weights gets no finer a grid than fits 16 bits
 _FINER = 16  # the steps of what remains per channel: it is little, and rounded to the nearest
 
 
@@ -98,17 +97,22 @@ def search_grids(
     Raises:
         ExportError: if even the finest grid loses more, or the network has no weight.
     """
-    weights = {name: values for name, values in exported.tensors.items() if is_weight(values.shape)}
+    limits = {name: divisor_step(exported.tensors[name]) for name in exported.divisors}
+    weights = {
+        name: values
+        for name, values in exported.tensors.items()
+        if is_weight(values.shape) and (name not in limits or np.abs(values).max() <= LARGEST * limits[name])
+    }
     if not weights:
         raise ExportError("the network has no weights to put on a grid")
     pictures = torch.from_numpy(preprocess(search.images[:_ROUNDED], rule))
-    vectors = vector_grids(exported.tensors)
+    vectors = vector_grids(exported.tensors, exported.divisors)
     shares = relative_steps(folded, pictures[:_INFORMED], [*weights, *vectors])
     rounder = Rounder(folded, pictures, weights)
     total = sum(values.size for values in weights.values())
     squares = sum(float(np.square(values, dtype=np.float64).sum()) for values in weights.values())
     typical = (squares / total) ** 0.5
-    least = {name: float(np.abs(values).max()) / _LARGEST for name, values in weights.items()}
+    least = {name: float(np.abs(values).max()) / LARGEST for name, values in weights.items()}  # fits 16 bits
     predict = runtime.graph_predictor(exported, rule)
     before = predict_logits(predict(_expanded(exported, vectors)), search.images)
     right = accuracy_of_logits(before, search.labels).correct
@@ -118,16 +122,16 @@ def search_grids(
         step = typical * 2.0 ** (place / _PER_OCTAVE)
         grids = {}
         for name, finest in vectors.items():
-            coarse = 2.0 ** round(log2(step * shares[name] / _FINER))
-            grids[name] = OnGrid(grid_of_step(max(finest.grid.step, coarse)))
+            coarse = min(2.0 ** round(log2(step * shares[name] / _FINER)), limits.get(name, inf))
+            grids[name] = OnGrid(grid_of_step(max(finest.grid.step, 2.0 ** floor(log2(coarse)))))
         for name in weights:
-            grid = grid_of_step(max(step * shares[name], least[name]))
+            grid = grid_of_step(min(max(step * shares[name], least[name]), limits.get(name, inf)))
             grids[name] = OnGrid(grid, rounder.integers(name, grid.step))
         coded = encode_learned(weights, grids, compression)
         size = sum(len(each.payload.data) for each in coded if each.payload is not None)
         try:
             logits = predict_logits(predict(_expanded(exported, grids)), search.images)
-        except DataError:  # NaN: a factor that the network divides by was rounded to 0
+        except DataError:  # NaN
             tried[place] = Candidate(False, step, size, 8 * size / total, 100 * float(right.mean()), 0.0, 0.0), grids
             return False
         lost = 100.0 * right - 100.0 * accuracy_of_logits(logits, search.labels).correct

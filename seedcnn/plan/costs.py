@@ -14,7 +14,7 @@ from seedcnn.convert import ConversionConfig
 from seedcnn.evaluate.benchmark import bench_latency
 from seedcnn.evaluate.cost import cost
 from seedcnn.export import fold
-from seedcnn.export.to_bundle import encode_learned, grids_of_step, is_weight
+from seedcnn.export.to_bundle import F32, encode_learned, grids_of_step, is_weight
 from seedcnn.plan.forms import KEEP
 from seedcnn.plan.sites import Site, form_of_site
 
@@ -80,11 +80,15 @@ Table = dict[str, list[Option]]
 """Name of a site -> its options, the first of which keeps it."""
 
 
-def _folded_sizes(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """The learned tensors of a network's inference form; those that travel as seeds are left out."""
+def _folded_tensors(model: nn.Module) -> tuple[dict[str, F32], set[str]]:
+    """The learned tensors of a network's inference form, without those that travel as seeds, and what divides."""
     folded = fold(model)
-    seeded = {f"{name}.{part}" for name, m in folded.named_modules() for part in getattr(m, "seed_specs", {})}
-    return [(name, value.detach()) for name, value in folded.named_parameters() if name not in seeded]
+    seeded, divisors = (
+        {f"{name}.{part}" for name, m in folded.named_modules() for part in getattr(m, parts, ())}
+        for parts in ("seed_specs", "divisors")
+    )
+    tensors = {name: value.detach().numpy() for name, value in folded.named_parameters() if name not in seeded}
+    return tensors, divisors
 
 
 def tensor_bytes(model: nn.Module, step: float | None = None) -> int:
@@ -98,13 +102,13 @@ def tensor_bytes(model: nn.Module, step: float | None = None) -> int:
         BundleError: if a weight is not finite or does not fit the grid.
         ExportError: if the network cannot be folded.
     """
-    tensors = {name: value.numpy() for name, value in _folded_sizes(model)}
-    coded = encode_learned(tensors, None if step is None else grids_of_step(tensors, step))
+    tensors, divisors = _folded_tensors(model)
+    coded = encode_learned(tensors, None if step is None else grids_of_step(tensors, step, divisors))
     return sum(len(each.payload.data) for each in coded if each.payload is not None)
 
 
 def _bytes_at(model: nn.Module, bytes_a_weight: float) -> int:
-    sizes = [(is_weight(tuple(value.shape)), value.numel()) for _, value in _folded_sizes(model)]
+    sizes = [(is_weight(values.shape), values.size) for values in _folded_tensors(model)[0].values()]
     return round(sum(count * (bytes_a_weight if weight else 4) for weight, count in sizes))
 
 
@@ -165,8 +169,9 @@ def _options(
     kept = site.alone(site.conv)
     rate = 4.0
     if step is not None:
-        weights = sum(v.numel() for _, v in _folded_sizes(kept) if is_weight(tuple(v.shape)))
-        others = sum(4 * v.numel() for _, v in _folded_sizes(kept) if not is_weight(tuple(v.shape)))
+        tensors = _folded_tensors(kept)[0].values()
+        weights = sum(values.size for values in tensors if is_weight(values.shape))
+        others = sum(4 * values.size for values in tensors if not is_weight(values.shape))
         rate = (tensor_bytes(kept, step) - others) / max(weights, 1)
     plain = _costs(copy.deepcopy(site.conv), site, rate)
     options, seen = [Option(KEEP, None, plain, _weights(site.conv))], set()

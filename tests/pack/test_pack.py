@@ -16,12 +16,12 @@ from seedcnn.evaluate.equivalence import Equivalence
 from seedcnn.latency import Latency
 from seedcnn.pack import Int8, pack
 from seedcnn.pack.int8 import Int8Result, draw_calibration
-from tests.pack.trained import INFO, train_small
+from tests.pack.trained import INFO, small_trained
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return train_small(tmp_path_factory.mktemp("pack") / "a.ckpt")
+def trained():
+    return small_trained()
 
 
 def test_a_fine_grid_costs_nothing_and_is_smaller(trained):

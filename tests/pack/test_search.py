@@ -16,18 +16,18 @@ from seedcnn.bundle.session import preprocess
 from seedcnn.convert import GhostConfig, GroupNLConfig, MonoConfig, convert_
 from seedcnn.errors import BundleError, ExportError
 from seedcnn.evaluate import torch_predictor
-from seedcnn.export import fold
-from seedcnn.export.to_bundle import OnGrid, is_weight
+from seedcnn.export import absorbed_norms, fold, to_onnx
+from seedcnn.export.to_bundle import OnGrid, grids_of_step, is_weight, vector_grids
 from seedcnn.models import create_model
 from seedcnn.pack import Parent, Search, pack
 from seedcnn.pack.parent import _prices
 from seedcnn.pack.rounding import relative_steps
-from tests.pack.trained import INFO, train_small
+from tests.pack.trained import INFO, small_trained
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return train_small(tmp_path_factory.mktemp("search") / "a.ckpt")
+def trained():
+    return small_trained()
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +73,51 @@ def test_what_remains_per_channel_is_as_coarse_as_the_loss_allows(trained, found
     assert len(set(coarser.values())) > 1
 
 
-def test_a_grid_that_gives_no_numbers_is_not_taken(trained):
-    model, images, labels = trained
+def _dividing_by_little(model):
+    """A network whose graph divides by a number far below a coarse step."""
     broken = copy.deepcopy(model)
     broken.stages[0][0].bn1.bias.data[8:] = -100.0  # dead: the loss depends on no factor that the seeds are divided by
-    broken.stages[0][0].bn1.weight.data[:8] = 0.3  # these, less than half of a coarse step
-    result = pack(broken.eval(), INFO, images, labels, search=Search(images, labels, 101.0))
-    assert any(not each.accepted and each.agreement == 0 for each in result.tried)
-    assert max(each.step for each in result.tried if each.accepted) == result.step
+    broken.stages[0][0].bn1.bias.data[:8] = 0.0
+    broken.stages[0][0].bn1.weight.data[0] = 1e-3
+    return broken.eval()
+
+
+def test_what_the_graph_divides_by_is_known(trained):
+    model, *_ = trained
+    exported = to_onnx(fold(model))
+    absorbed = {f"{name}.scale" for name, found in absorbed_norms(exported.graph).items() if found}
+    assert exported.divisors == absorbed != set()
+
+
+@pytest.mark.parametrize("how", ["step", "search", "parent", "priced parent"])
+def test_what_the_graph_divides_by_is_not_rounded_to_zero(trained, how):
+    model, images, labels = trained
+    images, labels = images[:100], labels[:100]
+    broken = _dividing_by_little(model)
+    absorb = dict.fromkeys(absorbed_norms(to_onnx(fold(model)).graph), True)
+    name = "stages.0.0.conv1.scale"
+    assert name in to_onnx(fold(broken, absorb=absorb)).divisors
+    parent = read_bundle(pack(model, INFO, images, labels, step=0.01).data)
+    ways = {
+        "step": {"step": 0.01},
+        "search": {"search": Search(images, labels, 101.0)},
+        "parent": {"parent": Parent(parent)},
+        "priced parent": {"parent": Parent(parent, images, price=1e9)},
+    }
+    result = pack(broken, dataclasses.replace(INFO, release=5), images, labels, **ways[how])
+    bundle = read_bundle(result.data)
+    assert (bundle.tensors()[name] != 0).all()
+    assert all(each.agreement > 0 for each in result.tried)
+    assert result.export.max_rel < 1e-4
+
+
+def test_a_divisor_of_wide_range_has_no_grid():
+    wide = np.geomspace(1e-6, 1.0, 16, dtype=np.float32)
+    narrow = np.geomspace(1e-2, 1.0, 16, dtype=np.float32)
+    grids = vector_grids({"wide": wide, "narrow": narrow, "bias": wide}, {"wide", "narrow"})
+    assert grids.keys() == {"narrow", "bias"}
+    assert grids["narrow"].grid.step <= 1e-2 / 4
+    assert grids_of_step({"w": wide.reshape(4, 4)}, 0.01, {"w"}) == {}
 
 
 def test_steps_differ_by_sensitivity(trained, found):
