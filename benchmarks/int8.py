@@ -14,8 +14,6 @@ import torch
 from forms import FORMS
 from harness import Bench, converted, options
 
-from seedcnn.bundle.custom_op import built
-from seedcnn.bundle.session import SessionOptions, open_session
 from seedcnn.evaluate.runners import settled
 from seedcnn.export import OnnxModel, fold, to_onnx
 from seedcnn.export.quantize import quantize
@@ -24,6 +22,8 @@ from seedcnn.export.to_bundle import encode_tensors
 from seedcnn.export.to_onnx import INPUT, OUTPUT
 from seedcnn.latency import interleave
 from seedcnn.models import create_model
+from seedcnn.runtime.custom_op import built
+from seedcnn.runtime.session import SessionOptions, open_session
 
 CHOSEN = ("GroupNL dense r=2", "GroupNL dense r=4", "GroupNL sparse r=2", "Ghost r=2", "depthwise-separable")
 

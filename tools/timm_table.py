@@ -17,11 +17,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from seedcnn.bundle.session import open_session
 from seedcnn.convert import ConversionReport, GroupNLConfig, convert_
 from seedcnn.convert.filters import spatial_width
 from seedcnn.errors import ConversionError, SeedCNNError
 from seedcnn.export import fold, to_onnx
+from seedcnn.runtime.session import open_session
 
 PAGE = Path(__file__).parents[1] / "docs" / "timm.md"
 SIZES = (64, 96, 128, 224)

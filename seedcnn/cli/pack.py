@@ -54,13 +54,13 @@ def pack(
     """
     from seedcnn.bundle import open_bundle
     from seedcnn.bundle.compression import COMPRESSIONS
-    from seedcnn.bundle.custom_op import built
     from seedcnn.cli._pack_tables import draw_search, say_delta, say_int8, say_search, say_sizes
     from seedcnn.data.named import load_test
     from seedcnn.errors import ConfigError
     from seedcnn.export import TARGETS, BundleInfo
     from seedcnn.pack import DEFAULT_STEP, Int8, Parent, Search, preprocessing_of
     from seedcnn.pack import pack as run
+    from seedcnn.runtime.custom_op import built
     from seedcnn.train import load_model
 
     for option, value, known in (("--target", target, TARGETS), ("--compression", compression, COMPRESSIONS)):

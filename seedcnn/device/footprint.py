@@ -69,8 +69,8 @@ def measure(path: Path, runtime: str, threads: int) -> Footprint:
         BundleError, MissingExtraError, OSError: as loading a model does.
     """
     from seedcnn.bundle import read_bundle
-    from seedcnn.bundle.session import import_runtime, open_session, preprocess
     from seedcnn.device.expand import expand
+    from seedcnn.runtime.session import import_runtime, open_session, preprocess
 
     times: dict[str, float] = {}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from seedcnn.bundle import Bundle
-from seedcnn.bundle.session import Session, preprocess
 from seedcnn.errors import BundleError, SelfTestError
+from seedcnn.runtime.session import Session, preprocess
 
 __all__ = ["self_test"]
 

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from seedcnn.bundle import Bundle
-from seedcnn.bundle.session import Session, SessionOptions, open_session, preprocess
 from seedcnn.device.choice import Choice, current_key
 from seedcnn.device.health import self_test
 from seedcnn.errors import BundleError, MissingExtraError, SelfTestError
 from seedcnn.latency import interleave
+from seedcnn.runtime.session import Session, SessionOptions, open_session, preprocess
 
 __all__ = ["choose", "open_passing", "picture_calls"]
 

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from seedcnn.bundle import Bundle, open_bundle, read_bundle
-from seedcnn.bundle.session import Session, SessionOptions, open_session, preprocess
 from seedcnn.device.choice import current_key, recall, remember
 from seedcnn.device.config import AUTO, check_runtime, read_config
 from seedcnn.device.expand import MAX_EXPANDED_BYTES, expand
@@ -18,6 +17,7 @@ from seedcnn.device.images import load_batch, load_image
 from seedcnn.device.measure import choose
 from seedcnn.device.slots import Slots
 from seedcnn.errors import BundleError, MissingExtraError, SlotError
+from seedcnn.runtime.session import Session, SessionOptions, open_session, preprocess
 
 __all__ = ["Model", "Predictions", "load_batch", "load_image"]
 
@@ -111,7 +111,7 @@ class Model:
                 vectors, measured here unless ``memory`` knows it.
             memory: the device that remembers what "auto" chose; with ``options`` nothing is remembered.
             options: ``arena``, ``spinning``, ``libraries`` for ONNX Runtime, see
-                :func:`seedcnn.bundle.session.open_session`; "auto" passes them to that runtime alone.
+                :func:`seedcnn.runtime.session.open_session`; "auto" passes them to that runtime alone.
 
         Raises:
             BundleError: if it does not expand, or the runtime does not accept it.

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from seedcnn.bundle.session import open_session
 from seedcnn.errors import DataError
 from seedcnn.evaluate.accuracy import F32, Predict
+from seedcnn.runtime.session import open_session
 
 __all__ = ["OnnxFile", "onnx_predictor", "read_onnx"]
 

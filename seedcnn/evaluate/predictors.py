@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from seedcnn.bundle import Bundle
-from seedcnn.bundle.session import SessionOptions, open_session, preprocess
 from seedcnn.evaluate.accuracy import F32, Predict
+from seedcnn.runtime.session import SessionOptions, open_session, preprocess
 
 __all__ = ["bundle_predictor"]
 
@@ -20,7 +20,7 @@ def bundle_predictor(
     """A bundle as a device would run it (expanded, digests checked): uint8 [N, H, W, 3] to logits.
 
     Args:
-        threads, runtime, options: see :func:`seedcnn.bundle.session.open_session`.
+        threads, runtime, options: see :func:`seedcnn.runtime.session.open_session`.
     """
     manifest = bundle.manifest
     session = open_session(bundle.graph(), bundle.tensors(), threads=threads, runtime=runtime, **options)

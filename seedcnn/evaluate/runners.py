@@ -13,12 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from seedcnn.bundle.custom_op import built
-from seedcnn.bundle.session import SessionOptions, open_session
 from seedcnn.errors import ExportError
 from seedcnn.export import TARGETS, fold, to_onnx
 from seedcnn.export.to_bundle import encode_tensors
 from seedcnn.export.to_onnx import INPUT, OUTPUT
+from seedcnn.runtime.custom_op import built
+from seedcnn.runtime.session import SessionOptions, open_session
 
 __all__ = ["RUNNERS", "Runner", "runner", "settled"]
 
@@ -26,7 +26,7 @@ F32 = npt.NDArray[np.float32]
 
 RUNNERS = ("torch", "torch-compile", "onnxruntime", "onnxruntime-custom-op", "openvino")
 """Where a network can run: folded in eager torch, folded and compiled, exported in ONNX Runtime (alone, or with the
-fused operator of :mod:`seedcnn.bundle.custom_op`, which is built when it is first asked for) or in OpenVINO."""
+fused operator of :mod:`seedcnn.runtime.custom_op`, which is built when it is first asked for) or in OpenVINO."""
 
 _LIMIT, _LARGEST_LIMIT, _ROUNDINGS = 1e-4, 1e-2, 4
 

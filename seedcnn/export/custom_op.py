@@ -1,4 +1,4 @@
-"""Folded networks that use the fused operator of :mod:`seedcnn.bundle.custom_op` instead of stock ONNX operators."""
+"""Folded networks that use the fused operator of :mod:`seedcnn.runtime.custom_op` instead of stock ONNX operators."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from seedcnn.bundle.custom_op import FUNCTIONS, OPERATOR
 from seedcnn.export.forms import FoldedGroupNL
+from seedcnn.runtime.custom_op import FUNCTIONS, OPERATOR
 
 __all__ = ["FusedGroupNL", "use_custom_op"]
 
@@ -68,7 +68,7 @@ def use_custom_op(folded: fx.GraphModule) -> fx.GraphModule:
         folded: from :func:`seedcnn.export.fold`.
 
     Returns:
-        ``folded``; its graphs need the library that :func:`seedcnn.bundle.custom_op.build` makes.
+        ``folded``; its graphs need the library that :func:`seedcnn.runtime.custom_op.build` makes.
     """
     for node in list(folded.graph.nodes):
         if node.op != "call_module":

@@ -145,7 +145,7 @@ def fold(
 
     Args:
         target: the runtime the form is for, a key of :data:`seedcnn.export.targets.TARGETS`; any form but
-            "onnxruntime-custom-op" (see :mod:`seedcnn.bundle.custom_op`) runs in any runtime that reads ONNX.
+            "onnxruntime-custom-op" (see :mod:`seedcnn.runtime.custom_op`) runs in any runtime that reads ONNX.
         mono: how mono filters leave: "graph" (generated from seed filters and beta when the graph is loaded; small
             files) or "expanded" (as the filters of a plain convolution).
         absorb: by name of a GroupNL layer, whether the norm after it is absorbed, see

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from seedcnn.bundle.session import Session, open_session
 from seedcnn.errors import ExportError
 from seedcnn.export.to_bundle import encode_tensors
 from seedcnn.export.to_onnx import INPUT, OnnxModel
+from seedcnn.runtime.session import Session, open_session
 
 __all__ = ["quantize"]
 
@@ -189,7 +189,7 @@ def quantize(
         calibration: network inputs, float32 [N, C, H, W], normalised as in use.
         weight_bits: 7, whose products cannot overflow the 16-bit sums of x86 processors without VNNI, or 8.
         batch_size: pictures of one calibration run.
-        libraries: shared libraries of the operators that the graph needs, see ``seedcnn.bundle.custom_op``.
+        libraries: shared libraries of the operators that the graph needs, see ``seedcnn.runtime.custom_op``.
 
     Returns:
         The same tensors and seeds with another graph.

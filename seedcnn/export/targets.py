@@ -46,7 +46,7 @@ class Target:
         sine: a key of :data:`SINES`.
         sums: one of :data:`SUMS`.
         spread: one of :data:`SPREADS`.
-        operator: whether the graph uses the fused operator of :mod:`seedcnn.bundle.custom_op`.
+        operator: whether the graph uses the fused operator of :mod:`seedcnn.runtime.custom_op`.
     """
 
     sine: str
@@ -66,7 +66,7 @@ TARGETS: dict[str, Target] = {
 
 OpenVINO's Sin takes several times as long as the polynomial, and a sum over neighbouring channels makes it leave its
 layout (channels last), which the 1x1 convolution does not. Any form runs in any runtime that reads ONNX, but for
-"onnxruntime-custom-op", which needs ONNX Runtime and the library of :mod:`seedcnn.bundle.custom_op`.
+"onnxruntime-custom-op", which needs ONNX Runtime and the library of :mod:`seedcnn.runtime.custom_op`.
 """
 
 

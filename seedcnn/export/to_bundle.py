@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from seedcnn.bundle import Grid, Preprocessing, encode_grid, encode_raw, encode_seeded, grid_of_step, write_bundle
 from seedcnn.bundle.codings import Coded, encode_integers
-from seedcnn.bundle.session import open_session, preprocess
 from seedcnn.errors import ExportError
 from seedcnn.export.to_onnx import INPUT, OUTPUT, OnnxModel
 from seedcnn.rng import random_bytes
+from seedcnn.runtime.session import open_session, preprocess
 
 __all__ = [
     "DIVISOR_LEVELS",
@@ -169,7 +169,7 @@ def to_bundle(
         step: of the weights' grid, see :func:`grids_of_step`; None stores float32.
         grids: instead of a step, by tensor.
         tolerance: how far a device's answers to the canned vectors may be off, as a share of the largest logit.
-        libraries: shared libraries of the operators that the graph needs, see ``seedcnn.bundle.custom_op``.
+        libraries: shared libraries of the operators that the graph needs, see ``seedcnn.runtime.custom_op``.
         compression: of tensors and graph, see :mod:`seedcnn.bundle.compression`.
 
     Raises:

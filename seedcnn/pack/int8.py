@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from seedcnn.bundle import Bundle, Preprocessing, read_bundle
-from seedcnn.bundle.session import SessionOptions, open_session, preprocess
 from seedcnn.errors import ExportError
 from seedcnn.evaluate.accuracy import F32, Predict, predict_logits
 from seedcnn.evaluate.equivalence import Equivalence, compare_logits
@@ -21,6 +20,7 @@ from seedcnn.export.quantize import quantize
 from seedcnn.export.to_bundle import OnGrid, encode_tensors
 from seedcnn.export.to_onnx import INPUT, OUTPUT
 from seedcnn.latency import Latency, interleave
+from seedcnn.runtime.session import SessionOptions, open_session, preprocess
 
 __all__ = [
     "CALIBRATION_COUNT",
@@ -115,7 +115,7 @@ class Int8Result:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where bundles are measured: a name of :data:`seedcnn.bundle.session.RUNTIMES`, threads, operator libraries."""
+    """Where bundles are measured: a name of :data:`seedcnn.runtime.session.RUNTIMES`, threads, operator libraries."""
 
     name: str
     threads: int

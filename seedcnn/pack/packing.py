@@ -196,7 +196,7 @@ def pack(
         threads: of the runtime while accuracy is measured; latency is measured on one.
         target: the runtime's form, see :func:`seedcnn.export.fold`; accuracy and latency are measured in OpenVINO for
             "openvino", else in ONNX Runtime.
-        libraries: for "onnxruntime-custom-op", see :mod:`seedcnn.bundle.custom_op`.
+        libraries: for "onnxruntime-custom-op", see :mod:`seedcnn.runtime.custom_op`.
         int8: quantise the convolutions, see :func:`seedcnn.export.quantize.quantize`; None keeps float32.
         compression: "zstd", or "zlib" or "xz" for devices without it.
 

@@ -71,8 +71,8 @@ def test_the_watch_sees_what_is_opened(watch, tmp_path):
 @pytest.mark.parametrize("relative", [True, False], ids=["relative", "absolute"])
 def test_a_graph_cannot_read_a_weight_from_the_disk(tmp_path, relative):
     pytest.importorskip("onnx", reason="the graph of this test is built with onnx")
-    from seedcnn.bundle.session import open_session
-    from tests.bundle.test_session import WEIGHT, linear_graph
+    from seedcnn.runtime.session import open_session
+    from tests.runtime.test_session import WEIGHT, linear_graph
 
     (tmp_path / "secret").write_bytes(WEIGHT.tobytes())
     before = os.getcwd()

@@ -8,8 +8,8 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from seedcnn.bundle import Preprocessing, Seeded, encode_grid, encode_raw, encode_seeded, grid_of_step, write_bundle
-from seedcnn.bundle.session import open_session, preprocess
 from seedcnn.rng import FixedPoint, random_bytes
+from seedcnn.runtime.session import open_session, preprocess
 
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 RULE = Preprocessing(32, 32, (49139968, 48215841, 44653091), (24703223, 24348513, 26158784))

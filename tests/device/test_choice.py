@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from seedcnn.bundle import read_bundle
-from seedcnn.bundle import session as bundle_session
 from seedcnn.device import config as device_config
 from seedcnn.device.choice import Choice, Key, current_key, installed_runtimes, recall, remember, remembered
 from seedcnn.device.config import Config, dump_config, read_config
@@ -19,6 +18,7 @@ from seedcnn.device.runtime import Model
 from seedcnn.device.slots import Slots
 from seedcnn.device.status import status
 from seedcnn.errors import DeviceError, SelfTestError, SlotError, UpdateError
+from seedcnn.runtime import session as bundle_session
 from tests.device.fleet import PICTURES, Device
 
 pytest.importorskip("openvino")

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from seedcnn.bundle import read_bundle
-from seedcnn.bundle.session import open_session
 from seedcnn.device.expand import expand
 from seedcnn.device.health import self_test
 from seedcnn.device.runtime import Model
 from seedcnn.errors import BundleError, BundleFormatError, DigestError, SelfTestError
+from seedcnn.runtime.session import open_session
 from tests.device.bundles import CANNED_COUNT, LABELS
 from tests.device.fleet import PICTURES
 

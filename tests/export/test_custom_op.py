@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from seedcnn.bundle import read_bundle
-from seedcnn.bundle.custom_op import OPERATOR, build
-from seedcnn.bundle.session import open_session
 from seedcnn.convert import GroupNLConfig
 from seedcnn.errors import BundleError
 from seedcnn.export import fold, load_tensors, to_bundle, to_onnx
 from seedcnn.export.custom_op import FusedGroupNL
 from seedcnn.export.forms import FoldedGroupNL
 from seedcnn.layers import GroupNLConv2d
+from seedcnn.runtime.custom_op import OPERATOR, build
+from seedcnn.runtime.session import open_session
 from tests.export.small import INFO, SIZE, settled, small_network
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")

@@ -13,7 +13,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from seedcnn.bundle import open_bundle, read_bundle
-from seedcnn.bundle.session import open_session
 from seedcnn.convert import GroupNLConfig, convert_
 from seedcnn.errors import BundleError, ExportError
 from seedcnn.export import BundleInfo, absorbed_norms, fold, load_tensors, to_bundle, to_onnx
@@ -23,6 +22,7 @@ from seedcnn.layers import GroupNLConv2d
 from seedcnn.models import create_model
 from seedcnn.ops.group_nl import NLFS
 from seedcnn.pack import preprocessing_of
+from seedcnn.runtime.session import open_session
 
 CONFIGS = {
     "vanilla": None,

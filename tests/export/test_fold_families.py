@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from seedcnn.bundle.session import open_session
 from seedcnn.convert import (
     DepthwiseSeparableConfig,
     GhostConfig,
@@ -25,6 +24,7 @@ from seedcnn.export.forms_mono import FoldedMono
 from seedcnn.export.to_bundle import encode_tensors
 from seedcnn.layers import ConvLayer, MonoConv2d
 from seedcnn.models import create_model
+from seedcnn.runtime.session import open_session
 from tests.layers.families import FORMS, IN, OUT, build, settle
 
 CONFIGS = [

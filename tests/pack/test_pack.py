@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from seedcnn.bundle import read_bundle
-from seedcnn.bundle.custom_op import build
 from seedcnn.errors import BundleError, ExportError
 from seedcnn.evaluate import accuracy, bundle_predictor
 from seedcnn.evaluate.equivalence import Equivalence
 from seedcnn.latency import Latency
 from seedcnn.pack import Int8, pack
 from seedcnn.pack.int8 import Int8Result, draw_calibration
+from seedcnn.runtime.custom_op import build
 from tests.pack.trained import INFO, small_trained
 
 

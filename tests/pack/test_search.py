@@ -12,7 +12,6 @@ import torch
 
 from seedcnn.bundle import grid_of_step, read_bundle
 from seedcnn.bundle.delta import apply_delta, read_delta
-from seedcnn.bundle.session import preprocess
 from seedcnn.convert import GhostConfig, GroupNLConfig, MonoConfig, convert_
 from seedcnn.errors import BundleError, ExportError
 from seedcnn.evaluate import torch_predictor
@@ -22,6 +21,7 @@ from seedcnn.models import create_model
 from seedcnn.pack import Parent, Search, pack
 from seedcnn.pack.parent import _prices
 from seedcnn.pack.rounding import relative_steps
+from seedcnn.runtime.session import preprocess
 from tests.pack.trained import INFO, small_trained
 
 

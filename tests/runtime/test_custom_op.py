@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seedcnn.bundle.custom_op import COMMAND, FUNCTIONS, OPERATOR, build, check_library, default_path
-from seedcnn.bundle.session import open_session
 from seedcnn.errors import BundleError, DeviceError
+from seedcnn.runtime.custom_op import COMMAND, FUNCTIONS, OPERATOR, build, check_library, default_path
+from seedcnn.runtime.session import open_session
 
 onnx = pytest.importorskip("onnx", reason="the graph of these tests is built with onnx")
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")
@@ -214,4 +214,4 @@ def test_the_command(tmp_path):
 def test_the_wheel_holds_the_source():
     wheel = pytest.importorskip("hatchling.builders.wheel", reason="hatchling is not installed here")
     files = wheel.WheelBuilder(str(ROOT)).recurse_included_files()
-    assert "seedcnn/bundle/custom_op.c" in {file.distribution_path for file in files}
+    assert "seedcnn/runtime/custom_op.c" in {file.distribution_path for file in files}

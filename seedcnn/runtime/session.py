@@ -12,10 +12,10 @@ from typing import Any, Protocol, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.bundle._openvino import OpenVinoSession, import_openvino, one_line
-from seedcnn.bundle._operator import OPERATOR, missing_operator, uses_operator
 from seedcnn.bundle.manifest import Preprocessing
 from seedcnn.errors import BundleError, missing_extra
+from seedcnn.runtime._openvino import OpenVinoSession, import_openvino, one_line
+from seedcnn.runtime._operator import OPERATOR, missing_operator, uses_operator
 
 __all__ = ["RUNTIMES", "Session", "SessionOptions", "import_runtime", "open_session", "preprocess"]
 

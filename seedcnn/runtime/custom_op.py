@@ -1,6 +1,6 @@
 """The optional fused operator for ONNX Runtime: built from C by the user's own compiler, checked before it is used.
 
-``python -m seedcnn.bundle.custom_op`` builds it and prints where it lies; what to do with the path is
+``python -m seedcnn.runtime.custom_op`` builds it and prints where it lies; what to do with the path is
 ``open_session(..., libraries=[path])``. Graphs need it only where they were exported for it
 (``fold(model, target="onnxruntime-custom-op")``); every other graph runs without.
 """
@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.bundle._operator import COMMAND, OPERATOR
-from seedcnn.bundle.session import open_session
 from seedcnn.errors import DeviceError, SeedCNNError
+from seedcnn.runtime._operator import COMMAND, OPERATOR
+from seedcnn.runtime.session import open_session
 
 __all__ = [
     "COMMAND",
@@ -116,7 +116,7 @@ def build(output: Path | None = None, *, compiler: str = "cc") -> Path:
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as directory:
             made = Path(directory) / output.name
             _run([*command, *_flags(), str(_SOURCE), "-o", str(made)], "the operator cannot be built")
-            checking = [sys.executable, "-m", "seedcnn.bundle.custom_op", "--check", str(made)]
+            checking = [sys.executable, "-m", "seedcnn.runtime.custom_op", "--check", str(made)]
             _run(checking, "the operator was built but does not pass its check")
             made.replace(output)
     except OSError as error:
@@ -191,7 +191,7 @@ def check_library(library: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """``python -m seedcnn.bundle.custom_op``: build the operator and print its path."""
+    """``python -m seedcnn.runtime.custom_op``: build the operator and print its path."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="Build the fused GroupNL operator for ONNX Runtime.")
     parser.add_argument("--output", type=Path, help="library to write (default: in the user's cache)")
     parser.add_argument("--cc", default="cc", help="GCC or Clang command (default: cc)")

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.bundle._onnx_wire import embed_initializers
 from seedcnn.errors import BundleError
+from seedcnn.runtime._onnx_wire import embed_initializers
 
 __all__ = ["OpenVinoSession", "import_openvino", "one_line"]
 
@@ -65,7 +65,7 @@ def one_line(error: BaseException) -> str:
 
 
 class OpenVinoSession:
-    """See :func:`seedcnn.bundle.session.open_session`."""
+    """See :func:`seedcnn.runtime.session.open_session`."""
 
     runtime = "openvino"
 
@@ -105,7 +105,7 @@ class OpenVinoSession:
     def run(
         self, outputs: Sequence[str] | None, inputs: Mapping[str, npt.NDArray[Any]]
     ) -> list[npt.NDArray[np.float32]]:
-        """See :class:`seedcnn.bundle.session.Session`."""
+        """See :class:`seedcnn.runtime.session.Session`."""
         wanted = self._indices(outputs)
         if inputs.keys() - self._inputs.keys() or not inputs:
             raise BundleError(f"OpenVINO does not run the graph: its inputs are {', '.join(sorted(self._inputs))}")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from seedcnn.bundle import Preprocessing, encode_raw, read_bundle
-from seedcnn.bundle.session import RUNTIMES, open_session, preprocess
 from seedcnn.errors import BundleError
+from seedcnn.runtime.session import RUNTIMES, open_session, preprocess
 from tests.bundle.bundles import RULE, tiny_bundle
 
 onnx = pytest.importorskip("onnx", reason="the graph of these tests is built with onnx")
@@ -218,7 +218,7 @@ def test_openvino_starts_no_process_opens_no_socket_and_leaves_no_file(tmp_path)
         "events = []\n"
         "watched = ('socket.', 'os.fork', 'os.posix_spawn', 'subprocess.', 'urllib.')\n"
         "sys.addaudithook(lambda event, _: events.append(event) if event.startswith(watched) else None)\n"
-        "from seedcnn.bundle.session import import_runtime\n"
+        "from seedcnn.runtime.session import import_runtime\n"
         "module = import_runtime('openvino')\n"
         "assert callable(module.convert_model) and 'openvino_telemetry' not in sys.modules\n"
         "import time\n"

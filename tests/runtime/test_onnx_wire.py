@@ -7,8 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from seedcnn.bundle._onnx_wire import embed_initializers
 from seedcnn.errors import BundleError
+from seedcnn.runtime._onnx_wire import embed_initializers
 
 onnx = pytest.importorskip("onnx", reason="the graphs of these tests are built and judged with onnx")
 helper, TensorProto = onnx.helper, onnx.TensorProto

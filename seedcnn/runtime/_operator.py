@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["COMMAND", "OPERATOR", "missing_operator", "uses_operator"]
 
 OPERATOR = "seedcnn::GroupNLGenerator"
-COMMAND = "python -m seedcnn.bundle.custom_op"
+COMMAND = "python -m seedcnn.runtime.custom_op"
 
 
 def uses_operator(graph: bytes) -> bool:
