@@ -28,7 +28,7 @@ from seedcnn.bundle import Bundle, read_bundle
 from seedcnn.bundle.compression import compress
 from seedcnn.bundle.delta import Sparse, apply_delta, read_delta
 from seedcnn.convert import ConversionConfig, GroupNLConfig
-from seedcnn.data.cifar10 import Cifar10, load_cifar10
+from seedcnn.data.sets.cifar10 import Cifar10, load_cifar10
 from seedcnn.evaluate import bundle_predictor, cost
 from seedcnn.evaluate.accuracy import accuracy_of_logits, predict_logits
 from seedcnn.export import BundleInfo

@@ -28,7 +28,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from seedcnn.convert import GroupNLConfig
-from seedcnn.data.cifar10 import Cifar10, load_cifar10
+from seedcnn.data.sets.cifar10 import Cifar10, load_cifar10
 from seedcnn.evaluate import cost
 from seedcnn.evaluate.accuracy import accuracy, torch_predictor
 from seedcnn.export import BundleInfo

@@ -26,7 +26,7 @@ from matplotlib.ticker import FuncFormatter
 from scipy.stats import t as student
 from worth_candidates import CANDIDATES, CONTROLS
 
-from seedcnn.data.icons50 import HELD_OUT_STYLES
+from seedcnn.data.sets.icons50 import HELD_OUT_STYLES
 
 AXES = {
     "onnxruntime": "latency in ONNX Runtime, ms",

@@ -26,8 +26,8 @@ from rich.table import Table
 from torch import nn
 
 from seedcnn.bundle import read_bundle
-from seedcnn.data.cifar10 import Cifar10, load_cifar10
 from seedcnn.data.corruptions import corrupt
+from seedcnn.data.sets.cifar10 import Cifar10, load_cifar10
 from seedcnn.evaluate.accuracy import torch_predictor
 from seedcnn.evaluate.cost import Cost, cost
 from seedcnn.evaluate.predictors import bundle_predictor

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from seedcnn.data.cifar10 import Cifar10, load_cifar10
+from seedcnn.data.sets.cifar10 import Cifar10, load_cifar10
 from seedcnn.errors import DataError
 
 

@@ -14,7 +14,7 @@ from seedcnn.errors import DataError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from seedcnn.data.named import NamedTest
+    from seedcnn.data.sets.named import NamedTest
     from seedcnn.evaluate.accuracy import Accuracy
     from seedcnn.evaluate.papers import PaperRow
     from seedcnn.evaluate.robustness import SeededRobustness, Summary

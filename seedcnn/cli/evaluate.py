@@ -14,7 +14,7 @@ from seedcnn.errors import BundleError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from seedcnn.cli._evaluated import Opened
-    from seedcnn.data.named import NamedTest
+    from seedcnn.data.sets.named import NamedTest
     from seedcnn.evaluate.accuracy import Accuracy
     from seedcnn.evaluate.papers import PaperRow
     from seedcnn.evaluate.styles import StyleTable
@@ -151,7 +151,7 @@ def evaluate(
     """
     from seedcnn.cli._evaluated import channels, open_models
     from seedcnn.cli._evaluation_tables import Evaluated, print_tables, to_json, write_csv
-    from seedcnn.data.named import load_test
+    from seedcnn.data.sets.named import load_test
     from seedcnn.evaluate.robustness import robustness_seeds
 
     kinds, means, stds = _kinds(corruptions), channels("--mean", mean), channels("--std", std)

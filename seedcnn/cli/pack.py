@@ -55,7 +55,7 @@ def pack(
     from seedcnn.bundle import open_bundle
     from seedcnn.bundle.compression import COMPRESSIONS
     from seedcnn.cli._pack_tables import draw_search, say_delta, say_int8, say_search, say_sizes
-    from seedcnn.data.named import load_test
+    from seedcnn.data.sets.named import load_test
     from seedcnn.errors import ConfigError
     from seedcnn.export import TARGETS, BundleInfo
     from seedcnn.pack import DEFAULT_STEP, Int8, Parent, Search, preprocessing_of
@@ -133,8 +133,8 @@ def pack(
 
 def _calibration(data: str, count: int, say: Callable[[str], None]) -> tuple[Any, Any]:
     """Training pictures, the classes in turns; of sets of files those that are drawn are decoded."""
-    from seedcnn.data.folder import ImageFolder
-    from seedcnn.data.named import load_train
+    from seedcnn.data.pictures.folder import ImageFolder
+    from seedcnn.data.sets.named import load_train
     from seedcnn.errors import ConfigError
     from seedcnn.pack import calibration_order
 

@@ -50,8 +50,8 @@ class _Pictures:
 
 
 def _training_pictures(data: str, count: int) -> _Pictures:
-    from seedcnn.data.folder import CenterCrop, ImageFolder
-    from seedcnn.data.named import load_train, random_choice
+    from seedcnn.data.pictures.folder import CenterCrop, ImageFolder
+    from seedcnn.data.sets.named import load_train, random_choice
 
     name, _, where = data.partition(":")
     found = load_train(name, where or None, progress=lambda text: typer.echo(text, err=True))

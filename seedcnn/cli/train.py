@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from torch import nn
 
-    from seedcnn.data.named import NamedTest
+    from seedcnn.data.sets.named import NamedTest
     from seedcnn.evaluate.accuracy import Accuracy
 
 __all__ = ["recipes", "train"]
@@ -84,7 +84,7 @@ def train(
 
     Example: seedcnn train demo:groupnl --set epochs=10 --out runs/groupnl.ckpt
     """
-    from seedcnn.data.named import DATA_SETS, load_test
+    from seedcnn.data.sets.named import DATA_SETS, load_test
     from seedcnn.errors import ConfigError
     from seedcnn.train import find_recipe, load_training_data, override
     from seedcnn.train import train as run

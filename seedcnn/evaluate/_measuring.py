@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from seedcnn import __version__
 from seedcnn.data.corruptions import CORRUPTIONS, corrupt
-from seedcnn.data.official import OfficialFiles
+from seedcnn.data.sets.official import OfficialFiles
 from seedcnn.errors import DataError
 from seedcnn.evaluate._robustness_table import RobustnessTable, SeededRobustness
 from seedcnn.evaluate.accuracy import Predict, correct_mask, predict_logits

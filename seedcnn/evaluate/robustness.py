@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seedcnn.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from seedcnn.data.official import OfficialFiles
+from seedcnn.data.sets.official import OfficialFiles
 from seedcnn.evaluate._mce import FIGURES
 from seedcnn.evaluate._measuring import Evaluation, Progress, measure
 from seedcnn.evaluate._robustness_table import CSV_COLUMNS, RobustnessTable, SeededRobustness, Summary

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING
 
-from seedcnn.data.named import DATA_SETS
+from seedcnn.data.sets.named import DATA_SETS
 from seedcnn.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:

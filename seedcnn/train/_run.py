@@ -12,8 +12,8 @@ from timm.data import Mixup
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
-from seedcnn.data.sampling import batches as reduced
 from seedcnn.errors import ConfigError, TrainingError
+from seedcnn.sampling.schedules import batches as reduced
 from seedcnn.train._counts import Counts, NotFiniteError
 from seedcnn.train._optim import Update
 from seedcnn.train._random import capture, restore, seed_everything

@@ -17,7 +17,7 @@ from seedcnn.train._override import override
 from seedcnn.train._rules import check
 
 if TYPE_CHECKING:
-    from seedcnn.data.sampling import SamplingConfig
+    from seedcnn.sampling.schedules import SamplingConfig
     from seedcnn.train.distill import DistillConfig
 
 __all__ = ["TrainConfig", "build_model", "override"]
@@ -55,7 +55,7 @@ class TrainConfig:
         init_from: checkpoint whose weights the run starts from (fine-tuning), or "".
         seed: of the initial weights, the layers' seeds, the order of the pictures and the augmentation.
         data: "cifar10", "cifar100", "gtsrb", "icons50", "icons50-rebuilt" or "imagenet".
-        hold_out: for Icons-50: what the network does not see, as in :func:`seedcnn.data.named.load_test`.
+        hold_out: for Icons-50: what the network does not see, as in :func:`seedcnn.data.sets.named.load_test`.
         fraction: of the training pictures that is used, with the classes in their proportions.
         data_seed: of that choice.
         input_size: height and width of the pictures of "imagenet"; 0 for 224.
@@ -159,7 +159,7 @@ class TrainConfig:
         value["overrides"] = {name: each and from_plain(each) for name, each in overrides.items()}
         value["model_options"] = _tuples(value.get("model_options", {}))
         if value.get("sampling") is not None:
-            from seedcnn.data.sampling import SamplingConfig
+            from seedcnn.sampling.schedules import SamplingConfig
 
             value["sampling"] = SamplingConfig(**_tuples(value["sampling"]))
         if value.get("distill") is not None:

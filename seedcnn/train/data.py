@@ -14,15 +14,15 @@ import torch
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
-from seedcnn.data import imagenet
-from seedcnn.data._samples import Order
-from seedcnn.data._sampling_theory import full_batches, short_batch
-from seedcnn.data.folder import ImageFolder
 from seedcnn.data.image_set import limited
-from seedcnn.data.loaders import folder_loader
-from seedcnn.data.named import load_train
+from seedcnn.data.pictures.folder import ImageFolder
+from seedcnn.data.pictures.loaders import folder_loader
+from seedcnn.data.pictures.samples import Order
+from seedcnn.data.sets import imagenet
+from seedcnn.data.sets.named import load_train
 from seedcnn.data.transforms import normalize, random_crop_flip
 from seedcnn.errors import ConfigError
+from seedcnn.sampling.theory import full_batches, short_batch
 from seedcnn.train._random import epoch_generator
 from seedcnn.train.config import TrainConfig
 from seedcnn.train.distributed import Processes
@@ -185,7 +185,7 @@ def load_training_data(
     """The training part of the config's data set, or the fraction of it that the config asks for.
 
     Args:
-        directory: where the set lies; None for those that are downloaded (:data:`seedcnn.data.named.DATA_SETS`).
+        directory: where the set lies; None for those that are downloaded (:data:`seedcnn.data.sets.named.DATA_SETS`).
         verify: refuse a set that is not complete.
         progress: called with one sentence per step.
 

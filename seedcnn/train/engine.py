@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from seedcnn.data.sampling import describe
 from seedcnn.errors import ConfigError
+from seedcnn.sampling.schedules import describe
 from seedcnn.train._counts import Counts, NotFiniteError
 from seedcnn.train._log import open_tensorboard, write_csv, write_tensorboard
 from seedcnn.train._random import deterministic

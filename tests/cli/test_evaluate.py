@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from seedcnn.cli.app import app
-from seedcnn.data.cifar10 import MEAN, STD
 from seedcnn.data.corruptions import corrupt
+from seedcnn.data.sets.cifar10 import MEAN, STD
 from seedcnn.errors import ConfigError, DataError
 from seedcnn.export import BundleInfo
 from seedcnn.pack import pack, preprocessing_of

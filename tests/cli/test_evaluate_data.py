@@ -128,7 +128,7 @@ def test_networks_of_timm(tmp_path, save_picture):
     row = found(name, *data, "--corruptions", "contrast,brightness")[name]
     assert row["n"] == 3
     assert row["corrupted"]["tables"][0]["constants"] == "imagenet"
-    from seedcnn.data.named import load_test
+    from seedcnn.data.sets.named import load_test
     from seedcnn.evaluate import accuracy, torch_predictor
 
     test = load_test(data[1], verify=False).test

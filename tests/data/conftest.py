@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seedcnn.data._cifar10_layouts import OFFICIAL, Batches
+from seedcnn.data.sets._cifar10_layouts import OFFICIAL, Batches
 
 
 class SmallSet:

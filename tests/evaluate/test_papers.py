@@ -9,7 +9,7 @@ import pytest
 
 from seedcnn.convert.config import METHODS
 from seedcnn.data.corruptions import CORRUPTIONS, GROUPS
-from seedcnn.data.icons50 import HELD_OUT_STYLES
+from seedcnn.data.sets.icons50 import HELD_OUT_STYLES
 from seedcnn.errors import ConfigError
 from seedcnn.evaluate.papers import DATASETS, UNSTATED, PaperRow, paper_rows, paper_tables
 from seedcnn.models import list_models

@@ -9,9 +9,9 @@ import pytest
 from torch import nn
 
 from seedcnn.convert import DepthwiseSeparableConfig, GhostConfig, GroupNLConfig
-from seedcnn.data.sampling import SETTINGS
 from seedcnn.errors import ConfigError
 from seedcnn.layers import GhostConv2d, GroupNLConv2d
+from seedcnn.sampling.schedules import SETTINGS
 from seedcnn.train import TrainConfig, build_model, find_recipe, list_recipes, override
 from seedcnn.train.distill import DistillConfig
 from tests.train.runs import SMALL, changed

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from seedcnn.data.icons50 import hold_out_style, load_icons50
 from seedcnn.data.image_set import limited, stratified_indices
+from seedcnn.data.sets.icons50 import hold_out_style, load_icons50
 from seedcnn.errors import ConfigError, DataError
 from seedcnn.train import FolderData, TrainConfig, load_training_data
 from seedcnn.train.data import open_batches

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from seedcnn.convert import MonoConfig
-from seedcnn.data.sampling import SamplingConfig
 from seedcnn.errors import ConfigError
+from seedcnn.sampling.schedules import SamplingConfig
 from seedcnn.train import TrainConfig, build_model
 from seedcnn.train._optim import Update
 from seedcnn.train.distill import DistillConfig

@@ -1,0 +1,1 @@
+"""Picture files to arrays: folders, decoders, batches for training."""

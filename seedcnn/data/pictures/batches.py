@@ -1,0 +1,122 @@
+"""Decoding in batches, a little ahead of the reader; a damaged file is never dropped unsaid."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from seedcnn.data.image_set import Unreadable
+from seedcnn.data.pictures.decoders import Decode, open_rgb
+from seedcnn.data.sets._layouts import some_of
+from seedcnn.errors import DataError
+
+if TYPE_CHECKING:
+    from seedcnn.data.pictures.folder import ImageFolder
+
+__all__ = ["Batch", "Batches", "sizes_differ", "undecodable"]
+
+U8 = npt.NDArray[np.uint8]
+
+
+class Batch(NamedTuple):
+    """Decoded pictures uint8 [n, H, W, 3], their labels int64 [n], and their indices in the folder int64 [n]."""
+
+    images: U8
+    labels: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int64]
+
+
+def _decode(path: Path, decode: Decode) -> U8 | str:
+    """The picture, or why there is none."""
+    try:
+        picture = open_rgb(path)
+    except Exception as error:  # a damaged file can make Pillow raise anything
+        return f"{type(error).__name__}: {error}"
+    try:
+        return decode(picture)
+    except ValueError as error:
+        return str(error)
+
+
+def sizes_differ(forms: Iterable[str]) -> DataError:
+    """The error for pictures that came out in several forms."""
+    return DataError(f"`decode` gave pictures of {some_of(sorted(forms))}; all in a set must be of one size")
+
+
+def undecodable(bad: Sequence[Unreadable], total: int, root: Path) -> DataError:
+    """One error for all files that cannot be decoded."""
+    listed = some_of((f"{each.name} ({each.reason})" for each in bad), 5)
+    return DataError(f"{len(bad)} of {total} pictures under {root} cannot be decoded: {listed}")
+
+
+@dataclass(eq=False)
+class Batches:
+    """What ``ImageFolder.batches`` gives: iterate over it for ``Batch`` after ``Batch``.
+
+    Attributes:
+        folder, size, decode, skip, threads: as asked for.
+        skipped: the files that could not be decoded, so far; emptied when an iteration starts.
+    """
+
+    folder: ImageFolder
+    size: int
+    decode: Decode
+    skip: bool
+    threads: int
+    skipped: list[Unreadable] = field(default_factory=list, init=False)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.folder) / self.size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Decode anew from the start.
+
+        Raises:
+            DataError: if files of a batch cannot be decoded and ``skip`` is off, or pictures differ in size.
+            ValueError: if ``decode`` gives anything but uint8 [H, W, 3].
+        """
+        self.skipped.clear()
+        starts = iter(range(0, len(self.folder), self.size))
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
+            waiting = deque((start, self._submit(pool, start)) for start in islice(starts, 2))
+            try:
+                while waiting:
+                    start, futures = waiting.popleft()
+                    batch = self._collect(start, [future.result() for future in futures])
+                    waiting.extend((s, self._submit(pool, s)) for s in islice(starts, 1))
+                    if len(batch.images):
+                        yield batch
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(self, pool: ThreadPoolExecutor, start: int) -> list[Future[U8 | str]]:
+        names = self.folder.names[start : start + self.size]
+        return [pool.submit(_decode, self.folder.root / name, self.decode) for name in names]
+
+    def _collect(self, start: int, results: list[U8 | str]) -> Batch:
+        bad = [
+            Unreadable(str(self.folder.names[start + i]), result)
+            for i, result in enumerate(results)
+            if isinstance(result, str)
+        ]
+        if bad and not self.skip:
+            raise undecodable(bad, len(results), self.folder.root)
+        self.skipped += bad
+        good = [(start + i, result) for i, result in enumerate(results) if not isinstance(result, str)]
+        forms = sorted({f"{picture.dtype} {picture.shape}" for _, picture in good})
+        if len(forms) > 1:
+            raise sizes_differ(forms)
+        if good and (good[0][1].dtype != np.uint8 or good[0][1].shape[2:] != (3,)):
+            raise ValueError(f"`decode` gave a picture of {forms[0]}; it must be uint8 [H, W, 3]")
+        indices = np.array([index for index, _ in good], np.int64)
+        images = np.stack([picture for _, picture in good]) if good else np.empty((0, 1, 1, 3), np.uint8)
+        return Batch(images, self.folder.labels[indices], indices)

@@ -1,0 +1,193 @@
+"""Sets of picture files: listed at once, decoded when needed, in batches; a damaged file is never dropped unsaid."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from seedcnn.data.image_set import ImageSet, Unreadable, selection
+from seedcnn.data.pictures.batches import Batch, Batches, sizes_differ, undecodable
+from seedcnn.data.pictures.decoders import CenterCrop, Decode, FullFrame
+from seedcnn.data.pictures.files import PictureWriter, StoredPictures, made_from, read_pictures
+from seedcnn.data.sets._layouts import missing_layout, some_of
+from seedcnn.errors import DataError
+
+__all__ = ["Batch", "Batches", "CenterCrop", "FullFrame", "ImageFolder", "list_class_folders"]
+
+U8 = npt.NDArray[np.uint8]
+_CHUNK = 256
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFolder:
+    """Picture files with labels, not decoded.
+
+    Attributes:
+        root: the directory the names start from.
+        names: text [N], path of each file below ``root``, with "/".
+        labels: int64 [N], indices into ``classes``.
+        classes: the names of the classes, by label.
+        source: where it lies, in words.
+        styles: text [N] or None, as in ``ImageSet``.
+    """
+
+    root: Path
+    names: npt.NDArray[np.str_]
+    labels: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    source: str
+    styles: npt.NDArray[np.str_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, which: npt.ArrayLike) -> ImageFolder:
+        """The files picked by indices (int [M]) or by a mask (bool [N]), in that order."""
+        picked = selection(which)
+        styles = None if self.styles is None else self.styles[picked]
+        return replace(self, names=self.names[picked], labels=self.labels[picked], styles=styles)
+
+    def batches(self, size: int, decode: Decode, *, on_error: str = "raise", threads: int | None = None) -> Batches:
+        """Decode in batches, in order, up to two batches ahead of the reader. Each ``iter`` starts anew.
+
+        Args:
+            size: pictures per batch; the last may have fewer.
+            decode: from an RGB picture to uint8 [H, W, 3], all of one size: ``FullFrame``, ``CenterCrop``. A
+                ``ValueError`` from it means that the picture is unfit, and is treated as one that cannot be decoded.
+            on_error: what to do about files that cannot be decoded: "raise" a ``DataError`` at the batch they are in,
+                or "skip" them and list them in ``Batches.skipped``.
+            threads: that decode; None for one per core.
+
+        Raises:
+            ValueError: if an argument is out of range.
+        """
+        if size < 1:
+            raise ValueError(f"`size` (={size}) must be at least 1")
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"`on_error` (={on_error!r}) must be 'raise' or 'skip'")
+        if threads is not None and threads < 1:
+            raise ValueError(f"`threads` (={threads}) must be at least 1")
+        return Batches(self, size, decode, on_error == "skip", threads or os.cpu_count() or 1)
+
+    def unreadable(self, decode: Decode, *, threads: int | None = None) -> list[Unreadable]:
+        """Decode every file and keep nothing but the list of those that cannot be decoded."""
+        batches = self.batches(_CHUNK, decode, on_error="skip", threads=threads)
+        for _ in batches:
+            pass
+        return batches.skipped
+
+    def load(
+        self,
+        decode: Decode,
+        *,
+        on_error: str = "raise",
+        threads: int | None = None,
+        file: str | os.PathLike[str] | None = None,
+    ) -> ImageSet:
+        """Decode all, into memory or into a file.
+
+        Args:
+            decode, threads: as for ``batches``.
+            on_error: "raise" one ``DataError`` that counts all files that cannot be decoded and lists the first few,
+                or "skip" them, list them in the set's ``skipped`` and log a warning.
+            file: where to keep the pictures instead of in memory: the set's ``images`` are then a read-only map of
+                it, and a few batches are the most that is in memory at a time (50,000 pictures of 224 x 224 are 7.5
+                GB). It is a .npy file, written once, under its name only when whole; if it is there, and made from
+                the same files (names, sizes, times) by the same ``decode``, it is used again. Then ``decode`` must be
+                a dataclass, such as ``CenterCrop``.
+
+        Raises:
+            DataError: if files cannot be decoded (with "raise"), or all cannot; if ``file`` holds other pictures, is
+                damaged, or cannot be written.
+            ValueError: if an argument is out of range.
+        """
+        if not len(self):
+            raise DataError(f"no pictures were picked from {self.root}; there is nothing to load")
+        batches = replace(self.batches(_CHUNK, decode, on_error=on_error, threads=threads), skip=True)
+        if file is None:
+            parts: list[U8] = []
+            left_out = self._decode(batches, on_error, parts.append)
+            stored = StoredPictures(np.concatenate(parts), left_out)
+        else:
+            stored = self._decoded_in(Path(file), batches, on_error)
+        kept = self.take(np.delete(np.arange(len(self)), [index for index, _ in stored.skipped]))
+        skipped = self._judge(stored.skipped, on_error)
+        if skipped:
+            _log.warning("left out: %s", undecodable(skipped, len(self), self.root))
+        return ImageSet(stored.images, kept.labels, self.classes, self.source, kept.styles, kept.names, skipped)
+
+    def _decoded_in(self, path: Path, batches: Batches, on_error: str) -> StoredPictures:
+        origin = made_from(self.root, self.names.tolist(), batches.decode)
+        stored = read_pictures(path, origin)
+        while stored is None:
+            with PictureWriter(path) as writer:
+                # Another process may have written it while this one waited to enter.
+                stored = read_pictures(path, origin)
+                if stored is None:
+                    writer.finish(origin, self._decode(batches, on_error, writer.add))
+            stored = read_pictures(path, origin)
+        return stored
+
+    def _decode(self, batches: Batches, on_error: str, keep: Callable[[U8], None]) -> tuple[tuple[int, str], ...]:
+        """Hand all pictures over, batch by batch; index and reason of each that could not be decoded."""
+        kept, picture = [], None
+        for batch in batches:
+            picture = picture or batch.images.shape[1:]
+            if batch.images.shape[1:] != picture:
+                raise sizes_differ({f"uint8 {picture}", f"uint8 {batch.images.shape[1:]}"})
+            keep(batch.images)
+            kept.append(batch.indices)
+        good = np.concatenate([*kept, np.empty(0, np.int64)])
+        bad = np.setdiff1d(np.arange(len(self)), good).tolist()
+        left_out = tuple((index, each.reason) for index, each in zip(bad, batches.skipped, strict=True))
+        self._judge(left_out, on_error)
+        return left_out
+
+    def _judge(self, left_out: Sequence[tuple[int, str]], on_error: str) -> tuple[Unreadable, ...]:
+        """The files that were left out, if that is allowed and not all were."""
+        skipped = tuple(Unreadable(str(self.names[index]), reason) for index, reason in left_out)
+        if skipped and (on_error == "raise" or len(skipped) == len(self)):
+            raise undecodable(skipped, len(self), self.root)
+        return skipped
+
+
+def list_class_folders(
+    root: Path, what: str, expected: str, *, suffixes: Sequence[str], classes: int | None = None
+) -> ImageFolder:
+    """List ``<root>/<class>/<picture>``, classes and pictures in the order of their names.
+
+    Args:
+        root: the directory that holds the class folders.
+        what: the data set, for messages.
+        expected: its layout in words, for messages.
+        suffixes: of pictures, in lower case; other files and hidden ones are no pictures.
+        classes: how many there must be; None for any number.
+
+    Raises:
+        DataError: if there are no class folders, another number of them, or one without a picture.
+    """
+    found = []
+    if root.is_dir():
+        found = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != ".")
+    if not found:
+        raise missing_layout(what, root, expected)
+    if classes is not None and len(found) != classes:
+        raise DataError(f"{root} has {len(found)} class folders; {what} has {classes}. Found: {some_of(found)}")
+    names: list[str] = []
+    counts = []
+    for label in found:
+        with os.scandir(root / label) as entries:
+            files = sorted(e.name for e in entries if e.name[0] != "." and e.name.lower().endswith(tuple(suffixes)))
+        if not files:
+            raise DataError(f"the class folder {root / label} holds no picture ({', '.join(suffixes)})")
+        names += [f"{label}/{name}" for name in files]
+        counts.append(len(files))
+    labels = np.repeat(np.arange(len(found), dtype=np.int64), counts)
+    return ImageFolder(root, np.array(names), labels, tuple(found), str(root))

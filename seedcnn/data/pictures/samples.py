@@ -1,0 +1,113 @@
+"""The pieces of a loader below timm: samples by (epoch, index), their order, and how damaged files are told."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from seedcnn.data.image_set import Unreadable
+from seedcnn.data.pictures.batches import undecodable
+from seedcnn.data.pictures.decoders import open_rgb
+from seedcnn.data.pictures.folder import ImageFolder
+
+__all__ = ["Damaged", "Order", "Pictures", "Sample", "Sound"]
+
+Sample = tuple[Tensor, int] | Unreadable
+
+
+class Pictures(Dataset[Sample]):
+    """Transformed pictures, addressed by (epoch, index); a file that cannot be decoded is told, not raised, so that
+    its name crosses from a worker process as it is."""
+
+    def __init__(self, folder: ImageFolder, transform: Callable[[Image.Image], Tensor], seed: int) -> None:
+        self.folder, self.transform, self.seed = folder, transform, seed
+
+    def __len__(self) -> int:
+        return len(self.folder)
+
+    def __getitem__(self, address: tuple[int, int]) -> Sample:
+        epoch, index = address
+        name = str(self.folder.names[index])
+        try:
+            picture = open_rgb(self.folder.root / name)
+        except Exception as error:  # a damaged file can make Pillow raise anything
+            return Unreadable(name, f"{type(error).__name__}: {error}")
+        with _Seeded(self.seed, epoch, index):
+            return self.transform(picture), int(self.folder.labels[index])
+
+
+class _Seeded:
+    """The global generators that timm's transforms draw from, seeded for one picture and then as they were."""
+
+    def __init__(self, *words: int) -> None:
+        self._seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]) >> 1
+
+    def __enter__(self) -> None:
+        self._states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        random.seed(self._seed)
+        np.random.seed(self._seed % 2**32)
+        # Not torch.manual_seed, which would seed the accelerators, too.
+        torch.default_generator.manual_seed(self._seed)
+
+    def __exit__(self, *_: object) -> None:
+        python, numpy, ours = self._states
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(ours)
+
+
+class Order(Sampler[tuple[int, int]]):
+    """This process's part of an epoch as (epoch, index): in order, or shuffled by raw words of Philox(seed, epoch).
+
+    Training takes parts of one length (the first pictures of the order come twice if they do not divide), as gradients
+    are exchanged in step; evaluation takes each picture once.
+    """
+
+    def __init__(self, size: int, training: bool, seed: int, rank: int, world_size: int) -> None:
+        self.size, self.training, self.seed, self.rank, self.world_size = size, training, seed, rank, world_size
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        if self.training:
+            return math.ceil(self.size / self.world_size)
+        return len(range(self.rank, self.size, self.world_size))
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order: npt.NDArray[np.int64] = np.arange(self.size)
+        if self.training:
+            words = np.random.Philox(key=np.array([self.seed, self.epoch], np.uint64)).random_raw(self.size)
+            order = np.resize(np.argsort(words, kind="stable"), len(self) * self.world_size)
+        return iter([(self.epoch, index) for index in order[self.rank :: self.world_size].tolist()])
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A batch that cannot be: its bad files, of how many."""
+
+    bad: list[Unreadable]
+    total: int
+
+
+class Sound:
+    """What a ``DataLoader`` gives, raising here, in the reader's process, what a worker could not decode."""
+
+    def __init__(self, loader: DataLoader[Sample], folder: ImageFolder) -> None:
+        self.loader, self.folder = loader, folder
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self.loader:
+            if isinstance(batch, Damaged):
+                raise undecodable(batch.bad, batch.total, self.folder.root)
+            yield batch

@@ -1,0 +1,1 @@
+"""Data sets by name: how each is found, read and checked."""

@@ -1,0 +1,134 @@
+"""GTSRB, the German traffic signs (Stallkamp et al., 2012), from the official archives or torchvision's directory."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+
+from seedcnn.data.image_set import TrainTest, channel_statistics
+from seedcnn.data.pictures.folder import FullFrame, ImageFolder, list_class_folders
+from seedcnn.data.sets._layouts import missing_layout, some_of
+from seedcnn.errors import DataError
+
+__all__ = ["CLASSES", "list_gtsrb", "load_gtsrb"]
+
+CLASSES = (
+    "speed limit 20", "speed limit 30", "speed limit 50", "speed limit 60", "speed limit 70", "speed limit 80",
+    "end of speed limit 80", "speed limit 100", "speed limit 120", "no passing", "no passing over 3.5 t",
+    "right of way at next crossing", "priority road", "yield", "stop", "no vehicles", "no vehicles over 3.5 t",
+    "no entry", "general danger", "curve left", "curve right", "double curve", "bumpy road", "slippery road",
+    "road narrows on the right", "road works", "traffic signals", "pedestrians", "children", "bicycles", "ice or snow",
+    "wild animals", "end of all limits", "turn right", "turn left", "straight on", "straight on or right",
+    "straight on or left", "keep right", "keep left", "roundabout", "end of no passing", "end of no passing over 3.5 t",
+)  # fmt: skip
+
+# The full training set, and the one of the 2011 competition, which is what torchvision downloads.
+_TRAIN = {"Final_Training/Images": 39_209, "Training": 26_640}
+_TEST, _TEST_COUNT = "Final_Test/Images", 12_630
+_LABELS = "GT-final_test.csv"
+_BASES = (".", "GTSRB", "gtsrb/GTSRB")
+_EXPECTED = (
+    f"GTSRB/Final_Training/Images/<00000..00042>/*.ppm (or torchvision's gtsrb/GTSRB/Training), GTSRB/{_TEST}/*.ppm "
+    f"and {_LABELS} beside, in or two folders above the test pictures"
+)
+
+
+def list_gtsrb(root: str | os.PathLike[str], *, verify: bool = True) -> tuple[ImageFolder, ImageFolder]:
+    """List the training and the test pictures.
+
+    Args:
+        root: a directory that holds the unpacked archives, itself or in ``GTSRB`` or ``gtsrb/GTSRB``; only read.
+            ``Final_Training`` (39,209 pictures, as in the papers) goes before ``Training`` (26,640).
+        verify: compare the numbers of pictures with those of the original.
+
+    Raises:
+        DataError: if the layout is not there, not complete, or labels and test pictures do not belong together.
+    """
+    root = Path(root)
+    train = _list_train(root, verify)
+    base = next((root / base for base in _BASES if (root / base / _TEST).is_dir()), None)
+    if base is None:
+        raise missing_layout("GTSRB (test)", root, _EXPECTED)
+    test = _list_test(base)
+    if verify and len(test) != _TEST_COUNT:
+        raise DataError(f"{test.root} has {len(test)} pictures; the original has {_TEST_COUNT}")
+    return train, test
+
+
+def load_gtsrb(
+    root: str | os.PathLike[str],
+    *,
+    size: int = 32,
+    verify: bool = True,
+    on_error: str = "raise",
+    threads: int | None = None,
+) -> TrainTest:
+    """Load GTSRB: the full frame (not the sign's box) squeezed to a square, bilinear.
+
+    Args:
+        root, verify: as for ``list_gtsrb``.
+        size: side of the pictures, in pixels.
+        on_error, threads: as for ``ImageFolder.load``.
+
+    Returns:
+        The two parts, with mean and standard deviation of the training pixels.
+
+    Raises:
+        DataError: as ``list_gtsrb``, or if pictures cannot be decoded.
+    """
+    train, test = (
+        part.load(FullFrame(size), on_error=on_error, threads=threads) for part in list_gtsrb(root, verify=verify)
+    )
+    mean, std = channel_statistics(train.images)
+    return TrainTest(train, test, mean, std)
+
+
+def _list_train(root: Path, verify: bool) -> ImageFolder:
+    for place, count in _TRAIN.items():
+        for directory in (root / base / place for base in _BASES):
+            if directory.is_dir():
+                listed = list_class_folders(directory, "GTSRB", _EXPECTED, suffixes=(".ppm",), classes=len(CLASSES))
+                wanted = tuple(f"{label:05d}" for label in range(len(CLASSES)))
+                if listed.classes != wanted:
+                    odd = some_of(sorted(set(listed.classes) - set(wanted)))
+                    raise DataError(f"{directory} has the class folders {odd}; they must be 00000 to 00042")
+                if verify and len(listed) != count:
+                    raise DataError(f"{directory} has {len(listed)} pictures; the original has {count}")
+                return ImageFolder(directory, listed.names, listed.labels, CLASSES, listed.source)
+    raise missing_layout("GTSRB (train)", root, _EXPECTED)
+
+
+def _list_test(base: Path) -> ImageFolder:
+    directory = base / _TEST
+    places = [directory / _LABELS, base / _LABELS, base.parent / _LABELS]
+    table = next((path for path in places if path.is_file()), None)
+    if table is None:
+        looked = some_of(map(str, places))
+        raise DataError(f"the labels of {directory} are not there; looked for {looked} (in GTSRB_Final_Test_GT.zip)")
+    names, labels = _read_labels(table)
+    present = {path.name for path in directory.glob("*.ppm")}
+    for missing, where in ((set(names) - present, directory), (present - set(names), table)):
+        if missing:
+            raise DataError(f"{where} lacks {len(missing)} of the test pictures: {some_of(sorted(missing), 5)}")
+    return ImageFolder(directory, np.array(names), np.array(labels, np.int64), CLASSES, str(directory))
+
+
+def _read_labels(table: Path) -> tuple[list[str], list[int]]:
+    names: list[str] = []
+    labels: list[int] = []
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            for line, row in enumerate(csv.DictReader(file, delimiter=";", skipinitialspace=True), 2):
+                name, label = row["Filename"], int(row["ClassId"])
+                if not 0 <= label < len(CLASSES) or Path(name).name != name:
+                    raise ValueError(f"line {line} has {name!r} of class {label}; classes go from 0 to 42")
+                names.append(name)
+                labels.append(label)
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        raise DataError(f"{table} does not hold Filename;...;ClassId: {type(error).__name__}: {error}") from error
+    if not names or len(set(names)) != len(names):
+        raise DataError(f"{table} names {len(names)} pictures, {len(set(names))} of them different; each must be once")
+    return names, labels

@@ -1,0 +1,79 @@
+"""ImageNet-1K (ILSVRC 2012) and ImageNet-C from their folder layouts: listed, and decoded batch by batch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from seedcnn.data.pictures.folder import ImageFolder, list_class_folders
+from seedcnn.data.sets._layouts import found_in, missing_layout
+from seedcnn.errors import DataError
+
+__all__ = ["MEAN", "STD", "list_imagenet", "list_imagenet_c"]
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+_SUFFIXES = (".jpeg", ".jpg", ".png")
+_CLASSES = 1000
+
+
+def list_imagenet(root: str | os.PathLike[str], split: str = "val", *, classes: int | None = _CLASSES) -> ImageFolder:
+    """List ``<root>/<split>/<wnid>/*.JPEG``; labels are the ranks of the WordNet ids, as everywhere.
+
+    Decode with ``CenterCrop(224, 256)`` for the usual evaluation.
+
+    Args:
+        root: the directory that holds ``train`` and ``val``. It is only read.
+        split: "train" or "val".
+        classes: class folders there must be; None accepts a subset, whose labels are then ranks within the subset.
+
+    Raises:
+        DataError: if the layout is not there, the class folders are not ``classes``, or one is empty.
+        ValueError: if the split is neither.
+    """
+    if split not in ("train", "val"):
+        raise ValueError(f"`split` (={split!r}) must be 'train' or 'val'")
+    expected = f"{split}/<wnid>/*.JPEG with {classes or 'some'} folders such as n01440764"
+    directory = Path(root) / split
+    if not directory.is_dir():
+        raise missing_layout(f"ImageNet-1K ({split})", Path(root), expected)
+    if not any(entry.is_dir() for entry in directory.iterdir()) and any(directory.glob("*.JPEG")):
+        raise DataError(
+            f"the pictures lie flat in {directory}; expected {expected}. "
+            "torchvision.datasets.ImageNet sorts the official archives into folders"
+        )
+    return list_class_folders(directory, "ImageNet-1K", expected, suffixes=_SUFFIXES, classes=classes)
+
+
+def list_imagenet_c(
+    root: str | os.PathLike[str], corruption: str, severity: int, *, classes: int | None = _CLASSES
+) -> ImageFolder:
+    """List ``<root>/<corruption>/<severity>/<wnid>/*.JPEG``, or the same one folder deeper.
+
+    The official archives (noise, blur, weather, digital, extra) may lie unpacked in one directory or each in one of
+    its own. The pictures are 224 x 224 already: decode with ``CenterCrop(224, None)``.
+
+    Args:
+        root: the directory that holds the corruptions. It is only read.
+        corruption: the name of a folder, for example "gaussian_noise".
+        severity: 1 to 5.
+        classes: as for ``list_imagenet``.
+
+    Raises:
+        DataError: if the layout is not there, the class folders are not ``classes``, or one is empty.
+        ValueError: if the severity is none, or the name is a path.
+    """
+    if severity not in (1, 2, 3, 4, 5):
+        raise ValueError(f"`severity` (={severity!r}) must be one of 1, 2, 3, 4, 5")
+    if not corruption.isidentifier():
+        raise ValueError(f"`corruption` (={corruption!r}) must be a name such as 'gaussian_noise'")
+    base, expected = Path(root), f"{corruption}/<severity>/<wnid>/*.JPEG, itself or in one folder such as noise"
+    places = [base / corruption, *sorted(base.glob(f"*/{corruption}"))]
+    for place in places:
+        if place.is_dir():
+            if not (place / str(severity)).is_dir():
+                raise DataError(f"{place} has no severity {severity}; expected {expected}. Found: {found_in(place)}")
+            return list_class_folders(
+                place / str(severity), "ImageNet-C", expected, suffixes=_SUFFIXES, classes=classes
+            )
+    raise missing_layout(f"ImageNet-C with {corruption}", base, expected)

@@ -1,0 +1,92 @@
+"""The batches of an epoch of reduced sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from seedcnn.errors import TrainingError
+from seedcnn.sampling.theory import Number, batches, full_batches, positive, short_batch
+
+__all__ = ["ReducedBatchSampler"]
+
+
+class ReducedBatchSampler(Sampler[list[int]]):
+    """Batches of indices for ``DataLoader(dataset, batch_sampler=...)``, fewer in an epoch of a smaller ratio.
+
+    The order depends on (seed, epoch) alone, so a resumed run draws the same batches. With several processes a step
+    takes ``batch_size * world_size`` pictures, the same ones as a single process with batches of that size would take;
+    every process has the same number of batches, of the same sizes, and no picture comes twice in an epoch. An
+    incomplete last step is shared equally and up to ``world_size - 1`` of its pictures are left out.
+
+    Call :meth:`set_epoch` before every epoch but the first.
+
+    Args:
+        samples: pictures in the data set.
+        batch_size: pictures in a batch of this process.
+        ratios: the ratio of each epoch, from :meth:`SamplingConfig.ratios`; ``[1] * epochs`` for all pictures.
+        seed: of the order, in [0, 2**64).
+        rank, world_size: this process and their number.
+        drop_last: whether an epoch of ratio 1 leaves out its incomplete last batch.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and the rule; also where an epoch would have no batch.
+    """
+
+    def __init__(
+        self,
+        samples: int,
+        batch_size: int,
+        ratios: Sequence[Number],
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+    ) -> None:
+        if not len(ratios):
+            raise ValueError("`ratios` must hold at least one epoch")
+        if positive("seed", seed, 0) >= 2**64:
+            raise ValueError(f"`seed` (={seed}) must be in [0, 2**64)")
+        place = (samples, batch_size, drop_last, world_size)
+        self._full, self._short = full_batches(*place), short_batch(*place)
+        if positive("rank", rank, 0) >= world_size:
+            raise ValueError(f"`rank` (={rank}) must be below `world_size` (={world_size})")
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.batches_per_epoch = [batches(samples, batch_size, ratio, drop_last, world_size) for ratio in ratios]
+        self._epoch, self._drawn = 0, False
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, counted from 0, that the next iteration draws.
+
+        Raises:
+            ValueError: if the schedule does not have it.
+        """
+        if positive("epoch", epoch, 0) >= len(self.batches_per_epoch):
+            raise ValueError(f"`epoch` (={epoch}) must be below the {len(self.batches_per_epoch)} of the schedule")
+        self._epoch, self._drawn = epoch, False
+
+    def __len__(self) -> int:
+        """Batches of this process in the chosen epoch."""
+        return self.batches_per_epoch[self._epoch]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """The batches of the chosen epoch.
+
+        Raises:
+            TrainingError: if they have been drawn and no epoch was chosen since: the pictures would be the same ones.
+        """
+        epoch = self._epoch
+        if self._drawn:
+            raise TrainingError(f"epoch {epoch} of the sampling schedule was drawn; call set_epoch for the next")
+        self._drawn = True  # at the first batch: a DataLoader with workers makes two iterators and uses one
+        words = np.random.Philox(key=np.array([self.seed, epoch], np.uint64)).random_raw(self.samples)
+        order = np.argsort(words, kind="stable")
+        step = self.batch_size * self.world_size
+        for index in range(self.batches_per_epoch[epoch]):
+            size = self._short if index + 1 == self._full else self.batch_size
+            taken = order[index * step : index * step + size * self.world_size]
+            yield taken[self.rank :: self.world_size].tolist()
