@@ -31,7 +31,7 @@ from seedcnn.convert import GroupNLConfig
 from seedcnn.convert.from_dense import reestimate_batchnorm_, seed_from_dense_
 from seedcnn.data.sets.cifar10 import Cifar10, load_cifar10
 from seedcnn.data.transforms import normalize
-from seedcnn.evaluate.accuracy import accuracy, torch_predictor
+from seedcnn.evaluate.accuracies import accuracy, torch_predictor
 from seedcnn.layers import GroupNLConv2d
 from seedcnn.train import TrainConfig, TrainData, build_model, find_recipe, train
 from seedcnn.train.distill import DistillConfig

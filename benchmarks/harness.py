@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from seedcnn.cli._tables import best, cost_row, print_bench
 from seedcnn.convert import ConversionConfig, convert_
 from seedcnn.evaluate import cost
 from seedcnn.evaluate.benchmark import Measurement, bench_latency, bench_training, conditions, quiet_process
 from seedcnn.evaluate.runners import RUNNERS
+from seedcnn.evaluate.tables import best, cost_row, print_bench
 
 
 def options(

@@ -16,10 +16,10 @@ from harness import Bench, converted, options
 
 from seedcnn.evaluate.runners import settled
 from seedcnn.export import OnnxModel, fold, to_onnx
+from seedcnn.export.bundles import encode_tensors
+from seedcnn.export.onnx_graphs import INPUT, OUTPUT
 from seedcnn.export.quantize import quantize
 from seedcnn.export.targets import TARGETS
-from seedcnn.export.to_bundle import encode_tensors
-from seedcnn.export.to_onnx import INPUT, OUTPUT
 from seedcnn.latency import interleave
 from seedcnn.models import create_model
 from seedcnn.runtime.custom_op import built

@@ -30,7 +30,7 @@ from seedcnn.bundle.delta import Sparse, apply_delta, read_delta
 from seedcnn.convert import ConversionConfig, GroupNLConfig
 from seedcnn.data.sets.cifar10 import Cifar10, load_cifar10
 from seedcnn.evaluate import bundle_predictor, cost
-from seedcnn.evaluate.accuracy import accuracy_of_logits, predict_logits
+from seedcnn.evaluate.accuracies import accuracy_of_logits, predict_logits
 from seedcnn.export import BundleInfo
 from seedcnn.pack import PackResult, Parent, Search, calibration_order, pack, preprocessing_of
 from seedcnn.pack.sizes import plain_sizes

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from seedcnn.convert import GroupNLConfig
 from seedcnn.data.sets.cifar10 import Cifar10, load_cifar10
 from seedcnn.evaluate import cost
-from seedcnn.evaluate.accuracy import accuracy, torch_predictor
+from seedcnn.evaluate.accuracies import accuracy, torch_predictor
 from seedcnn.export import BundleInfo
 from seedcnn.pack import pack, preprocessing_of
 from seedcnn.train import TrainConfig, TrainData, build_model

@@ -30,8 +30,8 @@ from seedcnn.data import hold_out_style, load_cifar10, load_icons50
 from seedcnn.data.sets.icons50 import HELD_OUT_STYLES
 from seedcnn.errors import TrainingError
 from seedcnn.evaluate import accuracy, cost, robustness_many, torch_predictor
-from seedcnn.evaluate.accuracy import Predict
-from seedcnn.evaluate.robustness import RobustnessTable
+from seedcnn.evaluate.accuracies import Predict
+from seedcnn.evaluate.robustness_runs import RobustnessTable
 from seedcnn.train import TrainConfig, TrainData, build_model, find_recipe, load_model, train
 
 FORMS = {

@@ -28,11 +28,11 @@ from torch import nn
 from seedcnn.bundle import read_bundle
 from seedcnn.data.corruptions import corrupt
 from seedcnn.data.sets.cifar10 import Cifar10, load_cifar10
-from seedcnn.evaluate.accuracy import torch_predictor
-from seedcnn.evaluate.cost import Cost, cost
+from seedcnn.evaluate.accuracies import torch_predictor
+from seedcnn.evaluate.costs import Cost, cost
 from seedcnn.evaluate.predictors import bundle_predictor
 from seedcnn.evaluate.report import Measured, ModelRow, Sample, write_report
-from seedcnn.evaluate.robustness import RobustnessTable, robustness_many
+from seedcnn.evaluate.robustness_runs import RobustnessTable, robustness_many
 from seedcnn.export import BundleInfo
 from seedcnn.latency import Latency, interleave
 from seedcnn.pack import PackResult, Parent, Search, pack, preprocessing_of

@@ -11,7 +11,7 @@ from torch import nn
 
 from seedcnn.convert import ConversionConfig, GroupNLConfig, config_for, convert_
 from seedcnn.convert.filters import FilterFn
-from seedcnn.evaluate.cost import cost
+from seedcnn.evaluate.costs import cost
 from seedcnn.models import create_model
 
 ROOT = Path(__file__).parents[1]

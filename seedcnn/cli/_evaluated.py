@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from seedcnn.bundle import Bundle
-    from seedcnn.evaluate.accuracy import Predict
+    from seedcnn.evaluate.accuracies import Predict
     from seedcnn.evaluate.onnx_file import OnnxFile
     from seedcnn.train import TrainConfig
 
@@ -69,7 +69,7 @@ def _timm(name: str, classes: int) -> Opened:
     """timm:NAME with timm's own weights, or timm:NAME=FILE."""
     from importlib.util import find_spec
 
-    from seedcnn.evaluate.accuracy import torch_predictor
+    from seedcnn.evaluate.accuracies import torch_predictor
 
     if find_spec("timm") is None:
         raise ConfigError(f"{name}: timm is not installed; install it with: pip install 'seedcnn[train]'")
@@ -88,7 +88,7 @@ def _timm(name: str, classes: int) -> Opened:
 def _read(name: str, default: Normalization, classes: int) -> Opened | Bundle | OnnxFile:
     """A checkpoint or a network of timm comes back ready; the others as what is in the file."""
     from seedcnn.bundle import open_bundle
-    from seedcnn.evaluate.accuracy import torch_predictor
+    from seedcnn.evaluate.accuracies import torch_predictor
     from seedcnn.evaluate.onnx_file import read_onnx
     from seedcnn.train import load_model
 

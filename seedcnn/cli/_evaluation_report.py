@@ -26,7 +26,7 @@ _SEVERITY = 3
 
 
 def _rows(found: Evaluated, models: Mapping[str, Opened]) -> list[ModelRow]:
-    from seedcnn.evaluate.cost import cost
+    from seedcnn.evaluate.costs import cost
     from seedcnn.evaluate.report import Measured, ModelRow
 
     height, width = found.data.test.images.shape[1:3]

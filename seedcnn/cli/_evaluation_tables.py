@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from seedcnn.data.sets.named import NamedTest
-    from seedcnn.evaluate.accuracy import Accuracy
+    from seedcnn.evaluate.accuracies import Accuracy
     from seedcnn.evaluate.papers import PaperRow
-    from seedcnn.evaluate.robustness import SeededRobustness, Summary
+    from seedcnn.evaluate.robustness_runs import SeededRobustness, Summary
     from seedcnn.evaluate.styles import StyleTable
 
 __all__ = ["Evaluated", "print_tables", "to_json", "write_csv"]
@@ -57,7 +57,7 @@ def _corruption_rows(table: Table, corrupted: Mapping[str, SeededRobustness]) ->
     from rich.markup import escape
 
     from seedcnn.data.corruptions import CORRUPTIONS
-    from seedcnn.evaluate.robustness import FIGURES
+    from seedcnn.evaluate.robustness_runs import FIGURES
 
     results = list(corrupted.values())
     first, seeds = results[0].tables[0], len(results[0].tables)
@@ -95,7 +95,7 @@ def _paper_table(found: Evaluated) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from seedcnn.evaluate._beside import beside
+    from seedcnn.evaluate.beside import beside
 
     table = Table("paper", "model", "quantity", "printed, %", "measured, %", "difference")
     for model, rows in found.papers.items():
@@ -143,7 +143,7 @@ def write_csv(path: Path, found: Evaluated) -> None:
     Raises:
         DataError: if it cannot be written.
     """
-    from seedcnn.evaluate.robustness import CSV_COLUMNS
+    from seedcnn.evaluate.robustness_runs import CSV_COLUMNS
     from seedcnn.files import write_file
 
     text = io.StringIO()

@@ -39,11 +39,12 @@ def _forms(model: str, size: tuple[int, int, int], methods: list[str]) -> dict[s
     import copy
     import warnings
 
-    from seedcnn.cli._networks import narrowed_widths, network
     from seedcnn.convert import config_of_text, convert_
     from seedcnn.errors import ConfigError
-    from seedcnn.evaluate.cost import cost
+    from seedcnn.evaluate.costs import cost
     from seedcnn.models import create_model, list_models
+    from seedcnn.models.opening import network
+    from seedcnn.plan import narrowed_widths
 
     configs = {method: config_of_text(method) for method in methods}
     configs |= {control: config_of_text(control) for control in _CONTROLS if control not in configs}
@@ -101,13 +102,14 @@ def bench(
 
     Example: seedcnn bench resnet18_cifar --methods groupnl,groupnl:sparse=True --runtimes ort,openvino
     """
-    from seedcnn.cli._networks import input_size, network
-    from seedcnn.cli._tables import cost_row, print_bench
+    from seedcnn.cli._arguments import input_size
     from seedcnn.errors import ConfigError
     from seedcnn.evaluate.benchmark import TRAINING_MODES, bench_latency, bench_training, conditions, quiet_process
-    from seedcnn.evaluate.cost import cost
+    from seedcnn.evaluate.costs import cost
     from seedcnn.evaluate.runners import RUNNERS
+    from seedcnn.evaluate.tables import cost_row, print_bench
     from seedcnn.files import write_file
+    from seedcnn.models.opening import network
 
     wanted = _names("--what", parts, _PARTS, {})
     places = _names("--runtimes", runtimes, RUNNERS, _SHORT)

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from torch import nn
 
-    from seedcnn.evaluate.cost import Cost
+    from seedcnn.evaluate.costs import Cost
 
 __all__ = ["cost"]
 
@@ -49,10 +49,10 @@ def _narrowed(model: str, columns: list[_Column], input_size: tuple[int, int, in
     """The vanilla network narrowed to the MACs of each method: the control every saving needs beside it."""
     import torch
 
-    from seedcnn.cli._networks import narrowed_widths
     from seedcnn.errors import ConfigError
-    from seedcnn.evaluate.cost import cost as count
+    from seedcnn.evaluate.costs import cost as count
     from seedcnn.models import create_model
+    from seedcnn.plan import narrowed_widths
 
     result = []
     for column in columns[1:]:
@@ -138,11 +138,12 @@ def cost(
 
     from rich.console import Console
 
-    from seedcnn.cli._networks import input_size, network
+    from seedcnn.cli._arguments import input_size
     from seedcnn.convert import config_for, convert_
     from seedcnn.errors import ConfigError
-    from seedcnn.evaluate.cost import cost as count
+    from seedcnn.evaluate.costs import cost as count
     from seedcnn.models import list_models
+    from seedcnn.models.opening import network
 
     asked = _options(method or [], set_ or [])
     configs = {name: config_for(name, **options) for name, options in asked.items()}

@@ -15,7 +15,7 @@ from seedcnn.errors import BundleError, ConfigError, DataError
 if TYPE_CHECKING:
     from seedcnn.cli._evaluated import Opened
     from seedcnn.data.sets.named import NamedTest
-    from seedcnn.evaluate.accuracy import Accuracy
+    from seedcnn.evaluate.accuracies import Accuracy
     from seedcnn.evaluate.papers import PaperRow
     from seedcnn.evaluate.styles import StyleTable
 
@@ -37,7 +37,7 @@ def _kinds(corruptions: str) -> tuple[str, ...]:
 
 
 def _clean(models: Mapping[str, Opened], data: NamedTest) -> dict[str, Accuracy]:
-    from seedcnn.evaluate.accuracy import accuracy
+    from seedcnn.evaluate.accuracies import accuracy
 
     test, found = data.test, {}
     for name, model in models.items():
@@ -152,7 +152,7 @@ def evaluate(
     from seedcnn.cli._evaluated import channels, open_models
     from seedcnn.cli._evaluation_tables import Evaluated, print_tables, to_json, write_csv
     from seedcnn.data.sets.named import load_test
-    from seedcnn.evaluate.robustness import robustness_seeds
+    from seedcnn.evaluate.robustness_runs import robustness_seeds
 
     kinds, means, stds = _kinds(corruptions), channels("--mean", mean), channels("--std", std)
     if (means is None) != (stds is None):

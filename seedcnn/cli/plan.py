@@ -161,10 +161,11 @@ def plan(
     """
     import torch
 
-    from seedcnn.cli._networks import input_size, network
+    from seedcnn.cli._arguments import input_size
     from seedcnn.cli._plan_tables import print_plan
     from seedcnn.errors import ConfigError
     from seedcnn.evaluate.benchmark import quiet_process
+    from seedcnn.models.opening import network
     from seedcnn.plan import compare
     from seedcnn.plan import plan as search
 

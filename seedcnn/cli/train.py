@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from seedcnn.data.sets.named import NamedTest
-    from seedcnn.evaluate.accuracy import Accuracy
+    from seedcnn.evaluate.accuracies import Accuracy
 
 __all__ = ["recipes", "train"]
 
@@ -58,7 +58,7 @@ def recipes(
 
 
 def _measure(test: NamedTest, network: nn.Module) -> Accuracy:
-    from seedcnn.evaluate.accuracy import accuracy, torch_predictor
+    from seedcnn.evaluate.accuracies import accuracy, torch_predictor
 
     return accuracy(torch_predictor(network, test.mean, test.std), test.test.images, test.test.labels)
 

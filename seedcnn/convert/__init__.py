@@ -24,7 +24,7 @@ from seedcnn.convert.config import (
 )
 from seedcnn.convert.convert import convert_
 from seedcnn.convert.from_dense import FromDenseReport, reestimate_batchnorm_, seed_from_dense_
-from seedcnn.convert.recommended import GOALS, recommended
+from seedcnn.convert.recommendations import GOALS, recommended
 from seedcnn.convert.report import ConversionReport, Replaced, Skipped
 
 __all__ = [

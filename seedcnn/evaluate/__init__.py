@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from seedcnn.evaluate.accuracy import Accuracy, accuracy, torch_predictor
-from seedcnn.evaluate.cost import CONVENTIONS, Cost, LayerCost, cost
+from seedcnn.evaluate.accuracies import Accuracy, accuracy, torch_predictor
+from seedcnn.evaluate.costs import CONVENTIONS, Cost, LayerCost, cost
 from seedcnn.evaluate.equivalence import Equivalence, compare_logits
 from seedcnn.evaluate.onnx_file import onnx_predictor, read_onnx
 from seedcnn.evaluate.predictors import bundle_predictor
-from seedcnn.evaluate.robustness import (
+from seedcnn.evaluate.robustness_runs import (
     RobustnessTable,
     SeededRobustness,
     robustness,

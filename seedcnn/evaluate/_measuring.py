@@ -14,7 +14,7 @@ from seedcnn.data.corruptions import CORRUPTIONS, corrupt
 from seedcnn.data.sets.official import OfficialFiles
 from seedcnn.errors import DataError
 from seedcnn.evaluate._robustness_table import RobustnessTable, SeededRobustness
-from seedcnn.evaluate.accuracy import Predict, correct_mask, predict_logits
+from seedcnn.evaluate.accuracies import Predict, correct_mask, predict_logits
 from seedcnn.evaluate.record import CLEAN, EvaluationRecord, pictures_digest
 
 __all__ = ["Evaluation", "Progress", "measure"]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 
 from seedcnn.errors import DataError
-from seedcnn.evaluate.accuracy import F32, Predict
+from seedcnn.evaluate.accuracies import F32, Predict
 from seedcnn.runtime.session import open_session
 
 __all__ = ["OnnxFile", "onnx_predictor", "read_onnx"]

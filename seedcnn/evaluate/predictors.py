@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seedcnn.bundle import Bundle
-from seedcnn.evaluate.accuracy import F32, Predict
+from seedcnn.evaluate.accuracies import F32, Predict
 from seedcnn.runtime.session import SessionOptions, open_session, preprocess
 
 __all__ = ["bundle_predictor"]

@@ -15,8 +15,8 @@ from torch import nn
 
 from seedcnn.errors import ExportError
 from seedcnn.export import TARGETS, fold, to_onnx
-from seedcnn.export.to_bundle import encode_tensors
-from seedcnn.export.to_onnx import INPUT, OUTPUT
+from seedcnn.export.bundles import encode_tensors
+from seedcnn.export.onnx_graphs import INPUT, OUTPUT
 from seedcnn.runtime.custom_op import built
 from seedcnn.runtime.session import SessionOptions, open_session
 

@@ -11,7 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from seedcnn.errors import did_you_mean
-from seedcnn.evaluate.accuracy import Accuracy, Predict, accuracy_of_logits, check_labels, correct_mask, predict_logits
+from seedcnn.evaluate.accuracies import (
+    Accuracy,
+    Predict,
+    accuracy_of_logits,
+    check_labels,
+    correct_mask,
+    predict_logits,
+)
 
 __all__ = ["StyleTable", "accuracy_by_style"]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from seedcnn.export.fold import fold, load_tensors
+from seedcnn.export.bundles import BundleInfo, to_bundle
+from seedcnn.export.folding import fold, load_tensors
+from seedcnn.export.onnx_graphs import OnnxModel, absorbed_norms, to_onnx
 from seedcnn.export.targets import TARGETS, Target
-from seedcnn.export.to_bundle import BundleInfo, to_bundle
-from seedcnn.export.to_onnx import OnnxModel, absorbed_norms, to_onnx
 
 __all__ = [
     "TARGETS",

@@ -13,8 +13,8 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from seedcnn.errors import ExportError
-from seedcnn.export.to_bundle import encode_tensors
-from seedcnn.export.to_onnx import INPUT, OnnxModel
+from seedcnn.export.bundles import encode_tensors
+from seedcnn.export.onnx_graphs import INPUT, OnnxModel
 from seedcnn.runtime.session import Session, open_session
 
 __all__ = ["quantize"]

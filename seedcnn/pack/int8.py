@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from seedcnn.bundle import Bundle, Preprocessing, read_bundle
 from seedcnn.errors import ExportError
-from seedcnn.evaluate.accuracy import F32, Predict, predict_logits
+from seedcnn.evaluate.accuracies import F32, Predict, predict_logits
 from seedcnn.evaluate.equivalence import Equivalence, compare_logits
 from seedcnn.evaluate.predictors import bundle_predictor
 from seedcnn.export import BundleInfo, OnnxModel, to_bundle
+from seedcnn.export.bundles import OnGrid, encode_tensors
+from seedcnn.export.onnx_graphs import INPUT, OUTPUT
 from seedcnn.export.quantize import quantize
-from seedcnn.export.to_bundle import OnGrid, encode_tensors
-from seedcnn.export.to_onnx import INPUT, OUTPUT
 from seedcnn.latency import Latency, interleave
 from seedcnn.runtime.session import SessionOptions, open_session, preprocess
 

@@ -15,7 +15,7 @@ from seedcnn.bundle import Bundle, Preprocessing
 from seedcnn.bundle.codings import integers_of
 from seedcnn.errors import BundleError
 from seedcnn.export import OnnxModel
-from seedcnn.export.to_bundle import DIVISOR_LEVELS, LARGEST, OnGrid, divisor_step, is_weight, vector_grids
+from seedcnn.export.bundles import DIVISOR_LEVELS, LARGEST, OnGrid, divisor_step, is_weight, vector_grids
 from seedcnn.pack.rounding import Rounder, relative_steps
 from seedcnn.runtime.session import preprocess
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from seedcnn.plan.compare import Compared, Comparison, compare
+from seedcnn.plan.comparison import Compared, Comparison, compare
 from seedcnn.plan.costs import Costs, tensor_bytes
 from seedcnn.plan.forms import FORMS, find_forms
 from seedcnn.plan.knapsack import choose
-from seedcnn.plan.narrow import narrow_to_macs, narrowed_network
+from seedcnn.plan.narrow import narrow_to_macs, narrowed_network, narrowed_widths
 from seedcnn.plan.planner import plan
 from seedcnn.plan.result import BUDGETS, Budget, LayerPlan, Plan, read_plan
 from seedcnn.plan.sensitivity import Calibration
@@ -26,6 +26,7 @@ __all__ = [
     "find_forms",
     "narrow_to_macs",
     "narrowed_network",
+    "narrowed_widths",
     "plan",
     "read_plan",
     "tensor_bytes",

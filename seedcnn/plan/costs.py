@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seedcnn.convert import ConversionConfig
 from seedcnn.evaluate.benchmark import bench_latency
-from seedcnn.evaluate.cost import cost
+from seedcnn.evaluate.costs import cost
 from seedcnn.export import fold
-from seedcnn.export.to_bundle import F32, encode_learned, grids_of_step, is_weight
+from seedcnn.export.bundles import F32, encode_learned, grids_of_step, is_weight
 from seedcnn.plan.forms import KEEP
 from seedcnn.plan.sites import Site, form_of_site
 

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from seedcnn.errors import ConfigError
-from seedcnn.evaluate.cost import cost
+from seedcnn.evaluate.costs import cost
 from seedcnn.models import create_model, default_widths, list_models
 
-__all__ = ["narrow_to_macs", "narrowed_network"]
+__all__ = ["narrow_to_macs", "narrowed_network", "narrowed_widths"]
 
 _WIDTH_IN_NAME = re.compile(r"(.+_)\d{3}")  # in percent: timm's mobilenetv2_100, mobilenetv3_large_075
 
@@ -106,9 +106,23 @@ def _narrowest_step(
     for divisor in (16, 8):
         try:
             return _narrow(name, build, full, macs, divisor, 0.05, input_size)
-        except ConfigError:
+        except (ConfigError, ValueError):  # widths that the network cannot take
             continue
-    return _narrow(name, build, full, macs, 4, 0.05, input_size)
+    try:
+        return _narrow(name, build, full, macs, 4, 0.05, input_size)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def narrowed_widths(name: str, macs: int, input_size: tuple[int, int, int] = (3, 32, 32)) -> tuple[int, ...]:
+    """Widths of a network of ours that cost about ``macs``, in steps of 16, or of 8 or 4 where coarser ones miss.
+
+    Raises:
+        ConfigError: if no combination comes within 5 %.
+    """
+    return _narrowest_step(
+        name, lambda widths: create_model(name, widths=widths), default_widths(name), macs, input_size
+    )
 
 
 def narrowed_network(

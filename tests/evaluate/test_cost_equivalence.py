@@ -9,7 +9,7 @@ from torch import nn
 
 from seedcnn.convert import GroupNLConfig, convert_
 from seedcnn.errors import DataError
-from seedcnn.evaluate.cost import cost
+from seedcnn.evaluate.costs import cost
 from seedcnn.evaluate.equivalence import compare_logits
 from seedcnn.layers import GroupNLConv2d
 from seedcnn.models import create_model

@@ -9,7 +9,7 @@ import pytest
 
 from seedcnn.data.corruptions import CORRUPTIONS
 from seedcnn.evaluate._mce import FIGURES, STANDARD, alexnet, figures
-from seedcnn.evaluate.robustness import RobustnessTable, robustness
+from seedcnn.evaluate.robustness_runs import RobustnessTable, robustness
 
 SEVERITIES = (1, 2, 3, 4, 5)
 # The averages over severities that the authors print.

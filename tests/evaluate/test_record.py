@@ -9,7 +9,7 @@ import pytest
 
 from seedcnn.errors import DataError
 from seedcnn.evaluate.record import EvaluationRecord
-from seedcnn.evaluate.robustness import robustness_seeds
+from seedcnn.evaluate.robustness_runs import robustness_seeds
 from seedcnn.files import lock_file
 
 SOME = ("gaussian_noise", "contrast", "pixelate")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from seedcnn.evaluate.robustness import RobustnessTable, SeededRobustness, robustness, robustness_seeds
+from seedcnn.evaluate.robustness_runs import RobustnessTable, SeededRobustness, robustness, robustness_seeds
 
 SOME = ("gaussian_noise", "gaussian_blur", "contrast", "pixelate")
 TABLE = RobustnessTable(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from seedcnn.errors import DataError
-from seedcnn.evaluate.accuracy import accuracy
+from seedcnn.evaluate.accuracies import accuracy
 from seedcnn.evaluate.styles import StyleTable, accuracy_by_style
 
 STYLES = np.array(["google", "apple", "apple", "samsung", "google", "apple", "google", "apple"])

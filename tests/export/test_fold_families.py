@@ -19,9 +19,9 @@ from seedcnn.convert import (
     convert_,
 )
 from seedcnn.export import fold, to_onnx
+from seedcnn.export.bundles import encode_tensors
 from seedcnn.export.forms_families import ChannelAffine
 from seedcnn.export.forms_mono import FoldedMono
-from seedcnn.export.to_bundle import encode_tensors
 from seedcnn.layers import ConvLayer, MonoConv2d
 from seedcnn.models import create_model
 from seedcnn.runtime.session import open_session

@@ -16,8 +16,8 @@ from seedcnn.convert import GroupNLConfig, MonoConfig
 from seedcnn.device.health import self_test
 from seedcnn.errors import ExportError
 from seedcnn.export import fold, to_bundle, to_onnx
+from seedcnn.export.bundles import encode_tensors
 from seedcnn.export.quantize import quantize
-from seedcnn.export.to_bundle import encode_tensors
 from seedcnn.runtime.session import open_session
 from tests.export.small import INFO, SIZE, small_network
 

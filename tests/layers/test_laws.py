@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from seedcnn.export import fold, to_onnx
-from seedcnn.export.to_bundle import encode_tensors
+from seedcnn.export.bundles import encode_tensors
 from seedcnn.layers import ConvLayer
 from seedcnn.runtime.session import open_session
 from tests.layers.families import FAMILIES, FORMS, IN, OUT, build, fixed_numbers, is_seeded, settle

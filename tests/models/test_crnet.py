@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from seedcnn.errors import ConfigError
-from seedcnn.evaluate.cost import cost
+from seedcnn.evaluate.costs import cost
 from seedcnn.layers import ConditionalReductionConv2d
 from seedcnn.models import CRNetCB, CRNetCIB, create_model
 from seedcnn.models.crnet import CRBlock

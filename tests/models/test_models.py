@@ -8,7 +8,7 @@ from torch import nn
 
 from seedcnn.convert import GroupNLConfig, convert_
 from seedcnn.errors import ConfigError
-from seedcnn.evaluate.cost import cost
+from seedcnn.evaluate.costs import cost
 from seedcnn.models import create_model, default_widths, list_models, scaled_widths
 
 VANILLA = {

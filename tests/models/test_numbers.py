@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from seedcnn.evaluate.cost import cost
+from seedcnn.evaluate.costs import cost
 from tools.paper_tables import as_printed, build
 
 DATA = json.loads(Path(__file__).with_name("numbers.json").read_text())

@@ -16,7 +16,7 @@ from seedcnn.convert import GhostConfig, GroupNLConfig, MonoConfig, convert_
 from seedcnn.errors import BundleError, ExportError
 from seedcnn.evaluate import torch_predictor
 from seedcnn.export import absorbed_norms, fold, to_onnx
-from seedcnn.export.to_bundle import OnGrid, grids_of_step, is_weight, vector_grids
+from seedcnn.export.bundles import OnGrid, grids_of_step, is_weight, vector_grids
 from seedcnn.models import create_model
 from seedcnn.pack import Parent, Search, pack
 from seedcnn.pack.parent import _prices

@@ -6,9 +6,9 @@ import copy
 
 import pytest
 
-from seedcnn.evaluate.cost import cost
+from seedcnn.evaluate.costs import cost
 from seedcnn.export import fold, to_onnx
-from seedcnn.export.to_bundle import encode_tensors, grids_of_step
+from seedcnn.export.bundles import encode_tensors, grids_of_step
 from seedcnn.plan import FORMS, tensor_bytes
 from seedcnn.plan.costs import add_latency, cost_table, costs_of_network
 from seedcnn.plan.sites import find_sites, replaced

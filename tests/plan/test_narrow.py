@@ -7,7 +7,7 @@ import timm
 import torch
 
 from seedcnn.errors import ConfigError
-from seedcnn.evaluate.cost import cost
+from seedcnn.evaluate.costs import cost
 from seedcnn.models import create_model
 from seedcnn.plan import narrow_to_macs, narrowed_network
 

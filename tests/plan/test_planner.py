@@ -8,9 +8,9 @@ import re
 import pytest
 import torch
 
-from seedcnn.cli._networks import network
 from seedcnn.errors import ConfigError
-from seedcnn.evaluate.cost import cost
+from seedcnn.evaluate.costs import cost
+from seedcnn.models.opening import network
 from seedcnn.plan import Budget, Calibration, compare, plan, read_plan
 from seedcnn.plan.sensitivity import PROXY
 

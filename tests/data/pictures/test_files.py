@@ -16,9 +16,9 @@ import pytest
 from seedcnn.data.pictures.files import PictureWriter, made_from, read_pictures
 from seedcnn.data.pictures.folder import CenterCrop, FullFrame, list_class_folders
 from seedcnn.errors import DataError
-from seedcnn.evaluate.accuracy import accuracy
+from seedcnn.evaluate.accuracies import accuracy
 from seedcnn.evaluate.record import pictures_digest
-from seedcnn.evaluate.robustness import robustness
+from seedcnn.evaluate.robustness_runs import robustness
 
 DECODED = []
 

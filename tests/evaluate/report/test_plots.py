@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from seedcnn.evaluate._report_plots import MARKERS, SERIES, bar_plot, key_symbol, severity_plot
+from seedcnn.evaluate.report.plots import MARKERS, SERIES, bar_plot, key_symbol, severity_plot
 
 
 def test_the_legend_tells_sixty_lines_apart():

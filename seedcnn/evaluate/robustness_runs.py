@@ -15,7 +15,7 @@ from seedcnn.data.sets.official import OfficialFiles
 from seedcnn.evaluate._mce import FIGURES
 from seedcnn.evaluate._measuring import Evaluation, Progress, measure
 from seedcnn.evaluate._robustness_table import CSV_COLUMNS, RobustnessTable, SeededRobustness, Summary
-from seedcnn.evaluate.accuracy import Predict, check_labels
+from seedcnn.evaluate.accuracies import Predict, check_labels
 from seedcnn.evaluate.record import exclusive
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What the commands that take a network share: its name, the size of its pictures, the control beside it."""
+"""A network by its name: ours, timm's, or the user's own."""
 
 from __future__ import annotations
 
@@ -7,18 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["input_size", "narrowed_widths", "network"]
-
-
-def input_size(text: str) -> tuple[int, int, int]:
-    """CHANNELSxHEIGHTxWIDTH as three numbers; ``ConfigError`` for anything else."""
-    from seedcnn.errors import ConfigError
-
-    parts = text.lower().split("x")
-    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
-        raise ConfigError(f"--input {text}: it must be CHANNELSxHEIGHTxWIDTH, for example 3x32x32")
-    channels, height, width = map(int, parts)
-    return channels, height, width
+__all__ = ["network"]
 
 
 def _own(name: str) -> nn.Module:
@@ -80,23 +69,3 @@ def network(
     about = cast("dict[str, Any]", model.pretrained_cfg)
     channels, height, width = about["input_size"]
     return model, size or (channels, height, width)
-
-
-def narrowed_widths(model: str, macs: int, size: tuple[int, int, int]) -> tuple[int, ...]:
-    """Widths of a network of ours narrowed to ``macs``, in steps of 16, or of 8 or 4 where coarser ones miss.
-
-    Raises:
-        ConfigError: if no widths come near.
-    """
-    from seedcnn.errors import ConfigError
-    from seedcnn.plan import narrow_to_macs
-
-    for divisor in (16, 8):
-        try:
-            return narrow_to_macs(model, macs, divisor=divisor, input_size=size)
-        except (ConfigError, ValueError):
-            continue
-    try:
-        return narrow_to_macs(model, macs, divisor=4, input_size=size)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from seedcnn.data.corruptions import CORRUPTIONS, GROUPS
-from seedcnn.evaluate._report_robustness import HEAT_STEPS
-from seedcnn.evaluate.accuracy import Accuracy
+from seedcnn.evaluate.accuracies import Accuracy
 from seedcnn.evaluate.papers import PaperRow
 from seedcnn.evaluate.report import Measured, ModelRow, write_report
-from seedcnn.evaluate.robustness import RobustnessTable, SeededRobustness
+from seedcnn.evaluate.report.robustness import HEAT_STEPS
+from seedcnn.evaluate.robustness_runs import RobustnessTable, SeededRobustness
 from seedcnn.evaluate.styles import StyleTable
 
 NAMES = ("vanilla", "grown_a")
@@ -118,7 +118,7 @@ def luminance(colour):
 
 
 def test_grounds_are_ordered_and_the_text_on_them_is_readable():
-    style = resources.files("seedcnn.evaluate").joinpath("report.html.template").read_text("utf-8")
+    style = resources.files("seedcnn.evaluate.report").joinpath("report.html.template").read_text("utf-8")
     for theme in re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL):
         colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", theme))
         heat = [luminance(colours[f"heat-{step}"]) for step in range(HEAT_STEPS)]

@@ -11,18 +11,18 @@ from string import Template
 
 import numpy as np
 
-from seedcnn.evaluate._report_compare import papers_section, styles_section
-from seedcnn.evaluate._report_robustness import averages_section, heat_section, severity_section
-from seedcnn.evaluate._report_rows import Measured, ModelRow, Sample, format_bytes
-from seedcnn.evaluate._report_sections import (
+from seedcnn.evaluate.papers import PaperRow
+from seedcnn.evaluate.report.compare import papers_section, styles_section
+from seedcnn.evaluate.report.robustness import averages_section, heat_section, severity_section
+from seedcnn.evaluate.report.rows import Measured, ModelRow, Sample, format_bytes
+from seedcnn.evaluate.report.sections import (
     bars_section,
     headline,
     notes_section,
     samples_section,
     settings_section,
 )
-from seedcnn.evaluate.papers import PaperRow
-from seedcnn.evaluate.robustness import RobustnessTable, SeededRobustness
+from seedcnn.evaluate.robustness_runs import RobustnessTable, SeededRobustness
 from seedcnn.evaluate.styles import StyleTable
 
 __all__ = ["Measured", "ModelRow", "Sample", "format_bytes", "write_report"]
@@ -121,7 +121,7 @@ def write_report(
         notes_section(notes),
         settings_section(settings),
     ]
-    template = Template(files("seedcnn.evaluate").joinpath("report.html.template").read_text(encoding="utf-8"))
+    template = Template(files("seedcnn.evaluate.report").joinpath("report.html.template").read_text(encoding="utf-8"))
     body = "\n".join(f"<section>{section}</section>" for section in sections if section)
     target = Path(path)
     target.write_text(template.substitute(title=escape(title), body=body), encoding="utf-8")

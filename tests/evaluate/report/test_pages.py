@@ -15,7 +15,7 @@ from PIL import Image
 
 from seedcnn.data.corruptions import CORRUPTIONS
 from seedcnn.evaluate.report import Measured, ModelRow, Sample, format_bytes, write_report
-from seedcnn.evaluate.robustness import RobustnessTable
+from seedcnn.evaluate.robustness_runs import RobustnessTable
 
 NAMES = (
     "vanilla <ResNet-8>",

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from seedcnn.errors import DataError
-from seedcnn.evaluate.accuracy import accuracy, accuracy_of_logits, predict_logits, top_mask, torch_predictor
+from seedcnn.evaluate.accuracies import accuracy, accuracy_of_logits, predict_logits, top_mask, torch_predictor
 
 
 def by_first_pixel(images):

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from seedcnn.evaluate._report_html import NONE, box, cell, head, minus, row, table
-from seedcnn.evaluate._report_plots import bar_plot
-from seedcnn.evaluate._report_rows import Measured, ModelRow, Sample, format_bytes
+from seedcnn.evaluate.report.html import NONE, box, cell, head, minus, row, table
+from seedcnn.evaluate.report.plots import bar_plot
+from seedcnn.evaluate.report.rows import Measured, ModelRow, Sample, format_bytes
 
 __all__ = [
     "bars_section",

@@ -12,7 +12,7 @@ import pytest
 
 from seedcnn.data.corruptions import corrupt
 from seedcnn.errors import DataError
-from seedcnn.evaluate.robustness import RobustnessTable, robustness, robustness_many, robustness_seeds
+from seedcnn.evaluate.robustness_runs import RobustnessTable, robustness, robustness_many, robustness_seeds
 
 SOME = ("gaussian_noise", "gaussian_blur", "contrast", "pixelate")
 

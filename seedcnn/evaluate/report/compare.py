@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from seedcnn.data.corruptions import GROUPS
-from seedcnn.evaluate._beside import beside
-from seedcnn.evaluate._report_html import NONE, box, cell, head, minus, row, table
-from seedcnn.evaluate._report_rows import ModelRow
+from seedcnn.evaluate.beside import beside
 from seedcnn.evaluate.papers import PaperRow
-from seedcnn.evaluate.robustness import SeededRobustness
+from seedcnn.evaluate.report.html import NONE, box, cell, head, minus, row, table
+from seedcnn.evaluate.report.rows import ModelRow
+from seedcnn.evaluate.robustness_runs import SeededRobustness
 from seedcnn.evaluate.styles import StyleTable
 
 __all__ = ["papers_section", "styles_section"]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from seedcnn.bundle import Grid, Preprocessing, encode_grid, encode_raw, encode_seeded, grid_of_step, write_bundle
 from seedcnn.bundle.codings import Coded, encode_integers
 from seedcnn.errors import ExportError
-from seedcnn.export.to_onnx import INPUT, OUTPUT, OnnxModel
+from seedcnn.export.onnx_graphs import INPUT, OUTPUT, OnnxModel
 from seedcnn.rng import random_bytes
 from seedcnn.runtime.session import open_session, preprocess
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from seedcnn.data.corruptions import CORRUPTIONS, GROUPS, SEVERITIES
 from seedcnn.evaluate.papers import PaperRow
-from seedcnn.evaluate.robustness import SeededRobustness
+from seedcnn.evaluate.robustness_runs import SeededRobustness
 from seedcnn.evaluate.styles import StyleTable
 
 __all__ = ["beside"]

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from seedcnn.data.corruptions import CORRUPTIONS
-from seedcnn.evaluate.accuracy import Accuracy
+from seedcnn.evaluate.accuracies import Accuracy
 from seedcnn.evaluate.papers import PaperRow
 from seedcnn.evaluate.report import Measured, ModelRow, Sample, write_report
-from seedcnn.evaluate.robustness import RobustnessTable, SeededRobustness
+from seedcnn.evaluate.robustness_runs import RobustnessTable, SeededRobustness
 from seedcnn.evaluate.styles import StyleTable
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

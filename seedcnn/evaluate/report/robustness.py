@@ -9,10 +9,10 @@ from html import escape
 import numpy as np
 
 from seedcnn.data.corruptions import CORRUPTIONS, GROUPS
-from seedcnn.evaluate._report_html import NONE, box, cell, head, row, table, words
-from seedcnn.evaluate._report_plots import key_symbol, severity_plot
-from seedcnn.evaluate._report_rows import ModelRow
-from seedcnn.evaluate.robustness import FIGURES, SeededRobustness, Summary
+from seedcnn.evaluate.report.html import NONE, box, cell, head, row, table, words
+from seedcnn.evaluate.report.plots import key_symbol, severity_plot
+from seedcnn.evaluate.report.rows import ModelRow
+from seedcnn.evaluate.robustness_runs import FIGURES, SeededRobustness, Summary
 
 __all__ = ["HEAT_STEPS", "averages_section", "heat_section", "severity_section"]
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from seedcnn.evaluate.benchmark import Measurement
-    from seedcnn.evaluate.cost import Cost
+    from seedcnn.evaluate.costs import Cost
 
 __all__ = ["best", "cost_row", "print_bench"]
 

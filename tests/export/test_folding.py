@@ -16,8 +16,8 @@ from seedcnn.bundle import open_bundle, read_bundle
 from seedcnn.convert import GroupNLConfig, convert_
 from seedcnn.errors import BundleError, ExportError
 from seedcnn.export import BundleInfo, absorbed_norms, fold, load_tensors, to_bundle, to_onnx
+from seedcnn.export.bundles import is_weight
 from seedcnn.export.forms import DepthwiseSum, FoldedGroupNL
-from seedcnn.export.to_bundle import is_weight
 from seedcnn.layers import GroupNLConv2d
 from seedcnn.models import create_model
 from seedcnn.ops.group_nl import NLFS

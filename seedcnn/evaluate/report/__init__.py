@@ -1,0 +1,8 @@
+"""The HTML report of an evaluation."""
+
+from __future__ import annotations
+
+from seedcnn.evaluate.report.pages import write_report
+from seedcnn.evaluate.report.rows import Measured, ModelRow, Sample, format_bytes
+
+__all__ = ["Measured", "ModelRow", "Sample", "format_bytes", "write_report"]
