@@ -21,7 +21,7 @@ from seedcnn.export.forms_families import ChannelAffine, fold_family
 from seedcnn.export.forms_mono import MONO_FORMS
 from seedcnn.export.targets import Target, target_of
 from seedcnn.layers import ConvLayer, GroupNLConv2d, SeededConv2d
-from seedcnn.layers._parts import BatchNorm2d
+from seedcnn.layers._norms import BatchNorm2d
 from seedcnn.layers.shift import ChannelShift
 
 __all__ = ["fold", "load_tensors"]

@@ -18,7 +18,7 @@ from seedcnn.layers import (
     perturbative,
     sine_fm,
 )
-from seedcnn.layers._parts import draw
+from seedcnn.layers._draws import draw
 
 __all__ = ["ChannelAffine", "FoldedLocalBinary", "FoldedPerturbative", "FoldedSineFM", "fold_family"]
 

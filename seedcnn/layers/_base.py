@@ -1,4 +1,4 @@
-"""What every layer shares: argument checks, ``nn.Conv2d``'s geometry, the seed in the state_dict."""
+"""What every layer shares: ``nn.Conv2d``'s geometry, and the seed in the state_dict."""
 
 from __future__ import annotations
 
@@ -10,25 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seedcnn.layers._checks import IntPair, check_positive, pair_of
 from seedcnn.ops.sum_runs import sum_runs
 from seedcnn.rng import to_int64
 
-__all__ = ["ConvLayer", "IntPair", "SeededConv2d", "check_divisible", "check_positive", "slow_gradient"]
-
-IntPair = int | tuple[int, int]
-
-
-def check_positive(**values: int) -> None:
-    """Raise ``ValueError`` for the first argument that is not a positive integer."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"`{name}` (={value!r}) must be a positive integer")
-
-
-def check_divisible(name: str, value: int, by_name: str, by: int) -> None:
-    """Raise ``ValueError`` unless ``value % by == 0``."""
-    if value % by:
-        raise ValueError(f"`{name}` (={value}) must be divisible by `{by_name}` (={by})")
+__all__ = ["ConvLayer", "SeededConv2d", "slow_gradient"]
 
 
 def slow_gradient(x: Tensor, stride: tuple[int, ...]) -> bool:
@@ -41,13 +27,6 @@ def slow_gradient(x: Tensor, stride: tuple[int, ...]) -> bool:
     return (
         training and any(step != 1 for step in stride) and x.device.type == "cpu"
     )  # a tracer never asks for the device
-
-
-def _pair(name: str, value: IntPair, low: int) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < low for v in pair):
-        raise ValueError(f"`{name}` (={value!r}) must be an integer >= {low} or a pair of them")
-    return pair[0], pair[1]
 
 
 class ConvLayer(nn.Module):
@@ -77,10 +56,10 @@ class ConvLayer(nn.Module):
         rules = nn.Conv2d(
             1,
             1,
-            _pair("kernel_size", kernel_size, 1),
-            _pair("stride", stride, 1),
-            padding if isinstance(padding, str) else _pair("padding", padding, 0),
-            _pair("dilation", dilation, 1),
+            pair_of("kernel_size", kernel_size, 1),
+            pair_of("stride", stride, 1),
+            padding if isinstance(padding, str) else pair_of("padding", padding, 0),
+            pair_of("dilation", dilation, 1),
             padding_mode=cast("Any", padding_mode),
             device="meta",
         )

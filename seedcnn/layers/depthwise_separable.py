@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seedcnn.layers._base import ConvLayer, IntPair, slow_gradient
-from seedcnn.layers._parts import BatchNorm2d, conv2d
+from seedcnn.layers._base import ConvLayer, slow_gradient
+from seedcnn.layers._checks import IntPair, conv2d
+from seedcnn.layers._norms import BatchNorm2d
 
 __all__ = ["DepthwiseSeparableConv2d"]
 

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seedcnn.layers._base import ConvLayer, IntPair, check_positive
-from seedcnn.layers._parts import BatchNorm2d, conv2d, require
+from seedcnn.layers._base import ConvLayer
+from seedcnn.layers._checks import IntPair, check_positive, conv2d, require
+from seedcnn.layers._norms import BatchNorm2d
 
 __all__ = ["CHEAP", "GhostConv2d"]
 

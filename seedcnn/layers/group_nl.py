@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from seedcnn import rng
-from seedcnn.layers._base import IntPair, SeededConv2d, check_divisible, check_positive
-from seedcnn.layers._parts import BatchNorm2d, draw, fixed_range, require
+from seedcnn.layers._base import SeededConv2d
+from seedcnn.layers._checks import IntPair, check_divisible, check_positive, require
+from seedcnn.layers._draws import draw, fixed_range
+from seedcnn.layers._norms import BatchNorm2d
 from seedcnn.ops.group_nl import NLFS, group_nl
 
 __all__ = ["NORMALIZE", "OMEGA_ID", "PHI_ID", "SAVES", "VARIANTS", "GroupNLConv2d", "channel_shuffle", "l2_normalize"]

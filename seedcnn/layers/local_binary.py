@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seedcnn.layers._base import IntPair, SeededConv2d, check_positive
-from seedcnn.layers._parts import BatchNorm2d, conv2d, draw
+from seedcnn.layers._base import SeededConv2d
+from seedcnn.layers._checks import IntPair, check_positive, conv2d
+from seedcnn.layers._draws import draw
+from seedcnn.layers._norms import BatchNorm2d
 from seedcnn.rng import FixedPoint
 
 __all__ = ["DRAWS_ID", "DRAWS_RANGE", "LocalBinaryConv2d", "ternary"]

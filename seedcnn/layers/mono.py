@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seedcnn.layers._base import IntPair, SeededConv2d, check_positive
-from seedcnn.layers._parts import GroupNorm, conv2d, draw, fixed_range, require
+from seedcnn.layers._base import SeededConv2d
+from seedcnn.layers._checks import IntPair, check_positive, conv2d, require
+from seedcnn.layers._draws import draw, fixed_range
+from seedcnn.layers._norms import GroupNorm
 from seedcnn.ops.mono_filters import FGFS, generate_filters
 
 __all__ = ["BETA_ID", "FGFS", "MonoConv2d", "generate_filters"]

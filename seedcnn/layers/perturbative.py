@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seedcnn.layers._base import IntPair, SeededConv2d, check_positive
-from seedcnn.layers._parts import BatchNorm2d, conv2d, draw, same_size
+from seedcnn.layers._base import SeededConv2d
+from seedcnn.layers._checks import IntPair, check_positive, conv2d, same_size
+from seedcnn.layers._draws import draw
+from seedcnn.layers._norms import BatchNorm2d
 from seedcnn.rng import FixedPoint
 
 __all__ = ["NOISE_ID", "PerturbativeConv2d", "noise_of_size"]

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seedcnn.layers._base import ConvLayer, IntPair
-from seedcnn.layers._parts import conv2d, same_size
+from seedcnn.layers._base import ConvLayer
+from seedcnn.layers._checks import IntPair, conv2d, same_size
 
 __all__ = ["ChannelShift", "ShiftConv2d"]
 

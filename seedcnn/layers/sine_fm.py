@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seedcnn.layers._base import IntPair, SeededConv2d, check_divisible, check_positive
-from seedcnn.layers._parts import BatchNorm2d, conv2d, draw, fixed_range
+from seedcnn.layers._base import SeededConv2d
+from seedcnn.layers._checks import IntPair, check_divisible, check_positive, conv2d
+from seedcnn.layers._draws import draw, fixed_range
+from seedcnn.layers._norms import BatchNorm2d
 from seedcnn.ops.group_nl import group_nl
 
 __all__ = ["OMEGA_ID", "PHI_ID", "SineFMConv2d"]

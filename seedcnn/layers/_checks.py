@@ -1,0 +1,64 @@
+"""Checks of the layers' arguments; each error names the argument, its value and the rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+__all__ = ["IntPair", "check_divisible", "check_positive", "conv2d", "pair_of", "require", "same_size"]
+
+IntPair = int | tuple[int, int]
+
+
+def check_positive(**values: int) -> None:
+    """Raise ``ValueError`` for the first argument that is not a positive integer."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"`{name}` (={value!r}) must be a positive integer")
+
+
+def check_divisible(name: str, value: int, by_name: str, by: int) -> None:
+    """Raise ``ValueError`` unless ``value % by == 0``."""
+    if value % by:
+        raise ValueError(f"`{name}` (={value}) must be divisible by `{by_name}` (={by})")
+
+
+def pair_of(name: str, value: IntPair, low: int) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < low for v in pair):
+        raise ValueError(f"`{name}` (={value!r}) must be an integer >= {low} or a pair of them")
+    return pair[0], pair[1]
+
+
+def conv2d(in_channels: int, out_channels: int, kernel_size: Any, *args: Any, **kwargs: Any) -> nn.Conv2d:
+    """``nn.Conv2d``, with the error that names the argument where its groups do not divide the channels."""
+    groups = kwargs.get("groups", 1)
+    check_positive(groups=groups)
+    for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
+        if value % groups:
+            raise ValueError(f"`{name}` (={value}) must be divisible by `groups` (={groups})")
+    return nn.Conv2d(in_channels, out_channels, kernel_size, *args, **kwargs)
+
+
+def require(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raise ``ValueError`` unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"`{name}` (={value!r}) must be one of {', '.join(map(repr, choices))}")
+
+
+def same_size(
+    kernel_size: tuple[int, ...], padding: str | tuple[int, ...], dilation: tuple[int, ...], padding_mode: str
+) -> None:
+    """Refuse the geometries that a layer without a spatial kernel cannot stand in for.
+
+    Raises:
+        ValueError: unless padding is "same" or dilation * (kernel_size - 1) / 2, and the padding mode is "zeros".
+    """
+    if padding != "same" and padding != tuple(d * (k - 1) / 2 for k, d in zip(kernel_size, dilation, strict=True)):
+        raise ValueError(
+            f"`padding` (={padding!r}) must be 'same' or dilation * (kernel_size - 1) / 2 for `kernel_size` "
+            f"(={kernel_size}), `dilation` (={dilation}): this layer has no spatial kernel and keeps the map's size"
+        )
+    if padding_mode != "zeros":
+        raise ValueError(f"`padding_mode` (={padding_mode!r}) must be 'zeros' in a layer without a spatial kernel")
