@@ -19,8 +19,8 @@ from seedcnn.export import OnnxModel, fold, to_onnx
 from seedcnn.export.bundles import encode_tensors
 from seedcnn.export.onnx_graphs import INPUT, OUTPUT
 from seedcnn.export.quantize import quantize
-from seedcnn.export.targets import TARGETS
 from seedcnn.latency import interleave
+from seedcnn.layers.targets import TARGETS
 from seedcnn.models import create_model
 from seedcnn.runtime.custom_op import built
 from seedcnn.runtime.session import SessionOptions, open_session

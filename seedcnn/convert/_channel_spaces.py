@@ -39,13 +39,11 @@ class Spaces:
         output: space of a module's output channels, by qualified name.
         input: space of a module's input channels, by qualified name.
         fixed: why a space cannot be reordered; absent for those that can.
-        norm: the BatchNorm2d that alone reads a convolution's output, by the convolution's qualified name.
     """
 
     output: dict[str, int] = field(default_factory=dict)
     input: dict[str, int] = field(default_factory=dict)
     fixed: dict[int, str] = field(default_factory=dict)
-    norm: dict[str, str] = field(default_factory=dict)
 
 
 class _Builder:
@@ -58,7 +56,6 @@ class _Builder:
         self.fixed: dict[int, str] = {}
         self.output: dict[str, int] = {}
         self.input: dict[str, int] = {}
-        self.norm: dict[str, str] = {}
 
     def new(self) -> int:
         self.parent.append(len(self.parent))
@@ -106,9 +103,6 @@ class _Builder:
             result = self.new()
         elif isinstance(module, _KEEP_MODULES):
             result = source
-            before = node.all_input_nodes[0]
-            if type(module) is nn.BatchNorm2d and before.op == "call_module" and len(before.users) == 1:
-                self.norm[str(before.target)] = name
         elif isinstance(module, nn.Flatten):
             # Only after global pooling is a feature a channel.
             before = node.all_input_nodes[0]
@@ -141,7 +135,6 @@ class _Builder:
             {name: self.find(space) for name, space in self.output.items()},
             {name: self.find(space) for name, space in self.input.items()},
             {self.find(space): reason for space, reason in self.fixed.items()},
-            self.norm,
         )
 
 

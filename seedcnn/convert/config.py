@@ -1,27 +1,19 @@
-"""What to convert to: one frozen dataclass for each layer family."""
+"""Configs by the names of their methods: from text, to plain data and back."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
+from seedcnn.convert.plugins import families
 from seedcnn.errors import ConfigError, did_you_mean
+from seedcnn.layers.families import ConversionConfig
 
 __all__ = [
     "METHODS",
     "PRESETS",
-    "ConditionalReductionConfig",
-    "ConversionConfig",
-    "DepthwiseSeparableConfig",
-    "GhostConfig",
-    "GroupNLConfig",
-    "LocalBinaryConfig",
-    "MonoConfig",
-    "PerturbativeConfig",
-    "ShiftConfig",
-    "SineFMConfig",
     "config_for",
     "config_of_text",
     "from_plain",
@@ -31,192 +23,60 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class ConversionConfig:
-    """Base of the family configs.
+class _Methods(Mapping[str, type[ConversionConfig]]):
+    """The registered families by name: a view that follows the register."""
 
-    Args:
-        scope: which convolutions are candidates, a key of :data:`seedcnn.convert.filters.SCOPES`: "paper" (every
-            convolution but the stem, pointwise ones only where they are projection shortcuts, as the tables of the
-            GroupNL paper imply), "stride1" (kernels above 1x1 with stride 1), "reference" (what the public code
-            replaces in timm networks), "pointwise" (1x1 convolutions by input-output pattern and cost),
-            "square" (those of "stride1" with as many inputs as outputs) or "spatial" (kernels above 1x1, but the stem).
-    """
+    def __getitem__(self, name: str) -> type[ConversionConfig]:
+        return families()[name].config
 
-    scope: str = "paper"
+    def __iter__(self) -> Iterator[str]:
+        return iter(families())
+
+    def __len__(self) -> int:
+        return len(families())
 
 
-@dataclass(frozen=True)
-class GroupNLConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.GroupNLConv2d`; the arguments are that layer's.
+class _Presets(Mapping[str, Callable[..., ConversionConfig]]):
+    """The methods, and the named forms of each."""
 
-    The defaults are the form that learns best (docs/adr/0009): normalised seeds, absolute values with shifts around
-    zero. The layer's own defaults, and :meth:`paper`, are the paper's form.
+    def _all(self) -> dict[str, Callable[..., ConversionConfig]]:
+        known = families().values()
+        return {each.name: each.config for each in known} | {
+            name: preset for each in known for name, preset in each.presets.items()
+        }
 
-    Args:
-        reduction_ratio: r; c_seed = c_out / r of the block's spatial convolutions (GroupNL Tables 3 and 4).
-        sparse: gcd(c_in, c_seed) groups in the seed convolution.
-        groups: groups of the seed convolution between dense (1) and sparse; a layer takes the greatest common divisor
-            of it, c_in and c_seed.
-        nlf_groups, nlf, omega_range, phi_range, normalize, shuffle, variant: see the layer.
-    """
+    def __getitem__(self, name: str) -> Callable[..., ConversionConfig]:
+        return self._all()[name]
 
-    reduction_ratio: int = 2
-    sparse: bool = False
-    groups: int = 1
-    nlf_groups: int = 4
-    nlf: str = "abs"
-    omega_range: tuple[float, float] = (1, 2)
-    phi_range: tuple[float, float] = (-0.5, 0.5)
-    normalize: str = "batch"
-    shuffle: bool = False
-    variant: str = "paper"
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
 
-    @classmethod
-    def paper(cls, **options: Any) -> GroupNLConfig:
-        """The form of GroupNL, Section 3: sine, omega in [1, 2), phi in [1, 5), seeds that are not normalised.
-
-        It needs a learning rate some thirty times smaller than the other forms, and learns less well (docs/worth.md).
-
-        Args:
-            options: other fields; those given here win.
-        """
-        return cls(**({"nlf": "sine", "phi_range": (1, 5), "normalize": "none"} | options))
+    def __len__(self) -> int:
+        return len(self._all())
 
 
-@dataclass(frozen=True)
-class MonoConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.MonoConv2d`; the arguments are that layer's.
-
-    Args:
-        seed_filters: learnable filters of each layer, cut to the layer's output channels. The same number in every
-            layer is what a fan-out that doubles with the width means: MonoCNN's {2, 4, 8, 16} over the widths 64, 128,
-            256, 512 is ``seed_filters=32``, and its Table 1 form is ``seed_filters=1, pointwise=True``, both with
-            ``scope="stride1"`` for residual networks and ``scope="square"`` for VGG11.
-        exp_factor: the same fan-out in every layer instead (then ``seed_filters`` has no part).
-        fgf, terms, beta_range, beta_per, normalize, eps, pointwise: see the layer.
-    """
-
-    seed_filters: int = 1
-    exp_factor: int | None = None
-    fgf: str = "monomial"
-    terms: int = 1
-    beta_range: tuple[float, float] = (1, 7)
-    beta_per: str = "element"
-    normalize: bool = True
-    eps: float | None = None
-    pointwise: bool = False
-
-
-@dataclass(frozen=True)
-class GhostConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.GhostConv2d`; the arguments are that layer's.
-
-    Args:
-        ratio: c_out / c0 of the block's spatial convolutions, as GroupNL's ``reduction_ratio``.
-        cheap, cheap_kernel_size, norm, relu: see the layer. ``norm=False, relu=False`` is GroupNL's Eq. 14;
-            ``ratio=4, cheap="pointwise"`` is the form of MonoCNN's Table 1.
-    """
-
-    ratio: int = 2
-    cheap: str = "depthwise"
-    cheap_kernel_size: int = 3
-    norm: bool = True
-    relu: bool = True
-
-
-@dataclass(frozen=True)
-class SineFMConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.SineFMConv2d`; the arguments are that layer's.
-
-    Args:
-        reduction_ratio: as in :class:`GroupNLConfig`.
-        t, omega_range, phi_range: see the layer.
-    """
-
-    reduction_ratio: int = 2
-    t: int = 5
-    omega_range: tuple[float, float] = (1, 2)
-    phi_range: tuple[float, float] = (1, 5)
-
-
-@dataclass(frozen=True)
-class ConditionalReductionConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.ConditionalReductionConv2d`; the arguments are that layer's.
-
-    The layer takes 1x1 convolutions only, hence the other default scope.
-    """
-
-    scope: str = "pointwise"
-    mode: str = "auto"
-    groups: int = 2
-    alpha: float = 0.5
-    relu: bool = True
-    norm: bool = True
-
-
-@dataclass(frozen=True)
-class LocalBinaryConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.LocalBinaryConv2d` with as many maps in the middle as at its output."""
-
-    nonzero_fraction: float = 0.9
-    norm: bool = False
-
-
-@dataclass(frozen=True)
-class PerturbativeConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.PerturbativeConv2d`; the arguments are that layer's."""
-
-    level: float = 0.1
-    mask_size: int = 32
-    norm: bool = False
-
-
-@dataclass(frozen=True)
-class ShiftConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.ShiftConv2d`."""
-
-
-@dataclass(frozen=True)
-class DepthwiseSeparableConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.DepthwiseSeparableConv2d`, the control; the arguments are that layer's.
-
-    Args:
-        norm, relu: see the layer.
-        pointwise: what its 1x1 convolution is replaced by in turn, such as a :class:`GroupNLConfig`; its scope has no
-            part. None leaves it dense.
-    """
-
-    norm: bool = True
-    relu: bool = True
-    pointwise: ConversionConfig | None = None
-
-
-METHODS: dict[str, type[ConversionConfig]] = {
-    "groupnl": GroupNLConfig,
-    "mono": MonoConfig,
-    "ghost": GhostConfig,
-    "sinefm": SineFMConfig,
-    "cr": ConditionalReductionConfig,
-    "lbc": LocalBinaryConfig,
-    "pnn": PerturbativeConfig,
-    "shift": ShiftConfig,
-    "dws": DepthwiseSeparableConfig,
-}
+METHODS: Mapping[str, type[ConversionConfig]] = _Methods()
 """Method names, as the command line and the recipes use them."""
 
-PRESETS: dict[str, Callable[..., ConversionConfig]] = {**METHODS, "groupnl-paper": GroupNLConfig.paper}
+PRESETS: Mapping[str, Callable[..., ConversionConfig]] = _Presets()
 """The same, and named forms of a method."""
 
 
 def method_of(config: ConversionConfig) -> str:
-    """The name of a config's method."""
-    return next(name for name, kind in METHODS.items() if type(config) is kind)
+    """The name of a config's method.
+
+    Raises:
+        ConfigError: if its class is not registered.
+    """
+    for name, kind in METHODS.items():
+        if type(config) is kind:
+            return name
+    raise ConfigError(f"{type(config).__name__} is not a registered method; see seedcnn.convert.register")
 
 
 def to_plain(config: ConversionConfig) -> dict[str, Any]:
     """A config as plain data, ready for JSON: its method's name and its options; :func:`from_plain` is the inverse."""
-    options = {name: getattr(config, name) for name in config.__dataclass_fields__}
+    options = {item.name: getattr(config, item.name) for item in fields(config)}
     plain = {name: to_plain(each) if isinstance(each, ConversionConfig) else each for name, each in options.items()}
     return {"method": method_of(config), **plain}
 
@@ -267,7 +127,7 @@ def config_for(method: str, **options: Any) -> ConversionConfig:
     if method not in PRESETS:
         hint = did_you_mean(method, PRESETS)
         raise ConfigError(f"unknown method {method!r}; {hint}known methods: {', '.join(PRESETS)}")
-    known = PRESETS[method]().__dataclass_fields__
+    known = [item.name for item in fields(PRESETS[method]())]
     for name in options:
         if name not in known:
             raise ConfigError(f"method {method!r} has no option {name!r}; it has {', '.join(known)}")

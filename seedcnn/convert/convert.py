@@ -5,31 +5,31 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from seedcnn import rng
-from seedcnn.convert.config import ConditionalReductionConfig, ConversionConfig
+from seedcnn.convert.config import METHODS
 from seedcnn.convert.filters import (
     FilterFn,
     convolutions,
     is_depthwise,
+    owners_of_weights,
     pointwise,
     rule_of,
     spatial_width,
     untouchable,
 )
 from seedcnn.convert.from_dense import seed_from_dense_
-from seedcnn.convert.handlers import HANDLERS
 from seedcnn.convert.report import ConversionReport, Replaced, Skipped
+from seedcnn.convert.tracing import norm_after
 from seedcnn.errors import ConversionError
-from seedcnn.layers import ConvLayer, GroupNLConv2d
+from seedcnn.layers import ConvLayer, GroupNLConv2d, conv_like, learnable_count
+from seedcnn.layers.families import ConversionConfig, make_layer
 
-__all__ = ["convert_"]
+__all__ = ["convert_", "replacement"]
 
 INITS = ("random", "from_dense")
 Overrides = Mapping[str, ConversionConfig | None]
@@ -55,9 +55,10 @@ class _Policy:
     narrowing_groups: int
 
     def __post_init__(self) -> None:
+        kinds = METHODS.values()
         for config in (self.config, *self.overrides.values()):
-            if config is not None and type(config) not in HANDLERS:
-                known = ", ".join(kind.__name__ for kind in HANDLERS)
+            if config is not None and type(config) not in kinds:
+                known = ", ".join(kind.__name__ for kind in kinds)
                 raise ConversionError(f"`config` is a {type(config).__name__}; it must be one of {known}")
         if not self.min_saved_macs >= 0:
             raise ValueError(f"`min_saved_macs` (={self.min_saved_macs!r}) must be a number, zero or more")
@@ -85,34 +86,25 @@ class _Policy:
             return "stem"
         if reason := rule_of(self.config.scope)(model, conv, name):
             return reason
-        # Conditional Reduction has a form of its own for either pattern.
-        if self.config.scope == "pointwise" and not isinstance(self.config, ConditionalReductionConfig):
+        if self.config.scope == "pointwise" and not self.config.narrows:
             grouped, reason = pointwise(conv, self.min_saved_macs, self.narrowing_groups)
             if reason:
                 return reason
             if grouped:
                 return _Choice(conv, None, self.narrowing_groups)
         if is_depthwise(conv):
-            if not hasattr(self.config, "sparse"):
+            config = self.config.for_depthwise()
+            if config is None:
                 return f"depthwise convolution, which a {type(self.config).__name__} cannot replace at equal cost"
-            # A dense seed convolution would cost far more than what it replaces.
-            options: dict[str, Any] = {"sparse": True} | ({"groups": 1} if hasattr(self.config, "groups") else {})
-            return _Choice(conv, replace(self.config, **options))
+            return _Choice(conv, config)
         return _Choice(conv, self.config)
-
-
-def _learnable(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters() if p.requires_grad and not is_lazy(p))
 
 
 def _select(model: nn.Module, policy: _Policy) -> tuple[dict[str, _Choice], dict[str, str]]:
     """Sort the model's convolutions into those to replace and those to leave, with the reasons."""
     rule_of(policy.config.scope)
     found = list(convolutions(model))
-    owners: dict[int, str] = {}
-    for name, module, _ in found:
-        if type(module) is nn.Conv2d:
-            owners.setdefault(id(module.weight), name)
+    owners = owners_of_weights(found)
     chosen: dict[str, _Choice] = {}
     skipped: dict[str, str] = {}
     for position, (name, module, names) in enumerate(found):
@@ -140,51 +132,41 @@ def _check_overrides(policy: _Policy, names: list[str], chosen: dict[str, _Choic
             raise ConversionError(f"overrides[{pattern!r}] matches only {matched[0]}: {skipped[matched[0]]}")
 
 
-def _grouped(conv: nn.Conv2d, groups: int) -> nn.Conv2d:
-    options: dict[str, Any] = {"padding_mode": conv.padding_mode, "bias": conv.bias is not None}
-    return nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
-        conv.stride,  # type: ignore[arg-type]
-        conv.padding,  # type: ignore[arg-type]
-        conv.dilation,  # type: ignore[arg-type]
-        groups,
-        device=conv.weight.device,
-        dtype=conv.weight.dtype,
-        **options,
-    )
-
-
 def _line(module: nn.Module) -> str:
     return f"{type(module).__name__}({module.extra_repr()})"
 
 
-_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+def replacement(
+    model: nn.Module, name: str, conv: nn.Conv2d, config: ConversionConfig, seed: int, *, norm_follows: bool = False
+) -> nn.Module:
+    """The layer that :func:`convert_` puts in the place of one convolution; the model is not changed.
+
+    Args:
+        model: the network, whose blocks say which width a reduction ratio applies to.
+        name: the convolution's qualified name in it.
+        conv: the convolution.
+        config: of a registered method.
+        seed: 64-bit model seed; the layer's own seed is derived from it and the name.
+        norm_follows: whether a norm alone reads the layer's output (:func:`seedcnn.convert.tracing.norm_after`).
+
+    Raises:
+        ConversionError: if the layer cannot take the config, naming the convolution and the rule.
+    """
+    try:
+        new = make_layer(config, conv, spatial_width(model, name, conv), rng.layer_seed(seed, name))
+    except ValueError as error:
+        raise ConversionError(f"{name} ({conv}): {error}") from None
+    if isinstance(new, ConvLayer):
+        new.use_norm_after(norm_follows)
+    return new.train(conv.training)
 
 
-def _before_norm(model: nn.Module, name: str) -> bool:
-    """Whether the module that stands next to the layer in its parent is a norm, as it is where a norm follows."""
-    parent, _, child = name.rpartition(".")
-    row = list(model.get_submodule(parent).named_children())
-    following = row[[key for key, _ in row].index(child) + 1 :]
-    return bool(following) and isinstance(following[0][1], _NORMS)
-
-
-def _build(model: nn.Module, name: str, choice: _Choice, seed: int) -> nn.Module:
+def _build(model: nn.Module, name: str, choice: _Choice, seed: int, norm_follows: bool) -> nn.Module:
     conv = choice.conv
     if choice.config is None:
-        new: nn.Module = _grouped(conv, choice.groups)
-    else:
-        handler = HANDLERS[type(choice.config)]
-        try:
-            new = handler(choice.config, conv, spatial_width(model, name, conv), rng.layer_seed(seed, name))
-        except ValueError as error:
-            raise ConversionError(f"{name} ({conv}): {error}") from None
-    for layer in new.modules():  # a depthwise-separable layer may end with one
-        if isinstance(layer, GroupNLConv2d) and not _before_norm(model, name):
-            layer.save = "seeds"
-    return new.train(conv.training)
+        groups, bias = choice.groups, conv.bias is not None
+        return conv_like(conv, conv.in_channels, conv.out_channels, groups=groups, bias=bias).train(conv.training)
+    return replacement(model, name, conv, choice.config, seed, norm_follows=norm_follows)
 
 
 def _warn_of_depthwise(chosen: dict[str, _Choice], replaced: tuple[Replaced, ...]) -> None:
@@ -258,10 +240,11 @@ def convert_(
             f"`model` is itself a {type(model).__name__} and cannot be replaced in place; build the layer directly"
         )
     chosen, skipped = _select(model, policy)
-    before = _learnable(model)
-    news = {name: _build(model, name, choice, seed) for name, choice in chosen.items()}
+    before = learnable_count(model)
+    norms = norm_after(model)
+    news = {name: _build(model, name, choice, seed, name in norms) for name, choice in chosen.items()}
     replaced = tuple(
-        Replaced(name, str(choice.conv), _line(news[name]), _learnable(choice.conv), _learnable(news[name]))
+        Replaced(name, str(choice.conv), _line(news[name]), learnable_count(choice.conv), learnable_count(news[name]))
         for name, choice in chosen.items()
     )
     others = [name for name, new in news.items() if not isinstance(new, GroupNLConv2d)]
@@ -281,5 +264,5 @@ def convert_(
         replaced=replaced,
         skipped=tuple(Skipped(name, reason) for name, reason in skipped.items()),
         params_before=before,
-        params_after=_learnable(model),
+        params_after=learnable_count(model),
     )

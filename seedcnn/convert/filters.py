@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from torch import nn
@@ -17,6 +17,7 @@ __all__ = [
     "convolutions",
     "is_depthwise",
     "is_projection",
+    "owners_of_weights",
     "pointwise",
     "rule_of",
     "spatial_width",
@@ -194,6 +195,15 @@ def untouchable(module: Any, names: list[str], owners: dict[int, str], depthwise
     if module.groups != 1 and not (depthwise_too and is_depthwise(module)):
         return f"{'depthwise' if is_depthwise(module) else 'grouped'} convolution (groups={module.groups})"
     return None
+
+
+def owners_of_weights(found: Iterable[tuple[str, Any, list[str]]]) -> dict[int, str]:
+    """The first of :func:`convolutions` that holds each weight, by the weight's ``id``."""
+    owners: dict[int, str] = {}
+    for name, module, _ in found:
+        if type(module) is nn.Conv2d:
+            owners.setdefault(id(module.weight), name)
+    return owners
 
 
 def convolutions(model: nn.Module) -> Iterator[tuple[str, Any, list[str]]]:

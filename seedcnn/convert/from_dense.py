@@ -8,7 +8,7 @@ possible (an operation that is not understood) the first c_seed filters stay and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from seedcnn.convert._channel_spaces import Spaces, channel_spaces
 from seedcnn.convert._seed_choice import choose_order, cosines, responses
+from seedcnn.convert.tracing import norm_after
 from seedcnn.errors import ConversionError
 from seedcnn.layers import ConvLayer, GroupNLConv2d
+from seedcnn.layers.group_nl import check_dense
 from seedcnn.ops.group_nl import nlf_index
 
-__all__ = ["FromDenseReport", "from_dense_weights", "reestimate_batchnorm_", "seed_from_dense_"]
+__all__ = ["FromDenseReport", "reestimate_batchnorm_", "seed_from_dense_"]
 
 
 @dataclass(frozen=True)
@@ -39,38 +41,6 @@ class FromDenseReport:
     explained: dict[str, float]
 
 
-def _fitting(weight: Tensor, layer: GroupNLConv2d) -> Tensor:
-    """Dense filters [c_seed, c_in, kh, kw] cut to the input channels that a grouped seed convolution sees."""
-    per_group, seeds_per_group = layer.in_channels // layer.conv_groups, layer.seed_channels // layer.conv_groups
-    parts = [
-        weight[i * seeds_per_group : (i + 1) * seeds_per_group, i * per_group : (i + 1) * per_group]
-        for i in range(layer.conv_groups)
-    ]
-    return torch.cat(parts)
-
-
-def _check(conv: nn.Conv2d, layer: GroupNLConv2d) -> None:
-    expected = (layer.out_channels, layer.in_channels, *layer.kernel_size)
-    if conv.groups != 1 or tuple(conv.weight.shape) != expected:
-        raise ValueError(f"`conv` ({conv}) has weight {tuple(conv.weight.shape)}; the layer needs {expected}, groups=1")
-
-
-@torch.no_grad()
-def from_dense_weights(conv: nn.Conv2d, layer: GroupNLConv2d) -> None:
-    """Set a layer's seed filters from the dense convolution it replaces, in place and without reordering channels.
-
-    Seed channel k keeps dense filter k, so whatever follows still fits the seed channels; a grouped seed convolution
-    keeps the input channels it sees. :func:`seed_from_dense_` does better for a whole network.
-
-    Raises:
-        ValueError: if the convolution has groups or another shape than the layer.
-    """
-    _check(conv, layer)
-    layer.weight.copy_(_fitting(conv.weight[: layer.seed_channels], layer))
-    if layer.bias is not None and conv.bias is not None:
-        layer.bias.copy_(conv.bias[: layer.seed_channels])
-
-
 def _pairs(model: nn.Module, dense: nn.Module) -> dict[str, tuple[GroupNLConv2d, nn.Conv2d]]:
     """The converted layers and the convolutions they replaced, by qualified name."""
     plain = dict(dense.named_modules())
@@ -85,7 +55,7 @@ def _pairs(model: nn.Module, dense: nn.Module) -> dict[str, tuple[GroupNLConv2d,
                 "only GroupNLConv2d can be initialised from an nn.Conv2d of the same name"
             )
         try:
-            _check(conv, module)
+            check_dense(conv, module)
         except ValueError as error:
             raise ConversionError(f"{name}: {error}") from None
         pairs[name] = (module, conv)
@@ -101,8 +71,18 @@ def _importance(norm: nn.BatchNorm2d | None, channels: int) -> Tensor:
     return norm.weight.detach().abs().cpu().double().clamp(min=1e-6)
 
 
+def _norms_of(network: nn.Module, names: Mapping[str, str]) -> dict[str, nn.BatchNorm2d]:
+    """The affine BatchNorm with running statistics that follows each convolution that has one."""
+    norms = {conv: network.get_submodule(norm) for conv, norm in names.items()}
+    return {
+        conv: norm
+        for conv, norm in norms.items()
+        if type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats
+    }
+
+
 def _orders(
-    pairs: dict[str, tuple[GroupNLConv2d, nn.Conv2d]], dense: nn.Module, spaces: Spaces | None
+    pairs: dict[str, tuple[GroupNLConv2d, nn.Conv2d]], norms: Mapping[str, nn.BatchNorm2d], spaces: Spaces | None
 ) -> dict[int, Tensor]:
     """One order for each space that can be reordered."""
     if spaces is None:
@@ -119,9 +99,7 @@ def _orders(
         main = max(names, key=lambda n: pairs[n][1].weight.numel())
         layer = pairs[main][0]
         alike = [n for n in names if pairs[n][0].seed_channels == layer.seed_channels]
-        importance = torch.stack([_importance(_norm_after(dense, spaces, n), layer.out_channels) for n in alike]).mean(
-            0
-        )
+        importance = torch.stack([_importance(norms.get(n), layer.out_channels) for n in alike]).mean(0)
         orders[space] = choose_order(layer, cosines([pairs[n][1].weight for n in alike]), importance)
     return orders
 
@@ -136,12 +114,6 @@ def _reordered(tensors: dict[str, Tensor], out: Tensor | None, into: Tensor | No
             value = value[:, into.to(value.device)]
         result[name] = value
     return result
-
-
-def _norm_after(network: nn.Module, spaces: Spaces | None, name: str) -> nn.BatchNorm2d | None:
-    """The affine BatchNorm with running statistics that follows a convolution, if there is one."""
-    norm = None if spaces is None or name not in spaces.norm else network.get_submodule(spaces.norm[name])
-    return norm if isinstance(norm, nn.BatchNorm2d) and norm.affine and norm.track_running_stats else None
 
 
 def _statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -174,7 +146,7 @@ def _set_layer(
             scale = (old_var + norms[0].eps).rsqrt().cpu()
             mean = old_mean.cpu() * scale
     seeds = weight[:c_seed] * scale.to(weight)[:, None, None, None]
-    layer.weight.copy_(_fitting(seeds, layer))
+    layer.weight.copy_(layer.fitting(seeds))
     if layer.bias is not None and bias is not None:
         layer.bias.copy_(bias[:c_seed] * scale.to(bias))
     m, v, correlation = responses(layer, mean)
@@ -236,8 +208,9 @@ def seed_from_dense_(
         ConversionError: if a layer has no counterpart, or is of a family other than GroupNL.
     """
     pairs = _pairs(model, dense)
-    spaces = channel_spaces(dense)
-    orders = _orders(pairs, dense, spaces)
+    spaces, names = channel_spaces(dense), norm_after(dense)
+    old_norms, new_norms = _norms_of(dense, names), _norms_of(model, names)
+    orders = _orders(pairs, old_norms, spaces)
 
     def order_of(table: dict[str, int] | None, name: str) -> Tensor | None:
         return None if table is None or name not in table else orders.get(table[name])
@@ -249,7 +222,7 @@ def seed_from_dense_(
         out, into = order_of(outputs, name), order_of(inputs, name)
         if out is None:
             in_order[name] = "the network cannot be traced" if spaces is None else _reason(spaces, name)
-        old, new = _norm_after(dense, spaces, name), _norm_after(model, spaces, name)
+        old, new = old_norms.get(name), new_norms.get(name)
         explained[name] = _set_layer(
             layer,
             conv,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from seedcnn.convert.config import ConversionConfig, DepthwiseSeparableConfig, GhostConfig
 from seedcnn.convert.filters import convolutions
 from seedcnn.errors import ConfigError, ConversionError, did_you_mean
+from seedcnn.layers.depthwise_separable import DepthwiseSeparableConfig
+from seedcnn.layers.families import ConversionConfig
+from seedcnn.layers.ghost import GhostConfig
 
 __all__ = ["GOALS", "recommended"]
 

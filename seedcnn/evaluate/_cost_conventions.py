@@ -14,12 +14,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from seedcnn.layers import ConvLayer, LocalBinaryConv2d, MonoConv2d
+from seedcnn.layers import ConvLayer
 from seedcnn.ops.group_nl import group_nl_reference
 
-__all__ = ["CONVENTIONS", "NORMS", "Meter", "is_row", "own_parameters"]
+__all__ = ["CONVENTIONS", "Meter", "is_row", "own_parameters"]
 
-NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 _aten = torch.ops.aten
 _PROFILED = {
     # torchprofile: one for each output element.
@@ -144,7 +143,7 @@ def _torchprofile(model: nn.Module, meter: Meter, run: Callable[[], object]) -> 
 
 def _torchsummaryx(model: nn.Module, meter: Meter, run: Callable[[], object]) -> None:
     def count(module: nn.Module, args: object, output: object) -> None:  # noqa: ARG001
-        if isinstance(module, (MonoConv2d, LocalBinaryConv2d)):  # their convolution is not with their own weight
+        if isinstance(module, ConvLayer) and module.generates_filters:
             meter.unknown.add(type(module).__name__)
             return
         weight = module._parameters.get("weight")

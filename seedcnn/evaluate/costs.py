@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seedcnn.convert.tracing import NORMS, copy_without_weights
 from seedcnn.errors import ConfigError
-from seedcnn.evaluate._cost_conventions import CONVENTIONS, NORMS, Meter, is_row, own_parameters
-from seedcnn.layers import GroupNLConv2d, MonoConv2d, SeededConv2d, SineFMConv2d
-from seedcnn.ops.group_nl import NLFS
+from seedcnn.evaluate._cost_conventions import CONVENTIONS, Meter, is_row, own_parameters
+from seedcnn.layers import ConvLayer, SeededConv2d, learnable_count
 
 __all__ = ["CONVENTIONS", "Cost", "LayerCost", "cost"]
 
@@ -80,31 +80,9 @@ class Cost:
         return {**dataclasses.asdict(self), "gradient_bytes": self.gradient_bytes}
 
 
-def _copy_without_weights(model: nn.Module) -> nn.Module:
-    """A copy on the meta device: the same shapes, no numbers, no work."""
-    memo: dict[int, Any] = {}
-    for parameter in model.parameters():
-        empty = torch.empty_like(parameter, device="meta")
-        memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
-    for buffer in model.buffers():
-        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
-    return copy.deepcopy(model, memo).to("meta")
-
-
 def _picture(model: nn.Module, count: int, input_size: tuple[int, int, int]) -> Tensor:
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(0))
     return torch.zeros(count, *input_size, device=like.device, dtype=like.dtype)
-
-
-def _fixed(layer: SeededConv2d) -> list[Tensor]:
-    """The tensors that a layer draws from its seed."""
-    before = {name: value for name, value in vars(layer).items() if isinstance(value, Tensor)}
-    vars(layer).update(dict.fromkeys(before))
-    device = next(layer.parameters()).device
-    layer.draw_fixed(device)
-    drawn = [value for value in vars(layer).values() if isinstance(value, Tensor)]
-    vars(layer).update({name: value for name, value in before.items() if vars(layer)[name] is None})
-    return drawn
 
 
 def _storage(tensor: Tensor) -> int:
@@ -130,19 +108,6 @@ def _saved(model: nn.Module, input_size: tuple[int, int, int], kept_anyway: set[
 
     # BatchNorm cannot train on one value a channel; bytes are a constant and a part for each picture.
     return 2 * of(2) - of(3)
-
-
-def _nlf_evaluations(module: nn.Module, output: object) -> int:
-    """Nonlinear functions that a layer evaluates for one picture."""
-    if isinstance(module, MonoConv2d):
-        return module.terms * module.out_channels * module.weight[0].numel()
-    if isinstance(module, GroupNLConv2d) and NLFS[module.nlf].uses:
-        channels = module.generated_channels
-    elif isinstance(module, SineFMConv2d) and module.generated_channels:
-        channels = module.t * module.seed_channels
-    else:
-        return 0
-    return channels * output.shape[-2] * output.shape[-1] if isinstance(output, Tensor) else 0
 
 
 def _rows(model: nn.Module) -> dict[str, nn.Module]:
@@ -172,13 +137,18 @@ def _unsupported(rows: dict[str, nn.Module], meter: Meter, convention: str) -> t
 def _count(model: nn.Module, input_size: tuple[int, int, int], convention: str) -> dict[str, Any]:
     """Everything that takes a forward pass of ``model``, a copy that may be changed."""
     rows = _rows(model)
-    fixed = {name: _fixed(m) for name, m in rows.items() if isinstance(m, SeededConv2d)}
+    fixed = {
+        name: [getattr(module, part) for part in module.fixed()]
+        for name, module in rows.items()
+        if isinstance(module, ConvLayer)
+    }
     meter, generated = Meter(), dict.fromkeys(rows, 0)
     meter.attach(model.eval())
 
     def watch(name: str) -> Callable[..., None]:
         def add(module: nn.Module, args: object, output: object) -> None:  # noqa: ARG001
-            generated[name] += _nlf_evaluations(module, output)
+            if isinstance(module, ConvLayer) and isinstance(output, Tensor):
+                generated[name] += module.nlf_evals(tuple(output.shape))
 
         return add
 
@@ -224,7 +194,7 @@ def cost(model: nn.Module, input_size: tuple[int, int, int] = (3, 32, 32), *, co
     has_numbers = not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
     try:
         try:
-            counted = _count(_copy_without_weights(model), input_size, convention)
+            counted = _count(copy_without_weights(model), input_size, convention)
         except Exception:
             # The same counts, slower: for models that look at their numbers, and to get the real error of a misfit.
             if not has_numbers:
@@ -239,7 +209,7 @@ def cost(model: nn.Module, input_size: tuple[int, int, int] = (3, 32, 32), *, co
     seeded = any(isinstance(m, SeededConv2d) for m in modules)
     layers: tuple[LayerCost, ...] = counted["layers"]
     return Cost(
-        params=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        params=learnable_count(model),
         fixed=sum(row.fixed for row in layers),
         macs=sum(row.macs for row in layers),
         nlf_evals=sum(row.nlf_evals for row in layers),

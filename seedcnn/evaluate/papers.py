@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
-from seedcnn.convert.config import METHODS
+from seedcnn.convert import METHODS
 from seedcnn.data.corruptions import CORRUPTIONS, GROUPS
 from seedcnn.errors import ConfigError, DataError, did_you_mean
 

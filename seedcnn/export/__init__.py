@@ -5,7 +5,7 @@ from __future__ import annotations
 from seedcnn.export.bundles import BundleInfo, to_bundle
 from seedcnn.export.folding import fold, load_tensors
 from seedcnn.export.onnx_graphs import OnnxModel, absorbed_norms, to_onnx
-from seedcnn.export.targets import TARGETS, Target
+from seedcnn.layers.targets import TARGETS, Target
 
 __all__ = [
     "TARGETS",

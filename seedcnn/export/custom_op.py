@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from seedcnn.export.forms import FoldedGroupNL
+from seedcnn.layers.group_nl_form import FoldedGroupNL
 from seedcnn.runtime.custom_op import FUNCTIONS, OPERATOR
 
 __all__ = ["FusedGroupNL", "use_custom_op"]

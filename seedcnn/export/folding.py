@@ -11,113 +11,80 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from seedcnn.convert.tracing import norm_node_after, trace
 from seedcnn.errors import ExportError
 from seedcnn.export._norm_act import split_norm_act_
 from seedcnn.export.custom_op import use_custom_op
-from seedcnn.export.forms import FoldedGroupNL, affine_of, seed_conv_of
-from seedcnn.export.forms_families import ChannelAffine, fold_family
-from seedcnn.export.forms_mono import MONO_FORMS
-from seedcnn.export.targets import Target, target_of
-from seedcnn.layers import ConvLayer, GroupNLConv2d, SeededConv2d
-from seedcnn.layers._norms import BatchNorm2d
+from seedcnn.layers import ConvLayer, SeededConv2d
+from seedcnn.layers.forms import ChannelAffine, FoldedSeeded, with_norm
+from seedcnn.layers.norms import BatchNorm2d
 from seedcnn.layers.shift import ChannelShift
+from seedcnn.layers.targets import MONO_FORMS, Form, Target, target_of
 
 __all__ = ["fold", "load_tensors"]
 
 
-class _Tracer(fx.Tracer):
-    """Goes into every module but our own seeded ones and those of ``opaque``, by qualified name."""
+_WHOLE = (SeededConv2d, BatchNorm2d, ChannelShift)
 
-    def __init__(self, opaque: set[str]) -> None:
-        super().__init__()
-        self.opaque = opaque
-        self.stuck = ""
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        own = (SeededConv2d, BatchNorm2d, ChannelShift)
-        return (
-            isinstance(m, own)
-            or module_qualified_name in self.opaque
-            or super().is_leaf_module(m, module_qualified_name)
-        )
-
-    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        try:
-            return super().call_module(m, forward, args, kwargs)
-        except fx.proxy.TraceError:
-            self.stuck = self.stuck or self.path_of_module(m)  # type: ignore[no-untyped-call]
-            raise
+def _is_whole(module: nn.Module) -> bool:
+    """What the tracer does not look into: layers with an inference form of their own, and pieces of layers."""
+    return isinstance(module, _WHOLE) or (isinstance(module, ConvLayer) and type(module).folded is not ConvLayer.folded)
 
 
 def _trace(model: nn.Module) -> fx.GraphModule:
-    """Trace the model; a submodule whose code branches on its input is kept whole (nothing inside it is folded)."""
-    opaque: set[str] = set()
-    while True:
-        tracer = _Tracer(opaque)
-        try:
-            graph = tracer.trace(model)
-            return fx.GraphModule(tracer.root, graph, type(model).__name__)
-        except Exception as error:  # the tracer runs the model's own code: anything can come out of it
-            if not tracer.stuck or tracer.stuck in opaque:
-                raise ExportError(f"{type(model).__name__} cannot be traced for folding: {error}") from error
-            opaque.add(tracer.stuck)
-
-
-def _replace(traced: fx.GraphModule, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(traced.get_submodule(parent), child, module)
-
-
-def _following_norm(traced: fx.GraphModule, node: fx.Node) -> tuple[fx.Node | None, nn.BatchNorm2d | None]:
-    """The BatchNorm node that alone uses ``node``'s output, if there is one that is called once."""
-    users = list(node.users)
-    if len(users) == 1 and users[0].op == "call_module":
-        module = traced.get_submodule(str(users[0].target))
-        if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
-            return users[0], module
-    return None, None
+    try:
+        return trace(model, _is_whole)
+    except Exception as error:  # the tracer runs the model's own code: anything can come out of it
+        raise ExportError(f"{type(model).__name__} cannot be traced for folding: {error}") from error
 
 
 @dataclass(frozen=True)
-class _Form:
+class _Forms:
     """What the caller asked for."""
 
     mono: str
     target: Target
     absorb: Mapping[str, bool]
 
+    def of(self, name: str) -> Form:
+        """For the layer of a qualified name."""
+        return Form(self.target, self.mono, self.absorb.get(name))
 
-def _fold_layer(name: str, module: nn.Module, norm: nn.BatchNorm2d | None, form: _Form) -> nn.Module | None:
+
+def _fold_layer(name: str, module: nn.Module, norm: nn.BatchNorm2d | None, forms: _Forms) -> nn.Module | None:
     """The inference form of one convolution and the norm after it, or None for anything else."""
-    if isinstance(module, GroupNLConv2d):
-        if module.gamma == 0 and module.normalize != "l2" and not module.shuffle:  # an ordinary convolution
-            scale, shift = affine_of(module.norm, module.out_channels)
-            outer_scale, outer_shift = affine_of(norm, module.out_channels)
-            scale, shift = scale * outer_scale, shift * outer_scale + outer_shift
-            return seed_conv_of(module, module.conv_groups, scale, shift, form.target)
-        return FoldedGroupNL(module, norm, form.target, form.absorb.get(name))
-    if isinstance(module, SeededConv2d):
-        return fold_family(module, norm, form.mono, form.target)
-    return fuse_conv_bn_eval(module, norm) if type(module) is nn.Conv2d and norm is not None else None
+    if isinstance(module, ConvLayer):
+        folded = module.folded(norm, forms.of(name))
+        return FoldedSeeded(module, norm) if folded is None and isinstance(module, SeededConv2d) else folded
+    return with_norm(module, norm) if type(module) is nn.Conv2d and norm is not None else None
 
 
-def _fold_node(traced: fx.GraphModule, node: fx.Node, module: nn.Module, form: _Form) -> nn.Module | None:
-    norm_node, norm = _following_norm(traced, node)
-    folded = _fold_layer(str(node.target), module, norm, form)
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
+
+
+def _fold_node(traced: fx.GraphModule, node: fx.Node, module: nn.Module, forms: _Forms) -> nn.Module | None:
+    norm_node = norm_node_after(traced, node)
+    norm: Any = None if norm_node is None else traced.get_submodule(str(norm_node.target))
+    if not isinstance(norm, nn.BatchNorm2d) or not norm.track_running_stats:
+        norm_node = norm = None
+    folded = _fold_layer(str(node.target), module, norm, forms)
     if folded is not None and norm_node is not None:
         norm_node.replace_all_uses_with(node)
         traced.graph.erase_node(norm_node)
     return folded
 
 
-def _fold_inside(module: nn.Module, form: _Form) -> None:
-    """Replace the seeded layers of a module that was kept whole; norms after them stay."""
+def _fold_inside(module: nn.Module, forms: _Forms) -> None:
+    """Replace the layers of a module that was kept whole; norms after them stay."""
     for name, layer in list(module.named_modules()):
-        if name and isinstance(layer, SeededConv2d):
-            parent, _, child = name.rpartition(".")
-            setattr(module.get_submodule(parent), child, _fold_layer(name, layer, None, form))
+        if name and isinstance(layer, ConvLayer):
+            folded = _fold_layer(name, layer, None, forms)
+            if folded is not None:
+                _replace(module, name, folded)
 
 
 def _fold_lone_norms(traced: fx.GraphModule) -> None:
@@ -139,18 +106,18 @@ def fold(
     """A copy of ``model`` in inference form: the same function in eval mode, fewer operations.
 
     BatchNorm is folded into the convolution before it; GroupNL layers become
-    :class:`seedcnn.export.forms.FoldedGroupNL` (the seeds' norm and the following norm folded in, sparse seed
+    :class:`seedcnn.layers.group_nl_form.FoldedGroupNL` (the seeds' norm and the following norm folded in, sparse seed
     convolutions as depthwise + sum); the other seeded layers become forms that keep their fixed numbers as seeds. A
     BatchNorm that follows no single convolution becomes a scale and a shift. Anything else stays as it is.
 
     Args:
-        target: the runtime the form is for, a key of :data:`seedcnn.export.targets.TARGETS`; any form but
+        target: the runtime the form is for, a key of :data:`seedcnn.layers.targets.TARGETS`; any form but
             "onnxruntime-custom-op" (see :mod:`seedcnn.runtime.custom_op`) runs in any runtime that reads ONNX.
         mono: how mono filters leave: "graph" (generated from seed filters and beta when the graph is loaded; small
             files) or "expanded" (as the filters of a plain convolution).
         absorb: by name of a GroupNL layer, whether the norm after it is absorbed, see
-            :class:`seedcnn.export.forms.FoldedGroupNL`; for others that depends on the norm's numbers. A later release
-            that keeps its parent's choices (:func:`seedcnn.export.absorbed_norms`) has its parent's graph.
+            :class:`seedcnn.layers.group_nl_form.FoldedGroupNL`; for others that depends on the norm's numbers. A later
+            release that keeps its parent's choices (:func:`seedcnn.export.absorbed_norms`) has its parent's graph.
 
     Returns:
         A module on the CPU in float32 and eval mode, without gradients.
@@ -161,7 +128,7 @@ def fold(
     """
     if mono not in MONO_FORMS:
         raise ValueError(f"`mono` (={mono!r}) must be one of {', '.join(map(repr, MONO_FORMS))}")
-    form = _Form(mono, target_of(target), absorb or {})
+    forms = _Forms(mono, target_of(target), absorb or {})
     traced = _trace(split_norm_act_(copy.deepcopy(model).cpu().float().eval()))
     calls: dict[str, int] = {}
     for node in traced.graph.nodes:
@@ -178,16 +145,16 @@ def fold(
             continue
         if calls[name] > 1 and isinstance(module, (nn.Conv2d, SeededConv2d)):
             raise ExportError(f"{name} is called {calls[name]} times; a shared convolution cannot be folded")
-        folded = _fold_node(traced, node, module, form)
+        folded = _fold_node(traced, node, module, forms)
         if folded is not None:
             _replace(traced, name, folded)
         elif not isinstance(module, ConvLayer):
-            _fold_inside(module, form)
+            _fold_inside(module, forms)
     _fold_lone_norms(traced)
     traced.delete_all_unused_submodules()
     traced.graph.lint()
     traced.recompile()
-    if form.target.operator:
+    if forms.target.operator:
         use_custom_op(traced)
     return traced.eval().requires_grad_(False)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from seedcnn.layers._base import ConvLayer, SeededConv2d
+from seedcnn.layers._base import ConvLayer, SeededConv2d, conv_like, copy_leading_filters, learnable_count
+from seedcnn.layers._draws import Fixed
 from seedcnn.layers.conditional_reduction import ConditionalReductionConv2d
 from seedcnn.layers.depthwise_separable import DepthwiseSeparableConv2d
 from seedcnn.layers.ghost import GhostConv2d
@@ -17,6 +18,7 @@ __all__ = [
     "ConditionalReductionConv2d",
     "ConvLayer",
     "DepthwiseSeparableConv2d",
+    "Fixed",
     "GhostConv2d",
     "GroupNLConv2d",
     "LocalBinaryConv2d",
@@ -25,4 +27,7 @@ __all__ = [
     "SeededConv2d",
     "ShiftConv2d",
     "SineFMConv2d",
+    "conv_like",
+    "copy_leading_filters",
+    "learnable_count",
 ]

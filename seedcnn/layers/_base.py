@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parameter import is_lazy
 
 from seedcnn.layers._checks import IntPair, check_positive, pair_of
+from seedcnn.layers._draws import Fixed, draw
+from seedcnn.layers.targets import Form
 from seedcnn.ops.sum_runs import sum_runs
 from seedcnn.rng import to_int64
 
-__all__ = ["ConvLayer", "SeededConv2d", "slow_gradient"]
+__all__ = ["ConvLayer", "SeededConv2d", "conv_like", "copy_leading_filters", "learnable_count", "slow_gradient"]
 
 
 def slow_gradient(x: Tensor, stride: tuple[int, ...]) -> bool:
@@ -29,8 +32,48 @@ def slow_gradient(x: Tensor, stride: tuple[int, ...]) -> bool:
     )  # a tracer never asks for the device
 
 
+def conv_like(source: Any, in_channels: int, out_channels: int, *, groups: int = 1, bias: bool = False) -> nn.Conv2d:
+    """A new ``nn.Conv2d`` with the geometry, device and dtype of an ``nn.Conv2d`` or a :class:`ConvLayer`."""
+    like = next(source.parameters(), torch.empty(0))
+    return nn.Conv2d(
+        in_channels,
+        out_channels,
+        source.kernel_size,
+        source.stride,
+        source.padding,
+        source.dilation,
+        groups,
+        bias,
+        source.padding_mode,
+        device=like.device,
+        dtype=like.dtype,
+    )
+
+
+@torch.no_grad()
+def copy_leading_filters(part: Any, conv: nn.Conv2d) -> None:
+    """Give ``part`` the first filters of the dense ``conv``, cut to the input channels that each of its groups sees.
+
+    Args:
+        part: anything with ``weight``, ``bias``, ``in_channels``, ``out_channels`` and ``groups``; changed in place.
+    """
+    rows, seen = part.out_channels // part.groups, part.in_channels // part.groups
+    blocks = [conv.weight[i * rows : (i + 1) * rows, i * seen : (i + 1) * seen] for i in range(part.groups)]
+    part.weight.copy_(torch.cat(blocks))
+    if part.bias is not None and conv.bias is not None:
+        part.bias.copy_(conv.bias[: part.out_channels])
+
+
+def learnable_count(module: nn.Module) -> int:
+    """The learnable scalars of a module; lazy parameters, which have no shape yet, count as none."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad and not is_lazy(p))
+
+
 class ConvLayer(nn.Module):
     """Base of all layers: ``nn.Conv2d``'s geometry, checked and resolved; no weights of its own.
+
+    A family overrides what others ask of a layer: :meth:`inner_widths`, :meth:`nlf_evals`, :meth:`start_from`,
+    :meth:`use_norm_after`, :meth:`folded` and :attr:`generates_filters`.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode: as in ``nn.Conv2d``.
@@ -38,6 +81,9 @@ class ConvLayer(nn.Module):
     Raises:
         ValueError: naming the argument, its value and the rule.
     """
+
+    generates_filters: ClassVar[bool] = False
+    """Whether the layer convolves with filters that are not a parameter of its own."""
 
     def __init__(
         self,
@@ -67,6 +113,44 @@ class ConvLayer(nn.Module):
         self.padding: str | tuple[int, ...] = rules.padding
         self.padding_mode = padding_mode
         self._explicit_padding: list[int] = list(rules._reversed_padding_repeated_twice)
+
+    def fixed(self) -> dict[str, Fixed]:
+        """What travels as a seed, by the attribute that holds its numbers; nothing in a layer without a seed."""
+        return {}
+
+    def inner_widths(self) -> tuple[int, ...]:
+        """The channels that the layer computes on the way to its output; none where it computes the output directly."""
+        return ()
+
+    def nlf_evals(self, shape: tuple[int, ...]) -> int:  # noqa: ARG002
+        """Evaluations of nonlinear functions for one image, given the output's shape [..., H', W']."""
+        return 0
+
+    def start_from(self, conv: nn.Conv2d) -> None:
+        """Take over what the layer has a place for of the dense convolution it replaces, in place.
+
+        A layer without such a place keeps its fresh weights, as this method does.
+
+        Raises:
+            ValueError: if the convolution has another shape than the layer.
+        """
+
+    def use_norm_after(self, norm: bool) -> None:
+        """Hear whether a norm follows the layer, which keeps the layer's output for the backward pass anyway."""
+
+    def folded(self, norm: nn.BatchNorm2d | None, form: Form) -> nn.Module | None:  # noqa: ARG002
+        """The layer and the norm after it in inference form, the same function in eval mode.
+
+        Args:
+            norm: the BatchNorm that alone reads the layer's output, or None.
+            form: what is asked for.
+
+        Returns:
+            A module on the CPU in float32. None where the layer has no form of its own: a seeded layer then leaves as
+            :class:`seedcnn.layers.forms.FoldedSeeded`, and of any other layer the convolutions and norms inside it are
+            folded one by one.
+        """
+        return None
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 1) -> Tensor:
         """Convolve with this layer's stride, padding, dilation and padding mode.
@@ -127,8 +211,8 @@ class SeededConv2d(ConvLayer):
 
     The state_dict holds ``seed``, the layer's own 64-bit seed as an int64 scalar, beside the learned tensors. Fixed
     numbers are plain attributes drawn from it by :meth:`draw_fixed`, so that no optimiser, ``requires_grad_`` call or
-    DDP broadcast ever touches them; they stay float32 and follow the module's device. A subclass creates its
-    parameters, then calls ``self.draw_fixed(device)`` at the end of its constructor.
+    DDP broadcast ever touches them; they stay float32 and follow the module's device. A subclass says what they are in
+    :meth:`fixed`, creates its parameters, then calls ``self.draw_fixed(device)`` at the end of its constructor.
     """
 
     def __init__(self, *geometry: Any, seed: int) -> None:
@@ -138,8 +222,9 @@ class SeededConv2d(ConvLayer):
         self.seed = seed
 
     def draw_fixed(self, device: torch.device) -> None:
-        """Draw the fixed numbers from ``self.seed`` onto ``device``."""
-        raise NotImplementedError("abstract: each layer family draws its own fixed numbers")
+        """Draw the tensors of :meth:`fixed` from ``self.seed`` onto ``device``, as attributes of their names."""
+        for name, each in self.fixed().items():
+            setattr(self, name, draw(self.seed, each.bounds, each.tensor_id, each.shape, device))
 
     def _device(self) -> torch.device:
         return next(self.parameters()).device

@@ -25,6 +25,7 @@ def check_divisible(name: str, value: int, by_name: str, by: int) -> None:
 
 
 def pair_of(name: str, value: IntPair, low: int) -> tuple[int, int]:
+    """An integer, or a pair of them, as a pair; ``ValueError`` naming the argument for anything below ``low``."""
     pair = (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < low for v in pair):
         raise ValueError(f"`{name}` (={value!r}) must be an integer >= {low} or a pair of them")

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from seedcnn import rng
 
-__all__ = ["draw", "fixed_range"]
+__all__ = ["Fixed", "draw", "fixed_range"]
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A tensor of fixed numbers, drawn from its layer's seed (seedcnn-rng/1); the seed travels in its place.
+
+    Attributes:
+        tensor_id: tells it from the layer's other fixed tensors in the generator's counter.
+        bounds: [low, high) in fixed point.
+        shape: of the tensor, filled in row-major order.
+    """
+
+    tensor_id: int
+    bounds: rng.FixedPoint
+    shape: tuple[int, ...]
 
 
 def fixed_range(name: str, bounds: tuple[float, float]) -> rng.FixedPoint:

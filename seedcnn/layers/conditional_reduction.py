@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from seedcnn.layers._base import ConvLayer
+from seedcnn.layers._base import ConvLayer, copy_leading_filters
 from seedcnn.layers._checks import IntPair, check_positive, conv2d, require
-from seedcnn.layers._norms import BatchNorm2d
+from seedcnn.layers.families import ConversionConfig, register
+from seedcnn.layers.norms import BatchNorm2d
 
 __all__ = ["MODES", "ConditionalReductionConv2d"]
 
@@ -89,6 +91,14 @@ class ConditionalReductionConv2d(ConvLayer):
             wide = made * -(-self.generated_channels // made)
             self.cheap = part(conv2d(made, wide, 3, padding=1, groups=made, bias=False, **place))
 
+    def inner_widths(self) -> tuple[int, ...]:
+        """The channels of one group, or those that the 1x1 convolution makes."""
+        return (self.out_channels // self.groups if self.mode == "gc" else self.out_channels - self.generated_channels,)
+
+    def start_from(self, conv: nn.Conv2d) -> None:
+        """The 1x1 convolution takes the first filters."""
+        copy_leading_filters(next(iter(self.primary)), conv)
+
     def forward(self, x: Tensor) -> Tensor:
         """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
         y = self.primary(x)
@@ -100,3 +110,23 @@ class ConditionalReductionConv2d(ConvLayer):
         """Arguments that differ from the defaults."""
         own = f"groups={self.groups}" if self.mode == "gc" else f"alpha={self.alpha}"
         return f"{super().extra_repr()}, mode={self.mode}, {own}"
+
+
+@dataclass(frozen=True)
+class ConditionalReductionConfig(ConversionConfig):
+    """Replace by :class:`seedcnn.layers.ConditionalReductionConv2d`; the arguments are that layer's.
+
+    The layer takes 1x1 convolutions only, hence the other default scope.
+    """
+
+    narrows: ClassVar[bool] = True
+
+    scope: str = "pointwise"
+    mode: str = "auto"
+    groups: int = 2
+    alpha: float = 0.5
+    relu: bool = True
+    norm: bool = True
+
+
+register("cr", ConditionalReductionConfig, ConditionalReductionConv2d)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from seedcnn.layers._base import ConvLayer, slow_gradient
+from seedcnn.layers._base import ConvLayer, copy_leading_filters, slow_gradient
 from seedcnn.layers._checks import IntPair, conv2d
-from seedcnn.layers._norms import BatchNorm2d
+from seedcnn.layers.families import FAMILIES, ConversionConfig, conv_arguments, make_layer, register
+from seedcnn.layers.norms import BatchNorm2d
 
 __all__ = ["DepthwiseSeparableConv2d"]
 
@@ -62,6 +64,31 @@ class DepthwiseSeparableConv2d(ConvLayer):
         self.relu: nn.Module = nn.ReLU() if relu else nn.Identity()
         self.pointwise: nn.Module = nn.Conv2d(in_channels, out_channels, 1, bias=bias, **place)
 
+    def inner_widths(self) -> tuple[int, ...]:
+        """The depthwise channels, and those inside the pointwise layer."""
+        inside = self.pointwise.inner_widths() if isinstance(self.pointwise, ConvLayer) else ()
+        return (self.in_channels, *inside)
+
+    def use_norm_after(self, norm: bool) -> None:
+        """As the pointwise layer does."""
+        if isinstance(self.pointwise, ConvLayer):
+            self.pointwise.use_norm_after(norm)
+
+    @torch.no_grad()
+    def start_from(self, conv: nn.Conv2d) -> None:
+        """The best product of one spatial filter and one column of weights for each input channel, by its SVD."""
+        u, s, v = torch.linalg.svd(conv.weight.transpose(0, 1).flatten(2), full_matrices=False)  # [c_in, c_out, k * k]
+        root = s[:, :1].sqrt()
+        self.depthwise.weight.copy_((root * v[:, 0]).reshape(self.depthwise.weight.shape))
+        dense = nn.Conv2d(self.in_channels, self.out_channels, 1, bias=conv.bias is not None)
+        dense.weight.copy_((root * u[:, :, 0]).T[:, :, None, None])
+        if dense.bias is not None and conv.bias is not None:
+            dense.bias.copy_(conv.bias)
+        if isinstance(self.pointwise, ConvLayer):
+            self.pointwise.start_from(dense)
+        else:
+            copy_leading_filters(self.pointwise, dense)
+
     def forward(self, x: Tensor) -> Tensor:
         """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
         return self.pointwise(self.relu(self.norm(self._filtered(x))))
@@ -71,3 +98,32 @@ class DepthwiseSeparableConv2d(ConvLayer):
             with torch.autocast("cpu", enabled=False):
                 return self.depthwise(x.float())
         return self.depthwise(x)
+
+
+@dataclass(frozen=True)
+class DepthwiseSeparableConfig(ConversionConfig):
+    """Replace by :class:`seedcnn.layers.DepthwiseSeparableConv2d`, the control; the arguments are that layer's.
+
+    Args:
+        norm, relu: see the layer.
+        pointwise: what its 1x1 convolution is replaced by in turn, such as a :class:`GroupNLConfig`; its scope has no
+            part. None leaves it dense.
+    """
+
+    norm: bool = True
+    relu: bool = True
+    pointwise: ConversionConfig | None = None
+
+
+def _depthwise_separable(config: DepthwiseSeparableConfig, conv: nn.Conv2d, width: int, seed: int) -> nn.Module:
+    layer = DepthwiseSeparableConv2d(**conv_arguments(conv), norm=config.norm, relu=config.relu)
+    if config.pointwise is not None:
+        dense = layer.pointwise
+        assert isinstance(dense, nn.Conv2d)
+        if type(config.pointwise) not in {family.config for family in FAMILIES.values()}:
+            raise ValueError(f"`pointwise` (={config.pointwise!r}) must be the config of a layer")
+        layer.pointwise = make_layer(config.pointwise, dense, width, seed)
+    return layer
+
+
+register("dws", DepthwiseSeparableConfig, _depthwise_separable)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from seedcnn.layers._base import ConvLayer
+from seedcnn.layers._base import ConvLayer, copy_leading_filters
 from seedcnn.layers._checks import IntPair, check_positive, conv2d, require
-from seedcnn.layers._norms import BatchNorm2d
+from seedcnn.layers.families import ConversionConfig, conv_arguments, options_of, register, share_of
+from seedcnn.layers.norms import BatchNorm2d
 
 __all__ = ["CHEAP", "GhostConv2d"]
 
@@ -106,6 +108,14 @@ class GhostConv2d(ConvLayer):
                 )
             )
 
+    def inner_widths(self) -> tuple[int, ...]:
+        """The primary channels."""
+        return (self.primary_channels,)
+
+    def start_from(self, conv: nn.Conv2d) -> None:
+        """The primary convolution takes the first filters."""
+        copy_leading_filters(next(iter(self.primary)), conv)
+
     def forward(self, x: Tensor) -> Tensor:
         """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
         y = self.primary(x)
@@ -116,3 +126,31 @@ class GhostConv2d(ConvLayer):
     def extra_repr(self) -> str:
         """Arguments that differ from the defaults."""
         return f"{super().extra_repr()}, primary_channels={self.primary_channels}, cheap={self.cheap_kind}"
+
+
+@dataclass(frozen=True)
+class GhostConfig(ConversionConfig):
+    """Replace by :class:`seedcnn.layers.GhostConv2d`; the arguments are that layer's.
+
+    Args:
+        ratio: c_out / c0 of the block's spatial convolutions, as GroupNL's ``reduction_ratio``.
+        cheap, cheap_kernel_size, norm, relu: see the layer. ``norm=False, relu=False`` is GroupNL's Eq. 14;
+            ``ratio=4, cheap="pointwise"`` is the form of MonoCNN's Table 1.
+    """
+
+    ratio: int = 2
+    cheap: str = "depthwise"
+    cheap_kernel_size: int = 3
+    norm: bool = True
+    relu: bool = True
+
+
+def _ghost(config: GhostConfig, conv: nn.Conv2d, width: int, seed: int) -> nn.Module:  # noqa: ARG001
+    options = options_of(config)
+    # Where the ratio is of another width than the layer's own, as in the shortcut of a bottleneck.
+    if width != conv.out_channels:
+        options["primary_channels"] = share_of("ratio", config.ratio, width)
+    return GhostConv2d(**conv_arguments(conv), **options)
+
+
+register("ghost", GhostConfig, _ghost)

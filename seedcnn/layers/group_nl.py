@@ -3,46 +3,37 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seedcnn import rng
 from seedcnn.layers._base import SeededConv2d
 from seedcnn.layers._checks import IntPair, check_divisible, check_positive, require
-from seedcnn.layers._draws import draw, fixed_range
-from seedcnn.layers._norms import BatchNorm2d
+from seedcnn.layers._draws import Fixed, fixed_range
+from seedcnn.layers.families import ConversionConfig, conv_arguments, register, share_of
+from seedcnn.layers.forms import affine_of, seed_conv_of
+from seedcnn.layers.group_nl_form import FoldedGroupNL
+from seedcnn.layers.norms import BatchNorm2d
+from seedcnn.layers.targets import Form
+from seedcnn.ops.channels import channel_shuffle, l2_normalize
 from seedcnn.ops.group_nl import NLFS, group_nl
 
-__all__ = ["NORMALIZE", "OMEGA_ID", "PHI_ID", "SAVES", "VARIANTS", "GroupNLConv2d", "channel_shuffle", "l2_normalize"]
+__all__ = ["NORMALIZE", "OMEGA_ID", "PHI_ID", "SAVES", "VARIANTS", "GroupNLConfig", "GroupNLConv2d"]
 
 NORMALIZE = ("none", "batch", "l2")
 VARIANTS = ("paper", "reference")
 SAVES = ("output", "seeds")
 OMEGA_ID, PHI_ID = 0, 1  # tensor ids in the counter of the generator
-_L2_EPS = 1e-4  # its reciprocal fits half precision
 
 
-def l2_normalize(x: Tensor) -> Tensor:
-    """Divide each pixel's channel vector by its length: [..., C, H, W] to the same.
-
-    Lengths under 1e-4 count as 1e-4, so that zero stays zero and the gradient stays bounded; the sum of squares is
-    taken in float32, so that half precision neither overflows nor underflows.
-    """
-    square = x.float().square().sum(-3, keepdim=True)
-    return x * square.clamp(min=_L2_EPS**2).rsqrt().to(x.dtype)
-
-
-def channel_shuffle(x: Tensor, groups: int) -> Tensor:
-    """Deal the channels out to the groups in turn: channel i of group j becomes channel i * groups + j.
-
-    [..., C, H, W] to the same, in the memory format of x.
-    """
-    dealt: Tensor = x.unflatten(-3, (groups, -1)).transpose(-4, -3).flatten(-4, -3)  # type: ignore[no-untyped-call]
-    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-        return dealt.contiguous(memory_format=torch.channels_last)
-    return dealt
+def check_dense(conv: nn.Conv2d, layer: GroupNLConv2d) -> None:
+    """Raise ``ValueError`` unless ``conv`` is a dense convolution of the layer's shape."""
+    expected = (layer.out_channels, layer.in_channels, *layer.kernel_size)
+    if conv.groups != 1 or tuple(conv.weight.shape) != expected:
+        raise ValueError(f"`conv` ({conv}) has weight {tuple(conv.weight.shape)}; the layer needs {expected}, groups=1")
 
 
 class GroupNLConv2d(SeededConv2d):
@@ -79,6 +70,9 @@ class GroupNLConv2d(SeededConv2d):
     Raises:
         ValueError: naming the argument, its value and the rule.
     """
+
+    omega: Tensor
+    phi: Tensor
 
     def __init__(
         self,
@@ -151,14 +145,62 @@ class GroupNLConv2d(SeededConv2d):
         """c_gen = out_channels - seed_channels."""
         return self.out_channels - self.seed_channels
 
-    def draw_fixed(self, device: torch.device) -> None:
-        """Draw omega and phi, float32 [nlf_groups * gamma], from ``self.seed`` (seedcnn-rng/1)."""
-        if self.given is not None:
-            self.omega, self.phi = (numbers.to(device) for numbers in self.given)
-            return
+    def fixed(self) -> dict[str, Fixed]:
+        """omega and phi, float32 [nlf_groups * gamma]."""
         shape = (self.nlf_groups * self.gamma,)
-        self.omega = draw(self.seed, self.omega_fixed, OMEGA_ID, shape, device)
-        self.phi = draw(self.seed, self.phi_fixed, PHI_ID, shape, device)
+        return {
+            "omega": Fixed(OMEGA_ID, self.omega_fixed, shape),
+            "phi": Fixed(PHI_ID, self.phi_fixed, shape),
+        }
+
+    def draw_fixed(self, device: torch.device) -> None:
+        """Draw omega and phi from ``self.seed``, or take those of a loaded public checkpoint."""
+        if self.given is None:
+            super().draw_fixed(device)
+        else:
+            self.omega, self.phi = (numbers.to(device) for numbers in self.given)
+
+    def inner_widths(self) -> tuple[int, ...]:
+        """The seed channels."""
+        return (self.seed_channels,)
+
+    def nlf_evals(self, shape: tuple[int, ...]) -> int:
+        """One for each generated element, if the function has hyperparameters."""
+        return self.generated_channels * shape[-2] * shape[-1] if NLFS[self.nlf].uses else 0
+
+    @torch.no_grad()
+    def start_from(self, conv: nn.Conv2d) -> None:
+        """Seed channel k takes dense filter k, so whatever follows still fits the seed channels.
+
+        A grouped seed convolution keeps the input channels it sees. :func:`seedcnn.convert.seed_from_dense_` does
+        better for a whole network.
+
+        Raises:
+            ValueError: if the convolution has groups or another shape than the layer.
+        """
+        check_dense(conv, self)
+        self.weight.copy_(self.fitting(conv.weight[: self.seed_channels]))
+        if self.bias is not None and conv.bias is not None:
+            self.bias.copy_(conv.bias[: self.seed_channels])
+
+    def fitting(self, weight: Tensor) -> Tensor:
+        """Dense filters [c_seed, c_in, kh, kw] cut to the input channels that a grouped seed convolution sees."""
+        seen, rows = self.in_channels // self.conv_groups, self.seed_channels // self.conv_groups
+        parts = [weight[i * rows : (i + 1) * rows, i * seen : (i + 1) * seen] for i in range(self.conv_groups)]
+        return torch.cat(parts)
+
+    def use_norm_after(self, norm: bool) -> None:
+        """Keep the output for the backward pass where a norm keeps it anyway, and the seeds otherwise."""
+        self.save = "output" if norm else "seeds"
+
+    def folded(self, norm: nn.BatchNorm2d | None, form: Form) -> nn.Module:
+        """A :class:`FoldedGroupNL`, or a plain convolution where nothing is generated."""
+        if self.gamma == 0 and self.normalize != "l2" and not self.shuffle:
+            scale, shift = affine_of(self.norm, self.out_channels)
+            outer_scale, outer_shift = affine_of(norm, self.out_channels)
+            scale, shift = scale * outer_scale, shift * outer_scale + outer_shift
+            return seed_conv_of(self, self.conv_groups, scale, shift, form.target)
+        return FoldedGroupNL(self, norm, form)
 
     def normalized_seeds(self, x: Tensor) -> Tensor:
         """The learned part, normalised: [..., c_in, H, W] to [..., c_seed, H', W']."""
@@ -223,3 +265,67 @@ class GroupNLConv2d(SeededConv2d):
         if self.save != "output":
             text += f", save={self.save}"
         return f"{text}, nlf={self.nlf}, normalize={self.normalize}"
+
+
+@dataclass(frozen=True)
+class GroupNLConfig(ConversionConfig):
+    """Replace by :class:`seedcnn.layers.GroupNLConv2d`; the arguments are that layer's.
+
+    The defaults are the form that learns best (docs/adr/0009): normalised seeds, absolute values with shifts around
+    zero. The layer's own defaults, and :meth:`paper`, are the paper's form.
+
+    Args:
+        reduction_ratio: r; c_seed = c_out / r of the block's spatial convolutions (GroupNL Tables 3 and 4).
+        sparse: gcd(c_in, c_seed) groups in the seed convolution.
+        groups: groups of the seed convolution between dense (1) and sparse; a layer takes the greatest common divisor
+            of it, c_in and c_seed.
+        nlf_groups, nlf, omega_range, phi_range, normalize, shuffle, variant: see the layer.
+    """
+
+    reduction_ratio: int = 2
+    sparse: bool = False
+    groups: int = 1
+    nlf_groups: int = 4
+    nlf: str = "abs"
+    omega_range: tuple[float, float] = (1, 2)
+    phi_range: tuple[float, float] = (-0.5, 0.5)
+    normalize: str = "batch"
+    shuffle: bool = False
+    variant: str = "paper"
+
+    def for_depthwise(self) -> GroupNLConfig:
+        """Sparse: a dense seed convolution would cost far more than the depthwise convolution it replaces."""
+        return replace(self, sparse=True, groups=1)
+
+    @classmethod
+    def paper(cls, **options: Any) -> GroupNLConfig:
+        """The form of GroupNL, Section 3: sine, omega in [1, 2), phi in [1, 5), seeds that are not normalised.
+
+        It needs a learning rate some thirty times smaller than the other forms, and learns less well (docs/worth.md).
+
+        Args:
+            options: other fields; those given here win.
+        """
+        return cls(**({"nlf": "sine", "phi_range": (1, 5), "normalize": "none"} | options))
+
+
+def _group_nl(config: GroupNLConfig, conv: nn.Conv2d, width: int, seed: int) -> nn.Module:
+    seed_channels = share_of("reduction_ratio", config.reduction_ratio, width)
+    groups = 1 if config.sparse else math.gcd(config.groups, conv.in_channels, seed_channels)
+    return GroupNLConv2d(
+        **conv_arguments(conv),
+        groups=groups,
+        seed_channels=seed_channels,
+        nlf_groups=config.nlf_groups,
+        nlf=config.nlf,
+        sparse=config.sparse,
+        omega_range=config.omega_range,
+        phi_range=config.phi_range,
+        normalize=config.normalize,
+        shuffle=config.shuffle,
+        variant=config.variant,
+        seed=seed,
+    )
+
+
+register("groupnl", GroupNLConfig, _group_nl, {"groupnl-paper": GroupNLConfig.paper})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 
 from seedcnn.layers._base import SeededConv2d
 from seedcnn.layers._checks import IntPair, check_positive, conv2d
-from seedcnn.layers._draws import draw
-from seedcnn.layers._norms import BatchNorm2d
+from seedcnn.layers._draws import Fixed, draw
+from seedcnn.layers.families import ConversionConfig, register
+from seedcnn.layers.forms import ChannelAffine, SeedSpec, geometry_of, with_norm
+from seedcnn.layers.norms import BatchNorm2d
+from seedcnn.layers.targets import Form
 from seedcnn.rng import FixedPoint
 
 __all__ = ["DRAWS_ID", "DRAWS_RANGE", "LocalBinaryConv2d", "ternary"]
@@ -50,6 +54,9 @@ class LocalBinaryConv2d(SeededConv2d):
         ValueError: naming the argument, its value and the rule.
     """
 
+    generates_filters = True
+    filters: Tensor
+
     def __init__(
         self,
         in_channels: int,
@@ -84,15 +91,19 @@ class LocalBinaryConv2d(SeededConv2d):
         self.pointwise: nn.Conv2d = conv2d(mid_channels, out_channels, 1, bias=bias, device=device, dtype=dtype)
         self.draw_fixed(self.pointwise.weight.device)
 
-    @property
-    def fixed_shape(self) -> tuple[int, ...]:
-        """Shape of the fixed filters, [mid_channels, c_in / groups, kh, kw]."""
-        return (self.mid_channels, self.in_channels // self.groups, *self.kernel_size)
+    def fixed(self) -> dict[str, Fixed]:
+        """The draws that the filters are made of, [mid_channels, c_in / groups, kh, kw]."""
+        shape = (self.mid_channels, self.in_channels // self.groups, *self.kernel_size)
+        return {"filters": Fixed(DRAWS_ID, DRAWS_RANGE, shape)}
 
     def draw_fixed(self, device: torch.device) -> None:
-        """Draw the fixed filters, float32 of :attr:`fixed_shape`, from ``self.seed`` (seedcnn-rng/1)."""
-        draws = draw(self.seed, DRAWS_RANGE, DRAWS_ID, self.fixed_shape, device)
-        self.filters = ternary(draws, self.threshold)
+        """Draw the fixed filters, float32, from ``self.seed`` (seedcnn-rng/1)."""
+        super().draw_fixed(device)
+        self.filters = ternary(self.filters, self.threshold)
+
+    def folded(self, norm: nn.BatchNorm2d | None, form: Form) -> nn.Module:  # noqa: ARG002
+        """A :class:`FoldedLocalBinary`."""
+        return FoldedLocalBinary(self, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
@@ -104,3 +115,36 @@ class LocalBinaryConv2d(SeededConv2d):
         """Arguments that differ from the defaults."""
         text = f"{super().extra_repr()}, mid_channels={self.mid_channels}, nonzero_fraction={self.nonzero_fraction}"
         return text if self.groups == 1 else f"{text}, groups={self.groups}"
+
+
+class FoldedLocalBinary(nn.Module):
+    """Local binary convolution + BatchNorm; the ternary filters are made from seeded draws when the graph is loaded.
+
+    Shape:
+        [N, c_in, H, W] to [N, c_out, H', W'].
+    """
+
+    def __init__(self, layer: LocalBinaryConv2d, norm: nn.BatchNorm2d | None) -> None:
+        super().__init__()
+        self.geometry, self.groups, self.threshold = geometry_of(layer), layer.groups, layer.threshold
+        self.before = nn.Identity() if layer.norm is None else ChannelAffine(layer.norm)
+        fixed = layer.fixed()["filters"]
+        self.draws = nn.Parameter(draw(layer.seed, fixed.bounds, fixed.tensor_id, fixed.shape, torch.device("cpu")))
+        self.pointwise = with_norm(layer.pointwise, norm)
+        self.seed_specs = {"draws": SeedSpec(layer.seed, fixed.tensor_id, fixed.bounds, self.draws.numel(), 1)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, c_in, H, W] to [N, c_out, H', W']."""
+        filters = ternary(self.draws, self.threshold)
+        return self.pointwise(torch.relu(self.geometry.convolve(self.before(x), filters, None, self.groups)))
+
+
+@dataclass(frozen=True)
+class LocalBinaryConfig(ConversionConfig):
+    """Replace by :class:`seedcnn.layers.LocalBinaryConv2d` with as many maps in the middle as at its output."""
+
+    nonzero_fraction: float = 0.9
+    norm: bool = False
+
+
+register("lbc", LocalBinaryConfig, LocalBinaryConv2d)

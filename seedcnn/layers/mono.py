@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from seedcnn.layers._base import SeededConv2d
+from seedcnn.layers._base import SeededConv2d, conv_like
 from seedcnn.layers._checks import IntPair, check_positive, conv2d, require
-from seedcnn.layers._draws import draw, fixed_range
-from seedcnn.layers._norms import GroupNorm
+from seedcnn.layers._draws import Fixed, fixed_range
+from seedcnn.layers.families import ConversionConfig, conv_arguments, options_of, register
+from seedcnn.layers.forms import SeedSpec, affine_of, geometry_of, with_norm
+from seedcnn.layers.norms import GroupNorm
+from seedcnn.layers.targets import Form
 from seedcnn.ops.mono_filters import FGFS, generate_filters
 
-__all__ = ["BETA_ID", "FGFS", "MonoConv2d", "generate_filters"]
+__all__ = ["BETA_ID", "FGFS", "FoldedMono", "MonoConfig", "MonoConv2d", "generate_filters"]
 
 BETA_ID = 0  # tensor id in the counter of the generator
 _NORM_GROUPS = 16
@@ -53,6 +57,9 @@ class MonoConv2d(SeededConv2d):
     Raises:
         ValueError: naming the argument, its value and the rule.
     """
+
+    generates_filters = True
+    beta: Tensor
 
     def __init__(
         self,
@@ -113,11 +120,22 @@ class MonoConv2d(SeededConv2d):
             self.pointwise = conv2d(out_channels, out_channels, 1, bias=bias, device=device, dtype=dtype)
         self.draw_fixed(self.weight.device)
 
-    def draw_fixed(self, device: torch.device) -> None:
-        """Draw beta, float32 [terms, c_out, c_in / groups or 1, 1, 1], from ``self.seed`` (seedcnn-rng/1)."""
+    def fixed(self) -> dict[str, Fixed]:
+        """beta, float32 [terms, c_out, c_in / groups or 1, 1, 1]."""
         per_filter = self.weight.shape[1] if self.beta_per == "element" else 1
-        shape = (self.terms, self.out_channels, per_filter, 1, 1)
-        self.beta = draw(self.seed, self.beta_fixed, BETA_ID, shape, device)
+        return {"beta": Fixed(BETA_ID, self.beta_fixed, (self.terms, self.out_channels, per_filter, 1, 1))}
+
+    def nlf_evals(self, shape: tuple[int, ...]) -> int:  # noqa: ARG002
+        """One for each generated weight and term: the filters are generated in every forward pass."""
+        return self.terms * self.out_channels * self.weight[0].numel()
+
+    def folded(self, norm: nn.BatchNorm2d | None, form: Form) -> nn.Module:
+        """A :class:`FoldedMono`, or with ``form.mono == "expanded"`` an ``nn.Conv2d`` with the generated filters."""
+        core = FoldedMono(self, None if self.pointwise is not None else norm)
+        body = _expanded(core) if form.mono == "expanded" else core
+        if self.norm is None or self.pointwise is None:
+            return body
+        return nn.Sequential(body, FoldedGroupNorm(self.norm), nn.ReLU(), with_norm(self.pointwise, norm))
 
     def filters(self) -> Tensor:
         """The generated filters [c_out, c_in / groups, kh, kw] in the weight's dtype; computed in float32 at least."""
@@ -154,3 +172,106 @@ def _count_seeds(out_channels: int, seed_filters: int | None, exp_factor: int | 
     if count > out_channels:
         raise ValueError(f"`seed_filters` (={count}) must not exceed `out_channels` (={out_channels})")
     return count
+
+
+class FoldedMono(nn.Module):
+    """MonoConv + BatchNorm in inference form, with the filters generated in the graph.
+
+    ``conv(x, scale * generate(weight, beta)) + bias``: what is computed from parameters alone is written as operations
+    on constants, which a runtime does once when it loads the graph. Only the seed filters, beta's seed, and one scale
+    and one bias for each output channel travel.
+
+    Args:
+        layer: a layer without its pointwise part.
+        norm: the BatchNorm that follows it, or None.
+
+    Shape:
+        [N, c_in, H, W] to [N, c_out, H', W'].
+    """
+
+    def __init__(self, layer: MonoConv2d, norm: nn.BatchNorm2d | None) -> None:
+        super().__init__()
+        self.geometry, self.groups = geometry_of(layer), layer.groups
+        self.rule: dict[str, Any] = {"fgf": layer.fgf, "normalize": layer.normalize, "eps": layer.eps}
+        self.weight = nn.Parameter(layer.weight.detach().clone())
+        self.beta = nn.Parameter(layer.beta.detach().cpu().clone())
+        scale, shift = affine_of(norm, layer.out_channels)
+        bias = shift if layer.bias is None else layer.bias.detach().double() * scale + shift
+        self.scale = None if norm is None else nn.Parameter(scale.float()[:, None, None, None])
+        self.bias = None if norm is None and layer.bias is None else nn.Parameter(bias.float())
+        self.seed_specs = {"beta": SeedSpec(layer.seed, BETA_ID, layer.beta_fixed, layer.beta.numel(), 1)}
+
+    def filters(self) -> Tensor:
+        """The filters with the norm's scale, [c_out, c_in / groups, kh, kw]."""
+        made = generate_filters(self.weight, self.beta, **self.rule)
+        return made if self.scale is None else made * self.scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, c_in, H, W] to [N, c_out, H', W']."""
+        return self.geometry.convolve(x, self.filters(), self.bias, self.groups)
+
+
+class FoldedGroupNorm(nn.Module):
+    """GroupNorm written out; an exporter's own form would leave constants of its own in the graph.
+
+    Shape:
+        [N, C, H, W] to the same shape.
+    """
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        super().__init__()
+        self.num_groups, self.eps = norm.num_groups, norm.eps
+        self.weight = nn.Parameter(norm.weight.detach()[:, None, None].clone())
+        self.bias = nn.Parameter(norm.bias.detach()[:, None, None].clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to the same shape."""
+        y = x.unflatten(1, (self.num_groups, x.shape[1] // self.num_groups))
+        y = y - y.mean((2, 3, 4), keepdim=True)
+        y = y * (y.square().mean((2, 3, 4), keepdim=True) + self.eps).rsqrt()
+        return y.flatten(1, 2) * self.weight + self.bias
+
+
+def _expanded(core: FoldedMono) -> nn.Conv2d:
+    rules = core.geometry
+    conv = conv_like(rules, rules.in_channels, rules.out_channels, groups=core.groups, bias=core.bias is not None)
+    conv.weight = nn.Parameter(core.filters().detach())
+    if core.bias is not None:
+        conv.bias = nn.Parameter(core.bias.detach())
+    return conv
+
+
+@dataclass(frozen=True)
+class MonoConfig(ConversionConfig):
+    """Replace by :class:`seedcnn.layers.MonoConv2d`; the arguments are that layer's.
+
+    Args:
+        seed_filters: learnable filters of each layer, cut to the layer's output channels. The same number in every
+            layer is what a fan-out that doubles with the width means: MonoCNN's {2, 4, 8, 16} over the widths 64, 128,
+            256, 512 is ``seed_filters=32``, and its Table 1 form is ``seed_filters=1, pointwise=True``, both with
+            ``scope="stride1"`` for residual networks and ``scope="square"`` for VGG11.
+        exp_factor: the same fan-out in every layer instead (then ``seed_filters`` has no part).
+        fgf, terms, beta_range, beta_per, normalize, eps, pointwise: see the layer.
+    """
+
+    seed_filters: int = 1
+    exp_factor: int | None = None
+    fgf: str = "monomial"
+    terms: int = 1
+    beta_range: tuple[float, float] = (1, 7)
+    beta_per: str = "element"
+    normalize: bool = True
+    eps: float | None = None
+    pointwise: bool = False
+
+
+def _mono(config: MonoConfig, conv: nn.Conv2d, width: int, seed: int) -> nn.Module:  # noqa: ARG001
+    options = options_of(config)
+    if config.exp_factor is not None:
+        options["seed_filters"] = None
+    elif config.seed_filters >= 1:
+        options["seed_filters"] = min(config.seed_filters, conv.out_channels)
+    return MonoConv2d(**conv_arguments(conv), **options, seed=seed)
+
+
+register("mono", MonoConfig, _mono)

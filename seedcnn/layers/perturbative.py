@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 
 from seedcnn.layers._base import SeededConv2d
 from seedcnn.layers._checks import IntPair, check_positive, conv2d, same_size
-from seedcnn.layers._draws import draw
-from seedcnn.layers._norms import BatchNorm2d
+from seedcnn.layers._draws import Fixed
+from seedcnn.layers.families import ConversionConfig, register
+from seedcnn.layers.forms import ChannelAffine, SeedSpec, with_norm
+from seedcnn.layers.norms import BatchNorm2d
+from seedcnn.layers.targets import Form
 from seedcnn.rng import FixedPoint
 
 __all__ = ["NOISE_ID", "PerturbativeConv2d", "noise_of_size"]
@@ -52,6 +56,8 @@ class PerturbativeConv2d(SeededConv2d):
         ValueError: naming the argument, its value and the rule.
     """
 
+    noise: Tensor
+
     def __init__(
         self,
         in_channels: int,
@@ -83,10 +89,13 @@ class PerturbativeConv2d(SeededConv2d):
         self.pointwise: nn.Conv2d = conv2d(in_channels, out_channels, 1, self.stride, groups=groups, bias=bias, **place)
         self.draw_fixed(self.pointwise.weight.device)
 
-    def draw_fixed(self, device: torch.device) -> None:
-        """Draw the tile, float32 [c_in, mask_size, mask_size], from ``self.seed`` (seedcnn-rng/1)."""
-        shape = (self.in_channels, self.mask_size, self.mask_size)
-        self.noise = draw(self.seed, self.noise_fixed, NOISE_ID, shape, device)
+    def fixed(self) -> dict[str, Fixed]:
+        """The tile of noise, [c_in, mask_size, mask_size]."""
+        return {"noise": Fixed(NOISE_ID, self.noise_fixed, (self.in_channels, self.mask_size, self.mask_size))}
+
+    def folded(self, norm: nn.BatchNorm2d | None, form: Form) -> nn.Module:  # noqa: ARG002
+        """A :class:`FoldedPerturbative`."""
+        return FoldedPerturbative(self, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
@@ -96,3 +105,36 @@ class PerturbativeConv2d(SeededConv2d):
     def extra_repr(self) -> str:
         """Arguments that differ from the defaults."""
         return f"{super().extra_repr()}, level={self.level}, mask_size={self.mask_size}"
+
+
+class FoldedPerturbative(nn.Module):
+    """Perturbative layer + BatchNorm; the mask is cut from the seeded tile when the graph is loaded.
+
+    Shape:
+        [N, c_in, H, W] to [N, c_out, H', W'].
+    """
+
+    def __init__(self, layer: PerturbativeConv2d, norm: nn.BatchNorm2d | None) -> None:
+        super().__init__()
+        self.noise = nn.Parameter(layer.noise.detach().cpu().clone())
+        self.after = nn.Identity() if layer.norm is None else ChannelAffine(layer.norm)
+        self.pointwise = with_norm(layer.pointwise, norm)
+        spec = SeedSpec(layer.seed, NOISE_ID, layer.noise_fixed, self.noise.numel(), 1)
+        self.seed_specs = {"noise": spec}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, c_in, H, W] to [N, c_out, H', W']."""
+        mask = noise_of_size(self.noise, x.shape[-2], x.shape[-1])
+        return self.pointwise(self.after(torch.relu(x + mask)))
+
+
+@dataclass(frozen=True)
+class PerturbativeConfig(ConversionConfig):
+    """Replace by :class:`seedcnn.layers.PerturbativeConv2d`; the arguments are that layer's."""
+
+    level: float = 0.1
+    mask_size: int = 32
+    norm: bool = False
+
+
+register("pnn", PerturbativeConfig, PerturbativeConv2d)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from seedcnn.layers._base import ConvLayer
 from seedcnn.layers._checks import IntPair, conv2d, same_size
+from seedcnn.layers.families import ConversionConfig, register
 
 __all__ = ["ChannelShift", "ShiftConv2d"]
 
@@ -100,3 +102,11 @@ class ShiftConv2d(ConvLayer):
     def forward(self, x: Tensor) -> Tensor:
         """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
         return self.pointwise(torch.relu(self.shift(x)))
+
+
+@dataclass(frozen=True)
+class ShiftConfig(ConversionConfig):
+    """Replace by :class:`seedcnn.layers.ShiftConv2d`."""
+
+
+register("shift", ShiftConfig, ShiftConv2d)

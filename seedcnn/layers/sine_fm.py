@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,8 +10,11 @@ from torch import Tensor, nn
 
 from seedcnn.layers._base import SeededConv2d
 from seedcnn.layers._checks import IntPair, check_divisible, check_positive, conv2d
-from seedcnn.layers._draws import draw, fixed_range
-from seedcnn.layers._norms import BatchNorm2d
+from seedcnn.layers._draws import Fixed, fixed_range
+from seedcnn.layers.families import ConversionConfig, conv_arguments, options_of, register, share_of
+from seedcnn.layers.forms import SeedSpec, affine_of, column, seed_conv_of
+from seedcnn.layers.norms import BatchNorm2d
+from seedcnn.layers.targets import SINES, Form
 from seedcnn.ops.group_nl import group_nl
 
 __all__ = ["OMEGA_ID", "PHI_ID", "SineFMConv2d"]
@@ -42,6 +46,9 @@ class SineFMConv2d(SeededConv2d):
     Raises:
         ValueError: naming the argument, its value and the rule.
     """
+
+    omega: Tensor
+    phi: Tensor
 
     def __init__(
         self,
@@ -87,10 +94,24 @@ class SineFMConv2d(SeededConv2d):
             self.align = conv2d(t * seed_channels, wide, 1, groups=seed_channels, bias=False, **place)
         self.draw_fixed(self.weight.device)
 
-    def draw_fixed(self, device: torch.device) -> None:
-        """Draw omega and phi, float32 [t], from ``self.seed`` (seedcnn-rng/1)."""
-        self.omega = draw(self.seed, self.omega_fixed, OMEGA_ID, (self.t,), device)
-        self.phi = draw(self.seed, self.phi_fixed, PHI_ID, (self.t,), device)
+    def fixed(self) -> dict[str, Fixed]:
+        """omega and phi, float32 [t]."""
+        return {
+            "omega": Fixed(OMEGA_ID, self.omega_fixed, (self.t,)),
+            "phi": Fixed(PHI_ID, self.phi_fixed, (self.t,)),
+        }
+
+    def inner_widths(self) -> tuple[int, ...]:
+        """The seed channels."""
+        return (self.seed_channels,)
+
+    def nlf_evals(self, shape: tuple[int, ...]) -> int:
+        """One for each sine."""
+        return self.t * self.seed_channels * shape[-2] * shape[-1] if self.generated_channels else 0
+
+    def folded(self, norm: nn.BatchNorm2d | None, form: Form) -> nn.Module:
+        """A :class:`FoldedSineFM`."""
+        return FoldedSineFM(self, norm, form)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
@@ -111,3 +132,76 @@ class SineFMConv2d(SeededConv2d):
         """Arguments that differ from the defaults."""
         text = f"{super().extra_repr()}, seed_channels={self.seed_channels}, t={self.t}"
         return text if self.bias is None else f"{text}, bias=True"
+
+
+class FoldedSineFM(nn.Module):
+    """SineFM + BatchNorm: ``cat(A * s + C, align(sin(omega * (s + phi))))``, all norms folded into ``align``, A and C.
+
+    Shape:
+        [N, c_in, H, W] to [N, c_out, H', W'].
+    """
+
+    def __init__(self, layer: SineFMConv2d, norm: nn.BatchNorm2d | None, form: Form) -> None:
+        super().__init__()
+        self.sine = SINES[form.target.sine]
+        c_seed = layer.seed_channels
+        self.generated = layer.generated_channels
+        self.seed_conv = seed_conv_of(layer, layer.groups, *affine_of(None, c_seed), form.target)
+        scale, shift = affine_of(norm, layer.out_channels)
+        self.seed_scale = None if norm is None else column(scale[:c_seed])
+        self.seed_shift = None if norm is None else column(shift[:c_seed])
+        if layer.align is None:
+            return
+        self.align = _align(layer, layer.align, scale[c_seed:], shift[c_seed:])
+        self.omega = nn.Parameter(layer.omega.cpu()[:, None, None].clone())
+        self.phi = nn.Parameter(layer.phi.cpu()[:, None, None].clone())
+        self.seed_specs = {
+            "omega": SeedSpec(layer.seed, OMEGA_ID, layer.omega_fixed, layer.t, 1),
+            "phi": SeedSpec(layer.seed, PHI_ID, layer.phi_fixed, layer.t, 1),
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, c_in, H, W] to [N, c_out, H', W']."""
+        s = self.seed_conv(x)
+        seeds = s if self.seed_scale is None or self.seed_shift is None else s * self.seed_scale + self.seed_shift
+        if not self.generated:
+            return seeds
+        views = self.sine(self.omega * (s.unsqueeze(-3) + self.phi)).flatten(-4, -3)  # [N, c_seed * t, H', W']
+        return torch.cat([seeds, self.align(views)[:, : self.generated]], dim=1)
+
+
+def _align(layer: SineFMConv2d, align: nn.Conv2d, scale: Tensor, shift: Tensor) -> nn.Conv2d:
+    """The 1x1 convolution with the views' norms before it and ``scale``, ``shift`` [c_gen] after it folded in."""
+    wide, times = align.out_channels, align.out_channels // layer.seed_channels
+    inner = [affine_of(norm, layer.seed_channels) for norm in layer.norms]  # type: ignore[arg-type]
+    in_scale, in_shift = (torch.stack(part, 1).repeat_interleave(times, 0) for part in zip(*inner, strict=True))
+    out_scale, out_shift = torch.ones(wide).double(), torch.zeros(wide).double()
+    out_scale[: len(scale)], out_shift[: len(shift)] = scale, shift
+    weight = align.weight.detach().double()[:, :, 0, 0]  # [wide, t]
+    folded = nn.Conv2d(align.in_channels, wide, 1, groups=align.groups)
+    folded.weight = nn.Parameter((weight * in_scale * out_scale[:, None]).float()[:, :, None, None])
+    folded.bias = nn.Parameter(((weight * in_shift).sum(1) * out_scale + out_shift).float())
+    return folded
+
+
+@dataclass(frozen=True)
+class SineFMConfig(ConversionConfig):
+    """Replace by :class:`seedcnn.layers.SineFMConv2d`; the arguments are that layer's.
+
+    Args:
+        reduction_ratio: as in :class:`GroupNLConfig`.
+        t, omega_range, phi_range: see the layer.
+    """
+
+    reduction_ratio: int = 2
+    t: int = 5
+    omega_range: tuple[float, float] = (1, 2)
+    phi_range: tuple[float, float] = (1, 5)
+
+
+def _sine_fm(config: SineFMConfig, conv: nn.Conv2d, width: int, seed: int) -> nn.Module:
+    options = options_of(config) | {"seed_channels": share_of("reduction_ratio", config.reduction_ratio, width)}
+    return SineFMConv2d(**conv_arguments(conv), **options, seed=seed)
+
+
+register("sinefm", SineFMConfig, _sine_fm)

@@ -15,6 +15,7 @@ from seedcnn.evaluate.benchmark import bench_latency
 from seedcnn.evaluate.costs import cost
 from seedcnn.export import fold
 from seedcnn.export.bundles import F32, encode_learned, grids_of_step, is_weight
+from seedcnn.layers import learnable_count
 from seedcnn.plan.forms import KEEP
 from seedcnn.plan.sites import Site, form_of_site
 
@@ -112,17 +113,13 @@ def _bytes_at(model: nn.Module, bytes_a_weight: float) -> int:
     return round(sum(count * (bytes_a_weight if weight else 4) for weight, count in sizes))
 
 
-def _learnable(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
 def _weights(layer: nn.Module) -> int:
     return sum(p.numel() for p in layer.parameters() if p.requires_grad and is_weight(tuple(p.shape)))
 
 
 def costs_of_network(model: nn.Module, input_size: tuple[int, int, int], step: float | None = None) -> Costs:
     """Macs, parameters and bytes of a whole network; its latency is not measured here."""
-    return Costs(cost(model, input_size).macs, _learnable(model), tensor_bytes(model, step))
+    return Costs(cost(model, input_size).macs, learnable_count(model), tensor_bytes(model, step))
 
 
 def _costs(layer: nn.Module, site: Site, bytes_a_weight: float) -> Costs:
@@ -130,7 +127,7 @@ def _costs(layer: nn.Module, site: Site, bytes_a_weight: float) -> Costs:
     # By the counter that `cost` agrees with; `cost` itself also looks at training, which takes many times as long.
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         alone(torch.zeros(1, *site.input_shape))
-    return Costs(counter.get_total_flops() // 2, _learnable(alone), _bytes_at(alone, bytes_a_weight))
+    return Costs(counter.get_total_flops() // 2, learnable_count(alone), _bytes_at(alone, bytes_a_weight))
 
 
 def cost_table(

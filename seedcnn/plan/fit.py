@@ -7,13 +7,11 @@ filters where it has a place for them, then steps of Adam on the layer's own out
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from seedcnn.convert.from_dense import from_dense_weights
-from seedcnn.layers import ConditionalReductionConv2d, DepthwiseSeparableConv2d, GhostConv2d, GroupNLConv2d
+from seedcnn.layers import ConvLayer, copy_leading_filters
 
 __all__ = ["fit", "start_from_dense"]
 
@@ -21,42 +19,15 @@ _RATE = 0.03  # of a tensor's root mean square, a step
 _SMALLEST = 1e-2
 
 
-def _leading(part: Any, weight: Tensor, bias: Tensor | None) -> None:
-    """The first filters, cut to the input channels that each group sees."""
-    rows, seen = part.out_channels // part.groups, part.in_channels // part.groups
-    blocks = [weight[i * rows : (i + 1) * rows, i * seen : (i + 1) * seen] for i in range(part.groups)]
-    part.weight.copy_(torch.cat(blocks))
-    if part.bias is not None and bias is not None:
-        part.bias.copy_(bias[: part.out_channels])
-
-
-def _separated(layer: DepthwiseSeparableConv2d, weight: Tensor, bias: Tensor | None) -> None:
-    """The best product of one spatial filter and one column of weights for each input channel, by its SVD."""
-    u, s, v = torch.linalg.svd(weight.transpose(0, 1).flatten(2), full_matrices=False)  # [c_in, c_out, k * k]
-    root = s[:, :1].sqrt()
-    layer.depthwise.weight.copy_((root * v[:, 0]).reshape(layer.depthwise.weight.shape))
-    dense = nn.Conv2d(layer.in_channels, layer.out_channels, 1, bias=bias is not None)
-    dense.weight.copy_((root * u[:, :, 0]).T[:, :, None, None])
-    if dense.bias is not None and bias is not None:
-        dense.bias.copy_(bias)
-    start_from_dense(layer.pointwise, dense)
-
-
-@torch.no_grad()
 def start_from_dense(layer: nn.Module, conv: nn.Conv2d) -> None:
     """Put the dense filters where the layer has a place for them, in place; other layers keep fresh weights.
 
     Seed and primary filters are the first ones; a depthwise-separable layer takes the best separable filters.
     """
-    weight, bias = conv.weight, conv.bias
-    if isinstance(layer, GroupNLConv2d):
-        from_dense_weights(conv, layer)
+    if isinstance(layer, ConvLayer):
+        layer.start_from(conv)
     elif type(layer) is nn.Conv2d:
-        _leading(layer, weight, bias)
-    elif isinstance(layer, (GhostConv2d, ConditionalReductionConv2d)):
-        _leading(next(iter(layer.primary)), weight, bias)
-    elif isinstance(layer, DepthwiseSeparableConv2d):
-        _separated(layer, weight, bias)
+        copy_leading_filters(layer, conv)
 
 
 def _centred(x: Tensor) -> Tensor:

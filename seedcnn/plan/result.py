@@ -13,6 +13,7 @@ from torch import nn
 from seedcnn.convert import ConversionConfig, ConversionReport, from_plain, to_plain
 from seedcnn.errors import ConfigError
 from seedcnn.files import write_file
+from seedcnn.layers import learnable_count
 from seedcnn.plan.costs import Costs
 from seedcnn.plan.forms import KEEP
 from seedcnn.plan.sites import replaced
@@ -135,7 +136,7 @@ class Plan:
         if self.overrides:
             report: ConversionReport = replaced(model, self.overrides, self.seed)
             return report
-        learnable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        learnable = learnable_count(model)
         return ConversionReport("plan", (), (), learnable, learnable)
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,18 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from seedcnn.convert import ConversionConfig, convert_
-from seedcnn.convert.filters import convolutions, spatial_width, untouchable
+from seedcnn.convert import ConversionConfig, convert_, replacement
+from seedcnn.convert.filters import convolutions, owners_of_weights, spatial_width, untouchable
+from seedcnn.convert.tracing import norm_after
 from seedcnn.errors import ConfigError, ConversionError
-from seedcnn.layers import (
-    ConditionalReductionConv2d,
-    DepthwiseSeparableConv2d,
-    GhostConv2d,
-    GroupNLConv2d,
-    SineFMConv2d,
-)
+from seedcnn.layers import ConvLayer
 
-__all__ = ["Site", "find_sites", "form_of_site", "inner_widths", "replaced"]
+__all__ = ["Site", "find_sites", "form_of_site", "replaced"]
 
 _ACTIVATIONS: dict[Any, Callable[[], nn.Module]] = {
     F.relu: nn.ReLU,
@@ -75,11 +70,10 @@ class Site:
 class _Watch(TorchFunctionMode):
     """Which activation reads which tensor, and how a convolution, its norm and its activation hang together."""
 
-    def __init__(self) -> None:
+    def __init__(self, norms: Mapping[str, str]) -> None:
         super().__init__()
         self.maker: dict[int, str] = {}  # of a tensor that only a convolution, or it and its norm, have touched
-        self.bare: dict[int, str] = {}  # of a convolution's own output
-        self.norms: dict[str, str] = {}
+        self.norms = norms
         self.activations: dict[str, nn.Module] = {}
         self.shapes: dict[str, list[tuple[int, int, int]]] = {}
         self.alive: list[Tensor] = []  # so that no address comes twice
@@ -90,27 +84,28 @@ class _Watch(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def attach(self, model: nn.Module) -> None:
+        read = {norm: conv for conv, norm in self.norms.items()}
         for name, module in model.named_modules():
             if isinstance(module, nn.Conv2d):
                 module.register_forward_hook(lambda _, args, out, name=name: self._conv(name, args[0], out))
-            elif isinstance(module, nn.BatchNorm2d):
-                module.register_forward_hook(lambda _, args, out, name=name: self._norm(name, args[0], out))
+            elif name in read:
+                module.register_forward_hook(lambda _, args, out, conv=read[name]: self._norm(conv, out))  # noqa: ARG005
 
     def _conv(self, name: str, x: Tensor, out: Tensor) -> None:
         self.shapes.setdefault(name, []).append((x.shape[-3], x.shape[-2], x.shape[-1]))
-        self.maker[id(out)] = self.bare[id(out)] = name
+        self.maker[id(out)] = name
         self.alive.append(out)
 
-    def _norm(self, name: str, x: Tensor, out: Tensor) -> None:
-        if (conv := self.bare.pop(id(x), None)) is not None:
-            self.norms[conv] = name
-            self.maker[id(out)] = conv
-            self.alive.append(out)
+    def _norm(self, conv: str, out: Tensor) -> None:
+        self.maker[id(out)] = conv
+        self.alive.append(out)
 
 
 def _watched(model: nn.Module, input_size: tuple[int, int, int]) -> _Watch:
     network = copy.deepcopy(model).cpu().float().eval()
-    watch = _Watch()
+    modules = dict(network.named_modules())
+    after = {conv: norm for conv, norm in norm_after(network, input_size).items() if _foldable(modules[norm])}
+    watch = _Watch(after)
     watch.attach(network)
     try:
         with torch.no_grad(), watch:
@@ -119,6 +114,10 @@ def _watched(model: nn.Module, input_size: tuple[int, int, int]) -> _Watch:
         sentence = str(error).split("\n")[0]
         raise ValueError(f"{type(model).__name__} cannot take `input_size` (={input_size}): {sentence}") from error
     return watch
+
+
+def _foldable(norm: nn.Module) -> bool:
+    return isinstance(norm, nn.BatchNorm2d)
 
 
 def find_sites(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[list[Site], dict[str, str]]:
@@ -133,10 +132,7 @@ def find_sites(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[list
     watch = _watched(model, input_size)
     modules = dict(model.named_modules())
     found = list(convolutions(model))
-    owners: dict[int, str] = {}
-    for name, module, _ in found:
-        if type(module) is nn.Conv2d:
-            owners.setdefault(id(module.weight), name)
+    owners = owners_of_weights(found)
     sites, left = [], {}
     for name, conv, names in found:
         calls = watch.shapes.get(name, [])
@@ -153,20 +149,6 @@ def find_sites(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[list
     return sites, left
 
 
-def inner_widths(layer: nn.Module) -> tuple[int, ...]:
-    """The channels that a form computes on the way to its output; none where there are none but the output's own."""
-    if isinstance(layer, (GroupNLConv2d, SineFMConv2d)):
-        return (layer.seed_channels,)
-    if isinstance(layer, GhostConv2d):
-        return (layer.primary_channels,)
-    if isinstance(layer, ConditionalReductionConv2d):
-        convolved = layer.out_channels - layer.generated_channels
-        return (layer.out_channels // layer.groups if layer.mode == "gc" else convolved,)
-    if isinstance(layer, DepthwiseSeparableConv2d):
-        return (layer.in_channels, *inner_widths(layer.pointwise))
-    return ()
-
-
 def replaced(model: nn.Module, overrides: Mapping[str, ConversionConfig], seed: int) -> Any:
     """Give the named convolutions of ``model`` their configs, in place: the report of :func:`convert_`."""
     base = next(iter(overrides.values()))
@@ -177,9 +159,10 @@ def replaced(model: nn.Module, overrides: Mapping[str, ConversionConfig], seed: 
 def form_of_site(
     model: nn.Module, site: Site, config: ConversionConfig | None, *, multiple: int = 16, seed: int = 0
 ) -> nn.Module | str:
-    """The layer that a form puts in a site's place, with fresh weights, or why it does not fit; ``model`` is as before.
+    """The layer that a form puts in a site's place, with fresh weights, or why it does not fit.
 
     Args:
+        model: the site's network; not changed.
         config: of the form; None gives a copy of the convolution itself.
         multiple: the widths that a form brings in must be multiples of it.
         seed: 64-bit model seed; the layer is the one that :func:`convert_` makes with it.
@@ -187,13 +170,10 @@ def form_of_site(
     if config is None:
         return copy.deepcopy(site.conv)
     try:
-        replaced(model, {site.name: config}, seed)
+        layer = replacement(model, site.name, site.conv, config, seed, norm_follows=site.norm is not None)
     except (ConversionError, ConfigError) as error:
         return str(error)
-    parent, _, child = site.name.rpartition(".")
-    layer = model.get_submodule(site.name)
-    setattr(model.get_submodule(parent), child, site.conv)
-    for width in inner_widths(layer):
+    for width in layer.inner_widths() if isinstance(layer, ConvLayer) else ():
         if width % multiple:
             return f"brings in {width} channels, not a multiple of {multiple}"
     return layer

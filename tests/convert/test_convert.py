@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from seedcnn import rng
-from seedcnn.convert import GroupNLConfig, config_for, convert_
-from seedcnn.convert.config import ConversionConfig
+from seedcnn.convert import ConversionConfig, GroupNLConfig, config_for, convert_
 from seedcnn.errors import ConfigError, ConversionError
 from seedcnn.layers import GroupNLConv2d
 from seedcnn.models import create_model

@@ -10,7 +10,7 @@ from torch import nn
 
 from seedcnn.convert import GroupNLConfig, MonoConfig, convert_
 from seedcnn.convert._seed_choice import choose_order, cosines, responses
-from seedcnn.convert.from_dense import from_dense_weights, reestimate_batchnorm_, seed_from_dense_
+from seedcnn.convert.from_dense import reestimate_batchnorm_, seed_from_dense_
 from seedcnn.errors import ConversionError
 from seedcnn.layers import GroupNLConv2d
 from seedcnn.models import create_model
@@ -175,15 +175,15 @@ def test_a_network_that_cannot_be_traced_keeps_the_order():
 def test_one_layer_by_itself():
     conv = nn.Conv2d(6, 8, 3, bias=True)
     layer = GroupNLConv2d(6, 8, 3, bias=True, seed_channels=4)
-    from_dense_weights(conv, layer)
+    layer.start_from(conv)
     assert torch.equal(layer.weight, conv.weight[:4])
     assert torch.equal(layer.bias, conv.bias[:4])
     grouped = GroupNLConv2d(6, 8, 3, seed_channels=4, groups=2)
-    from_dense_weights(conv, grouped)
+    grouped.start_from(conv)
     assert torch.equal(grouped.weight[0], conv.weight[0, :3])
     assert torch.equal(grouped.weight[3], conv.weight[3, 3:])
     with pytest.raises(ValueError, match=r"has weight \(8, 6, 1, 1\); the layer needs \(8, 6, 3, 3\)"):
-        from_dense_weights(nn.Conv2d(6, 8, 1), layer)
+        layer.start_from(nn.Conv2d(6, 8, 1))
 
 
 def test_the_dense_network_is_left_alone():

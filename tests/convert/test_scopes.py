@@ -13,8 +13,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 from torch.nn.utils import prune
 
-from seedcnn.convert import GroupNLConfig, convert_
-from seedcnn.convert.config import ConditionalReductionConfig, GhostConfig
+from seedcnn.convert import ConditionalReductionConfig, GhostConfig, GroupNLConfig, convert_
 from seedcnn.errors import ConfigError, ConversionError
 from seedcnn.layers import GroupNLConv2d
 from seedcnn.models import create_model

@@ -10,11 +10,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seedcnn.convert import (
     DepthwiseSeparableConfig,
+    GhostConfig,
     GroupNLConfig,
+    LocalBinaryConfig,
     MonoConfig,
+    PerturbativeConfig,
+    ShiftConfig,
+    SineFMConfig,
     convert_,
 )
-from seedcnn.convert.config import GhostConfig, LocalBinaryConfig, PerturbativeConfig, ShiftConfig, SineFMConfig
 from seedcnn.errors import ConfigError
 from seedcnn.evaluate import cost
 from seedcnn.layers import GroupNLConv2d, MonoConv2d

@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from seedcnn.convert.config import METHODS
+from seedcnn.convert import METHODS
 from seedcnn.data.corruptions import CORRUPTIONS, GROUPS
 from seedcnn.data.sets.icons50 import HELD_OUT_STYLES
 from seedcnn.errors import ConfigError

@@ -15,8 +15,8 @@ from seedcnn.convert import GroupNLConfig
 from seedcnn.errors import BundleError
 from seedcnn.export import fold, load_tensors, to_bundle, to_onnx
 from seedcnn.export.custom_op import FusedGroupNL
-from seedcnn.export.forms import FoldedGroupNL
 from seedcnn.layers import GroupNLConv2d
+from seedcnn.layers.group_nl_form import FoldedGroupNL
 from seedcnn.runtime.custom_op import OPERATOR, build
 from seedcnn.runtime.session import open_session
 from tests.export.small import INFO, SIZE, settled, small_network

@@ -20,9 +20,9 @@ from seedcnn.convert import (
 )
 from seedcnn.export import fold, to_onnx
 from seedcnn.export.bundles import encode_tensors
-from seedcnn.export.forms_families import ChannelAffine
-from seedcnn.export.forms_mono import FoldedMono
 from seedcnn.layers import ConvLayer, MonoConv2d
+from seedcnn.layers.forms import ChannelAffine
+from seedcnn.layers.mono import FoldedMono
 from seedcnn.models import create_model
 from seedcnn.runtime.session import open_session
 from tests.layers.families import FORMS, IN, OUT, build, settle

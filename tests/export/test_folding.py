@@ -17,8 +17,9 @@ from seedcnn.convert import GroupNLConfig, convert_
 from seedcnn.errors import BundleError, ExportError
 from seedcnn.export import BundleInfo, absorbed_norms, fold, load_tensors, to_bundle, to_onnx
 from seedcnn.export.bundles import is_weight
-from seedcnn.export.forms import DepthwiseSum, FoldedGroupNL
 from seedcnn.layers import GroupNLConv2d
+from seedcnn.layers.forms import DepthwiseSum
+from seedcnn.layers.group_nl_form import FoldedGroupNL
 from seedcnn.models import create_model
 from seedcnn.ops.group_nl import NLFS
 from seedcnn.pack import preprocessing_of

@@ -11,8 +11,8 @@ from torch import nn
 from seedcnn.bundle import read_bundle
 from seedcnn.convert import GroupNLConfig, SineFMConfig, convert_
 from seedcnn.export import TARGETS, BundleInfo, fold, to_bundle, to_onnx
-from seedcnn.export.forms import DepthwiseSum
-from seedcnn.export.targets import SUMS, polynomial_sine
+from seedcnn.layers.forms import DepthwiseSum
+from seedcnn.layers.targets import SUMS, polynomial_sine
 from seedcnn.models import create_model
 from seedcnn.pack import preprocessing_of
 from seedcnn.runtime.session import open_session

@@ -11,7 +11,7 @@ from torch import nn
 from seedcnn.layers import ConditionalReductionConv2d, GroupNLConv2d
 from seedcnn.models import create_model
 from seedcnn.plan import FORMS
-from seedcnn.plan.sites import find_sites, form_of_site, inner_widths
+from seedcnn.plan.sites import find_sites, form_of_site
 
 SIZE = (3, 8, 8)
 
@@ -91,7 +91,7 @@ def test_widths_that_a_form_brings_in_are_multiples(small):
 def test_a_form_for_pointwise_convolutions_only(small):
     found = {s.name: form_of_site(small, s, FORMS["cr"]) for s in find_sites(small, SIZE)[0]}
     assert isinstance(found["point"], ConditionalReductionConv2d)
-    assert inner_widths(found["point"]) == (64,)
+    assert found["point"].inner_widths() == (64,)
     assert "must be 1 in Conditional Reduction" in found["conv"]
 
 

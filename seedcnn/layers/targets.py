@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["SINES", "SPREADS", "SUMS", "TARGETS", "Target", "polynomial_sine", "target_of"]
+__all__ = ["MONO_FORMS", "SINES", "SPREADS", "SUMS", "TARGETS", "Form", "Target", "polynomial_sine", "target_of"]
 
 # Odd minimax polynomial of sin(2 pi t) on [-1/2, 1/2], largest error 9.6e-8. Degree 7 (2.5e-4) is not faster where the
 # runtime fuses the chain, and networks make its error hundreds of times larger.
@@ -53,6 +53,25 @@ class Target:
     sums: str
     spread: str = "gather"
     operator: bool = False
+
+
+MONO_FORMS = ("graph", "expanded")
+"""How mono filters leave: as operations on seed filters and beta in the graph, or as the filters of a convolution."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is asked of the inference form of one layer.
+
+    Attributes:
+        target: the runtime's.
+        mono: one of :data:`MONO_FORMS`.
+        absorb: whether a GroupNL layer absorbs the norm after it, if it can at all; None asks whether that is exact.
+    """
+
+    target: Target
+    mono: str = "graph"
+    absorb: bool | None = None
 
 
 TARGETS: dict[str, Target] = {

@@ -1,0 +1,158 @@
+"""Networks as graphs of their modules: traced where they can be, watched during a forward pass where they cannot."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from seedcnn.layers import ConvLayer
+
+__all__ = ["NORMS", "copy_without_weights", "norm_after", "norm_node_after", "trace"]
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+_SIZES = (32, 64, 224, 299)  # tried where nobody says how large an image is
+
+
+class _Tracer(fx.Tracer):
+    """Keeps whole what ``whole`` says, torch's own modules and those of ``opaque``, by qualified name."""
+
+    def __init__(self, whole: Callable[[nn.Module], bool], opaque: set[str]) -> None:
+        super().__init__()
+        self.whole, self.opaque = whole, opaque
+        self.stuck = ""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return module_qualified_name in self.opaque or self.whole(m) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except fx.proxy.TraceError:
+            self.stuck = self.stuck or self.path_of_module(m)  # type: ignore[no-untyped-call]
+            raise
+
+
+def trace(model: nn.Module, whole: Callable[[nn.Module], bool]) -> fx.GraphModule:
+    """Trace a model; a submodule whose code branches on its input is kept whole.
+
+    Args:
+        whole: which modules are kept whole besides torch's own.
+
+    Raises:
+        Exception: whatever the model's own code raises when it is traced.
+    """
+    opaque: set[str] = set()
+    while True:
+        tracer = _Tracer(whole, opaque)
+        try:
+            graph = tracer.trace(model)
+            return fx.GraphModule(tracer.root, graph, type(model).__name__)
+        except fx.proxy.TraceError:
+            if not tracer.stuck or tracer.stuck in opaque:
+                raise
+            opaque.add(tracer.stuck)
+
+
+def norm_node_after(traced: fx.GraphModule, node: fx.Node) -> fx.Node | None:
+    """The call of a norm that alone reads ``node``'s output, if there is one."""
+    users = list(node.users)
+    if len(users) != 1 or users[0].op != "call_module" or users[0].args[:1] != (node,):
+        return None
+    return users[0] if isinstance(traced.get_submodule(str(users[0].target)), NORMS) else None
+
+
+def norm_after(model: nn.Module, input_size: tuple[int, int, int] | None = None) -> dict[str, str]:
+    """Which norm reads the output of which convolution, in the order of calls.
+
+    The answer comes from a trace. For convolutions that the tracer does not see it comes from a forward pass on the
+    meta device, if the model can do one.
+
+    Args:
+        model: not changed; layers of this package count as convolutions.
+        input_size: channels, height and width of an image; None tries the usual sizes where a pass is needed.
+
+    Returns:
+        Qualified name of each convolution that a norm, and nothing else, follows -> that norm's. A convolution or a
+        norm that is called more than once is left out.
+    """
+    convolutions = {name for name, module in model.named_modules() if isinstance(module, (nn.Conv2d, ConvLayer))}
+    found: dict[str, str] = {}
+    calls: dict[str, int] = {}
+    try:
+        traced = trace(model, lambda module: isinstance(module, (ConvLayer, *NORMS)))
+    except Exception:  # the tracer runs the model's own code: anything can come out of it
+        traced = None
+    if traced is not None:
+        for node in traced.graph.nodes:
+            if node.op != "call_module":
+                continue
+            name = str(node.target)
+            calls[name] = calls.get(name, 0) + 1
+            if name in convolutions and (norm := norm_node_after(traced, node)) is not None:
+                found[name] = str(norm.target)
+    inside = tuple(f"{name}." for name in calls if name in convolutions)
+    if any(name not in calls and not name.startswith(inside) for name in convolutions):
+        watched, counted = _watched(model, input_size)
+        found = watched | found
+        calls = counted | calls
+    return {conv: norm for conv, norm in found.items() if calls[conv] == calls[norm] == 1}
+
+
+def _watched(model: nn.Module, input_size: tuple[int, int, int] | None) -> tuple[dict[str, str], dict[str, int]]:
+    """What a forward pass shows: the norm that reads each convolution's output, and how often each module is called."""
+    try:
+        network = copy_without_weights(model).eval()
+    except Exception:  # a model that cannot be copied
+        return {}, {}
+    for size in _images(network, input_size):
+        found: dict[str, str] = {}
+        calls: dict[str, int] = {}
+        made: dict[int, str] = {}
+        alive: list[Tensor] = []  # so that no address is used twice
+
+        def watch(name: str, module: nn.Module, args: Any, output: Any) -> None:
+            calls[name] = calls.get(name, 0) + 1  # noqa: B023
+            if isinstance(module, NORMS):
+                if args and (conv := made.get(id(args[0]))) is not None:  # noqa: B023
+                    found[conv] = name  # noqa: B023
+            elif isinstance(output, Tensor):
+                made[id(output)] = name  # noqa: B023
+                alive.append(output)  # noqa: B023
+
+        handles = [
+            module.register_forward_hook(lambda module, args, output, name=name: watch(name, module, args, output))
+            for name, module in network.named_modules()
+            if isinstance(module, (nn.Conv2d, ConvLayer, *NORMS))
+        ]
+        try:
+            with torch.no_grad():
+                network(torch.empty(2, *size, device="meta"))
+            return found, calls
+        except Exception:  # the size does not fit, or the code looks at numbers
+            continue
+        finally:
+            for handle in handles:
+                handle.remove()
+    return {}, {}
+
+
+def _images(model: nn.Module, input_size: tuple[int, int, int] | None) -> list[tuple[int, int, int]]:
+    if input_size is not None:
+        return [input_size]
+    first = next((m for m in model.modules() if isinstance(m, (nn.Conv2d, ConvLayer))), None)
+    return [] if first is None else [(first.in_channels, size, size) for size in _SIZES]
+
+
+def copy_without_weights(model: nn.Module) -> nn.Module:
+    """A copy on the meta device: the same shapes, no numbers, no work."""
+    memo: dict[int, Any] = {}
+    for parameter in model.parameters():
+        empty = torch.empty_like(parameter, device="meta")
+        memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
+    for buffer in model.buffers():
+        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(model, memo).to("meta")

@@ -1,0 +1,182 @@
+"""Inference forms: the modules a folded network is made of."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from seedcnn.layers._base import ConvLayer, SeededConv2d, conv_like
+from seedcnn.layers.targets import Target
+from seedcnn.rng import FixedPoint
+
+__all__ = [
+    "ChannelAffine",
+    "DepthwiseSum",
+    "FoldedSeeded",
+    "SeedSpec",
+    "affine_of",
+    "column",
+    "geometry_of",
+    "seed_conv_of",
+    "with_norm",
+]
+
+
+def column(values: Tensor) -> nn.Parameter:
+    """Numbers per channel, [C] of any precision, as a float32 parameter [C, 1, 1]."""
+    return nn.Parameter(values.float()[:, None, None].contiguous())
+
+
+@dataclass(frozen=True)
+class SeedSpec:
+    """How a fixed tensor is drawn again: ``count`` draws, each repeated ``repeat`` times in a row."""
+
+    seed: int
+    tensor_id: int
+    fixed: FixedPoint
+    count: int
+    repeat: int
+
+
+def affine_of(norm: nn.BatchNorm2d | None, channels: int) -> tuple[Tensor, Tensor]:
+    """A BatchNorm in eval mode as scale and shift, both [channels] in float64; ones and zeros for None.
+
+    The same function for every channel, also for one that never varied in training: its scale is the root of 1 / eps,
+    and the numbers of such a tensor may have a wide range (see :func:`seedcnn.export.bundles.vector_grids`).
+    """
+    if norm is None:
+        return torch.ones(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("a BatchNorm without running statistics cannot be folded")
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.affine:
+        scale = scale * norm.weight.detach().double()
+    shift = -norm.running_mean.double() * scale
+    return scale, shift + norm.bias.detach().double() if norm.affine else shift
+
+
+class DepthwiseSum(nn.Module):
+    """A grouped convolution with one output per group, as a depthwise convolution and a sum over each group's inputs.
+
+    The same function as ``conv`` (groups == out_channels), and several times faster in most runtimes.
+
+    Args:
+        conv: the grouped convolution.
+        sums: one of :data:`seedcnn.layers.targets.SUMS`.
+    """
+
+    def __init__(self, conv: nn.Conv2d, sums: str = "rows") -> None:
+        super().__init__()
+        self.sums, self.outputs = sums, conv.out_channels
+        self.per_output = conv.in_channels // conv.out_channels
+        self.depthwise = conv_like(conv, conv.in_channels, conv.in_channels, groups=conv.in_channels)
+        self.depthwise.weight = nn.Parameter(conv.weight.detach().reshape(self.depthwise.weight.shape))
+        self.bias = nn.Parameter(conv.bias.detach()[:, None, None]) if conv.bias is not None else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, c_in, H, W] to [N, c_out, H', W']."""
+        y = self.depthwise(x)
+        y = self._sum_by_rows(y) if self.sums == "rows" else self._sum_by_convolution(y)
+        return y if self.bias is None else y + self.bias
+
+    def _sum_by_rows(self, y: Tensor) -> Tensor:
+        height, width = y.shape[2], y.shape[3]
+        stacked = y.reshape(y.shape[0], self.outputs, self.per_output * height, width)
+        total = stacked[:, :, :height]
+        for index in range(1, self.per_output):
+            total = total + stacked[:, :, index * height : (index + 1) * height]
+        return total
+
+    def _sum_by_convolution(self, y: Tensor) -> Tensor:
+        block = _block(self.outputs)
+        inputs = torch.arange(block * self.per_output, device=y.device) // self.per_output
+        ones = (inputs == torch.arange(block, device=y.device)[:, None]).to(y.dtype)  # [block, block * per_output]
+        groups = self.outputs // block
+        return F.conv2d(y, ones[:, :, None, None].repeat(groups, 1, 1, 1), groups=groups)
+
+
+def _block(outputs: int) -> int:
+    """How many sums a group of the 1x1 convolution makes: whole vectors of 16, and as few products with zero as can be.
+
+    The smallest divisor of ``outputs`` that is a multiple of 16, else of 8, else all of them.
+    """
+    for unit in (16, 8):
+        if outputs % unit == 0:
+            return unit
+    return outputs
+
+
+def seed_conv_of(layer: Any, groups: int, scale: Tensor, shift: Tensor, target: Target) -> nn.Module:
+    """The layer's seed convolution followed by ``scale * s + shift`` per seed channel, as one module.
+
+    Args:
+        layer: a :class:`ConvLayer` with ``seed_channels``, ``weight`` and ``bias``.
+    """
+    conv = conv_like(layer, layer.in_channels, layer.seed_channels, groups=groups, bias=True)
+    bias = torch.zeros_like(shift) if layer.bias is None else layer.bias.detach().double()
+    conv.weight = nn.Parameter((layer.weight.detach().double() * scale[:, None, None, None]).float())
+    conv.bias = nn.Parameter((bias * scale + shift).float())
+    if groups == layer.seed_channels and layer.in_channels > layer.seed_channels:
+        return DepthwiseSum(conv, target.sums)
+    return conv
+
+
+class ChannelAffine(nn.Module):
+    """A BatchNorm in eval mode that could not be folded: ``scale * x + shift`` per channel."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        scale, shift = affine_of(norm, norm.num_features)
+        self.scale, self.shift = column(scale), column(shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C, H, W] to the same shape."""
+        return x * self.scale + self.shift
+
+
+class FoldedSeeded(nn.Module):
+    """Any seeded layer and the norm after it: the layer's own code, with its fixed tensors as parameters.
+
+    Args:
+        layer: in eval mode; copied.
+        norm: the BatchNorm that follows it, or None.
+
+    Shape:
+        [N, c_in, H, W] to [N, c_out, H', W'].
+    """
+
+    def __init__(self, layer: SeededConv2d, norm: nn.BatchNorm2d | None) -> None:
+        super().__init__()
+        inner: Any = copy.deepcopy(layer)
+        inner.draw_fixed = lambda device: None  # noqa: ARG005
+        specs = {}
+        for name, fixed in layer.fixed().items():
+            delattr(inner, name)
+            numbers = getattr(layer, name).detach().cpu().clone()
+            inner.register_parameter(name, nn.Parameter(numbers, requires_grad=False))
+            specs[name] = SeedSpec(layer.seed, fixed.tensor_id, fixed.bounds, numbers.numel(), 1)
+        inner.seed_specs = specs
+        self.layer = inner
+        self.after = nn.Identity() if norm is None else ChannelAffine(norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, c_in, H, W] to [N, c_out, H', W']."""
+        y: Tensor = self.after(self.layer(x))
+        return y
+
+
+def geometry_of(layer: ConvLayer) -> ConvLayer:
+    """A layer without weights that convolves with the geometry of ``layer``."""
+    geometry: Any = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.padding_mode)
+    return ConvLayer(layer.in_channels, layer.out_channels, *geometry)
+
+
+def with_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> nn.Conv2d:
+    """A convolution with the norm that follows it folded in."""
+    return conv if norm is None else fuse_conv_bn_eval(conv, norm)
