@@ -17,7 +17,7 @@ from seedcnn.errors import ExportError
 from seedcnn.export._norm_act import split_norm_act_
 from seedcnn.export.custom_op import use_custom_op
 from seedcnn.layers import ConvLayer, SeededConv2d
-from seedcnn.layers.forms import ChannelAffine, FoldedSeeded, with_norm
+from seedcnn.layers.forms import ChannelAffine, FoldedSeeded, split_norm, with_norm
 from seedcnn.layers.norms import BatchNorm2d
 from seedcnn.layers.shift import ChannelShift
 from seedcnn.layers.targets import MONO_FORMS, Form, Target, target_of
@@ -56,8 +56,11 @@ class _Forms:
 def _fold_layer(name: str, module: nn.Module, norm: nn.BatchNorm2d | None, forms: _Forms) -> nn.Module | None:
     """The inference form of one convolution and the norm after it, or None for anything else."""
     if isinstance(module, ConvLayer):
-        folded = module.folded(norm, forms.of(name))
-        return FoldedSeeded(module, norm) if folded is None and isinstance(module, SeededConv2d) else folded
+        rest, put_back = (None, None) if norm is None else split_norm(norm)
+        folded = module.folded(rest, forms.of(name))
+        if folded is None and isinstance(module, SeededConv2d):
+            folded = FoldedSeeded(module, rest)
+        return folded if folded is None or put_back is None else put_back(folded)
     return with_norm(module, norm) if type(module) is nn.Conv2d and norm is not None else None
 
 

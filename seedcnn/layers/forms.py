@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +20,19 @@ __all__ = [
     "ChannelAffine",
     "DepthwiseSum",
     "FoldedSeeded",
+    "Rescaled",
     "SeedSpec",
     "affine_of",
     "column",
     "geometry_of",
     "seed_conv_of",
+    "split_norm",
+    "still_channels",
     "with_norm",
 ]
+
+
+_STILL = 1e-4  # of a norm's eps: a smaller variance is rounding noise
 
 
 def column(values: Tensor) -> nn.Parameter:
@@ -47,8 +54,8 @@ class SeedSpec:
 def affine_of(norm: nn.BatchNorm2d | None, channels: int) -> tuple[Tensor, Tensor]:
     """A BatchNorm in eval mode as scale and shift, both [channels] in float64; ones and zeros for None.
 
-    The same function for every channel, also for one that never varied in training: its scale is the root of 1 / eps,
-    and the numbers of such a tensor may have a wide range (see :func:`seedcnn.export.bundles.vector_grids`).
+    The same function for every channel, also for one that never varied in training, whose scale is near the root of
+    1 / eps; see :func:`still_channels`.
     """
     if norm is None:
         return torch.ones(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
@@ -59,6 +66,51 @@ def affine_of(norm: nn.BatchNorm2d | None, channels: int) -> tuple[Tensor, Tenso
         scale = scale * norm.weight.detach().double()
     shift = -norm.running_mean.double() * scale
     return scale, shift + norm.bias.detach().double() if norm.affine else shift
+
+
+def still_channels(norm: nn.BatchNorm2d | None, channels: int) -> Tensor:
+    """Which channels never varied in training, though the norm amplifies what would vary: bool [channels].
+
+    Folded into a weight, their scales would leave numbers of no use that spoil the grid of all others, so such a
+    channel's scale and shift stay outside (:class:`Rescaled`).
+    """
+    if norm is None or norm.running_var is None:
+        return torch.zeros(channels, dtype=torch.bool)
+    scale, _ = affine_of(norm, channels)
+    return (norm.running_var <= _STILL * norm.eps) & (scale.abs() > 1)
+
+
+class Rescaled(nn.Module):
+    """A module whose still channels are scaled and shifted after it: ``scale * body(x) + shift``.
+
+    Args:
+        body: answers [N, C, H, W].
+        scale, shift: [C]; 1 and 0 where a channel is left alone.
+    """
+
+    def __init__(self, body: nn.Module, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.body, self.scale, self.shift = body, column(scale), column(shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the body takes, to [N, C, H, W]."""
+        y: Tensor = self.body(x) * self.scale + self.shift
+        return y
+
+
+def split_norm(norm: nn.BatchNorm2d) -> tuple[nn.BatchNorm2d, Callable[[nn.Module], nn.Module]]:
+    """A norm without its still channels, and what puts these after the module that the rest is folded into."""
+    still = still_channels(norm, norm.num_features)
+    if not still.any() or norm.running_mean is None or norm.running_var is None:
+        return norm, lambda body: body
+    scale, shift = affine_of(norm, norm.num_features)
+    rest = nn.BatchNorm2d(norm.num_features, norm.eps).eval()
+    rest.load_state_dict(norm.state_dict(), strict=False)
+    rest.running_mean[still], rest.running_var[still] = 0.0, 1.0 - norm.eps  # type: ignore[index]
+    with torch.no_grad():
+        rest.weight[still], rest.bias[still] = 1.0, 0.0
+    one, nothing = torch.ones_like(scale), torch.zeros_like(shift)
+    return rest, lambda body: Rescaled(body, torch.where(still, scale, one), torch.where(still, shift, nothing))
 
 
 class DepthwiseSum(nn.Module):
@@ -112,12 +164,20 @@ def _block(outputs: int) -> int:
     return outputs
 
 
-def seed_conv_of(layer: Any, groups: int, scale: Tensor, shift: Tensor, target: Target) -> nn.Module:
+def seed_conv_of(
+    layer: Any, groups: int, scale: Tensor, shift: Tensor, target: Target, still: Tensor | None = None
+) -> nn.Module:
     """The layer's seed convolution followed by ``scale * s + shift`` per seed channel, as one module.
 
     Args:
         layer: a :class:`ConvLayer` with ``seed_channels``, ``weight`` and ``bias``.
+        still: channels whose scale and shift stay outside the weights, bool [c_seed].
     """
+    if still is not None and still.any():
+        one, nothing = torch.ones_like(scale), torch.zeros_like(shift)
+        inside = torch.where(still, one, scale), torch.where(still, nothing, shift)
+        body = seed_conv_of(layer, groups, *inside, target)
+        return Rescaled(body, torch.where(still, scale, one), torch.where(still, shift, nothing))
     conv = conv_like(layer, layer.in_channels, layer.seed_channels, groups=groups, bias=True)
     bias = torch.zeros_like(shift) if layer.bias is None else layer.bias.detach().double()
     conv.weight = nn.Parameter((layer.weight.detach().double() * scale[:, None, None, None]).float())
@@ -177,6 +237,9 @@ def geometry_of(layer: ConvLayer) -> ConvLayer:
     return ConvLayer(layer.in_channels, layer.out_channels, *geometry)
 
 
-def with_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> nn.Conv2d:
+def with_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> nn.Module:
     """A convolution with the norm that follows it folded in."""
-    return conv if norm is None else fuse_conv_bn_eval(conv, norm)
+    if norm is None:
+        return conv
+    rest, put_back = split_norm(norm)
+    return put_back(fuse_conv_bn_eval(conv, rest))

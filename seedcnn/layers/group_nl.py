@@ -14,7 +14,7 @@ from seedcnn.layers._base import SeededConv2d
 from seedcnn.layers._checks import IntPair, check_divisible, check_positive, require
 from seedcnn.layers._draws import Fixed, fixed_range
 from seedcnn.layers.families import ConversionConfig, conv_arguments, register, share_of
-from seedcnn.layers.forms import affine_of, seed_conv_of
+from seedcnn.layers.forms import affine_of, seed_conv_of, still_channels
 from seedcnn.layers.group_nl_form import FoldedGroupNL
 from seedcnn.layers.norms import BatchNorm2d
 from seedcnn.layers.targets import Form
@@ -199,7 +199,8 @@ class GroupNLConv2d(SeededConv2d):
             scale, shift = affine_of(self.norm, self.out_channels)
             outer_scale, outer_shift = affine_of(norm, self.out_channels)
             scale, shift = scale * outer_scale, shift * outer_scale + outer_shift
-            return seed_conv_of(self, self.conv_groups, scale, shift, form.target)
+            still = still_channels(self.norm, self.out_channels)
+            return seed_conv_of(self, self.conv_groups, scale, shift, form.target, still)
         return FoldedGroupNL(self, norm, form)
 
     def normalized_seeds(self, x: Tensor) -> Tensor:

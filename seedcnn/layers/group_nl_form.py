@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seedcnn.layers.forms import SeedSpec, affine_of, column, seed_conv_of
+from seedcnn.layers.forms import SeedSpec, affine_of, column, seed_conv_of, still_channels
 from seedcnn.layers.targets import SINES, Form
 from seedcnn.ops.channels import channel_shuffle, l2_normalize
 from seedcnn.ops.group_nl import NLFS, nlf_index, triangle_wave
@@ -61,7 +61,8 @@ class FoldedGroupNL(nn.Module):
         if self.absorbed:
             seed_scale, seed_shift = seed_scale * a, seed_shift * a + c
         self.divisors = ("scale",) if self.absorbed else ()
-        self.seed_conv = seed_conv_of(layer, layer.conv_groups, seed_scale, seed_shift, target)
+        still = still_channels(layer.norm, c_seed)
+        self.seed_conv = seed_conv_of(layer, layer.conv_groups, seed_scale, seed_shift, target, still)
         self.shuffle_groups = layer.conv_groups if layer.shuffle else 1
         self.nlf, self.nlf_groups = layer.nlf, layer.nlf_groups
         self.of_affine = SINES[target.sine] if self.nlf == "sine" else _OF_AFFINE.get(self.nlf)
