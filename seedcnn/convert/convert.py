@@ -154,7 +154,7 @@ def replacement(
     """
     try:
         new = make_layer(config, conv, spatial_width(model, name, conv), rng.layer_seed(seed, name))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: a layer of the user's own with other arguments
         raise ConversionError(f"{name} ({conv}): {error}") from None
     if isinstance(new, ConvLayer):
         new.use_norm_after(norm_follows)

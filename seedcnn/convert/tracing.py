@@ -95,9 +95,10 @@ def norm_after(model: nn.Module, input_size: tuple[int, int, int] | None = None)
             if name in convolutions and (norm := norm_node_after(traced, node)) is not None:
                 found[name] = str(norm.target)
     inside = tuple(f"{name}." for name in calls if name in convolutions)
-    if any(name not in calls and not name.startswith(inside) for name in convolutions):
+    unseen = {name for name in convolutions if name not in calls and not name.startswith(inside)}
+    if unseen:
         watched, counted = _watched(model, input_size)
-        found = watched | found
+        found |= {conv: norm for conv, norm in watched.items() if conv in unseen}
         calls = counted | calls
     return {conv: norm for conv, norm in found.items() if calls[conv] == calls[norm] == 1}
 
