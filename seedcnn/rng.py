@@ -15,7 +15,8 @@ from fractions import Fraction
 from operator import index
 
 import numpy as np
-import numpy.typing as npt
+
+from seedcnn.arrays import F32, U8, U32
 
 __all__ = [
     "RNG_NAME",
@@ -37,9 +38,6 @@ _MASK32 = np.uint64(0xFFFFFFFF)
 _SHIFT32 = np.uint64(32)
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
-
-U32 = npt.NDArray[np.uint32]
-F32 = npt.NDArray[np.float32]
 
 
 def _unsigned(name: str, value: int, bits: int) -> int:
@@ -109,7 +107,7 @@ def _pieces(seed: int, tensor_id: int, stream: int, count: int) -> Iterator[tupl
         yield start, philox4x32(counter, seed).reshape(-1)[: count - start]
 
 
-def random_bytes(seed: int, *, tensor_id: int, stream: int = 0, count: int) -> npt.NDArray[np.uint8]:
+def random_bytes(seed: int, *, tensor_id: int, stream: int = 0, count: int) -> U8:
     """The first ``count`` bytes of a stream: its words in little-endian order. uint8 array of shape [count]."""
     count = _unsigned("count", count, 36)
     words = random_words(seed, tensor_id=tensor_id, stream=stream, count=(count + 3) // 4)

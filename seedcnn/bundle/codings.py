@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.arrays import F32, I16
 from seedcnn.bundle.compression import compress, decompress, decompressed
 from seedcnn.bundle.container import Payload
 from seedcnn.bundle.manifest import Grid, Seeded, TensorEntry
@@ -28,8 +29,6 @@ __all__ = [
     "sha256",
 ]
 
-F32 = npt.NDArray[np.float32]
-I16 = npt.NDArray[np.int16]
 _RAW = {"raw-f32": "F32", "raw-f16": "F16", "raw-bf16": "BF16"}
 _ITEM_BYTES = {"i8": 1, "i16": 2}
 

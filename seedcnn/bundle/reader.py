@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from seedcnn.arrays import F32, U8
 from seedcnn.bundle.codings import check_payload, decode, sha256
 from seedcnn.bundle.compression import decompress
 from seedcnn.bundle.container import Payload, read_container
@@ -29,7 +29,7 @@ class Bundle:
     size: int
     sha256: str
 
-    def tensors(self) -> dict[str, npt.NDArray[np.float32]]:
+    def tensors(self) -> dict[str, F32]:
         """Expand every tensor the graph needs: {name: float32 array}.
 
         Raises:
@@ -51,13 +51,13 @@ class Bundle:
             raise DigestError("graph: the decompressed bytes do not match their digest")
         return data
 
-    def canned_images(self) -> npt.NDArray[np.uint8]:
+    def canned_images(self) -> U8:
         """The canned input pictures. uint8 array [count, height, width, 3]."""
         canned, shape = self.manifest.canned, self.manifest.preprocessing
         count = canned.count * shape.height * shape.width * 3
         return random_bytes(canned.seed, tensor_id=0, count=count).reshape(canned.count, shape.height, shape.width, 3)
 
-    def canned_logits(self) -> npt.NDArray[np.float32]:
+    def canned_logits(self) -> F32:
         """The logits that the canned pictures must give. float32 array [count, classes].
 
         Raises:

@@ -9,14 +9,12 @@ shortest spelling only.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from seedcnn.arrays import I16, I64, U8
 from seedcnn.errors import BundleFormatError
 
 __all__ = ["LONGEST", "add_sparse", "sparse_difference"]
 
-I16 = npt.NDArray[np.int16]
-I64 = npt.NDArray[np.int64]
 LONGEST = 4  # bytes of one variable-length integer: gaps are below 2**27, differences below 2**17
 _LARGEST = 32767
 
@@ -65,7 +63,7 @@ def _to_bytes(numbers: I64) -> bytes:
     parts = np.stack([numbers >> (7 * place) for place in range(LONGEST)], axis=1)
     used = np.concatenate([np.ones((len(numbers), 1), bool), parts[:, 1:] > 0], axis=1)
     more = np.concatenate([used[:, 1:], np.zeros((len(numbers), 1), bool)], axis=1)
-    stored: npt.NDArray[np.uint8] = ((parts & 127) | (more * 128)).astype(np.uint8)[used]
+    stored: U8 = ((parts & 127) | (more * 128)).astype(np.uint8)[used]
     return stored.tobytes()
 
 

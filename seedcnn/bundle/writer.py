@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from seedcnn.arrays import F32
 from seedcnn.bundle.codings import Coded, sha256
 from seedcnn.bundle.compression import compress
 from seedcnn.bundle.container import Payload, write_container
@@ -31,7 +31,7 @@ def write_bundle(
     preprocessing: Preprocessing,
     labels: Sequence[str],
     canned_seed: int,
-    canned_logits: npt.NDArray[np.float32],
+    canned_logits: F32,
     canned_tolerance: float,
     compression: str = "zstd",
 ) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.arrays import F32
 from seedcnn.errors import BundleError
 from seedcnn.runtime._onnx_wire import embed_initializers
 
@@ -102,9 +103,7 @@ class OpenVinoSession:
             model.reshape(shapes)
         return free
 
-    def run(
-        self, outputs: Sequence[str] | None, inputs: Mapping[str, npt.NDArray[Any]]
-    ) -> list[npt.NDArray[np.float32]]:
+    def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, npt.NDArray[Any]]) -> list[F32]:
         """See :class:`seedcnn.runtime.session.Session`."""
         wanted = self._indices(outputs)
         if inputs.keys() - self._inputs.keys() or not inputs:
@@ -114,7 +113,7 @@ class OpenVinoSession:
         except Exception as error:
             raise BundleError(f"OpenVINO does not run the graph: {one_line(error)}") from None
 
-    def _infer(self, wanted: Sequence[int], inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
+    def _infer(self, wanted: Sequence[int], inputs: Mapping[str, npt.NDArray[Any]]) -> list[F32]:
         # Passing a dict to infer() does the same at two to three times the overhead of a small network's answer.
         for name, value in inputs.items():
             tensor = self._tensor(np.ascontiguousarray(value), shared_memory=True)
@@ -134,14 +133,12 @@ class OpenVinoSession:
             found.append(places[0])
         return found
 
-    def _one_by_one(
-        self, wanted: Sequence[int], inputs: Mapping[str, npt.NDArray[Any]]
-    ) -> list[npt.NDArray[np.float32]]:
+    def _one_by_one(self, wanted: Sequence[int], inputs: Mapping[str, npt.NDArray[Any]]) -> list[F32]:
         counts = {len(value) for value in inputs.values()}
         if len(counts) != 1 or 0 in counts:
             raise ValueError(f"the inputs hold {sorted(counts)} pictures; it must be one number, at least 1")
         (count,) = counts
-        parts: list[list[npt.NDArray[np.float32]]] = [[] for _ in wanted]
+        parts: list[list[F32]] = [[] for _ in wanted]
         for place in range(count):
             answers = self._infer(wanted, {name: value[place : place + 1] for name, value in inputs.items()})
             for part, answer in zip(parts, answers, strict=True):

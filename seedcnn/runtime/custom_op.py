@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from seedcnn.arrays import F32, F64
 from seedcnn.errors import DeviceError, SeedCNNError
 from seedcnn.runtime._operator import COMMAND, OPERATOR
 from seedcnn.runtime.session import open_session
@@ -35,7 +35,6 @@ __all__ = [
     "default_path",
 ]
 
-F64 = npt.NDArray[np.float64]
 
 _SOURCE = Path(__file__).with_suffix(".c")
 _ERROR_LINES = 8
@@ -161,7 +160,7 @@ def _one_node(nlf: str, groups: int, relu: int) -> bytes:
     return _field(1, 9) + _field(7, graph) + opsets
 
 
-def _expected(nlf: str, groups: int, relu: int, values: Mapping[str, npt.NDArray[np.float32]]) -> F64:
+def _expected(nlf: str, groups: int, relu: int, values: Mapping[str, F32]) -> F64:
     z, w, b, a, c = (values[name].astype(np.float64) for name in "zwbac")
     generated = np.arange(len(w))
     per_group, gamma = z.shape[1] // groups, -(-len(w) // z.shape[1])

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.arrays import F32, U8
 from seedcnn.bundle.manifest import Preprocessing
 from seedcnn.errors import BundleError, missing_extra
 from seedcnn.runtime._openvino import OpenVinoSession, import_openvino, one_line
@@ -28,9 +29,7 @@ class Session(Protocol):
     @property
     def runtime(self) -> str: ...
 
-    def run(
-        self, outputs: Sequence[str] | None, inputs: Mapping[str, npt.NDArray[Any]]
-    ) -> list[npt.NDArray[np.float32]]:
+    def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, npt.NDArray[Any]]) -> list[F32]:
         """Answer one batch.
 
         Args:
@@ -105,11 +104,9 @@ class _OrtSession:
             why = missing_operator(str(error)) or f"ONNX Runtime does not accept the graph: {one_line(error)}"
             raise BundleError(why) from None
 
-    def run(
-        self, outputs: Sequence[str] | None, inputs: Mapping[str, npt.NDArray[Any]]
-    ) -> list[npt.NDArray[np.float32]]:
+    def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, npt.NDArray[Any]]) -> list[F32]:
         try:
-            result: list[npt.NDArray[np.float32]] = self._session.run(outputs, inputs)
+            result: list[F32] = self._session.run(outputs, inputs)
         except Exception as error:
             raise BundleError(f"ONNX Runtime does not run the graph: {one_line(error)}") from None
         return result
@@ -164,7 +161,7 @@ def open_session(
     )
 
 
-def preprocess(images: npt.NDArray[np.uint8], rule: Preprocessing) -> npt.NDArray[np.float32]:
+def preprocess(images: U8, rule: Preprocessing) -> F32:
     """Pictures to network input: uint8 [N, H, W, 3] to float32 [N, 3, H, W], (x / 255 - mean) / std.
 
     Raises:
