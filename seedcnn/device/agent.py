@@ -204,8 +204,7 @@ class _Attempt:
             return None
         try:
             stored = self.fetched(source, offer.delta, part)
-            from seedcnn.bundle import read_bundle
-            from seedcnn.bundle.delta import apply_delta, read_delta
+            from seedcnn.bundle import apply_delta, read_bundle, read_delta
 
             delta = read_delta(stored)
             if delta.result != offer.rollout.content:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seedcnn.arrays import F32, U8
-from seedcnn.bundle.manifest import Preprocessing
+from seedcnn.bundle import Preprocessing
 from seedcnn.errors import BundleError, missing_extra
 from seedcnn.runtime._openvino import OpenVinoSession, import_openvino, one_line
 from seedcnn.runtime._operator import OPERATOR, missing_operator, uses_operator

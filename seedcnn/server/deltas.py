@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from seedcnn.bundle import read_bundle
-from seedcnn.bundle.delta import write_delta
+from seedcnn.bundle import read_bundle, write_delta
 from seedcnn.errors import BundleError
 from seedcnn.server.intake import Accepted
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from seedcnn.bundle import Manifest, read_bundle
+from seedcnn.bundle import read_bundle
 from seedcnn.bundle.container import read_container
+from seedcnn.bundle.manifest import Manifest
 from seedcnn.errors import BundleFormatError
 
 WORD = "0123456789abcdef"

@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from tuf.api.metadata import Metadata
 
-from seedcnn.bundle import read_bundle
-from seedcnn.bundle.delta import apply_delta, read_delta
+from seedcnn.bundle import apply_delta, read_bundle, read_delta
 from seedcnn.device.rollout import FORMAT, parse_rollout
 from seedcnn.errors import RepositoryError
 from seedcnn.server.lock import exclusive
