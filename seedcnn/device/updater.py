@@ -17,8 +17,8 @@ from tuf.api import exceptions
 from tuf.api.metadata import Metadata, Root, TargetFile
 from tuf.ngclient import FetcherInterface, Updater
 
+from seedcnn.bundle.rollout import MAX_BYTES, Rollout, check_url, parse_rollout, rollout_name
 from seedcnn.device.fetcher import DownloadLimits, HttpStatusError, PacedClient, TransferError
-from seedcnn.device.rollout import MAX_BYTES, Rollout, check_url, parse_rollout, rollout_name
 from seedcnn.errors import UpdateError
 from seedcnn.files import fsync_directory, fsync_file, remove, write_file
 

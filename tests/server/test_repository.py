@@ -8,7 +8,7 @@ import pytest
 from tuf.api.metadata import Metadata
 
 from seedcnn.bundle import apply_delta, read_bundle, read_delta
-from seedcnn.device.rollout import FORMAT, parse_rollout
+from seedcnn.bundle.rollout import FORMAT, parse_rollout
 from seedcnn.errors import RepositoryError
 from seedcnn.server.lock import exclusive
 from seedcnn.server.repository import ROLLOUT_FORMAT, Expires, init_repository, publish, resign
