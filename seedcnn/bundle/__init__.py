@@ -14,14 +14,19 @@ if TYPE_CHECKING:
     from seedcnn.bundle.delta import apply_delta, read_delta, write_delta
     from seedcnn.bundle.manifest import Grid, Preprocessing, Seeded
     from seedcnn.bundle.reader import Bundle, open_bundle, read_bundle
+    from seedcnn.bundle.rollout import Rollout, bundle_name, check_family, delta_name, release_of, rollout_name
     from seedcnn.bundle.writer import write_bundle
 
 __all__ = [
     "Bundle",
     "Grid",
     "Preprocessing",
+    "Rollout",
     "Seeded",
     "apply_delta",
+    "bundle_name",
+    "check_family",
+    "delta_name",
     "encode_grid",
     "encode_raw",
     "encode_seeded",
@@ -29,6 +34,8 @@ __all__ = [
     "open_bundle",
     "read_bundle",
     "read_delta",
+    "release_of",
+    "rollout_name",
     "write_bundle",
     "write_delta",
 ]
@@ -38,6 +45,7 @@ _MODULES = {
     "delta": ("apply_delta", "read_delta", "write_delta"),
     "manifest": ("Grid", "Preprocessing", "Seeded"),
     "reader": ("Bundle", "open_bundle", "read_bundle"),
+    "rollout": ("Rollout", "bundle_name", "check_family", "delta_name", "release_of", "rollout_name"),
     "writer": ("write_bundle",),
 }
 

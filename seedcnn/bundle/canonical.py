@@ -58,13 +58,6 @@ def compact_json(value: dict[str, Any], *, sort_keys: bool = False) -> bytes:
     return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise BundleFormatError("JSON object with a duplicate key")
-    return result
-
-
 def load_json(text: bytes, what: str) -> dict[str, Any]:
     """Parse a JSON object, refusing duplicate keys, floats and non-UTF-8.
 
@@ -73,12 +66,18 @@ def load_json(text: bytes, what: str) -> dict[str, Any]:
     """
 
     def refuse_number(token: str) -> Any:
-        raise BundleFormatError(f"{what} holds the number {token}; only integers travel")
+        raise BundleFormatError(f"{what} holds the number {token:.80}; only integers travel")
+
+    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            raise BundleFormatError(f"{what} holds an object with a duplicate key")
+        return result
 
     try:
         value = json.loads(
             text.decode("utf-8"),
-            object_pairs_hook=_unique_keys,
+            object_pairs_hook=unique_keys,
             parse_float=refuse_number,
             parse_constant=refuse_number,
         )

@@ -1,65 +1,52 @@
-"""The signed rollout rule of a family: which artefact its devices should run; and the names a device accepts."""
+"""The rollout rule of a family, which says what its devices should run, and the names of the signed files.
+
+The server writes the rule and signs it as a file of its own; a device reads it once the signature has been checked.
+Nothing here imports numpy: a device asks for the rule before it knows whether it needs any.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from seedcnn.errors import UpdateError
+from seedcnn.bundle.canonical import dump_canonical, load_json
+from seedcnn.bundle.limits import MAX_INT
+from seedcnn.errors import BundleFormatError, UpdateError
 
-__all__ = ["FORMAT", "MAX_BYTES", "Rollout", "check_family", "check_url", "parse_rollout", "rollout_name"]
+__all__ = [
+    "FORMAT",
+    "MAX_BYTES",
+    "MAX_DELTAS",
+    "Rollout",
+    "bundle_name",
+    "check_family",
+    "delta_name",
+    "release_of",
+    "rollout_name",
+]
 
 FORMAT = "seedcnn-rollout/1"
 MAX_BYTES = 64 << 10
+MAX_DELTAS = 64
 _FAMILY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_MAX_RELEASE = 2**53 - 1
-_MAX_DELTAS = 64
+_RELEASE = re.compile(r"[1-9][0-9]{0,15}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True)
-class Rollout:
-    """A checked rule.
-
-    Attributes:
-        family, release: of the bundle that the devices should run.
-        artefact: its target name.
-        content: digest of what it says (:meth:`seedcnn.bundle.manifest.Manifest.content_sha256`).
-        deltas: target names of the deltas that make it, by the digest of what their parent says.
-    """
-
-    family: str
-    artefact: str
-    release: int
-    content: str
-    deltas: Mapping[str, str]
-
-
 def check_family(family: str) -> str:
-    """Return ``family`` if it may be used in names.
+    """Return ``family`` if it means nothing to a file system or a URL.
 
     Raises:
         ValueError: naming the rule.
     """
     if not _FAMILY.fullmatch(family) or family == "rollout":
-        raise ValueError(f"`family` (={family!r}) must be 1 to 64 of a-z 0-9 . _ -, starting with a letter or digit")
+        raise ValueError(
+            f"`family` (={family!r}) must be 1 to 64 of a-z 0-9 . _ -, "
+            "starting with a letter or digit, and not 'rollout'"
+        )
     return family
-
-
-def check_url(url: str) -> str:
-    """Return the base URL without a trailing slash.
-
-    Raises:
-        ValueError: if it is not an http or https URL.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.port == 0:
-        raise ValueError(f"`url` (={url!r}) must be an http or https URL without query or fragment")
-    return url.rstrip("/")
 
 
 def rollout_name(family: str) -> str:
@@ -67,53 +54,107 @@ def rollout_name(family: str) -> str:
     return f"rollout/{check_family(family)}.json"
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a key appears twice")
-    return value
+def bundle_name(family: str, release: int) -> str:
+    """Target name of a release."""
+    return f"{check_family(family)}/{release}.bundle"
 
 
-def parse_rollout(data: bytes, family: str) -> Rollout:
-    """Parse a rule that has been verified; the format version is looked at before anything else.
+def delta_name(family: str, release: int, parent: int) -> str:
+    """Target name of the delta that makes ``release`` from release ``parent``."""
+    return f"{check_family(family)}/{release}.from-{parent}.delta"
+
+
+def release_of(family: str, name: str) -> int | None:
+    """The release whose target name is ``name``; None if that is not a release of ``family``."""
+    release = name.removeprefix(f"{family}/").removesuffix(".bundle")
+    if not _RELEASE.fullmatch(release) or name != bundle_name(family, int(release)):
+        return None
+    return int(release)
+
+
+def _is_delta(family: str, release: int, name: object) -> bool:
+    if not isinstance(name, str):
+        return False
+    parent = name.removeprefix(f"{family}/{release}.from-").removesuffix(".delta")
+    return bool(_RELEASE.fullmatch(parent)) and name == delta_name(family, release, int(parent))
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """The rule: the devices of a family should run this release.
+
+    Attributes:
+        family, release: of the bundle.
+        content: digest of what it says (:meth:`seedcnn.bundle.manifest.Manifest.content_sha256`).
+        deltas: target names of the deltas that make it, by the content digest of their parent.
 
     Raises:
-        UpdateError: if it is malformed, of another format version, or about another family or artefact.
+        ValueError: naming the field, its value and the rule.
     """
-    what = f"the rollout rule of {family!r} was refused"
-    try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise UpdateError(f"{what}: it is not JSON ({error})") from None
-    found = value.get("format") if isinstance(value, dict) else None
-    if found != FORMAT:
-        raise UpdateError(f"{what}: its format is {found!r:.80}; this version of seedcnn reads {FORMAT!r}")
-    if set(value) != {"format", "family", "artefact", "release", "content", "deltas"}:
-        raise UpdateError(f"{what}: its fields are {', '.join(sorted(value))}; not exactly those of {FORMAT!r}")
-    release = value["release"]
-    if type(release) is not int or not 1 <= release <= _MAX_RELEASE:
-        raise UpdateError(f"{what}: release is {release!r:.80}; it must be an integer from 1 to 2**53 - 1")
-    if value["family"] != family:
-        raise UpdateError(f"{what}: it is about family {value['family']!r:.80}")
-    if value["artefact"] != f"{family}/{release}.bundle":
-        raise UpdateError(
-            f"{what}: artefact is {value['artefact']!r:.80}; release {release} is '{family}/{release}.bundle'"
-        )
-    if not isinstance(value["content"], str) or not _DIGEST.fullmatch(value["content"]):
-        raise UpdateError(f"{what}: content is {value['content']!r:.80}; it must be 64 hexadecimal digits")
-    return Rollout(
-        family, value["artefact"], release, value["content"], _deltas(value["deltas"], family, release, what)
-    )
 
+    family: str
+    release: int
+    content: str
+    deltas: Mapping[str, str]
 
-def _deltas(value: Any, family: str, release: int, what: str) -> Mapping[str, str]:
-    if not isinstance(value, dict) or len(value) > _MAX_DELTAS:
-        raise UpdateError(f"{what}: deltas is {value!r:.80}; it must be at most {_MAX_DELTAS} names by parent")
-    name = re.compile(rf"{re.escape(family)}/{release}\.from-[1-9][0-9]{{0,15}}\.delta")
-    for parent, delta in value.items():
-        if not _DIGEST.fullmatch(parent) or not isinstance(delta, str) or not name.fullmatch(delta):
+    def __post_init__(self) -> None:
+        check_family(self.family)
+        if type(self.release) is not int or not 1 <= self.release <= MAX_INT:
+            raise ValueError(f"release is {self.release!r:.80}; it must be an integer from 1 to 2**53 - 1")
+        if not isinstance(self.content, str) or not _DIGEST.fullmatch(self.content):
+            raise ValueError(f"content is {self.content!r:.80}; it must be 64 lower-case hexadecimal digits")
+        if not isinstance(self.deltas, Mapping) or len(self.deltas) > MAX_DELTAS:
+            raise ValueError(f"deltas is {self.deltas!r:.80}; it must be at most {MAX_DELTAS} names by parent")
+        for parent, name in self.deltas.items():
+            if not _DIGEST.fullmatch(parent) or not _is_delta(self.family, self.release, name):
+                raise ValueError(
+                    f"deltas has {parent!r:.80}: {name!r:.80}; it must be a digest and a name such as "
+                    f"'{delta_name(self.family, self.release, 1)}'"
+                )
+
+    @property
+    def artefact(self) -> str:
+        """Target name of the bundle."""
+        return bundle_name(self.family, self.release)
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "family": self.family,
+            "artefact": self.artefact,
+            "release": self.release,
+            "content": self.content,
+            "deltas": dict(self.deltas),
+        }
+
+    def dump(self) -> bytes:
+        """The canonical JSON text."""
+        return dump_canonical(self._fields())
+
+    @classmethod
+    def parse(cls, data: bytes, family: str) -> Rollout:
+        """Parse the rule of ``family``, whose signature has been checked. The format version is looked at first.
+
+        Raises:
+            UpdateError: if it is malformed, of another format version, or about another family or artefact.
+        """
+        what = f"the rollout rule of {family!r} was refused"
+        try:
+            value = load_json(data, "it")
+        except BundleFormatError as error:
+            raise UpdateError(f"{what}: {error}") from None
+        if (found := value.get("format")) != FORMAT:
+            raise UpdateError(f"{what}: its format is {found!r:.80}; this version of seedcnn reads {FORMAT!r}")
+        if set(value) != {"format", "family", "artefact", "release", "content", "deltas"}:
+            raise UpdateError(f"{what}: its fields are {', '.join(sorted(value))}; not exactly those of {FORMAT!r}")
+        if value["family"] != family:
+            raise UpdateError(f"{what}: it is about family {value['family']!r:.80}")
+        try:
+            rule = cls(family, value["release"], value["content"], value["deltas"])
+        except ValueError as error:
+            raise UpdateError(f"{what}: {error}") from None
+        if value["artefact"] != rule.artefact:
             raise UpdateError(
-                f"{what}: deltas has {parent!r:.80}: {delta!r:.80}; it must be a digest and a name such as "
-                f"'{family}/{release}.from-1.delta'"
+                f"{what}: artefact is {value['artefact']!r:.80}; release {rule.release} is {rule.artefact!r}"
             )
-    return value
+        return rule

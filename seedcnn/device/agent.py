@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seedcnn.bundle.rollout import check_family, check_url
+from seedcnn.bundle import check_family
 from seedcnn.device.choice import remember
-from seedcnn.device.config import AUTO, Config, check_runtime, dump_config, read_config
+from seedcnn.device.config import AUTO, Config, check_runtime, check_url, dump_config, read_config
 from seedcnn.device.records import Active, SlotRecord, dump
 from seedcnn.device.slots import MODEL, SLOTS, Slots
 from seedcnn.errors import BundleError, DeviceError, SeedCNNError, SlotError, UpdateError

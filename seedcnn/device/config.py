@@ -6,10 +6,11 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from seedcnn.errors import DeviceError
 
-__all__ = ["AUTO", "RUNTIMES", "Config", "check_runtime", "dump_config", "read_config"]
+__all__ = ["AUTO", "RUNTIMES", "Config", "check_runtime", "check_url", "dump_config", "read_config"]
 
 RUNTIMES = ("onnxruntime", "openvino")
 AUTO = "auto"
@@ -34,6 +35,18 @@ def check_runtime(runtime: str) -> str:
     if runtime not in (*RUNTIMES, AUTO):
         raise ValueError(f"`runtime` (={runtime!r}) must be one of {', '.join((*RUNTIMES, AUTO))}")
     return runtime
+
+
+def check_url(url: str) -> str:
+    """Return the base URL of a repository without a trailing slash.
+
+    Raises:
+        ValueError: if it is not an http or https URL.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.port == 0:
+        raise ValueError(f"`url` (={url!r}) must be an http or https URL without query or fragment")
+    return url.rstrip("/")
 
 
 def dump_config(config: Config) -> bytes:

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from seedcnn.bundle.rollout import check_family, check_url
-from seedcnn.device.config import AUTO, RUNTIMES
+from seedcnn.bundle import check_family
+from seedcnn.device.config import AUTO, RUNTIMES, check_url
 from seedcnn.errors import SeedCNNError, missing_extra
 
 __all__ = ["DEFAULT_HOME", "main"]
