@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 from seedcnn.bundle import check_family
 from seedcnn.device.choice import remember
-from seedcnn.device.config import AUTO, Config, check_runtime, check_url, dump_config, read_config
+from seedcnn.device.config import Config, check_url, dump_config, read_config
 from seedcnn.device.records import Active, SlotRecord, dump
 from seedcnn.device.slots import MODEL, SLOTS, Slots
 from seedcnn.errors import BundleError, DeviceError, SeedCNNError, SlotError, UpdateError
 from seedcnn.files import fsync_directory, write_file
+from seedcnn.runtime.names import AUTO, check_runtime
 
 if TYPE_CHECKING:
     from seedcnn.device.fetcher import DownloadLimits
@@ -78,7 +79,7 @@ def init(
     """
     from seedcnn.device.updater import check_root
 
-    config = Config(check_url(url), check_family(family), check_runtime(runtime))
+    config = Config(check_url(url), check_family(family), check_runtime(runtime, auto=True))
     slots = Slots(home)
     try:
         root = Path(root_json).read_bytes()

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from seedcnn.bundle import check_family
-from seedcnn.device.config import AUTO, RUNTIMES, check_url
+from seedcnn.device.config import check_url
 from seedcnn.errors import SeedCNNError, missing_extra
+from seedcnn.runtime.names import AUTO, RUNTIMES
 
 __all__ = ["DEFAULT_HOME", "main"]
 

@@ -11,12 +11,13 @@ import numpy as np
 from seedcnn.arrays import F32, I64, U8
 from seedcnn.bundle import Bundle, open_bundle, read_bundle
 from seedcnn.device.choice import current_key, recall, remember
-from seedcnn.device.config import AUTO, check_runtime, read_config
+from seedcnn.device.config import read_config
 from seedcnn.device.expand import MAX_EXPANDED_BYTES, expand
 from seedcnn.device.images import load_batch, load_image
 from seedcnn.device.measure import choose
 from seedcnn.device.slots import Slots
 from seedcnn.errors import BundleError, MissingExtraError, SlotError
+from seedcnn.runtime.names import AUTO, check_runtime
 from seedcnn.runtime.session import Session, SessionOptions, open_session, preprocess
 
 __all__ = ["Model", "Predictions", "load_batch", "load_image"]
@@ -119,7 +120,7 @@ class Model:
             MissingExtraError: if the runtime is not installed.
             ValueError: if ``runtime`` is unknown or has no such option.
         """
-        check_runtime(runtime)
+        check_runtime(runtime, auto=True)
         tensors = expand(bundle, max_bytes=max_bytes)
         if runtime != AUTO:
             return cls(

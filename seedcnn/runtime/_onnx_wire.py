@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from seedcnn.errors import BundleError
 
-__all__ = ["embed_initializers"]
+__all__ = ["embed_initializers", "encode_varint"]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_DEPTH = 32
@@ -170,7 +170,8 @@ def _check(tensor: _Tensor, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(value, wanted, order="C")
 
 
-def _encode(value: int) -> bytes:
+def encode_varint(value: int) -> bytes:
+    """A number that is not negative as protobuf writes it: seven bits a byte, the lowest first."""
     result = bytearray()
     while value > 0x7F:
         result.append(value & 0x7F | 0x80)
@@ -181,7 +182,7 @@ def _encode(value: int) -> bytes:
 
 def _message(number: int, parts: list[memoryview]) -> list[memoryview]:
     """A field holding a message made of ``parts``."""
-    head = _encode(number << 3 | _BYTES) + _encode(sum(part.nbytes for part in parts))
+    head = encode_varint(number << 3 | _BYTES) + encode_varint(sum(part.nbytes for part in parts))
     return [memoryview(head), *parts]
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from seedcnn.arrays import F32, F64
 from seedcnn.errors import DeviceError, SeedCNNError
+from seedcnn.runtime._onnx_wire import encode_varint
 from seedcnn.runtime._operator import COMMAND, OPERATOR
 from seedcnn.runtime.session import open_session
 
@@ -129,20 +130,12 @@ def built() -> Path:
     return path if path.exists() else build()
 
 
-def _number(value: int) -> bytes:
-    result = bytearray()
-    while value > 0x7F:
-        result.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*result, value])
-
-
 def _field(number: int, content: bytes | str | int) -> bytes:
     """One protobuf field: a number, or bytes with their length."""
     if isinstance(content, int):
-        return _number(number << 3) + _number(content)
+        return encode_varint(number << 3) + encode_varint(content)
     content = content.encode() if isinstance(content, str) else content
-    return _number(number << 3 | 2) + _number(len(content)) + content
+    return encode_varint(number << 3 | 2) + encode_varint(len(content)) + content
 
 
 def _one_node(nlf: str, groups: int, relu: int) -> bytes:

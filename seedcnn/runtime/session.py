@@ -17,14 +17,13 @@ from seedcnn.bundle import Preprocessing
 from seedcnn.errors import BundleError, missing_extra
 from seedcnn.runtime._openvino import OpenVinoSession, import_openvino, one_line
 from seedcnn.runtime._operator import OPERATOR, missing_operator, uses_operator
+from seedcnn.runtime.names import check_runtime
 
-__all__ = ["RUNTIMES", "Session", "SessionOptions", "import_runtime", "open_session", "preprocess"]
-
-RUNTIMES = ("onnxruntime", "openvino")
+__all__ = ["Session", "SessionOptions", "import_runtime", "open_session", "preprocess"]
 
 
 class Session(Protocol):
-    """A graph that answers; ``runtime`` is the name of what it runs in, one of :data:`RUNTIMES`."""
+    """A graph that answers; ``runtime`` is the name of what it runs in (:data:`seedcnn.runtime.names.RUNTIMES`)."""
 
     @property
     def runtime(self) -> str: ...
@@ -55,10 +54,9 @@ def import_runtime(runtime: str) -> ModuleType:
 
     Raises:
         MissingExtraError: if it is not installed.
-        ValueError: if it is none of :data:`RUNTIMES`.
+        ValueError: if it is none of :data:`seedcnn.runtime.names.RUNTIMES`.
     """
-    if runtime not in RUNTIMES:
-        raise ValueError(f"`runtime` (={runtime!r}) must be one of {', '.join(RUNTIMES)}")
+    check_runtime(runtime)
     try:
         return import_openvino() if runtime == "openvino" else importlib.import_module(runtime)
     except ModuleNotFoundError as error:

@@ -12,7 +12,8 @@ import pytest
 
 from seedcnn.bundle import Preprocessing, encode_raw, read_bundle
 from seedcnn.errors import BundleError
-from seedcnn.runtime.session import RUNTIMES, open_session, preprocess
+from seedcnn.runtime.names import RUNTIMES
+from seedcnn.runtime.session import open_session, preprocess
 from tests.bundle.bundles import RULE, tiny_bundle
 
 onnx = pytest.importorskip("onnx", reason="the graph of these tests is built with onnx")

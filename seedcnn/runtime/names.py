@@ -1,0 +1,24 @@
+"""The runtimes that can answer, by name. Imports nothing, so that a command can offer them before it loads one."""
+
+from __future__ import annotations
+
+__all__ = ["AUTO", "RUNTIMES", "check_runtime"]
+
+RUNTIMES = ("onnxruntime", "openvino")
+AUTO = "auto"
+"""Stands for the fastest of the installed runtimes, measured on the device."""
+
+
+def check_runtime(runtime: str, *, auto: bool = False) -> str:
+    """Return ``runtime`` if it is one of :data:`RUNTIMES`.
+
+    Args:
+        auto: whether :data:`AUTO` will do too.
+
+    Raises:
+        ValueError: naming the choices.
+    """
+    choices = (*RUNTIMES, AUTO) if auto else RUNTIMES
+    if runtime not in choices:
+        raise ValueError(f"`runtime` (={runtime!r}) must be one of {', '.join(choices)}")
+    return runtime
