@@ -1,7 +1,7 @@
 """The wire format: one file that carries a model as coded tensors, seeds, a graph and a manifest.
 
-Each name is imported from its module when it is first asked for: an update agent has no numpy, which most of the
-modules need, and still checks what it is offered.
+Names are imported from their modules on first use. The update agent runs without numpy, which most of the modules need,
+and still reads rollout rules through this package.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The rollout rule of a family, which says what its devices should run, and the names of the signed files.
+"""The rollout rule, which states what the devices of a family should run, and the names of the signed files.
 
-The server writes the rule and signs it as a file of its own; a device reads it once the signature has been checked.
-Nothing here imports numpy: a device asks for the rule before it knows whether it needs any.
+The server writes the rule and signs it as a target of its own; a device parses it after checking the signature. Nothing
+here imports numpy, which the update agent does not have.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def check_family(family: str) -> str:
-    """Return ``family`` if it means nothing to a file system or a URL.
+    """Return ``family`` if it is safe in a path and in a URL.
 
     Raises:
         ValueError: naming the rule.
@@ -50,22 +50,22 @@ def check_family(family: str) -> str:
 
 
 def rollout_name(family: str) -> str:
-    """Target name of a family's rule."""
+    """Return the target name of a family's rule."""
     return f"rollout/{check_family(family)}.json"
 
 
 def bundle_name(family: str, release: int) -> str:
-    """Target name of a release."""
+    """Return the target name of a release."""
     return f"{check_family(family)}/{release}.bundle"
 
 
 def delta_name(family: str, release: int, parent: int) -> str:
-    """Target name of the delta that makes ``release`` from release ``parent``."""
+    """Return the target name of the delta that makes ``release`` from release ``parent``."""
     return f"{check_family(family)}/{release}.from-{parent}.delta"
 
 
 def release_of(family: str, name: str) -> int | None:
-    """The release whose target name is ``name``; None if that is not a release of ``family``."""
+    """Return the release whose target name is ``name``, or None if it names no release of ``family``."""
     release = name.removeprefix(f"{family}/").removesuffix(".bundle")
     if not _RELEASE.fullmatch(release) or name != bundle_name(family, int(release)):
         return None
@@ -85,7 +85,7 @@ class Rollout:
 
     Attributes:
         family, release: of the bundle.
-        content: digest of what it says (:meth:`seedcnn.bundle.manifest.Manifest.content_sha256`).
+        content: its content digest (:meth:`seedcnn.bundle.manifest.Manifest.content_sha256`).
         deltas: target names of the deltas that make it, by the content digest of their parent.
 
     Raises:
@@ -104,11 +104,11 @@ class Rollout:
         if not isinstance(self.content, str) or not _DIGEST.fullmatch(self.content):
             raise ValueError(f"content is {self.content!r:.80}; it must be 64 lower-case hexadecimal digits")
         if not isinstance(self.deltas, Mapping) or len(self.deltas) > MAX_DELTAS:
-            raise ValueError(f"deltas is {self.deltas!r:.80}; it must be at most {MAX_DELTAS} names by parent")
+            raise ValueError(f"deltas is {self.deltas!r:.80}; it must map at most {MAX_DELTAS} parents to names")
         for parent, name in self.deltas.items():
             if not _DIGEST.fullmatch(parent) or not _is_delta(self.family, self.release, name):
                 raise ValueError(
-                    f"deltas has {parent!r:.80}: {name!r:.80}; it must be a digest and a name such as "
+                    f"deltas has {parent!r:.80}: {name!r:.80}; it must be a digest and a name like "
                     f"'{delta_name(self.family, self.release, 1)}'"
                 )
 
@@ -128,12 +128,12 @@ class Rollout:
         }
 
     def dump(self) -> bytes:
-        """The canonical JSON text."""
+        """Return the canonical JSON text."""
         return dump_canonical(self._fields())
 
     @classmethod
     def parse(cls, data: bytes, family: str) -> Rollout:
-        """Parse the rule of ``family``, whose signature has been checked. The format version is looked at first.
+        """Parse the rule of ``family`` after its signature has been checked. The format version is checked first.
 
         Raises:
             UpdateError: if it is malformed, of another format version, or about another family or artefact.

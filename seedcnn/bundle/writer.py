@@ -35,17 +35,16 @@ def write_bundle(
     canned_tolerance: float,
     compression: str = "zstd",
 ) -> bytes:
-    """Serialise a bundle; the same input gives the same bytes.
+    """Serialise a bundle and read it back; the same input gives the same bytes.
 
     Args:
         graph: ONNX bytes whose weights are external initializers named as in ``tensors``.
-        canned_logits: float32 [count, classes], what the pictures drawn from ``canned_seed`` must give.
+        canned_logits: float32 [count, classes], the answers to the images drawn from ``canned_seed``.
         canned_tolerance: largest allowed absolute difference of a logit.
         compression: of the graph, see :mod:`seedcnn.bundle.compression`.
 
     Raises:
-        BundleFormatError: if the result would not be readable (every bundle is read back, tensors and all, before it
-            is returned).
+        BundleFormatError: if the result cannot be read, tensors, graph and canned vectors included.
     """
     logits = np.asarray(canned_logits, dtype="<f4", order="C")
     payloads = {coded.entry.name: coded.payload for coded in tensors if coded.payload is not None}

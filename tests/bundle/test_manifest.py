@@ -149,7 +149,7 @@ def test_the_sum_of_the_tensors_is_capped(value):
 
 def test_the_canned_pictures_are_capped(value):
     value["preprocessing"] |= {"height": 4096, "width": 4096}
-    with pytest.raises(BundleFormatError, match="pictures take 100663296 bytes; at most 67108864"):
+    with pytest.raises(BundleFormatError, match="the canned images take 100663296 bytes; at most 67108864"):
         _parse(value)
 
 
