@@ -8,14 +8,14 @@ from pathlib import Path
 __all__ = ["processor"]
 
 _CPUINFO = Path("/proc/cpuinfo")
-_NAMES = ("model name", "Model", "CPU part")  # x86, and what the kernels of ARM boards write instead
+_NAMES = ("model name", "Model", "CPU part")  # x86 has the first; ARM boards have one of the others
 
 
 def processor(cpuinfo: Path = _CPUINFO) -> str:
-    """The processor's name as the system gives it, or "unknown".
+    """Return the processor's name as the system reports it, or "unknown".
 
     Args:
-        cpuinfo: where Linux lists the processors; where there is no such file, :mod:`platform` is asked.
+        cpuinfo: the file in which Linux lists its processors; without it, :mod:`platform` answers.
     """
     try:
         lines = [line.partition(":") for line in cpuinfo.read_text("utf-8", "replace").splitlines()]

@@ -1,4 +1,4 @@
-"""The runtimes that can answer, by name. Imports nothing, so that a command can offer them before it loads one."""
+"""The names of the inference runtimes. This module imports nothing, so that a command can list them cheaply."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def check_runtime(runtime: str, *, auto: bool = False) -> str:
     """Return ``runtime`` if it is one of :data:`RUNTIMES`.
 
     Args:
-        auto: whether :data:`AUTO` will do too.
+        auto: accept :data:`AUTO` too.
 
     Raises:
         ValueError: naming the choices.
