@@ -1,4 +1,4 @@
-"""Every error this library raises on purpose.
+"""The errors that this library raises on purpose.
 
 The tree::
 
@@ -6,20 +6,20 @@ The tree::
     ├── ConfigError            an option, recipe or method name that does not exist or contradicts another
     ├── ConversionError        a model that cannot be converted as asked
     ├── DataError              data that is missing, damaged or of the wrong shape
-    ├── TrainingError          a training run that cannot go on or be resumed
+    ├── TrainingError          a training run that cannot continue or be resumed
     ├── ExportError            a model that cannot be folded or exported
     ├── BundleError            a bundle that cannot be read
     │   ├── BundleFormatError      malformed, truncated, over a limit, or of an unknown version or coding
-    │   └── DigestError            well-formed, but its content is not what the manifest promises
+    │   └── DigestError            well-formed, but its content does not match the manifest
     ├── RepositoryError        a publishing repository or a key that cannot be used
     ├── DeviceError            the device cannot do what was asked
-    │   ├── UpdateError            an update was refused or could not finish; the active model is untouched
+    │   ├── UpdateError            an update was refused or could not finish; the active model is unchanged
     │   ├── SlotError              no usable model in any slot
-    │   ├── SelfTestError          a model does not answer its canned vectors
-    │   └── ImageError             an input picture that cannot be used
+    │   ├── SelfTestError          a model that fails its canned test vectors
+    │   └── ImageError             an input image that cannot be used
     └── MissingExtraError      a part of seedcnn whose dependencies are not installed
 
-A wrong argument of a function or constructor is a plain ``ValueError`` or ``TypeError``, as in PyTorch.
+A wrong argument to a function or constructor raises a plain ``ValueError`` or ``TypeError``, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ __all__ = [
 
 
 class SeedCNNError(Exception):
-    """Base of all errors raised on purpose; its text is one sentence fit for a user."""
+    """Base of all errors raised on purpose; the message is one sentence for the user."""
 
 
 class ConfigError(SeedCNNError):
@@ -69,7 +69,7 @@ class DataError(SeedCNNError):
 
 
 class TrainingError(SeedCNNError):
-    """A training run that cannot go on or be resumed."""
+    """A training run that cannot continue or be resumed."""
 
 
 class ExportError(SeedCNNError):
@@ -85,7 +85,7 @@ class BundleFormatError(BundleError):
 
 
 class DigestError(BundleError):
-    """A well-formed bundle whose content is not what its manifest promises."""
+    """A well-formed bundle whose content does not match its manifest."""
 
 
 class RepositoryError(SeedCNNError):
@@ -97,7 +97,7 @@ class DeviceError(SeedCNNError):
 
 
 class UpdateError(DeviceError):
-    """An update was refused or could not finish; the active model is untouched."""
+    """An update was refused or could not finish; the active model is unchanged."""
 
 
 class SlotError(DeviceError):
@@ -105,11 +105,11 @@ class SlotError(DeviceError):
 
 
 class SelfTestError(DeviceError):
-    """A model that does not answer its canned vectors."""
+    """A model that fails its canned test vectors."""
 
 
 class ImageError(DeviceError):
-    """An input picture that cannot be used."""
+    """An input image that cannot be used."""
 
 
 class MissingExtraError(SeedCNNError, ImportError):
@@ -141,10 +141,10 @@ _EXTRA_OF_MODULE = {
 
 
 def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
-    """Turn an import failure into a sentence that names the extra to install.
+    """Turn an import failure into an error that names the extra to install.
 
     Returns:
-        The error to raise, or None if the missing module belongs to no extra (then it is a defect, not a choice).
+        The error to raise, or None if the missing module belongs to no extra, which makes its absence a defect.
     """
     top = (error.name or "").split(".")[0]
     extra = _EXTRA_OF_MODULE.get(top)
@@ -156,6 +156,6 @@ def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
 
 
 def did_you_mean(name: object, known: Iterable[str], count: int = 3) -> str:
-    """``"did you mean A, B? "`` with the names in ``known`` that are near to ``name``, or ``""``; for a message."""
+    """Return ``"did you mean A, B? "`` with the known names closest to ``name``, or ``""``, as a part of a message."""
     near = difflib.get_close_matches(str(name), list(known), n=count, cutoff=0.5)
     return f"did you mean {', '.join(near)}? " if near else ""

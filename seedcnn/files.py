@@ -1,4 +1,4 @@
-"""Files that survive a power cut: written beside their place, flushed to the medium, renamed, the directory flushed."""
+"""Files that survive a power cut: write a temporary file, flush it, rename it into place, flush the directory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["fsync_directory", "fsync_file", "lock_file", "remove", "replace_syml
 
 
 def fsync_directory(path: Path) -> None:
-    """Flush a directory, so that names added, renamed or removed in it last."""
+    """Flush a directory, so that changes of names in it survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -20,7 +20,7 @@ def fsync_directory(path: Path) -> None:
 
 
 def fsync_file(path: Path) -> None:
-    """Flush a file that somebody else wrote."""
+    """Flush a file written by other code."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -29,13 +29,13 @@ def fsync_file(path: Path) -> None:
 
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write ``data`` to ``path``: after a cut the old content or the new is there, never a part.
+    """Write ``data`` to ``path``. After a power cut the file has the old content or the new, never a part.
 
     Args:
-        mode: permission bits of the file, which it has before it holds anything (the umask applies).
+        mode: permission bits, set before anything is written (the umask applies).
 
     Raises:
-        OSError: if the file system refuses; the half-written temporary file is removed.
+        OSError: if the file system refuses. The temporary file is removed.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)
@@ -53,13 +53,13 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def lock_file(path: Path) -> BinaryIO:
-    """Lock ``path``, an empty file that is made if it is not there; closing what is returned gives the lock back.
+    """Lock ``path``, an empty file that is created if needed. Close the returned file to release the lock.
 
-    Whoever holds the lock may remove the file before closing.
+    The holder of the lock may remove the file before closing it.
 
     Raises:
-        BlockingIOError: if another process holds it.
-        OSError: if it cannot be opened.
+        BlockingIOError: if another process holds the lock.
+        OSError: if the file cannot be opened.
     """
     while True:
         file = open(path, "ab")  # noqa: SIM115 - the caller closes it
@@ -76,7 +76,7 @@ def lock_file(path: Path) -> BinaryIO:
 
 
 def replace_symlink(path: Path, target: str) -> None:
-    """Point the symbolic link ``path`` at ``target`` in one step: a fresh link is renamed over the old one."""
+    """Point the symbolic link ``path`` at ``target`` in one step, by renaming a new link over the old one."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)
     os.symlink(target, temporary)
@@ -85,6 +85,6 @@ def replace_symlink(path: Path, target: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file for good, if it is there."""
+    """Remove a file if it exists, so that it stays removed after a power cut."""
     path.unlink(missing_ok=True)
     fsync_directory(path.parent)

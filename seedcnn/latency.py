@@ -1,4 +1,4 @@
-"""Latency, measured so that a comparison can be believed: same process, interleaved, medians and quartiles."""
+"""Latency for fair comparisons: candidates run interleaved in one process; results are medians and quartiles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FEWEST = 5
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one call: median, first and third quartile over ``n`` rounds."""
+    """Milliseconds per call: the median and the first and third quartile over ``n`` rounds."""
 
     median_ms: float
     q1_ms: float
@@ -35,15 +35,15 @@ def interleave(
     seconds: float = float("inf"),
     seed: int = 0,
 ) -> dict[Key, Latency]:
-    """Time several callables against each other: each round calls each of them once, in random order.
+    """Time several callables against each other: each round calls every one of them once, in random order.
 
     Args:
-        calls: what to time, by name.
-        rounds: measured rounds at most; must be positive.
-        warmup: rounds whose times are thrown away.
-        settle: untimed calls right before each timed one, so that a call is not charged for what its neighbours left
-            in the caches: what a device that runs one model all the time sees.
-        seconds: after this time no further round begins, but five are always made if ``rounds`` allows.
+        calls: the callables by name.
+        rounds: largest number of measured rounds; at least 1.
+        warmup: rounds whose times are discarded.
+        settle: untimed calls right before each timed one, so that a call does not pay for what its neighbours left in
+            the caches. This is what a device that runs a single model sees.
+        seconds: no further round starts after this time, but at least five are made if ``rounds`` allows.
         seed: of the order within the rounds.
 
     Raises:

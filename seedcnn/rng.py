@@ -1,8 +1,8 @@
 """The counter-based generator "seedcnn-rng/1": the same numbers from the same seed on every machine.
 
-Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011). The key is a 64-bit seed, the
-counter is ``(block, tensor_id, stream, version=1)``, so every number has an address and none depends on what was
-drawn before it. Integers become numbers in fixed point, ``v = (lo_q + ((span_q * x) >> 32)) * 2**-frac_bits`` with
+Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011). The key is a 64-bit seed and the
+counter is ``(block, tensor_id, stream, version=1)``, so every number has an address and none depends on earlier draws.
+Integers become numbers in fixed point, ``v = (lo_q + ((span_q * x) >> 32)) * 2**-frac_bits`` with
 ``|v * 2**frac_bits| < 2**24``, which is exact in float32 with or without a floating-point unit.
 """
 
@@ -15,7 +15,8 @@ from fractions import Fraction
 from operator import index
 
 import numpy as np
-import numpy.typing as npt
+
+from seedcnn.arrays import F32, U8, U32
 
 __all__ = [
     "RNG_NAME",
@@ -38,9 +39,6 @@ _SHIFT32 = np.uint64(32)
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 
-U32 = npt.NDArray[np.uint32]
-F32 = npt.NDArray[np.float32]
-
 
 def _unsigned(name: str, value: int, bits: int) -> int:
     value = index(value)
@@ -50,7 +48,7 @@ def _unsigned(name: str, value: int, bits: int) -> int:
 
 
 def philox4x32(counter: U32, key: int) -> U32:
-    """Philox4x32 with 10 rounds.
+    """Compute Philox4x32 with 10 rounds.
 
     Args:
         counter: uint32 array of shape [..., 4].
@@ -60,7 +58,7 @@ def philox4x32(counter: U32, key: int) -> U32:
         uint32 array of the counter's shape.
 
     Raises:
-        ValueError: if the last axis is not 4 long or the key does not fit 64 bits.
+        ValueError: if the last axis does not have length 4, or the key does not fit 64 bits.
         TypeError: if the counter is not uint32 or the key is not an integer.
     """
     key = _unsigned("key", key, 64)
@@ -83,13 +81,13 @@ def philox4x32(counter: U32, key: int) -> U32:
 
 
 def random_words(seed: int, *, tensor_id: int, stream: int = 0, count: int) -> U32:
-    """The first ``count`` 32-bit words of the stream addressed by (seed, tensor_id, stream).
+    """Draw the first ``count`` 32-bit words of the stream at (seed, tensor_id, stream).
 
     Returns:
         uint32 array of shape [count]; a longer draw starts with the shorter one.
 
     Raises:
-        ValueError: if an address or the count is out of range (a stream has 2**34 words).
+        ValueError: if a part of the address or the count is out of range (a stream has 2**34 words).
     """
     words = np.empty(_unsigned("count", count, 34), np.uint32)
     for start, piece in _pieces(seed, tensor_id, stream, count):
@@ -98,7 +96,7 @@ def random_words(seed: int, *, tensor_id: int, stream: int = 0, count: int) -> U
 
 
 def _pieces(seed: int, tensor_id: int, stream: int, count: int) -> Iterator[tuple[int, U32]]:
-    """The words of a stream in pieces, each with its place, so that a large draw needs little more than its result."""
+    """Yield (place, words) pieces of a stream, so that a large draw needs little more memory than its result."""
     tensor_id, stream = _unsigned("tensor_id", tensor_id, 32), _unsigned("stream", stream, 32)
     seed, count = _unsigned("seed", seed, 64), _unsigned("count", count, 34)
     for start in range(0, count, 4 * _BLOCKS_AT_ONCE):
@@ -109,8 +107,8 @@ def _pieces(seed: int, tensor_id: int, stream: int, count: int) -> Iterator[tupl
         yield start, philox4x32(counter, seed).reshape(-1)[: count - start]
 
 
-def random_bytes(seed: int, *, tensor_id: int, stream: int = 0, count: int) -> npt.NDArray[np.uint8]:
-    """The first ``count`` bytes of a stream: its words in little-endian order. uint8 array of shape [count]."""
+def random_bytes(seed: int, *, tensor_id: int, stream: int = 0, count: int) -> U8:
+    """Draw the first ``count`` bytes of a stream, its words in little-endian order: uint8 array of shape [count]."""
     count = _unsigned("count", count, 36)
     words = random_words(seed, tensor_id=tensor_id, stream=stream, count=(count + 3) // 4)
     return words.astype("<u4").view(np.uint8)[:count]
@@ -121,7 +119,7 @@ class FixedPoint:
     """A uniform range in fixed point: values ``(lo_q + k) * 2**-frac_bits`` for k in [0, max(1, span_q)).
 
     Raises:
-        ValueError: if a value of the range would not be exact in float32.
+        ValueError: if a value in the range would not be exact in float32.
     """
 
     lo_q: int
@@ -138,12 +136,12 @@ class FixedPoint:
 
     @classmethod
     def from_range(cls, lo: float, hi: float) -> FixedPoint:
-        """The finest form of [lo, hi) with at most 23 fractional bits that is exact in float32.
+        """Return the finest form of [lo, hi) with at most 23 fractional bits that is exact in float32.
 
-        Bounds are rounded to that form; a lo equal to hi gives the constant lo.
+        The bounds are rounded to that form; lo = hi gives the constant lo.
 
         Raises:
-            ValueError: if lo > hi, or a bound is not finite or its size is 2**24 - 1 or more.
+            ValueError: if lo > hi, or if a bound is not finite or not within +-(2**24 - 1).
         """
         lo, hi = float(lo), float(hi)
         if not np.isfinite(lo) or not np.isfinite(hi) or lo > hi:
@@ -159,7 +157,7 @@ class FixedPoint:
 
 
 def uniform(seed: int, fixed: FixedPoint, *, tensor_id: int, stream: int = 0, count: int) -> F32:
-    """``count`` uniform numbers in the fixed-point range, exact in float32. float32 array of shape [count]."""
+    """Draw ``count`` uniform numbers from a fixed-point range, exact in float32: float32 array of shape [count]."""
     values = np.empty(_unsigned("count", count, 34), np.float32)
     for start, piece in uniform_pieces(seed, fixed, tensor_id=tensor_id, stream=stream, count=count):
         values[start : start + len(piece)] = piece
@@ -169,24 +167,24 @@ def uniform(seed: int, fixed: FixedPoint, *, tensor_id: int, stream: int = 0, co
 def uniform_pieces(
     seed: int, fixed: FixedPoint, *, tensor_id: int, stream: int = 0, count: int
 ) -> Iterator[tuple[int, F32]]:
-    """The numbers of :func:`uniform` in pieces, each with the place of its first."""
+    """Yield the numbers of :func:`uniform` as (place, piece) pairs."""
     for start, words in _pieces(seed, tensor_id, stream, count):
         steps = ((np.uint64(fixed.span_q) * words.astype(np.uint64)) >> _SHIFT32).astype(np.int64) + fixed.lo_q
-        # Both factors are exact in float32 (|steps| < 2**24, a power of two), and so is their product.
+        # Both factors are exact in float32 (|steps| < 2**24, and a power of two), and so is their product.
         yield start, steps.astype(np.float32) * np.float32(2.0**-fixed.frac_bits)
 
 
 def to_int64(seed: int) -> int:
-    """A 64-bit seed as the signed integer with the same bits: not every tensor format has unsigned ones."""
+    """Return the signed integer with the bits of a 64-bit seed; not every tensor format has unsigned integers."""
     seed = _unsigned("seed", seed, 64)
     return seed - 2**64 if seed >= 2**63 else seed
 
 
 def layer_seed(model_seed: int, name: str) -> int:
-    """The 64-bit seed of a layer.
+    """Derive the 64-bit seed of a layer.
 
-    First 8 bytes, little-endian, of SHA-256("seedcnn/1" | model_seed | name): the nine ASCII bytes of the tag, the
-    model seed as 8 little-endian bytes, and the layer's qualified name in UTF-8.
+    It is the first 8 bytes, little-endian, of SHA-256("seedcnn/1" | model_seed | name): the nine ASCII bytes of the
+    tag, the model seed in 8 little-endian bytes, and the layer's qualified name in UTF-8.
     """
     model_seed = _unsigned("model_seed", model_seed, 64)
     digest = hashlib.sha256(b"seedcnn/1" + model_seed.to_bytes(8, "little") + name.encode("utf-8")).digest()

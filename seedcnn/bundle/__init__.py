@@ -1,25 +1,59 @@
-"""The wire format: one file that carries a model as coded tensors, seeds, a graph and a manifest."""
+"""The wire format: one file that carries a model as coded tensors, seeds, a graph and a manifest.
+
+Names are imported from their modules on first use. The update agent runs without numpy, which most of the modules need,
+and still reads rollout rules through this package.
+"""
 
 from __future__ import annotations
 
-from seedcnn.bundle.codings import encode_grid, encode_raw, encode_seeded, grid_of_step
-from seedcnn.bundle.manifest import FORMAT, Grid, Manifest, Preprocessing, Seeded, TensorEntry
-from seedcnn.bundle.reader import Bundle, open_bundle, read_bundle
-from seedcnn.bundle.writer import write_bundle
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seedcnn.bundle.codings import encode_grid, encode_raw, encode_seeded, grid_of_step
+    from seedcnn.bundle.delta import apply_delta, read_delta, write_delta
+    from seedcnn.bundle.manifest import Grid, Preprocessing, Seeded
+    from seedcnn.bundle.reader import Bundle, open_bundle, read_bundle
+    from seedcnn.bundle.rollout import Rollout, bundle_name, check_family, delta_name, release_of, rollout_name
+    from seedcnn.bundle.writer import write_bundle
 
 __all__ = [
-    "FORMAT",
     "Bundle",
     "Grid",
-    "Manifest",
     "Preprocessing",
+    "Rollout",
     "Seeded",
-    "TensorEntry",
+    "apply_delta",
+    "bundle_name",
+    "check_family",
+    "delta_name",
     "encode_grid",
     "encode_raw",
     "encode_seeded",
     "grid_of_step",
     "open_bundle",
     "read_bundle",
+    "read_delta",
+    "release_of",
+    "rollout_name",
     "write_bundle",
+    "write_delta",
 ]
+
+_MODULES = {
+    "codings": ("encode_grid", "encode_raw", "encode_seeded", "grid_of_step"),
+    "delta": ("apply_delta", "read_delta", "write_delta"),
+    "manifest": ("Grid", "Preprocessing", "Seeded"),
+    "reader": ("Bundle", "open_bundle", "read_bundle"),
+    "rollout": ("Rollout", "bundle_name", "check_family", "delta_name", "release_of", "rollout_name"),
+    "writer": ("write_bundle",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            value = getattr(import_module(f"{__name__}.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

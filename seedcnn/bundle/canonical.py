@@ -1,7 +1,7 @@
-"""Canonical JSON of integers, strings, lists and objects: one text for one value, so that digests mean something.
+"""Canonical JSON of integers, strings, lists and objects: one text per value, so that digests are meaningful.
 
-Keys sorted by code point, no white space, UTF-8, no floats, no null, no booleans (python-tuf's canonical JSON refuses
-floats too). Integers stay within +-(2**53 - 1); wider ones travel as hexadecimal strings.
+Keys are sorted by code point; there is no white space, no float, no null and no boolean (python-tuf's canonical JSON
+refuses floats too). Integers stay within +-(2**53 - 1); wider ones travel as hexadecimal strings.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _check(value: Any, depth: int) -> None:
         raise BundleFormatError(f"manifest nests deeper than {MAX_JSON_DEPTH} levels")
     if isinstance(value, bool) or not isinstance(value, (int, str, list, dict)):
         raise BundleFormatError(
-            f"manifest holds {value!r:.80}, a {type(value).__name__}; only integers and strings travel"
+            f"manifest holds {value!r:.80}, a {type(value).__name__}; only integers and strings are allowed"
         )
     if isinstance(value, str):
         _check_text(value)
@@ -44,7 +44,7 @@ def _check(value: Any, depth: int) -> None:
 
 
 def dump_canonical(value: dict[str, Any]) -> bytes:
-    """The canonical text of ``value``.
+    """Return the canonical text of ``value``.
 
     Raises:
         BundleFormatError: if it holds anything but integers, strings, lists and objects.
@@ -54,31 +54,30 @@ def dump_canonical(value: dict[str, Any]) -> bytes:
 
 
 def compact_json(value: dict[str, Any], *, sort_keys: bool = False) -> bytes:
-    """JSON without white space, in UTF-8, escaping only what JSON must escape."""
+    """Return JSON without white space, in UTF-8, with only the escapes that JSON requires."""
     return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise BundleFormatError("JSON object with a duplicate key")
-    return result
-
-
 def load_json(text: bytes, what: str) -> dict[str, Any]:
-    """Parse a JSON object, refusing duplicate keys, floats and non-UTF-8.
+    """Parse a JSON object; refuse duplicate keys, floats and anything but UTF-8.
 
     Raises:
-        BundleFormatError: naming ``what`` and the rule.
+        BundleFormatError: naming ``what`` and the rule it breaks.
     """
 
     def refuse_number(token: str) -> Any:
-        raise BundleFormatError(f"{what} holds the number {token}; only integers travel")
+        raise BundleFormatError(f"{what} holds the number {token:.80}; only integers are allowed")
+
+    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            raise BundleFormatError(f"{what} holds an object with a duplicate key")
+        return result
 
     try:
         value = json.loads(
             text.decode("utf-8"),
-            object_pairs_hook=_unique_keys,
+            object_pairs_hook=unique_keys,
             parse_float=refuse_number,
             parse_constant=refuse_number,
         )

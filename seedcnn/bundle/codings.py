@@ -1,4 +1,4 @@
-"""Tensor codings: how float32 tensors become payload bytes and come back bit-equal on every machine."""
+"""Tensor codings: they turn float32 tensors into payload bytes, and back into the same bits on every machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.arrays import F32, I16
 from seedcnn.bundle.compression import compress, decompress, decompressed
 from seedcnn.bundle.container import Payload
 from seedcnn.bundle.manifest import Grid, Seeded, TensorEntry
@@ -28,14 +29,12 @@ __all__ = [
     "sha256",
 ]
 
-F32 = npt.NDArray[np.float32]
-I16 = npt.NDArray[np.int16]
 _RAW = {"raw-f32": "F32", "raw-f16": "F16", "raw-bf16": "BF16"}
 _ITEM_BYTES = {"i8": 1, "i16": 2}
 
 
 def sha256(data: bytes | memoryview) -> str:
-    """Hexadecimal SHA-256."""
+    """Return the SHA-256 of ``data`` in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -44,10 +43,10 @@ def _little_endian(values: F32) -> memoryview:
 
 
 def grid_of_step(step: float) -> Grid:
-    """The grid whose step is nearest to ``step`` among those exact in float32.
+    """Return the grid whose step is nearest to ``step`` among the steps that are exact in float32.
 
     Raises:
-        ValueError: if step is not a finite positive number between 2**-100 and 2**24.
+        ValueError: if ``step`` is not in [2**-100, 2**24).
     """
     if not 2.0**-100 <= step < 2.0**24:
         raise ValueError(f"`step` (={step}) must be in [2**-100, 2**24)")
@@ -60,7 +59,8 @@ def grid_of_step(step: float) -> Grid:
 
 @dataclass(frozen=True)
 class Coded:
-    """A coded tensor: what to store (None for a seeded one), its manifest entry, and the value the device will see."""
+    """A coded tensor: its manifest entry, the payload to store (None if it travels as a seed), and the expanded values
+    that the device will see."""
 
     entry: TensorEntry
     payload: Payload | None
@@ -76,10 +76,10 @@ def _checked(name: str, values: npt.ArrayLike) -> F32:
 
 
 def encode_raw(name: str, values: npt.ArrayLike, coding: str = "raw-f32") -> Coded:
-    """Store floats: float32 as it is, or rounded to the nearest half ("raw-f16") or bfloat16 number ("raw-bf16").
+    """Store floats: unchanged ("raw-f32"), or rounded to the nearest half ("raw-f16") or bfloat16 ("raw-bf16").
 
     Raises:
-        BundleError: if a value is not finite, or too large for half precision.
+        BundleError: if a value is not finite, or too large for the coding.
     """
     array = _checked(name, values)
     data = _narrow(array, coding)
@@ -110,10 +110,10 @@ def _widen(data: bytes | memoryview, coding: str, shape: tuple[int, ...]) -> F32
 
 
 def encode_grid(name: str, values: npt.ArrayLike, grid: Grid, compression: str = "zstd") -> Coded:
-    """Round to the integer grid, pack as int8 (or int16 in two byte planes), compress.
+    """Round to the integer grid, pack as int8 (or as int16 in two byte planes), and compress.
 
     Raises:
-        BundleError: if a value is not finite or its integer does not fit 16 bits (the step is too fine).
+        BundleError: if a value is not finite, or its integer does not fit 16 bits because the step is too fine.
     """
     array = _checked(name, values)
     integers = np.rint(array.astype(np.float64) / grid.step)
@@ -126,10 +126,10 @@ def encode_grid(name: str, values: npt.ArrayLike, grid: Grid, compression: str =
 
 
 def encode_integers(name: str, q: I16, grid: Grid, compression: str = "zstd", *, fast: bool = False) -> Coded:
-    """Store integers that are on a grid already.
+    """Store integers that are already on a grid.
 
     Args:
-        q: int16 of the tensor's shape, within +-32767.
+        q: int16 array of the tensor's shape, within +-32767.
         fast: see :func:`seedcnn.bundle.compression.compress`.
     """
     width = "i8" if np.abs(q).max(initial=0) <= 127 else "i16"
@@ -141,7 +141,7 @@ def encode_integers(name: str, q: I16, grid: Grid, compression: str = "zstd", *,
 
 
 def encode_seeded(name: str, shape: tuple[int, ...], seeded: Seeded) -> Coded:
-    """A fixed tensor that travels as a seed; nothing is stored."""
+    """Code a fixed tensor that travels as a seed; it has no payload."""
     expanded = _from_seed(seeded, shape)
     return Coded(
         TensorEntry(name, shape, RNG_NAME, "", sha256(_little_endian(expanded)), seeded=seeded), None, expanded
@@ -161,17 +161,17 @@ def _from_planes(data: bytes, item_bytes: int, shape: tuple[int, ...]) -> I16:
 
 
 def _from_grid(q: I16, grid: Grid) -> F32:
-    # One correctly rounded product of two exact float32 numbers: the same bits on any IEEE machine.
+    # One correctly rounded product of two exact float32 numbers: the same bits on every IEEE machine.
     return np.multiply(q, np.float32(grid.step), dtype=np.float32)
 
 
 def _expand_grid(entry: TensorEntry, grid: Grid, payload: Payload | None) -> F32:
-    """As ``_from_grid(integers_of(...))``, piece by piece: it takes little more memory than its result."""
+    """Compute ``_from_grid(integers_of(...))`` piece by piece, in little more memory than the result takes."""
     _, width, compression = entry.coding.split("-")
     count, step = entry.elements, np.float32(grid.step)
-    first = count if width == "i16" else 0  # bytes of the plane that comes before the one with the signs
+    first = count if width == "i16" else 0  # size of the plane of low bytes, which precedes the signed one
     result = np.empty(count, np.float32)
-    low = result.view(np.uint8)[::4]  # where the low bytes wait for the high ones
+    low = result.view(np.uint8)[::4]  # holds the low bytes until the high ones arrive
     place = 0
     for piece in decompressed(_stored(entry, payload), first + count, f"tensor {entry.name!r}", compression):
         data = np.frombuffer(piece, np.uint8)
@@ -195,10 +195,10 @@ def _from_seed(seeded: Seeded, shape: tuple[int, ...]) -> F32:
 
 
 def check_payload(name: str, payload: Payload, coding: str, shape: tuple[int, ...]) -> None:
-    """Check that a payload has the dtype and shape of its coding: floats of ``shape``, or a row of bytes.
+    """Check that a payload has the dtype and shape that its coding implies: floats of ``shape``, or a row of bytes.
 
     Raises:
-        BundleFormatError: naming the payload, what it is and what it must be.
+        BundleFormatError: naming the payload, its type and the expected type.
     """
     wanted = (_RAW[coding], shape) if coding in _RAW else ("U8", (len(payload.data),))
     if (payload.dtype, payload.shape) != wanted:
@@ -214,8 +214,8 @@ def decode(entry: TensorEntry, payload: Payload | None) -> F32:
         float32 array of ``entry.shape``.
 
     Raises:
-        BundleFormatError: if the payload is missing, of the wrong type, or does not decompress to the right size.
-        DigestError: if coded or expanded bytes differ from the manifest.
+        BundleFormatError: if the payload is missing, has the wrong type, or does not decompress to the right size.
+        DigestError: if the stored or the expanded bytes do not match the manifest's digest.
     """
     if entry.seeded is not None:
         result = _from_seed(entry.seeded, entry.shape)
@@ -231,7 +231,7 @@ def decode(entry: TensorEntry, payload: Payload | None) -> F32:
 
 
 def integers_of(entry: TensorEntry, payload: Payload | None) -> I16:
-    """The integers of a tensor on a grid, its stored bytes checked against their digest.
+    """Return the integers of a tensor on a grid, after checking the stored bytes against their digest.
 
     Raises:
         BundleFormatError, DigestError: see :func:`decode`.

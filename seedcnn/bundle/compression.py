@@ -1,4 +1,4 @@
-"""What makes payloads small: zstd, or zlib and xz for devices that have no zstd; never more memory than declared."""
+"""Compression of payloads: zstd, or zlib and xz for devices without it. Decompressing never exceeds the stated size."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from seedcnn.errors import BundleError, BundleFormatError
 __all__ = ["COMPRESSIONS", "compress", "decompress", "decompressed"]
 
 COMPRESSIONS = ("zstd", "zlib", "xz")
-"""zstd: RFC 8878. zlib: RFC 1950. xz: one stream of LZMA2. The last two are in Python's standard library."""
+"""zstd: RFC 8878. zlib: RFC 1950. xz: one stream of LZMA2. Python's standard library has the last two."""
 
 _ZSTD_LEVEL, _ZLIB_LEVEL = {True: 3, False: 19}, {True: 1, False: 9}  # fast, or small
 _WINDOW = 1 << MAX_ZSTD_WINDOW_LOG
-_XZ_MEMORY = _WINDOW + (1 << 20)  # what its decoder needs besides the dictionary is far below 1 MiB
-_FED = 1 << 16  # compressed bytes that a decoder is given at once
+_XZ_MEMORY = _WINDOW + (1 << 20)  # besides the dictionary, the decoder needs far less than 1 MiB
+_FED = 1 << 16  # compressed bytes per call of a decoder
 _KINDS = {"zstd": "a zstd frame", "zlib": "a zlib stream", "xz": "an xz stream"}
 _XZ_PRESET = {True: 0, False: 9 | lzma.PRESET_EXTREME}
 
@@ -33,21 +33,21 @@ def _zstd() -> ModuleType:
             from backports import zstd
     except ImportError:
         raise BundleError(
-            "this machine has no zstd (Python 3.14, or the package backports.zstd, brings it); "
-            "bundles for it must be packed with zlib or xz"
+            "this machine has no zstd: install Python 3.14 or the package backports.zstd, "
+            "or pack bundles for it with zlib or xz"
         ) from None
     return zstd
 
 
 def compress(data: bytes, compression: str = "zstd", *, fast: bool = False) -> bytes:
-    """One frame (zstd, stating its content size) or stream (zlib, xz); the same bytes for the same library.
+    """Compress to one frame (zstd, with its content size) or stream (zlib, xz); the same library gives the same bytes.
 
     Args:
-        fast: for a device that stores what it received: some ten times faster, a few percent larger.
+        fast: about ten times faster and a few percent larger, for a device that stores what it received.
 
     Raises:
-        ValueError: if there is no such compression.
-        BundleError: if zstd is asked for and not installed.
+        ValueError: if the compression is unknown.
+        BundleError: if zstd is requested and not installed.
     """
     if compression == "zstd":
         return bytes(_zstd().compress(data, _ZSTD_LEVEL[fast]))
@@ -60,12 +60,12 @@ def compress(data: bytes, compression: str = "zstd", *, fast: bool = False) -> b
 
 
 def decompress(data: bytes | memoryview, size: int, what: str, compression: str = "zstd") -> bytes:
-    """Decompress one frame or stream of exactly ``size`` bytes, never allocating for more.
+    """Decompress one frame or stream to exactly ``size`` bytes; never allocate more.
 
     Raises:
-        BundleFormatError: if it is damaged, longer or shorter, wants a window over the cap, or has bytes after it; a
-            zstd frame also if it does not state that size.
-        BundleError: if it is zstd and that is not installed.
+        BundleFormatError: if it is damaged, has another size, needs a window over the cap, is followed by other bytes,
+            or is a zstd frame that does not state ``size``.
+        BundleError: if it is zstd and zstd is not installed.
     """
     return b"".join(decompressed(data, size, what, compression, most=size + 1))
 
@@ -73,7 +73,7 @@ def decompress(data: bytes | memoryview, size: int, what: str, compression: str 
 def decompressed(
     data: bytes | memoryview, size: int, what: str, compression: str = "zstd", *, most: int = 1 << 18
 ) -> Iterator[bytes]:
-    """The same bytes in pieces of at most ``most``; what is wrong with the end is raised at the end.
+    """Yield the same bytes in pieces of at most ``most``; errors at the end of the data are raised at the end.
 
     Raises:
         BundleFormatError, BundleError: see :func:`decompress`.
@@ -82,7 +82,7 @@ def decompressed(
     view, place, left, stalled = memoryview(data), 0, size, False
     while not decoder.eof and left >= 0:
         fed: bytes | memoryview = getattr(decoder, "unconsumed_tail", b"")
-        # A decoder that was stopped by the limit may say that it needs no input and yet have nothing left to give.
+        # A decoder that the limit stopped may say that it needs no input although it has nothing left to give.
         if not fed and (stalled or getattr(decoder, "needs_input", True)):
             fed, place = view[place : place + _FED], place + _FED
         try:
@@ -90,7 +90,7 @@ def decompressed(
         except failure as error:
             raise BundleFormatError(f"{what} is not {_KINDS[compression]}: {error}") from None
         if stalled and not piece and not fed:
-            break  # it ends too early
+            break  # the data ends too early
         stalled = not piece
         left -= len(piece)
         if piece and left >= 0:
@@ -122,12 +122,14 @@ def _unxz(data: bytes | memoryview, size: int, what: str) -> tuple[Any, type[Exc
 
 
 def _is_lzma2(data: bytes | memoryview) -> bool:
-    """Whether the first block's header names one filter, LZMA2: what the smallest decoders know. Every block of a
-    stream may name its own; there is only one where a stream was compressed in one piece."""
+    """Whether the first block's header names LZMA2 as its only filter, which even the smallest decoders know.
+
+    Each block of a stream may name its own filters; a stream compressed in one piece has only one block.
+    """
     if len(data) < 24 or data[:6] != b"\xfd7zXZ\x00":
         return False
     flags, place = data[13], 14
-    for present in (flags & 0x40, flags & 0x80):  # sizes that may stand before the filter, seven bits a byte
+    for present in (flags & 0x40, flags & 0x80):  # optional sizes before the filter, seven bits a byte
         if present:
             while place < len(data) and data[place] & 0x80:
                 place += 1

@@ -1,8 +1,8 @@
 """The outer file: a safetensors file whose payloads are coded tensors and whose metadata holds one manifest.
 
-Layout: 8 bytes little-endian header length, a JSON header, the payloads without gaps. Our reader is stricter than the
-safetensors library (caps, four dtypes, compact header, alignment) and needs nothing but the standard library; anything
-it accepts, the library accepts too.
+Layout: the header's length in 8 little-endian bytes, a JSON header, and the payloads without gaps. This reader is
+stricter than the safetensors library (caps, four dtypes, compact header, alignment) and needs only the standard
+library; whatever it accepts, the safetensors library accepts too.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Payload:
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Payload:
-        """A payload of raw bytes."""
+        """Make a payload of raw bytes."""
         return cls("U8", (len(data),), data)
 
 
 @dataclass(frozen=True)
 class Container:
-    """A parsed file: the manifest's text, the SHA-256 stated for it (not checked yet), and the payloads by name."""
+    """A parsed file: the manifest's text, its stated SHA-256 (not checked yet), and the payloads by name."""
 
     manifest: bytes
     manifest_sha256: str
@@ -51,15 +51,15 @@ class Container:
 
 
 def write_container(manifest: bytes, payloads: Mapping[str, Payload]) -> bytes:
-    """Serialise; the same input gives the same bytes.
+    """Serialise to a file; the same input gives the same bytes.
 
     Raises:
-        BundleFormatError: if a payload's length does not fit its dtype and shape, or its name is reserved.
+        BundleFormatError: if a payload's length does not match its dtype and shape, or its name is reserved.
     """
     digest = hashlib.sha256(manifest).hexdigest()
     header: dict[str, Any] = {_METADATA: {MANIFEST_KEY: manifest.decode("utf-8"), DIGEST_KEY: digest}}
     offset = 0
-    # safetensors wants payloads ordered by alignment, then name; the widest items first keeps all aligned.
+    # safetensors orders payloads by alignment, then by name; with the widest items first, all of them are aligned.
     order = sorted(payloads, key=lambda name: (-_ITEM_BYTES[payloads[name].dtype], name))
     for name in order:
         payload = payloads[name]
@@ -67,7 +67,7 @@ def write_container(manifest: bytes, payloads: Mapping[str, Payload]) -> bytes:
             raise BundleFormatError(f"payload name {name!r} is reserved by the safetensors format")
         size = prod(payload.shape) * _ITEM_BYTES[payload.dtype]
         if size != len(payload.data):
-            raise BundleFormatError(f"payload {name!r} has {len(payload.data)} bytes; dtype and shape say {size}")
+            raise BundleFormatError(f"payload {name!r} has {len(payload.data)} bytes; its dtype and shape make {size}")
         header[name] = {"dtype": payload.dtype, "shape": list(payload.shape), "data_offsets": [offset, offset + size]}
         offset += size
     text = compact_json(header)
@@ -83,12 +83,12 @@ def _natural(value: Any, what: str) -> int:
 
 def _parse_entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
     if len(name.encode("utf-8")) > MAX_NAME_BYTES:
-        raise BundleFormatError(f"payload name of {len(name)} characters; at most {MAX_NAME_BYTES} bytes are allowed")
+        raise BundleFormatError(f"payload name has {len(name)} characters; at most {MAX_NAME_BYTES} bytes are allowed")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise BundleFormatError(f"payload {name!r} must have exactly dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _ITEM_BYTES:
-        raise BundleFormatError(f"payload {name!r} has dtype {dtype!r:.80}; known: {', '.join(_ITEM_BYTES)}")
+        raise BundleFormatError(f"payload {name!r} has dtype {dtype!r:.80}; it must be one of {', '.join(_ITEM_BYTES)}")
     if not isinstance(shape, list) or len(shape) > MAX_RANK:
         raise BundleFormatError(
             f"payload {name!r} has shape {shape!r:.80}; it must be a list of at most {MAX_RANK} sizes"
@@ -98,7 +98,7 @@ def _parse_entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]
         raise BundleFormatError(f"payload {name!r} has data_offsets {offsets!r:.80}; it must be [begin, end]")
     begin, end = (_natural(offset, f"payload {name!r}: an offset") for offset in offsets)
     if end - begin != prod(sizes) * _ITEM_BYTES[dtype]:
-        raise BundleFormatError(f"payload {name!r} spans {end - begin} bytes; dtype and shape say otherwise")
+        raise BundleFormatError(f"payload {name!r} spans {end - begin} bytes, which its dtype and shape do not make")
     if begin % _ITEM_BYTES[dtype]:
         raise BundleFormatError(f"payload {name!r} of dtype {dtype} starts at {begin}, which is not aligned")
     return dtype, sizes, begin, end
@@ -125,10 +125,10 @@ def _parse_header(text: bytes) -> tuple[bytes, str, dict[str, Any]]:
 
 
 def read_container(data: bytes) -> Container:
-    """Parse a file held in memory. Payloads are views into ``data``, not copies.
+    """Parse a file held in memory. The payloads are views into ``data``, not copies.
 
     Raises:
-        BundleFormatError: if it is truncated, malformed, over a cap, or has gaps, overlaps or trailing bytes.
+        BundleFormatError: if the file is truncated, malformed or over a cap, or has gaps, overlaps or trailing bytes.
     """
     if len(data) > MAX_FILE_BYTES:
         raise BundleFormatError(f"file has {len(data)} bytes; at most {MAX_FILE_BYTES} are allowed")

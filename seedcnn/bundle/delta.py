@@ -1,9 +1,9 @@
-"""Deltas: a small file that turns the bundle a device has into the next one, verified by what the result says.
+"""Deltas: small files that turn the bundle on a device into the next one.
 
 A delta is a container like a bundle, with a manifest of its own (``docs/bundle-format.md``). It lists the tensors that
-change; a change on the parent's grid travels as sparse integer differences. Parent and result are named by the digest
-of their content (:meth:`seedcnn.bundle.manifest.Manifest.content_sha256`), so that a delta fits a full bundle as it was
-published and one that a delta made.
+change; a change on the parent's grid travels as sparse integer differences. Parent and result are identified by the
+digest of their content (:meth:`seedcnn.bundle.manifest.Manifest.content_sha256`), so a delta applies both to a bundle
+as published and to one made by an earlier delta.
 """
 
 from __future__ import annotations
@@ -39,8 +39,15 @@ _CODINGS = tuple(f"sparse-{compression}" for compression in COMPRESSIONS)
 
 @dataclass(frozen=True)
 class Sparse:
-    """A tensor that changes on its parent's grid: compression, digests of the stored and of the expanded bytes, bytes
-    before compression, changed values."""
+    """A tensor that changes on its parent's grid.
+
+    Attributes:
+        name: of the tensor.
+        coding: compression of the differences.
+        coded_sha256, expanded_sha256: digests of the stored and of the expanded bytes.
+        size: bytes before compression.
+        count: number of values that change.
+    """
 
     name: str
     coding: str
@@ -70,9 +77,9 @@ class Delta:
     """An opened delta.
 
     Attributes:
-        parent, result: digests of the content of the bundle it applies to, and of the one it makes.
+        parent, result: content digests of the bundle it applies to and of the bundle it makes.
         release, min_release: of the result.
-        tensors: what changes; a :class:`TensorEntry` replaces a tensor as a whole.
+        tensors: the changes; a :class:`TensorEntry` replaces a whole tensor.
         canned: test vectors of the result.
         payloads: stored bytes by name.
         size, sha256: of the file.
@@ -107,7 +114,7 @@ def read_delta(data: bytes) -> Delta:
     """Parse a delta held in memory.
 
     Raises:
-        BundleFormatError: if anything about it is malformed, over a cap, or of an unknown version or coding.
+        BundleFormatError: if it is malformed, over a cap, or of an unknown version or coding.
         DigestError: if the manifest does not match its digest.
     """
     container = read_container(data)
@@ -118,7 +125,7 @@ def read_delta(data: bytes) -> Delta:
     f = Fields(value, "delta")
     f.text("format")
     if (rng := f.text("rng")) != RNG_NAME:
-        raise BundleFormatError(f"delta.rng is {rng!r}; this version of seedcnn has {RNG_NAME!r}")
+        raise BundleFormatError(f"delta.rng is {rng!r}; this version of seedcnn reads {RNG_NAME!r}")
     release = f.integer("release", 1, limits.MAX_INT)
     delta = Delta(
         parent=f.digest("parent"),
@@ -133,7 +140,7 @@ def read_delta(data: bytes) -> Delta:
     )
     f.end()
     if sha256(container.manifest) != container.manifest_sha256:
-        raise DigestError("delta: its manifest does not match its digest")
+        raise DigestError("delta: the manifest does not match its digest")
     _check_payloads(delta)
     return delta
 
@@ -151,21 +158,21 @@ def _check_payloads(delta: Delta) -> None:
     wanted = {entry.name for entry in stored} | {delta.canned.payload}
     if len(wanted) != len(stored) + 1 or wanted != set(delta.payloads):
         odd = sorted(wanted ^ set(delta.payloads)) or [delta.canned.payload]
-        raise BundleFormatError(f"payloads and manifest of the delta do not name each other: {', '.join(odd):.200}")
+        raise BundleFormatError(f"the payloads of the delta are not those in its manifest: {', '.join(odd):.200}")
     for entry in stored:
         check_payload(entry.name, delta.payloads[entry.name], entry.coding, getattr(entry, "shape", ()))
 
 
 def apply_delta(parent: Bundle, delta: Delta) -> bytes:
-    """The full bundle that a delta makes of its parent.
+    """Apply a delta to its parent and return the bytes of the resulting bundle.
 
-    It says the same as the published one (the content digest is compared), but is compressed for speed, so its bytes
-    differ. Everything that changes is checked against its digest before the bundle is returned.
+    The result has the content of the published bundle (the content digests are compared), but other bytes, because it
+    is compressed for speed. Every change is checked against its digest before the bundle is returned.
 
     Raises:
-        BundleError: if the delta is for another parent.
-        BundleFormatError: if it does not fit its parent, or is malformed.
-        DigestError: if what comes out is not what the delta says.
+        BundleError: if the delta has another parent.
+        BundleFormatError: if the delta is malformed or does not fit its parent.
+        DigestError: if the result is not what the delta promises.
     """
     found = parent.manifest.content_sha256()
     if found != delta.parent:
@@ -189,7 +196,7 @@ def apply_delta(parent: Bundle, delta: Delta) -> bytes:
         if new is not None:
             payloads[change.name] = new
     if delta.canned.payload in payloads:
-        raise BundleFormatError(f"the delta's canned payload is called {delta.canned.payload!r}, as another payload")
+        raise BundleFormatError(f"the delta's canned payload has the name of another payload: {delta.canned.payload!r}")
     payloads[delta.canned.payload] = delta.payloads[delta.canned.payload]
     manifest = replace(
         parent.manifest,
@@ -202,17 +209,17 @@ def apply_delta(parent: Bundle, delta: Delta) -> bytes:
     result = read_bundle(data)
     result.canned_logits()
     if (content := result.manifest.content_sha256()) != delta.result:
-        raise DigestError(f"the delta makes a bundle with content {content}; it says {delta.result}")
+        raise DigestError(f"the delta makes a bundle with content {content}; it promises {delta.result}")
     return data
 
 
 def _changed(old: TensorEntry, before: Payload | None, change: Sparse, stored: Payload) -> Coded:
-    """A tensor on its parent's grid with the sparse differences added."""
+    """Add sparse differences to a tensor of the parent."""
     what = f"tensor {old.name!r} of the delta"
     if old.grid is None:
         raise BundleFormatError(f"{what} has coding {change.coding!r}, but its parent is not on a grid: {old.coding!r}")
     if change.count > old.elements:
-        raise BundleFormatError(f"{what} changes {change.count} values; there are {old.elements}")
+        raise BundleFormatError(f"{what} changes {change.count} values; the tensor has {old.elements}")
     if sha256(stored.data) != change.coded_sha256:
         raise DigestError(f"{what}: the stored bytes do not match their digest")
     data = decompress(stored.data, change.size, what, change.coding.removeprefix("sparse-"))
@@ -224,14 +231,14 @@ def _changed(old: TensorEntry, before: Payload | None, change: Sparse, stored: P
 
 
 def write_delta(parent: Bundle, result: Bundle, *, compression: str = "zstd") -> bytes:
-    """The delta from one bundle to another; it is applied once before it is returned.
+    """Write the delta from one bundle to another, and apply it once before returning it.
 
-    A tensor that changed on the same grid travels as sparse differences, or as a whole where that is smaller. Pack the
-    result on its parent's grid, or every tensor travels as a whole.
+    A tensor that changed on the same grid travels as sparse differences, or whole where that is smaller. Pack the
+    result on its parent's grid; otherwise every tensor travels whole.
 
     Raises:
-        BundleError: if they differ in more than release, tensors' values and canned vectors (they are then no parent
-            and child: publish the full bundle), or the release does not grow.
+        BundleError: if the bundles differ in more than release, tensor values and canned vectors (publish the full
+            bundle then), or if the release does not grow.
     """
     old, new = parent.manifest, result.manifest
     _check_kin(old, new)
@@ -274,8 +281,8 @@ def _check_kin(old: Manifest, new: Manifest) -> None:
     if old.graph.sha256 != new.graph.sha256:
         unlike.append("graph")
     if [(entry.name, entry.shape) for entry in old.tensors] != [(entry.name, entry.shape) for entry in new.tensors]:
-        unlike.append("names or shapes of the tensors")
+        unlike.append("the names or shapes of their tensors")
     if unlike:
-        raise BundleError(f"no delta leads from one bundle to the other: they differ in {', '.join(unlike)}")
+        raise BundleError(f"no delta can be made: the bundles differ in {', '.join(unlike)}")
     if new.release <= old.release:
-        raise BundleError(f"a delta leads to a later release; the parent is {old.release}, the result {new.release}")
+        raise BundleError(f"a delta leads to a later release, not from {old.release} to {new.release}")

@@ -11,7 +11,10 @@ __all__ = ["Fields"]
 
 
 class Fields:
-    """Strict access to a JSON object: each read names the field, its value and the rule; nothing may be left over."""
+    """Strict access to a JSON object: an error names the field, its value and the rule, and no field may be left over.
+
+    Every method raises :class:`BundleFormatError` if the field is missing or breaks the rule.
+    """
 
     def __init__(self, value: Any, what: str) -> None:
         if not isinstance(value, dict):
@@ -24,7 +27,7 @@ class Fields:
         return self._rest.pop(name)
 
     def text(self, name: str, *, empty: bool = False) -> str:
-        """A string of at most 256 UTF-8 bytes."""
+        """Read a string of at most 256 UTF-8 bytes."""
         value = self._take(name)
         if not isinstance(value, str) or len(value.encode()) > limits.MAX_NAME_BYTES or not (value or empty):
             raise BundleFormatError(
@@ -33,7 +36,7 @@ class Fields:
         return value
 
     def digest(self, name: str, *, empty: bool = False) -> str:
-        """A SHA-256 as 64 lower-case hexadecimal digits."""
+        """Read a SHA-256 written as 64 lower-case hexadecimal digits."""
         value = self.text(name, empty=empty)
         if empty and not value:
             return value
@@ -42,21 +45,21 @@ class Fields:
         return value
 
     def word64(self, name: str) -> int:
-        """A 64-bit word as 16 lower-case hexadecimal digits."""
+        """Read a 64-bit word written as 16 lower-case hexadecimal digits."""
         value = self.text(name)
         if len(value) != 16 or set(value) - set("0123456789abcdef"):
             raise BundleFormatError(f"{self._what}.{name} must be 16 lower-case hexadecimal digits, not {value!r:.80}")
         return int(value, 16)
 
     def integer(self, name: str, low: int, high: int) -> int:
-        """An integer in [low, high]."""
+        """Read an integer in [low, high]."""
         value = self._take(name)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise BundleFormatError(f"{self._what}.{name} must be an integer in [{low}, {high}], not {value!r:.80}")
         return value
 
     def integers(self, name: str, low: int, high: int, most: int) -> tuple[int, ...]:
-        """A list of at most ``most`` integers in [low, high]."""
+        """Read a list of at most ``most`` integers in [low, high]."""
         values = self._take(name)
         if not isinstance(values, list) or len(values) > most:
             raise BundleFormatError(f"{self._what}.{name} must be a list of at most {most} integers")
@@ -66,17 +69,17 @@ class Fields:
         return tuple(values)
 
     def list(self, name: str, most: int) -> list[Any]:
-        """A list of at most ``most`` items of any kind."""
+        """Read a list of at most ``most`` items of any kind."""
         values = self._take(name)
         if not isinstance(values, list) or len(values) > most:
             raise BundleFormatError(f"{self._what}.{name} must be a list of at most {most} items")
         return values
 
     def object(self, name: str) -> Any:
-        """A nested object, to be wrapped in its own ``Fields``."""
+        """Read a nested object, to be wrapped in its own ``Fields``."""
         return self._take(name)
 
     def end(self) -> None:
-        """Refuse whatever has not been read."""
+        """Refuse fields that have not been read."""
         if self._rest:
             raise BundleFormatError(f"{self._what} has unknown fields: {', '.join(sorted(self._rest)):.200}")

@@ -1,4 +1,4 @@
-"""Caps that hold before anything is allocated. A bundle over a cap is refused, however well it is signed."""
+"""Caps checked before anything is allocated. A bundle over a cap is refused even if it is correctly signed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a bundle says about itself: typed, checked on the way in and on the way out.
+"""The manifest of a bundle as typed data, checked when it is parsed and when it is written.
 
-Every field is an integer or a string on the wire (``docs/bundle-format.md`` has the table).
+On the wire every value is an integer or a string; ``docs/bundle-format.md`` has the table of fields.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _OF_CANNED = ("seed", "count", "sha256", "tolerance_e6")
 
 @dataclass(frozen=True)
 class Grid:
-    """Integer grid: value = integer * step, step = mantissa * 2**-exponent, exact in float32.
+    """An integer grid: value = integer * step, where step = mantissa * 2**-exponent is exact in float32.
 
     Raises:
-        ValueError: if mantissa is not in [1, 2**24) or exponent not in [0, 126].
+        ValueError: if ``mantissa`` is not in [1, 2**24) or ``exponent`` not in [0, 126].
     """
 
     mantissa: int
@@ -50,15 +50,15 @@ class Grid:
 
     @property
     def step(self) -> float:
-        """The grid step as a number."""
+        """The step as a number."""
         return self.mantissa * 2.0**-self.exponent
 
 
 @dataclass(frozen=True)
 class Seeded:
-    """A fixed tensor that travels as a seed: ``count`` draws, each repeated ``repeat`` times in a row, cut to size.
+    """A fixed tensor that travels as a seed: ``count`` draws, each repeated ``repeat`` times in a row, cropped to size.
 
-    Draw h of the stream becomes elements [h*repeat, (h+1)*repeat) of the flattened tensor (see :mod:`seedcnn.rng`).
+    Draw h of the stream fills elements [h*repeat, (h+1)*repeat) of the flattened tensor (see :mod:`seedcnn.rng`).
     """
 
     seed: int
@@ -71,9 +71,9 @@ class Seeded:
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor the graph needs: name, shape, coding, and the SHA-256 of its coded and expanded float32 bytes.
+    """A tensor of the graph: name, shape, coding, and the SHA-256 of its stored bytes and of its float32 values.
 
-    ``coded_sha256`` is the empty string for a tensor that travels as a seed (nothing is stored).
+    ``coded_sha256`` is empty for a tensor that travels as a seed, because nothing is stored.
     """
 
     name: str
@@ -86,11 +86,11 @@ class TensorEntry:
 
     @property
     def elements(self) -> int:
-        """Number of values once expanded."""
+        """Number of values after expansion."""
         return prod(self.shape)
 
     def to_json(self) -> dict[str, Any]:
-        """The wire form."""
+        """Return the wire form."""
         result: dict[str, Any] = {
             "name": self.name,
             "shape": list(self.shape),
@@ -117,7 +117,7 @@ class TensorEntry:
             raise BundleFormatError(f"tensor {name!r} has coding {coding!r}; this version knows {', '.join(CODINGS)}")
         shape = f.integers("shape", 1, limits.MAX_TENSOR_BYTES // 4, limits.MAX_RANK)
         if prod(shape) * 4 > limits.MAX_TENSOR_BYTES:
-            raise BundleFormatError(f"tensor {name!r} of shape {shape} expands over {limits.MAX_TENSOR_BYTES} bytes")
+            raise BundleFormatError(f"tensor {name!r} of shape {shape} expands beyond {limits.MAX_TENSOR_BYTES} bytes")
         coded = "" if coding == RNG_NAME else f.digest("coded_sha256")
         expanded = f.digest("expanded_sha256")
         grid = seeded = None
@@ -141,8 +141,14 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class Graph:
-    """The ONNX graph: payload name, compression, SHA-256 as stored, size and SHA-256 once decompressed, input and
-    output."""
+    """The ONNX graph.
+
+    Attributes:
+        payload, coding: name and compression of its payload.
+        coded_sha256: of the payload.
+        size, sha256: in bytes, and of the decompressed bytes.
+        input, output: names in the graph.
+    """
 
     payload: str
     coding: str
@@ -155,7 +161,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes the input: RGB, height x width, x/255, then (x - mean) / std per channel, NCHW float32.
+    """How an image becomes the input: RGB of height x width, x / 255, (x - mean) / std per channel, NCHW float32.
 
     Means and standard deviations are integers in units of 1e-8.
     """
@@ -168,9 +174,10 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Canned:
-    """Canned test vectors: random pictures by seed, expected logits as a raw float32 payload, absolute tolerance.
+    """Canned test vectors: random images drawn from a seed, expected logits as a float32 payload, absolute tolerance.
 
-    Picture bytes are ``random_bytes(seed, tensor_id=0, count=count*height*width*3)``; tolerance in units of 1e-6.
+    The images' bytes are ``random_bytes(seed, tensor_id=0, count=count*height*width*3)``; the tolerance is in units of
+    1e-6.
     """
 
     seed: int
@@ -180,7 +187,7 @@ class Canned:
     tolerance_e6: int
 
     def to_json(self) -> dict[str, Any]:
-        """The wire form."""
+        """Return the wire form."""
         result: dict[str, Any] = {"seed": f"{self.seed:016x}", "count": self.count, "payload": self.payload}
         return result | {"sha256": self.sha256, "tolerance_e6": self.tolerance_e6}
 
@@ -196,7 +203,7 @@ class Canned:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that a bundle says about itself."""
+    """Everything that a bundle states about itself."""
 
     model: str
     family: str
@@ -210,7 +217,7 @@ class Manifest:
     rng: str = field(default=RNG_NAME)
 
     def dump(self) -> bytes:
-        """The canonical JSON text."""
+        """Return the canonical JSON text."""
         g, p = self.graph, self.preprocessing
         return dump_canonical(
             {
@@ -242,10 +249,10 @@ class Manifest:
         )
 
     def content_sha256(self) -> str:
-        """What the bundle says, however its tensors and its graph are stored: the SHA-256 of the canonical text of the
-        manifest without codings, payload names and the digests of stored bytes.
+        """Return the digest of the content: what the bundle states, regardless of how tensors and graph are stored.
 
-        Two bundles with the same content answer alike; a delta names its parent and its result by it.
+        It is the SHA-256 of the canonical manifest without codings, payload names and digests of stored bytes. Two
+        bundles of the same content give the same answers; a delta identifies its parent and its result by it.
         """
         value = json.loads(self.dump())
         value["format"] = CONTENT
@@ -259,7 +266,7 @@ class Manifest:
         """Parse and check a manifest.
 
         Raises:
-            BundleFormatError: naming the field, its value and the rule; the format version is looked at first.
+            BundleFormatError: naming the field, its value and the rule. The format version is checked first.
         """
         value = parse_canonical(text)
         version = value.get("format")
@@ -269,7 +276,7 @@ class Manifest:
         f.text("format")
         rng = f.text("rng")
         if rng != RNG_NAME:
-            raise BundleFormatError(f"manifest.rng is {rng!r}; this version of seedcnn has {RNG_NAME!r}")
+            raise BundleFormatError(f"manifest.rng is {rng!r}; this version of seedcnn reads {RNG_NAME!r}")
         tensors = tuple(TensorEntry.from_json(item) for item in f.list("tensors", limits.MAX_TENSORS))
         if len({entry.name for entry in tensors}) != len(tensors):
             raise BundleFormatError("manifest.tensors has a duplicate name")
@@ -278,16 +285,16 @@ class Manifest:
             raise BundleFormatError(f"tensors expand to {total} bytes; at most {limits.MAX_EXPANDED_BYTES} are allowed")
         labels = tuple(f.list("labels", limits.MAX_LABELS))
         if not labels or not all(isinstance(label, str) for label in labels):
-            raise BundleFormatError("manifest.labels must be a list of at least one string, and of nothing else")
+            raise BundleFormatError("manifest.labels must be a list of strings, at least one")
         release = f.integer("release", 1, limits.MAX_INT)
         preprocessing, canned = (
             _parse_preprocessing(f.object("preprocessing")),
             Canned.from_json(f.object("canned"), "manifest"),
         )
-        pictures = canned.count * preprocessing.height * preprocessing.width * 3
-        if pictures > limits.MAX_CANNED_BYTES:
+        size = canned.count * preprocessing.height * preprocessing.width * 3
+        if size > limits.MAX_CANNED_BYTES:
             raise BundleFormatError(
-                f"manifest.canned.count pictures take {pictures} bytes; at most {limits.MAX_CANNED_BYTES} are allowed"
+                f"the canned images take {size} bytes; at most {limits.MAX_CANNED_BYTES} are allowed"
             )
         manifest = cls(
             model=f.text("model"),

@@ -1,4 +1,4 @@
-"""Open a bundle: check everything that can be checked without running it."""
+"""Open a bundle, checking everything that can be checked without running it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from seedcnn.arrays import F32, U8
 from seedcnn.bundle.codings import check_payload, decode, sha256
 from seedcnn.bundle.compression import decompress
 from seedcnn.bundle.container import Payload, read_container
@@ -22,15 +22,15 @@ __all__ = ["Bundle", "open_bundle", "read_bundle"]
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle. Tensors and the graph are decoded, and their digests checked, when asked for."""
+    """An opened bundle. Tensors and graph are decoded on request, and their digests checked then."""
 
     manifest: Manifest
     payloads: Mapping[str, Payload]
     size: int
     sha256: str
 
-    def tensors(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Expand every tensor the graph needs: {name: float32 array}.
+    def tensors(self) -> dict[str, F32]:
+        """Expand every tensor of the graph to {name: float32 array}.
 
         Raises:
             BundleFormatError, DigestError: see :func:`seedcnn.bundle.codings.decode`.
@@ -38,7 +38,7 @@ class Bundle:
         return {entry.name: decode(entry, self.payloads.get(entry.name)) for entry in self.manifest.tensors}
 
     def graph(self) -> bytes:
-        """The ONNX graph (weights are external initializers).
+        """Return the ONNX graph, whose weights are external initializers.
 
         Raises:
             BundleFormatError, DigestError: if it does not decompress or does not match its digest.
@@ -51,23 +51,23 @@ class Bundle:
             raise DigestError("graph: the decompressed bytes do not match their digest")
         return data
 
-    def canned_images(self) -> npt.NDArray[np.uint8]:
-        """The canned input pictures. uint8 array [count, height, width, 3]."""
+    def canned_images(self) -> U8:
+        """Draw the canned images: uint8 array [count, height, width, 3]."""
         canned, shape = self.manifest.canned, self.manifest.preprocessing
         count = canned.count * shape.height * shape.width * 3
         return random_bytes(canned.seed, tensor_id=0, count=count).reshape(canned.count, shape.height, shape.width, 3)
 
-    def canned_logits(self) -> npt.NDArray[np.float32]:
-        """The logits that the canned pictures must give. float32 array [count, classes].
+    def canned_logits(self) -> F32:
+        """Return the logits that the canned images must give: float32 array [count, classes].
 
         Raises:
             DigestError: if the stored bytes do not match their digest.
-            BundleFormatError: if a logit is not finite (no answer could ever be close to it).
+            BundleFormatError: if a logit is not finite, since no answer can be close to it.
         """
         canned = self.manifest.canned
         data = self.payloads[canned.payload].data
         if sha256(data) != canned.sha256:
-            raise DigestError("canned vectors: their bytes do not match their digest")
+            raise DigestError("canned vectors: the stored bytes do not match their digest")
         logits = np.frombuffer(data, "<f4").reshape(canned.count, len(self.manifest.labels))
         if not np.isfinite(logits).all():
             raise BundleFormatError("canned vectors hold logits that are not finite")
@@ -95,20 +95,20 @@ def read_bundle(data: bytes) -> Bundle:
     """Parse a bundle held in memory.
 
     Raises:
-        BundleFormatError: if anything about it is malformed, over a cap, or of an unknown version or coding.
+        BundleFormatError: if it is malformed, over a cap, or of an unknown version or coding.
         DigestError: if the manifest does not match its digest.
     """
     container = read_container(data)
     manifest = Manifest.parse(container.manifest)
-    # After the format version: a later version may keep its digest elsewhere, and must be refused by its name.
+    # Checked after the format version: a later version may keep its digest elsewhere, and must be refused as such.
     if sha256(container.manifest) != container.manifest_sha256:
-        raise DigestError("manifest: its text does not match its digest")
+        raise DigestError("manifest: the text does not match its digest")
     _check_payloads(manifest, container.payloads)
     return Bundle(manifest, container.payloads, len(data), sha256(data))
 
 
 def open_bundle(path: str | Path) -> Bundle:
-    """Read and parse a bundle file; a file over the size cap is refused unread.
+    """Read and parse a bundle file; a file over the size cap is refused before it is read.
 
     Raises:
         BundleFormatError, DigestError: see :func:`read_bundle`; the message starts with the path.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from seedcnn.arrays import F32
 from seedcnn.bundle.codings import Coded, sha256
 from seedcnn.bundle.compression import compress
 from seedcnn.bundle.container import Payload, write_container
@@ -31,21 +31,20 @@ def write_bundle(
     preprocessing: Preprocessing,
     labels: Sequence[str],
     canned_seed: int,
-    canned_logits: npt.NDArray[np.float32],
+    canned_logits: F32,
     canned_tolerance: float,
     compression: str = "zstd",
 ) -> bytes:
-    """Serialise a bundle; the same input gives the same bytes.
+    """Serialise a bundle and read it back; the same input gives the same bytes.
 
     Args:
         graph: ONNX bytes whose weights are external initializers named as in ``tensors``.
-        canned_logits: float32 [count, classes], what the pictures drawn from ``canned_seed`` must give.
+        canned_logits: float32 [count, classes], the answers to the images drawn from ``canned_seed``.
         canned_tolerance: largest allowed absolute difference of a logit.
         compression: of the graph, see :mod:`seedcnn.bundle.compression`.
 
     Raises:
-        BundleFormatError: if the result would not be readable (every bundle is read back, tensors and all, before it
-            is returned).
+        BundleFormatError: if the result cannot be read, tensors, graph and canned vectors included.
     """
     logits = np.asarray(canned_logits, dtype="<f4", order="C")
     payloads = {coded.entry.name: coded.payload for coded in tensors if coded.payload is not None}

@@ -29,7 +29,7 @@ def init(directory: _Directory) -> None:
 def publish(
     directory: _Directory,
     bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle files.", show_default=False)],
-    deltas: Annotated[int, typer.Option(min=0, help="Make deltas from so many of the last releases.")] = 3,
+    deltas: Annotated[int, typer.Option(min=0, max=64, help="Make deltas from this many of the last releases.")] = 3,
 ) -> None:
     """Sign bundles and point their family's rollout at them.
 

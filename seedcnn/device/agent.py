@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seedcnn.bundle import check_family
 from seedcnn.device.choice import remember
-from seedcnn.device.config import AUTO, Config, check_runtime, dump_config, read_config
+from seedcnn.device.config import Config, check_url, dump_config, read_config
 from seedcnn.device.records import Active, SlotRecord, dump
-from seedcnn.device.rollout import check_family, check_url
 from seedcnn.device.slots import MODEL, SLOTS, Slots
 from seedcnn.errors import BundleError, DeviceError, SeedCNNError, SlotError, UpdateError
 from seedcnn.files import fsync_directory, write_file
+from seedcnn.runtime.names import AUTO, check_runtime
 
 if TYPE_CHECKING:
     from seedcnn.device.fetcher import DownloadLimits
@@ -78,7 +79,7 @@ def init(
     """
     from seedcnn.device.updater import check_root
 
-    config = Config(check_url(url), check_family(family), check_runtime(runtime))
+    config = Config(check_url(url), check_family(family), check_runtime(runtime, auto=True))
     slots = Slots(home)
     try:
         root = Path(root_json).read_bytes()
@@ -204,8 +205,7 @@ class _Attempt:
             return None
         try:
             stored = self.fetched(source, offer.delta, part)
-            from seedcnn.bundle import read_bundle
-            from seedcnn.bundle.delta import apply_delta, read_delta
+            from seedcnn.bundle import apply_delta, read_bundle, read_delta
 
             delta = read_delta(stored)
             if delta.result != offer.rollout.content:

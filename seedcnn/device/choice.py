@@ -18,10 +18,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from seedcnn.device.config import RUNTIMES
 from seedcnn.device.slots import Slots
 from seedcnn.errors import DeviceError
 from seedcnn.files import write_file
+from seedcnn.machine import processor
+from seedcnn.runtime.names import RUNTIMES
 
 __all__ = ["Choice", "Key", "current_key", "installed_runtimes", "machine", "recall", "remember", "remembered"]
 
@@ -74,17 +75,8 @@ def _version(name: str) -> str:
 
 def machine() -> str:
     """Architecture, processor and number of usable cores, as one line."""
-    processor = platform.processor()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in ("model name", "Model", "CPU part"):
-                processor = value.strip()
-                break
-    except OSError:
-        pass  # not Linux: the platform module's answer stands
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{platform.machine()}, {processor}, {cores} cores"
+    return f"{platform.machine()}, {processor()}, {cores} cores"
 
 
 def current_key(sha256: str, threads: int) -> Key:

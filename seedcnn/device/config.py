@@ -6,34 +6,35 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from seedcnn.errors import DeviceError
+from seedcnn.runtime.names import check_runtime
 
-__all__ = ["AUTO", "RUNTIMES", "Config", "check_runtime", "dump_config", "read_config"]
+__all__ = ["Config", "check_url", "dump_config", "read_config"]
 
-RUNTIMES = ("onnxruntime", "openvino")
-AUTO = "auto"
 _FORMAT = "seedcnn-device/1"
 
 
 @dataclass(frozen=True)
 class Config:
-    """Repository URL, model family, and runtime: one of :data:`RUNTIMES`, or "auto" (the faster one, measured)."""
+    """Repository URL, model family, and the runtime's name (see :func:`seedcnn.runtime.names.check_runtime`)."""
 
     url: str
     family: str
     runtime: str = "onnxruntime"
 
 
-def check_runtime(runtime: str) -> str:
-    """Return ``runtime`` if it names a runtime or is "auto".
+def check_url(url: str) -> str:
+    """Return the base URL of a repository without a trailing slash.
 
     Raises:
-        ValueError: naming the choices.
+        ValueError: if it is not an http or https URL.
     """
-    if runtime not in (*RUNTIMES, AUTO):
-        raise ValueError(f"`runtime` (={runtime!r}) must be one of {', '.join((*RUNTIMES, AUTO))}")
-    return runtime
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.port == 0:
+        raise ValueError(f"`url` (={url!r}) must be an http or https URL without query or fragment")
+    return url.rstrip("/")
 
 
 def dump_config(config: Config) -> bytes:
@@ -53,7 +54,7 @@ def read_config(home: Path) -> Config:
         if value.pop("format") != _FORMAT or set(value) | {"runtime"} != {"url", "family", "runtime"}:
             raise ValueError(f"it must hold url, family and runtime in format {_FORMAT!r}")
         config = Config(**{name: str(item) for name, item in value.items()})
-        check_runtime(config.runtime)
+        check_runtime(config.runtime, auto=True)
         return config
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DeviceError(f"{path} cannot be read: {error}") from None

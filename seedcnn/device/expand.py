@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-
+from seedcnn.arrays import F32
 from seedcnn.bundle import Bundle
 from seedcnn.errors import BundleFormatError
 
@@ -13,7 +11,7 @@ __all__ = ["MAX_EXPANDED_BYTES", "expand"]
 MAX_EXPANDED_BYTES = 256 << 20
 
 
-def expand(bundle: Bundle, *, max_bytes: int = MAX_EXPANDED_BYTES) -> dict[str, npt.NDArray[np.float32]]:
+def expand(bundle: Bundle, *, max_bytes: int = MAX_EXPANDED_BYTES) -> dict[str, F32]:
     """Regenerate every tensor that the graph needs.
 
     Args:

@@ -7,9 +7,9 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from seedcnn.arrays import U8
 from seedcnn.bundle import Preprocessing
 from seedcnn.errors import ImageError
 
@@ -20,7 +20,7 @@ MAX_PIXELS = 50_000_000
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
-def load_image(path: str | Path, rule: Preprocessing, *, resize: bool = False) -> npt.NDArray[np.uint8]:
+def load_image(path: str | Path, rule: Preprocessing, *, resize: bool = False) -> U8:
     """Read one RGB picture.
 
     Args:
@@ -64,7 +64,7 @@ def load_image(path: str | Path, rule: Preprocessing, *, resize: bool = False) -
         return np.asarray(image, np.uint8)
 
 
-def load_batch(path: str | Path, rule: Preprocessing) -> npt.NDArray[np.uint8]:
+def load_batch(path: str | Path, rule: Preprocessing) -> U8:
     """Read many pictures from a ``.npy`` file.
 
     Returns:

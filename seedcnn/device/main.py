@@ -11,9 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from seedcnn.device.config import AUTO, RUNTIMES
-from seedcnn.device.rollout import check_family, check_url
+from seedcnn.bundle import check_family
+from seedcnn.device.config import check_url
 from seedcnn.errors import SeedCNNError, missing_extra
+from seedcnn.runtime.names import AUTO, RUNTIMES
 
 __all__ = ["DEFAULT_HOME", "main"]
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
-import numpy.typing as npt
-
+from seedcnn.arrays import F32
 from seedcnn.bundle import Bundle
 from seedcnn.device.choice import Choice, current_key
 from seedcnn.device.health import self_test
@@ -32,7 +30,7 @@ def picture_calls(bundle: Bundle, sessions: Mapping[str, Session]) -> dict[str, 
 
 def open_passing(
     bundle: Bundle,
-    tensors: Mapping[str, npt.NDArray[np.float32]],
+    tensors: Mapping[str, F32],
     runtimes: tuple[str, ...],
     *,
     threads: int,
@@ -67,7 +65,7 @@ def open_passing(
 
 def choose(
     bundle: Bundle,
-    tensors: Mapping[str, npt.NDArray[np.float32]],
+    tensors: Mapping[str, F32],
     *,
     threads: int = 1,
     options: SessionOptions | None = None,

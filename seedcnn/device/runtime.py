@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Unpack
 
 import numpy as np
-import numpy.typing as npt
 
+from seedcnn.arrays import F32, I64, U8
 from seedcnn.bundle import Bundle, open_bundle, read_bundle
 from seedcnn.device.choice import current_key, recall, remember
-from seedcnn.device.config import AUTO, check_runtime, read_config
+from seedcnn.device.config import read_config
 from seedcnn.device.expand import MAX_EXPANDED_BYTES, expand
 from seedcnn.device.images import load_batch, load_image
 from seedcnn.device.measure import choose
 from seedcnn.device.slots import Slots
 from seedcnn.errors import BundleError, MissingExtraError, SlotError
+from seedcnn.runtime.names import AUTO, check_runtime
 from seedcnn.runtime.session import Session, SessionOptions, open_session, preprocess
 
 __all__ = ["Model", "Predictions", "load_batch", "load_image"]
@@ -28,8 +29,8 @@ _BATCH = 64
 class Predictions:
     """The best class of each of N pictures: index and probability arrays of shape [N] (int64, float32), N labels."""
 
-    indices: npt.NDArray[np.int64]
-    probabilities: npt.NDArray[np.float32]
+    indices: I64
+    probabilities: F32
     labels: tuple[str, ...]
 
 
@@ -119,7 +120,7 @@ class Model:
             MissingExtraError: if the runtime is not installed.
             ValueError: if ``runtime`` is unknown or has no such option.
         """
-        check_runtime(runtime)
+        check_runtime(runtime, auto=True)
         tensors = expand(bundle, max_bytes=max_bytes)
         if runtime != AUTO:
             return cls(
@@ -139,7 +140,7 @@ class Model:
             remember(memory, choice)
         return cls(bundle, session, source)
 
-    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def logits(self, images: U8) -> F32:
         """Run pictures in batches of at most 64.
 
         Args:
@@ -158,7 +159,7 @@ class Model:
             parts.extend(self.session.run([graph.output], {graph.input: inputs}))
         return np.concatenate(parts)
 
-    def predict(self, images: npt.NDArray[np.uint8]) -> Predictions:
+    def predict(self, images: U8) -> Predictions:
         """The best class of each picture and its softmax probability.
 
         Args:

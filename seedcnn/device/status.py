@@ -8,9 +8,10 @@ from typing import Any
 
 from seedcnn.device.agent import open_home
 from seedcnn.device.choice import current_key, installed_runtimes, remembered
-from seedcnn.device.config import AUTO, read_config
+from seedcnn.device.config import read_config
 from seedcnn.device.slots import SLOTS, Slots
 from seedcnn.errors import SlotError
+from seedcnn.runtime.names import AUTO
 
 __all__ = ["status"]
 

@@ -17,8 +17,10 @@ from tuf.api import exceptions
 from tuf.api.metadata import Metadata, Root, TargetFile
 from tuf.ngclient import FetcherInterface, Updater
 
+from seedcnn.bundle import Rollout, rollout_name
+from seedcnn.bundle.rollout import MAX_BYTES
+from seedcnn.device.config import check_url
 from seedcnn.device.fetcher import DownloadLimits, HttpStatusError, PacedClient, TransferError
-from seedcnn.device.rollout import MAX_BYTES, Rollout, check_url, parse_rollout, rollout_name
 from seedcnn.errors import UpdateError
 from seedcnn.files import fsync_directory, fsync_file, remove, write_file
 
@@ -154,7 +156,7 @@ class Source:
             rule = updater.get_targetinfo(rollout_name(family))
             if rule is None:
                 raise UpdateError(f"{self._url} has published nothing for family {family!r}")
-            rollout = parse_rollout(self._rule_text(rule), family)
+            rollout = Rollout.parse(self._rule_text(rule), family)
             target = updater.get_targetinfo(rollout.artefact)
             name = rollout.deltas.get(content)
             delta = updater.get_targetinfo(name) if name else None

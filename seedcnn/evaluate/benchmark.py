@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from seedcnn.evaluate.runners import runner, settled
 from seedcnn.latency import Latency, interleave
+from seedcnn.machine import processor
 
 __all__ = ["TRAINING_MODES", "Measurement", "bench_latency", "bench_training", "conditions", "quiet_process"]
 
@@ -81,14 +82,6 @@ def quiet_process(threads: int = 1) -> str:
     return "; ".join(notes)
 
 
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown"
-
-
 def _commit() -> str:
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
@@ -115,7 +108,7 @@ def conditions(*, threads: int, rounds: int, process: str) -> dict[str, Any]:
         process: what :func:`quiet_process` returned.
     """
     return {
-        "machine": f"{_cpu()}, {platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{processor()}, {platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "commit": _commit(),
         "versions": _versions(),

@@ -115,7 +115,7 @@ class Int8Result:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where bundles are measured: a name of :data:`seedcnn.runtime.session.RUNTIMES`, threads, operator libraries."""
+    """Where bundles are measured: a name of :data:`seedcnn.runtime.names.RUNTIMES`, threads, operator libraries."""
 
     name: str
     threads: int

@@ -1,1 +1,1 @@
-"""A bundle made to answer: sessions of ONNX Runtime and OpenVINO, and the fused operator. No torch."""
+"""Inference with bundles, without torch: sessions of ONNX Runtime and OpenVINO, and the fused operator."""

@@ -1,7 +1,7 @@
-"""Put weights into an ONNX graph at the level of protobuf's wire format: the device has no ``onnx`` package.
+"""Embed weights in an ONNX graph at the level of protobuf's wire format, because devices have no ``onnx`` package.
 
-A small strict reader: it walks every message in which a tensor can lie, so that no tensor is left for a runtime to look
-up as a file. What it does not rewrite it copies byte by byte. Field numbers are those of onnx.proto (ONNX IR).
+A small strict reader walks every message that can contain a tensor, so that the runtime finds no tensor to load from a
+file. Whatever it does not rewrite it copies byte by byte. Field numbers are those of onnx.proto (ONNX IR).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from seedcnn.errors import BundleError
 
-__all__ = ["embed_initializers"]
+__all__ = ["embed_initializers", "encode_varint"]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_DEPTH = 32
@@ -23,9 +23,9 @@ _MAX_FIELDS = 1_000_000
 _MODEL_GRAPH, _MODEL_TRAINING, _GRAPH_INITIALIZER = 7, 20, 5
 _DIMS, _DATA_TYPE, _NAME, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 1, 2, 8, 9, 13, 14
 _EXTERNAL = 1
-# The numbers of TensorProto.DataType that a bundle may one day carry, little-endian.
+# TensorProto.DataType: the types that a bundle may one day carry, little-endian.
 _DTYPES = {1: "<f4", 2: "|u1", 3: "|i1", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8"}
-# {message: {field: message below it}}: every way from a model to a tensor.
+# {message: {field: message in it}}: every path from a model to a tensor.
 _BELOW: dict[str, dict[int, str]] = {
     "model": {_MODEL_GRAPH: "graph", 25: "function"},
     "graph": {1: "node", _GRAPH_INITIALIZER: "tensor", 15: "sparse"},
@@ -38,7 +38,7 @@ _BELOW: dict[str, dict[int, str]] = {
 
 
 class _Field(NamedTuple):
-    """One field: where its tag starts, where its content starts and where it ends; ``value`` of a varint."""
+    """One field: where its tag starts, where its content begins and ends, and the ``value`` of a varint."""
 
     number: int
     wire: int
@@ -63,7 +63,7 @@ def _varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
 
 @dataclass
 class _Reader:
-    """Fields of messages in ``data``; counts them, so that a graph of millions of empty fields ends."""
+    """Reads the fields of messages in ``data``, and counts them, so that millions of empty fields are refused."""
 
     data: memoryview
     left: int = field(default=_MAX_FIELDS)
@@ -94,23 +94,23 @@ class _Reader:
             at = stop
 
     def refuse_external(self, message: str, begin: int, end: int, depth: int = 0) -> None:
-        """Walk a message; no tensor in it may point to a file."""
+        """Walk a message and refuse any tensor that points to a file."""
         if depth > _MAX_DEPTH:
             raise BundleError(f"its messages are nested deeper than {_MAX_DEPTH}")
         below = _BELOW[message]
         for item in self.fields(begin, end):
             if message == "tensor" and item.number in (_EXTERNAL_DATA, _DATA_LOCATION):
                 if item.number == _EXTERNAL_DATA or item.wire != _VARINT or item.value:
-                    raise BundleError("a tensor that is no initializer of the main graph has external data")
+                    raise BundleError("a tensor outside the main graph's initializers has external data")
             elif item.number in below:
                 if item.wire != _BYTES:
-                    raise BundleError(f"field {item.number} of a {message} is no message (wire type {item.wire})")
+                    raise BundleError(f"field {item.number} of a {message} is not a message (wire type {item.wire})")
                 self.refuse_external(below[item.number], item.begin, item.end, depth + 1)
 
 
 @dataclass
 class _Tensor:
-    """What matters of an initializer: ``kept`` are the spans of its fields that stay as they are."""
+    """The relevant parts of an initializer; ``kept`` are the spans of the fields that are copied unchanged."""
 
     name: str = ""
     dims: list[int] = field(default_factory=list)
@@ -128,9 +128,9 @@ def _read_tensor(reader: _Reader, begin: int, end: int) -> _Tensor:
         if item.number in (_DIMS, _DATA_TYPE, _NAME, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION):
             if item.wire not in wires.get(item.number, (_BYTES,)):
                 raise BundleError(f"field {item.number} of an initializer has wire type {item.wire}")
-            # Of a repeated singular field readers take the last; two readers need not agree on that.
+            # Most readers take the last value of a singular field that is repeated, but not all need agree.
             if item.number in seen and item.number not in (_DIMS, _EXTERNAL_DATA):
-                raise BundleError(f"field {item.number} of an initializer is there twice")
+                raise BundleError(f"field {item.number} of an initializer appears twice")
             seen.add(item.number)
         if item.number == _NAME:
             try:
@@ -156,7 +156,7 @@ def _read_tensor(reader: _Reader, begin: int, end: int) -> _Tensor:
 
 
 def _check(tensor: _Tensor, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The array as the graph wants it: contiguous, little-endian, of its shape and type."""
+    """Return the array contiguous and little-endian, after checking its shape and type against the graph."""
     if tensor.has_raw:
         raise BundleError(f"initializer {tensor.name!r} has both its own and external data")
     if tensor.data_type not in _DTYPES:
@@ -170,7 +170,8 @@ def _check(tensor: _Tensor, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(value, wanted, order="C")
 
 
-def _encode(value: int) -> bytes:
+def encode_varint(value: int) -> bytes:
+    """Encode a number >= 0 as protobuf's varint: seven bits per byte, the lowest first."""
     result = bytearray()
     while value > 0x7F:
         result.append(value & 0x7F | 0x80)
@@ -180,8 +181,8 @@ def _encode(value: int) -> bytes:
 
 
 def _message(number: int, parts: list[memoryview]) -> list[memoryview]:
-    """A field holding a message made of ``parts``."""
-    head = _encode(number << 3 | _BYTES) + _encode(sum(part.nbytes for part in parts))
+    """Wrap ``parts`` as a field that holds a message."""
+    head = encode_varint(number << 3 | _BYTES) + encode_varint(sum(part.nbytes for part in parts))
     return [memoryview(head), *parts]
 
 
@@ -192,15 +193,15 @@ def _rewrite_graph(reader: _Reader, graph: _Field, tensors: Mapping[str, npt.NDA
         if item.number != _GRAPH_INITIALIZER:
             if (below := _BELOW["graph"].get(item.number)) is not None:
                 if item.wire != _BYTES:
-                    raise BundleError(f"field {item.number} of a graph is no message (wire type {item.wire})")
+                    raise BundleError(f"field {item.number} of a graph is not a message (wire type {item.wire})")
                 reader.refuse_external(below, item.begin, item.end)
             parts.append(reader.data[item.start : item.end])
             continue
         if item.wire != _BYTES:
-            raise BundleError(f"field {item.number} of a graph is no message (wire type {item.wire})")
+            raise BundleError(f"field {item.number} of a graph is not a message (wire type {item.wire})")
         tensor = _read_tensor(reader, item.begin, item.end)
         if tensor.name in used:
-            raise BundleError(f"initializer {tensor.name!r} is there twice")
+            raise BundleError(f"initializer {tensor.name!r} appears twice")
         if not tensor.external:
             parts.append(reader.data[item.start : item.end])
             continue
@@ -217,18 +218,18 @@ def _rewrite_graph(reader: _Reader, graph: _Field, tensors: Mapping[str, npt.NDA
 
 
 def embed_initializers(model: bytes, tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """Write arrays into a model in place of its external initializers.
+    """Replace the external initializers of a model by arrays.
 
     Args:
-        model: ONNX ModelProto bytes; external initializers lie in the main graph.
-        tensors: {initializer name: array of its shape and type}; each external initializer, and no other.
+        model: ONNX ModelProto bytes whose external initializers are in the main graph.
+        tensors: {initializer name: array of its shape and type}, with exactly the external initializers.
 
     Returns:
-        The model with the arrays as ``raw_data``; one copy of each array, every other byte untouched.
+        The model with the arrays as ``raw_data``: one copy of each array, every other byte unchanged.
 
     Raises:
-        BundleError: if the bytes are malformed or truncated, if an external initializer was not passed or a passed one
-            is not in the graph, if shape or type do not match, or if any other tensor points to a file.
+        BundleError: if the bytes are malformed or truncated, if the graph's external initializers and the arrays differ
+            in name, shape or type, or if any other tensor points to a file.
     """
     reader = _Reader(memoryview(model))
     parts: list[memoryview] = []
@@ -238,10 +239,10 @@ def embed_initializers(model: bytes, tensors: Mapping[str, npt.NDArray[Any]]) ->
             raise BundleError("it carries training information")
         below = _BELOW["model"].get(item.number)
         if below is not None and item.wire != _BYTES:
-            raise BundleError(f"field {item.number} of a model is no message (wire type {item.wire})")
+            raise BundleError(f"field {item.number} of a model is not a message (wire type {item.wire})")
         if item.number == _MODEL_GRAPH:
             graphs += 1
-            # A second graph would be merged with the first by a protobuf reader.
+            # A protobuf reader would merge a second graph into the first.
             if graphs > 1:
                 raise BundleError("it holds more than one graph")
             parts += _rewrite_graph(reader, item, tensors)

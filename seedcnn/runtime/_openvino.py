@@ -1,8 +1,8 @@
-"""An OpenVINO session on the CPU, compiled for one picture.
+"""An OpenVINO session on the CPU, compiled for a single image.
 
-A graph of fixed shape is faster than one of any batch size. Batches run picture by picture: measured on a residual
-network that costs about a tenth more than a second model compiled for any batch size, gives the same bits, and spares
-the memory of that second model.
+A graph of fixed shape is faster than one for any batch size, so batches run image by image. On a residual network this
+took about a tenth longer than a second model compiled for any batch size. It gives the same bits and saves the memory
+of that second model.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.arrays import F32
 from seedcnn.errors import BundleError
 from seedcnn.runtime._onnx_wire import embed_initializers
 
@@ -27,10 +28,10 @@ _LONGEST = 400
 
 
 def import_openvino() -> ModuleType:
-    """Import ``openvino`` so that it sends nothing.
+    """Import ``openvino`` without its telemetry.
 
-    Its package reports each import to its maker, by default and unasked, through ``openvino_telemetry``; without that
-    module it uses a stand-in of its own that does nothing. An ``openvino`` that is imported already is left as it is.
+    By default the package reports each import to its maker through ``openvino_telemetry``. Without that module it falls
+    back to a stub of its own that does nothing. If ``openvino`` has already been imported, this changes nothing.
 
     Raises:
         ModuleNotFoundError: if it is not installed.
@@ -47,10 +48,10 @@ def import_openvino() -> ModuleType:
 def _settings(threads: int) -> dict[str, Any]:
     return {
         "INFERENCE_NUM_THREADS": threads,
-        # One call at a time: more streams would wait for nothing.
+        # There is one call at a time, so further streams would be idle.
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
-        # The default is bfloat16 on some processors; the answers must be those of the bundle everywhere.
+        # Some processors default to bfloat16; the answers must match the bundle's everywhere.
         "INFERENCE_PRECISION_HINT": "f32",
         "EXECUTION_MODE_HINT": "ACCURACY",
         # Whoever starts the process decides where it runs.
@@ -59,13 +60,13 @@ def _settings(threads: int) -> dict[str, Any]:
 
 
 def one_line(error: BaseException) -> str:
-    """The text of a runtime's error, which may run over pages, as a part of a sentence."""
+    """Return a runtime's error message, which may be pages long, on one line and cut to fit into a sentence."""
     text = " ".join(str(error).split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 class OpenVinoSession:
-    """See :func:`seedcnn.runtime.session.open_session`."""
+    """A session of OpenVINO; see :func:`seedcnn.runtime.session.open_session`."""
 
     runtime = "openvino"
 
@@ -76,13 +77,13 @@ class OpenVinoSession:
         except BundleError as error:
             raise BundleError(f"OpenVINO does not accept the graph: {error}") from None
         try:
-            # Never a path, and the ONNX reader only: a model in another of the readers' formats could name files.
+            # From memory, and with the ONNX reader only: models in the other formats could name files.
             reader = ov.frontend.FrontEndManager().load_by_framework("onnx")
             model = reader.convert(reader.load(io.BytesIO(data)))
             del data
             self._free = self._fix_batch(ov, model)
             compiled = ov.Core().compile_model(model, "CPU", _settings(threads))
-        except Exception as error:  # the runtime raises RuntimeError for nearly everything
+        except Exception as error:  # OpenVINO raises RuntimeError for nearly everything
             raise BundleError(f"OpenVINO does not accept the graph: {one_line(error)}") from None
         self._inputs = {name: index for index, port in enumerate(compiled.inputs) for name in port.names}
         self._tensor = ov.Tensor
@@ -91,7 +92,7 @@ class OpenVinoSession:
 
     @staticmethod
     def _fix_batch(ov: ModuleType, model: Any) -> bool:
-        """Make free leading dimensions of the inputs 1; whether there was one."""
+        """Set free leading dimensions of the inputs to 1, and return whether there were any."""
         shapes, free = {}, False
         for port in model.inputs:
             shape = port.partial_shape
@@ -102,25 +103,23 @@ class OpenVinoSession:
             model.reshape(shapes)
         return free
 
-    def run(
-        self, outputs: Sequence[str] | None, inputs: Mapping[str, npt.NDArray[Any]]
-    ) -> list[npt.NDArray[np.float32]]:
+    def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, npt.NDArray[Any]]) -> list[F32]:
         """See :class:`seedcnn.runtime.session.Session`."""
         wanted = self._indices(outputs)
         if inputs.keys() - self._inputs.keys() or not inputs:
-            raise BundleError(f"OpenVINO does not run the graph: its inputs are {', '.join(sorted(self._inputs))}")
+            raise BundleError(f"OpenVINO cannot run the graph: its inputs are {', '.join(sorted(self._inputs))}")
         try:
             return self._one_by_one(wanted, inputs) if self._free else self._infer(wanted, inputs)
         except Exception as error:
-            raise BundleError(f"OpenVINO does not run the graph: {one_line(error)}") from None
+            raise BundleError(f"OpenVINO cannot run the graph: {one_line(error)}") from None
 
-    def _infer(self, wanted: Sequence[int], inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
-        # Passing a dict to infer() does the same at two to three times the overhead of a small network's answer.
+    def _infer(self, wanted: Sequence[int], inputs: Mapping[str, npt.NDArray[Any]]) -> list[F32]:
+        # Passing a dict to infer() does the same with two to three times the overhead, which a small network feels.
         for name, value in inputs.items():
             tensor = self._tensor(np.ascontiguousarray(value), shared_memory=True)
             self._request.set_input_tensor(self._inputs[name], tensor)
         self._request.infer()
-        # A copy, for the view is of the runtime's own buffer, which the next picture overwrites.
+        # Copy: the data is a view of the runtime's buffer, which the next image overwrites.
         return [self._request.get_output_tensor(index).data.copy() for index in wanted]
 
     def _indices(self, outputs: Sequence[str] | None) -> list[int]:
@@ -130,18 +129,16 @@ class OpenVinoSession:
         for name in outputs:
             places = [index for names, index in self._outputs if name in names]
             if not places:
-                raise BundleError(f"OpenVINO does not run the graph: it has no output {name!r}")
+                raise BundleError(f"OpenVINO cannot run the graph: it has no output {name!r}")
             found.append(places[0])
         return found
 
-    def _one_by_one(
-        self, wanted: Sequence[int], inputs: Mapping[str, npt.NDArray[Any]]
-    ) -> list[npt.NDArray[np.float32]]:
+    def _one_by_one(self, wanted: Sequence[int], inputs: Mapping[str, npt.NDArray[Any]]) -> list[F32]:
         counts = {len(value) for value in inputs.values()}
         if len(counts) != 1 or 0 in counts:
-            raise ValueError(f"the inputs hold {sorted(counts)} pictures; it must be one number, at least 1")
+            raise ValueError(f"the inputs hold {sorted(counts)} images; all must hold the same number, at least 1")
         (count,) = counts
-        parts: list[list[npt.NDArray[np.float32]]] = [[] for _ in wanted]
+        parts: list[list[F32]] = [[] for _ in wanted]
         for place in range(count):
             answers = self._infer(wanted, {name: value[place : place + 1] for name, value in inputs.items()})
             for part, answer in zip(parts, answers, strict=True):

@@ -1,4 +1,4 @@
-"""The fused operator's name, and how a graph or a runtime's error is told to be about it."""
+"""The fused operator's name, and how to recognise graphs that use it and errors that it is missing."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ COMMAND = "python -m seedcnn.runtime.custom_op"
 
 
 def uses_operator(graph: bytes) -> bool:
-    """Whether ONNX bytes name the operator."""
+    """Whether an ONNX graph contains the operator's name."""
     return OPERATOR.split("::")[1].encode() in graph
 
 
 def missing_operator(message: str) -> str:
-    """What a runtime's message says to a user whose graph needs the operator; empty if it is about something else."""
+    """Explain a runtime's error that the operator is missing; return "" if the error has another cause."""
     domain, kind = OPERATOR.split("::")
     if kind not in message or "not a registered" not in message:
         return ""
     return (
-        f"the graph needs the operator {domain}::{kind}, which is not loaded: build it with `{COMMAND}` and open the "
-        "bundle with the path it prints in `libraries`"
+        f"the graph needs the operator {domain}::{kind}, which is not loaded: build it with `{COMMAND}` and pass the "
+        "path that it prints in `libraries`"
     )

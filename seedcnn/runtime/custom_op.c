@@ -1,14 +1,14 @@
-/* ONNX Runtime operator seedcnn::GroupNLGenerator: seed maps and the maps generated from them, in one pass.
+/* ONNX Runtime operator seedcnn::GroupNLGenerator: writes seed maps and the maps generated from them in one pass.
  *
- * y = cat(z, A * f(W * z[source] + B) + C) over channels, then ReLU if asked.
+ * y = cat(z, A * f(W * z[source] + B) + C) over channels, then an optional ReLU.
  *   inputs      z float32 [N, c_seed, H, W]; W, B float32 with c_gen values each; A, C likewise, both or neither
  *   attributes  nlf: sine | triangle | gaussian | abs | negate | identity; groups (divides c_seed); relu: 0 | 1
  *   output      float32 [N, c_seed + c_gen, H, W]
  * source[c] = (c / n / gamma) * n + c % n with n = c_seed / groups and gamma = ceil(c_gen / c_seed).
- * Nothing here starts a thread. Plain loops; the compiler makes vectors of them.
+ * The operator starts no threads. Its loops are plain; the compiler vectorises them.
  *
- * The runtime's C interface is declared here as far as it is used: a table of functions that only ever grows, read by
- * slot, and the operator's description as of interface version 16 (ONNX Runtime 1.16).
+ * The parts of the runtime's C interface that are used are declared here: a table of functions that only ever grows,
+ * read by slot, and the description of an operator in interface version 16 (ONNX Runtime 1.16).
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -75,7 +75,7 @@ static status fail(api_table api, int code, const char *text) {
 
 /* --- the functions ---------------------------------------------------------------------------------------------- */
 
-/* Adding this rounds a float below 2^22 to an integer, which is then in the low bits. */
+/* Adding this to a float below 2^22 rounds it to an integer, which is then in the low bits. */
 #define ROUNDER 12582912.0f
 
 static inline uint32_t bits_of(float x) {
@@ -90,7 +90,7 @@ static inline float float_of(uint32_t u) {
     return x;
 }
 
-/* Reduction by a pi of three parts, then an odd minimax polynomial of degree 9: within 1e-6 for |u| <= 1e4. */
+/* Reduce by pi in three parts, then an odd minimax polynomial of degree 9: within 1e-6 for |u| <= 1e4. */
 static inline float sine(float u) {
     const float shifted = u * 0.318309886183790672f + ROUNDER;
     const float k = shifted - ROUNDER;
@@ -103,7 +103,7 @@ static inline float sine(float u) {
     p = p * s + 0.00833301609784191f;
     p = p * s - 0.1666665704814885f;
     p = p * s * t + t;
-    return float_of(bits_of(p) ^ (bits_of(shifted) << 31)); /* odd multiples of pi turn the sign */
+    return float_of(bits_of(p) ^ (bits_of(shifted) << 31)); /* odd multiples of pi flip the sign */
 }
 
 static inline float triangle(float u) {
@@ -112,7 +112,7 @@ static inline float triangle(float u) {
     return 1.0f - 4.0f * float_of(bits_of(v - k) & 0x7fffffffu);
 }
 
-/* exp(-u*u) = 2^k * 2^f; what is below 2^-126 stays there. */
+/* exp(-u*u) = 2^k * 2^f; results below 2^-126 are raised to it. */
 static inline float gaussian(float u) {
     float t = u * u * -1.44269504088896341f;
     t = t < -126.0f ? -126.0f : t;
@@ -138,7 +138,7 @@ typedef struct {
 
 typedef void (*plane_function)(const float *, float *, size_t, affine);
 
-/* One map of n values; two loops, so that no loop asks about the ReLU. NaN goes through. */
+/* One map of n values, in two variants so that no loop tests for the ReLU. NaN passes through. */
 #define PLANE(f)                                                                                      \
     static void plane_##f(const float *restrict z, float *restrict y, size_t n, affine k) {           \
         for (size_t i = 0; i < n; i++) y[i] = k.a * f(k.w * z[i] + k.b) + k.c;                        \
@@ -198,7 +198,7 @@ typedef struct {
     int given;
 } tensor;
 
-/* Reads input `index`; an optional input that is absent is not `given`. */
+/* Read input `index`; an optional input that is absent is not `given`. */
 static status read_input(api_table api, void *context, size_t index, tensor *found) {
     const void *value = NULL;
     void *shape = NULL;
@@ -234,7 +234,7 @@ static status check(const kernel *self, const tensor in[5]) {
         return fail(self->api, INVALID_ARGUMENT, "GroupNLGenerator: A and C must both be given, or neither");
     for (int i = 1; i < 5; i++) {
         if (in[i].values == c_gen || !in[i].given) continue;
-        snprintf(text, sizeof text, "GroupNLGenerator: input %d holds %lld values, W holds %lld; they must be as many", i,
+        snprintf(text, sizeof text, "GroupNLGenerator: input %d holds %lld values, W holds %lld; they must match", i,
                  (long long)in[i].values, (long long)c_gen);
         return fail(self->api, INVALID_ARGUMENT, text);
     }
@@ -299,7 +299,7 @@ static status create(const custom_op *op, api_table api, const void *info, void 
         *made = self;
         return NULL;
     }
-    snprintf(text, sizeof text, "GroupNLGenerator: nlf (=%.15s) is none of the functions of this library", nlf);
+    snprintf(text, sizeof text, "GroupNLGenerator: nlf (=%.15s) is not a function of this library", nlf);
     return fail(api, INVALID_ARGUMENT, text);
 }
 
@@ -330,7 +330,7 @@ static const custom_op OPERATOR = {
     .compute_v2 = compute,
 };
 
-/* The entry point that ONNX Runtime looks up; one domain serves every session of the process. */
+/* The entry point that ONNX Runtime calls; all sessions of the process share one domain. */
 __attribute__((visibility("default"))) status RegisterCustomOps(void *options, const api_base *base) {
     static void *domain;
     api_table api = base->get_api(INTERFACE_VERSION);

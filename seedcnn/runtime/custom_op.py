@@ -1,8 +1,8 @@
-"""The optional fused operator for ONNX Runtime: built from C by the user's own compiler, checked before it is used.
+"""The optional fused operator for ONNX Runtime, built from C with the user's own compiler and checked before use.
 
-``python -m seedcnn.runtime.custom_op`` builds it and prints where it lies; what to do with the path is
-``open_session(..., libraries=[path])``. Graphs need it only where they were exported for it
-(``fold(model, target="onnxruntime-custom-op")``); every other graph runs without.
+``python -m seedcnn.runtime.custom_op`` builds it and prints its path, to be passed to
+``open_session(..., libraries=[path])``. Only graphs exported for it (``fold(model, target="onnxruntime-custom-op")``)
+need it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from seedcnn.arrays import F32, F64
 from seedcnn.errors import DeviceError, SeedCNNError
+from seedcnn.runtime._onnx_wire import encode_varint
 from seedcnn.runtime._operator import COMMAND, OPERATOR
 from seedcnn.runtime.session import open_session
 
@@ -35,7 +36,6 @@ __all__ = [
     "default_path",
 ]
 
-F64 = npt.NDArray[np.float64]
 
 _SOURCE = Path(__file__).with_suffix(".c")
 _ERROR_LINES = 8
@@ -54,11 +54,11 @@ FUNCTIONS: dict[str, Callable[[F64], F64]] = {
     "negate": np.negative,
     "identity": lambda u: u,
 }
-"""The functions of one affine argument that the operator has, as numpy does them."""
+"""The operator's functions of one affine argument, in numpy."""
 
 
 def default_path() -> Path:
-    """Where the library lies if nobody says otherwise: in the user's cache, by the source's digest and the machine."""
+    """Return the library's default path: in the user's cache, named by the source's digest and the machine."""
     if sys.platform == "darwin":
         cache = Path.home() / "Library" / "Caches"
     else:
@@ -70,7 +70,7 @@ def default_path() -> Path:
 def _flags() -> list[str]:
     tune = {"x86_64": "-march=native", "AMD64": "-march=native", "i686": "-march=native"}
     native = tune.get(platform.machine(), "-mcpu=native")
-    # Neither changes a value: the first drops errno, the second lets comparisons be made in vectors.
+    # Neither -fno-... flag changes a value: one drops errno, the other allows comparisons in vectors.
     return [
         "-std=c11",
         "-O3",
@@ -90,22 +90,22 @@ def _run(command: Sequence[str], what: str) -> None:
         raise DeviceError(f"{what}: {command[0]!r} cannot be run: {error}") from None
     if done.returncode:
         last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-_ERROR_LINES:])
-        raise DeviceError(f"{what}: {command[0]!r} ended with {done.returncode}\n{last}")
+        raise DeviceError(f"{what}: {command[0]!r} exited with status {done.returncode}\n{last}")
 
 
 def build(output: Path | None = None, *, compiler: str = "cc") -> Path:
     """Build the operator for this machine's processor and check it against numpy.
 
     Args:
-        output: the library to write; its directory is made. Default: :func:`default_path`.
-        compiler: a GCC or Clang command; it may carry options of its own.
+        output: the library to write; its directory is created. Default: :func:`default_path`.
+        compiler: a GCC or Clang command, with or without options.
 
     Returns:
-        The library's path. It is there only once it has passed its check.
+        The library's path. The file appears only after it has passed its check.
 
     Raises:
         DeviceError: if the compiler is missing or fails (with its last lines), if the library gives wrong answers or
-            crashes (the check runs in a process of its own), or if the path cannot be written.
+            crashes (the check runs in a separate process), or if the path cannot be written.
     """
     command = shlex.split(compiler)
     if not command:
@@ -117,7 +117,7 @@ def build(output: Path | None = None, *, compiler: str = "cc") -> Path:
             made = Path(directory) / output.name
             _run([*command, *_flags(), str(_SOURCE), "-o", str(made)], "the operator cannot be built")
             checking = [sys.executable, "-m", "seedcnn.runtime.custom_op", "--check", str(made)]
-            _run(checking, "the operator was built but does not pass its check")
+            _run(checking, "the operator was built but fails its check")
             made.replace(output)
     except OSError as error:
         raise DeviceError(f"the operator cannot be written to {output}: {error}") from None
@@ -125,29 +125,21 @@ def build(output: Path | None = None, *, compiler: str = "cc") -> Path:
 
 
 def built() -> Path:
-    """The library of this machine at :func:`default_path`, built if it is not there yet; see :func:`build`."""
+    """Return this machine's library at :func:`default_path`, and :func:`build` it if it does not exist."""
     path = default_path()
     return path if path.exists() else build()
 
 
-def _number(value: int) -> bytes:
-    result = bytearray()
-    while value > 0x7F:
-        result.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*result, value])
-
-
 def _field(number: int, content: bytes | str | int) -> bytes:
-    """One protobuf field: a number, or bytes with their length."""
+    """Encode a protobuf field: a number, or bytes with their length."""
     if isinstance(content, int):
-        return _number(number << 3) + _number(content)
+        return encode_varint(number << 3) + encode_varint(content)
     content = content.encode() if isinstance(content, str) else content
-    return _number(number << 3 | 2) + _number(len(content)) + content
+    return encode_varint(number << 3 | 2) + encode_varint(len(content)) + content
 
 
 def _one_node(nlf: str, groups: int, relu: int) -> bytes:
-    """An ONNX model of one operator, written without the onnx package, which devices do not have."""
+    """Write an ONNX model of one operator without the onnx package, which devices do not have."""
     domain, kind = OPERATOR.split("::")
     inputs = ("z", "w", "b", "a", "c")
     node = b"".join(_field(1, name) for name in inputs) + _field(2, "y") + _field(4, kind) + _field(7, domain)
@@ -161,7 +153,7 @@ def _one_node(nlf: str, groups: int, relu: int) -> bytes:
     return _field(1, 9) + _field(7, graph) + opsets
 
 
-def _expected(nlf: str, groups: int, relu: int, values: Mapping[str, npt.NDArray[np.float32]]) -> F64:
+def _expected(nlf: str, groups: int, relu: int, values: Mapping[str, F32]) -> F64:
     z, w, b, a, c = (values[name].astype(np.float64) for name in "zwbac")
     generated = np.arange(len(w))
     per_group, gamma = z.shape[1] // groups, -(-len(w) // z.shape[1])
@@ -175,7 +167,7 @@ def check_library(library: Path) -> None:
     """Run the operator once for each of its functions, with and without ReLU, and compare it with numpy.
 
     Raises:
-        BundleError: if ONNX Runtime does not load the library or run the operator.
+        BundleError: if ONNX Runtime cannot load the library or run the operator.
         DeviceError: if an answer differs from numpy's by more than 2e-6.
     """
     rng = np.random.default_rng(0)
@@ -195,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=COMMAND, description="Build the fused GroupNL operator for ONNX Runtime.")
     parser.add_argument("--output", type=Path, help="library to write (default: in the user's cache)")
     parser.add_argument("--cc", default="cc", help="GCC or Clang command (default: cc)")
-    parser.add_argument("--check", type=Path, metavar="LIBRARY", help="only check a library that is there")
+    parser.add_argument("--check", type=Path, metavar="LIBRARY", help="only check an existing library")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.check is not None:

@@ -1,4 +1,4 @@
-"""From a graph and expanded tensors to something that answers, on the CPU: ONNX Runtime, or OpenVINO."""
+"""Sessions on the CPU, in ONNX Runtime or OpenVINO, built from a graph and its expanded tensors."""
 
 from __future__ import annotations
 
@@ -12,39 +12,37 @@ from typing import Any, Protocol, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.bundle.manifest import Preprocessing
+from seedcnn.arrays import F32, U8
+from seedcnn.bundle import Preprocessing
 from seedcnn.errors import BundleError, missing_extra
 from seedcnn.runtime._openvino import OpenVinoSession, import_openvino, one_line
 from seedcnn.runtime._operator import OPERATOR, missing_operator, uses_operator
+from seedcnn.runtime.names import check_runtime
 
-__all__ = ["RUNTIMES", "Session", "SessionOptions", "import_runtime", "open_session", "preprocess"]
-
-RUNTIMES = ("onnxruntime", "openvino")
+__all__ = ["Session", "SessionOptions", "import_runtime", "open_session", "preprocess"]
 
 
 class Session(Protocol):
-    """A graph that answers; ``runtime`` is the name of what it runs in, one of :data:`RUNTIMES`."""
+    """A graph ready to run; ``runtime`` is one of :data:`seedcnn.runtime.names.RUNTIMES`."""
 
     @property
     def runtime(self) -> str: ...
 
-    def run(
-        self, outputs: Sequence[str] | None, inputs: Mapping[str, npt.NDArray[Any]]
-    ) -> list[npt.NDArray[np.float32]]:
-        """Answer one batch.
+    def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, npt.NDArray[Any]]) -> list[F32]:
+        """Run one batch.
 
         Args:
-            outputs: names of the outputs wanted; None for all.
+            outputs: names of the requested outputs; None for all.
             inputs: {input name: array}.
 
         Raises:
-            BundleError: if the graph does not run on these inputs or has no such output.
+            BundleError: if the graph cannot run on these inputs or has no such output.
         """
         ...
 
 
 class SessionOptions(TypedDict, total=False):
-    """Options of ONNX Runtime, see :func:`open_session`."""
+    """Options of ONNX Runtime; see :func:`open_session`."""
 
     arena: bool | None
     spinning: bool | None
@@ -52,14 +50,13 @@ class SessionOptions(TypedDict, total=False):
 
 
 def import_runtime(runtime: str) -> ModuleType:
-    """The module of a runtime; OpenVINO without its telemetry, see ``import_openvino``.
+    """Import a runtime's module; OpenVINO is imported without its telemetry.
 
     Raises:
         MissingExtraError: if it is not installed.
-        ValueError: if it is none of :data:`RUNTIMES`.
+        ValueError: if ``runtime`` is not one of :data:`seedcnn.runtime.names.RUNTIMES`.
     """
-    if runtime not in RUNTIMES:
-        raise ValueError(f"`runtime` (={runtime!r}) must be one of {', '.join(RUNTIMES)}")
+    check_runtime(runtime)
     try:
         return import_openvino() if runtime == "openvino" else importlib.import_module(runtime)
     except ModuleNotFoundError as error:
@@ -67,7 +64,7 @@ def import_runtime(runtime: str) -> ModuleType:
 
 
 class _OrtSession:
-    """ONNX Runtime."""
+    """A session of ONNX Runtime."""
 
     runtime = "onnxruntime"
 
@@ -88,30 +85,28 @@ class _OrtSession:
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
-        # Between two runs nobody spins: what else the device does, another runtime too, has the cores for itself.
+        # No thread spins between runs, so other work on the device, another runtime included, gets the cores.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        # An external initializer that nobody passed would be looked up as a file; no file can lie below this one.
+        # ONNX Runtime would look for a missing external initializer as a file; no file can exist below this path.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(value, order="C")) for value in tensors.values()]
         options.add_external_initializers(list(tensors), values)
         try:
             for library in libraries:
                 options.register_custom_ops_library(str(library))
-        except Exception as error:  # the runtime raises its own pybind classes, one for each status code
-            raise BundleError(f"ONNX Runtime does not load the library {library}: {one_line(error)}") from None
+        except Exception as error:  # ONNX Runtime has a pybind class for each status code
+            raise BundleError(f"ONNX Runtime cannot load the library {library}: {one_line(error)}") from None
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             why = missing_operator(str(error)) or f"ONNX Runtime does not accept the graph: {one_line(error)}"
             raise BundleError(why) from None
 
-    def run(
-        self, outputs: Sequence[str] | None, inputs: Mapping[str, npt.NDArray[Any]]
-    ) -> list[npt.NDArray[np.float32]]:
+    def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, npt.NDArray[Any]]) -> list[F32]:
         try:
-            result: list[npt.NDArray[np.float32]] = self._session.run(outputs, inputs)
+            result: list[F32] = self._session.run(outputs, inputs)
         except Exception as error:
-            raise BundleError(f"ONNX Runtime does not run the graph: {one_line(error)}") from None
+            raise BundleError(f"ONNX Runtime cannot run the graph: {one_line(error)}") from None
         return result
 
 
@@ -125,23 +120,23 @@ def open_session(
     spinning: bool | None = None,
     libraries: Sequence[Path] = (),
 ) -> Session:
-    """Build a session; ``tensors`` are passed as the graph's external initializers, nothing is read from disk.
+    """Build a session that reads nothing from disk: ``tensors`` become the graph's external initializers.
 
     Args:
         graph: ONNX bytes.
-        tensors: {initializer name: array}; each external initializer of the graph, and no other.
-        threads: number of threads of one run, at least 1.
-        runtime: "onnxruntime" or "openvino" (which takes pictures of a batch one by one, see ``_openvino``).
-        arena: ONNX Runtime only: keep freed memory for the next run and plan buffers ahead (default: yes). Without,
-            a process that has once answered a large batch gives that memory back.
-        spinning: ONNX Runtime only: during a run idle threads spin for the next operator instead of sleeping: a
-            shorter run for more processor time. Default: only with more than one thread (one has nobody to wait for).
+        tensors: {initializer name: array}, with exactly the external initializers of the graph.
+        threads: threads per run, at least 1.
+        runtime: "onnxruntime" or "openvino", which runs a batch image by image.
+        arena: ONNX Runtime only: keep freed memory for the next run and plan buffers ahead (the default). Without it, a
+            process that has answered a large batch returns that memory.
+        spinning: ONNX Runtime only: let idle threads spin during a run instead of sleeping, which shortens the run and
+            costs processor time. By default they spin if there is more than one thread.
         libraries: ONNX Runtime only: shared libraries of custom operators. They are code: load only your own.
 
     Raises:
-        BundleError: if the runtime does not accept the graph with these tensors, or a library does not load.
+        BundleError: if the runtime does not accept the graph with these tensors, or cannot load a library.
         MissingExtraError: if the runtime is not installed.
-        ValueError: if the runtime is unknown, has no such option, or ``threads`` is below 1.
+        ValueError: if the runtime is unknown or lacks the option, or ``threads`` is below 1.
     """
     if threads < 1:
         raise ValueError(f"`threads` (={threads}) must be at least 1")
@@ -152,7 +147,7 @@ def open_session(
                 "`arena`, `spinning` and `libraries` are options of ONNX Runtime; OpenVINO has none of them"
             )
         if uses_operator(graph):
-            raise BundleError(f"the graph needs the operator {OPERATOR}, which ONNX Runtime alone can load")
+            raise BundleError(f"the graph needs the operator {OPERATOR}, which only ONNX Runtime can load")
         return OpenVinoSession(graph, tensors, threads=threads)
     return _OrtSession(
         graph,
@@ -164,11 +159,11 @@ def open_session(
     )
 
 
-def preprocess(images: npt.NDArray[np.uint8], rule: Preprocessing) -> npt.NDArray[np.float32]:
-    """Pictures to network input: uint8 [N, H, W, 3] to float32 [N, 3, H, W], (x / 255 - mean) / std.
+def preprocess(images: U8, rule: Preprocessing) -> F32:
+    """Turn images into network input: uint8 [N, H, W, 3] to float32 [N, 3, H, W], (x / 255 - mean) / std.
 
     Raises:
-        ValueError: if dtype or shape is not what the rule wants.
+        ValueError: if dtype or shape does not match the rule.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (rule.height, rule.width, 3):
         raise ValueError(

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from seedcnn.bundle import read_bundle
-from seedcnn.bundle.delta import write_delta
+from seedcnn.bundle import delta_name, read_bundle, write_delta
 from seedcnn.errors import BundleError
 from seedcnn.server.intake import Accepted
 
@@ -38,6 +37,6 @@ def make_deltas(accepted: Accepted, parents: Mapping[int, tuple[Path, str]]) -> 
         except (OSError, BundleError):
             continue  # its file is gone or damaged, or the two differ in more than their weights
         if parent.sha256 == digest and len(data) < len(accepted.data):
-            name = f"{family}/{accepted.release}.from-{release}.delta"
+            name = delta_name(family, accepted.release, release)
             made.append(MadeDelta(release, parent.manifest.content_sha256(), name, data))
     return made

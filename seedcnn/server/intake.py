@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from seedcnn.bundle import read_bundle
+from seedcnn.bundle import check_family, read_bundle
 from seedcnn.bundle.limits import MAX_FILE_BYTES
 from seedcnn.errors import BundleError, RepositoryError
 
 __all__ = ["Accepted", "accept"]
-
-_FAMILY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -53,10 +50,8 @@ def accept(bundle: str | Path | bytes) -> Accepted:
         opened.canned_logits()
     except BundleError as error:
         raise RepositoryError(f"{name} was not published: {error}") from None
-    family = opened.manifest.family
-    if not _FAMILY.fullmatch(family) or family == "rollout":
-        raise RepositoryError(
-            f"{name} was not published: family {family!r} must be 1 to 64 of a-z 0-9 . _ -, "
-            "starting with a letter or digit, and not 'rollout'"
-        )
+    try:
+        family = check_family(opened.manifest.family)
+    except ValueError as error:
+        raise RepositoryError(f"{name} was not published: {error}") from None
     return Accepted(data, family, opened.manifest.release, opened.sha256, opened.manifest.content_sha256())

@@ -15,7 +15,6 @@ rename, so a device sees the state before or after, never between.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,7 +26,8 @@ from tuf.api.exceptions import RepositoryError as TufRepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
-from seedcnn.bundle.canonical import dump_canonical
+from seedcnn.bundle import Rollout, bundle_name, release_of, rollout_name
+from seedcnn.bundle.rollout import MAX_DELTAS
 from seedcnn.errors import RepositoryError
 from seedcnn.files import write_file
 from seedcnn.server.deltas import make_deltas
@@ -35,9 +35,8 @@ from seedcnn.server.intake import accept
 from seedcnn.server.keys import ROOT_THRESHOLD, generate_keys, load_signers
 from seedcnn.server.lock import exclusive
 
-__all__ = ["ROLLOUT_FORMAT", "Expires", "Published", "Resigned", "init_repository", "publish", "resign"]
+__all__ = ["Expires", "Published", "Resigned", "init_repository", "publish", "resign"]
 
-ROLLOUT_FORMAT = "seedcnn-rollout/1"
 _SERIALIZER = JSONSerializer(compact=True)
 _S = TypeVar("_S", Root, Targets, Snapshot, Timestamp)
 
@@ -134,7 +133,7 @@ class _Repository:
 
     def published(self, family: str, release: int) -> tuple[Path, str]:
         """A published bundle's file and its signed SHA-256."""
-        target = self.targets.signed.targets[f"{family}/{release}.bundle"]
+        target = self.targets.signed.targets[bundle_name(family, release)]
         return self.directory / "public" / "targets" / target.get_prefixed_paths()[0], target.hashes["sha256"]
 
     def commit(self, *, targets: bool, bump: bool = True) -> None:
@@ -263,7 +262,10 @@ def publish(
     Raises:
         RepositoryError: if the bundle does not open and expand, its family's name is not allowed, its release counter
             is not above the published one, or the targets, snapshot or timestamp key is missing.
+        ValueError: if ``deltas`` is negative or above 64, the most that a rollout rule may list.
     """
+    if not 0 <= deltas <= MAX_DELTAS:
+        raise ValueError(f"`deltas` (={deltas}) must be in [0, {MAX_DELTAS}]")
     directory = Path(directory)
     accepted = accept(bundle)
     family, release = accepted.family, accepted.release
@@ -277,30 +279,22 @@ def publish(
             raise RepositoryError(
                 f"release {release} of {family!r} cannot be published: release {published} is out; releases only go up"
             )
-        name = f"{family}/{release}.bundle"
         parents = _releases(repository.targets.signed, family)[-deltas:] if deltas else []
         made = make_deltas(accepted, {parent: repository.published(family, parent) for parent in parents})
-        repository.add_target(name, accepted.data)
-        rule = {
-            "format": ROLLOUT_FORMAT,
-            "family": family,
-            "artefact": name,
-            "release": release,
-            "content": accepted.content,
-            "deltas": {one.parent_content: one.target for one in made},
-        }
+        rule = Rollout(family, release, accepted.content, {one.parent_content: one.target for one in made})
+        repository.add_target(rule.artefact, accepted.data)
         for one in made:
             repository.add_target(one.target, one.data)
-        repository.add_target(f"rollout/{family}.json", dump_canonical(rule))
+        repository.add_target(rollout_name(family), rule.dump())
         repository.commit(targets=True)
     sizes = {one.parent: len(one.data) for one in made}
-    return Published(family, release, name, len(accepted.data), accepted.sha256, sizes)
+    return Published(family, release, rule.artefact, len(accepted.data), accepted.sha256, sizes)
 
 
 def _releases(targets: Targets, family: str) -> list[int]:
     """The published releases of a family, the highest last."""
-    pattern = re.compile(re.escape(family) + r"/([1-9][0-9]*)\.bundle")
-    return sorted(int(match[1]) for name in targets.targets if (match := pattern.fullmatch(name)))
+    found = (release_of(family, name) for name in targets.targets)
+    return sorted(release for release in found if release is not None)
 
 
 def resign(directory: str | Path, *, now: datetime | None = None, expires: Expires | None = None) -> Resigned:

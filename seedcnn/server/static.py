@@ -6,14 +6,15 @@ has nothing to fetch pays for that answer at every check).
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import threading
+from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from seedcnn.errors import RepositoryError
@@ -21,7 +22,7 @@ from seedcnn.errors import RepositoryError
 __all__ = ["StaticServer", "serve"]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "seedcnn"
     sys_version = ""
@@ -29,46 +30,30 @@ class _Handler(BaseHTTPRequestHandler):
     # Head and body leave in one packet; apart, the second waits 40 ms for the first one's acknowledgement.
     wbufsize = 64 << 10
     disable_nagle_algorithm = True
-    public: Path
 
-    def do_GET(self) -> None:
-        file = self._open()
-        if file is not None:
-            with file:
-                shutil.copyfileobj(file, self.wfile)
-
-    def do_HEAD(self) -> None:
-        file = self._open()
-        if file is not None:
-            file.close()
-
-    def _open(self) -> BinaryIO | None:
-        path = self._resolve()
+    def translate_path(self, path: str) -> str:
+        """The file that a request names, or "", which does not open: it names nothing that is published."""
         try:
-            file = path.open("rb") if path is not None else None
-        except OSError:
-            file = None
-        if path is None or file is None:
-            self._not_found()
-            return None
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", "application/json" if path.suffix == ".json" else "application/octet-stream")
-        self.send_header("Content-Length", str(file.seek(0, 2)))
-        self.end_headers()
-        file.seek(0)
-        return file
+            names = unquote(urlsplit(path).path).split("/")[1:]
+            # Nothing published starts with a dot, so neither parents nor half-written files can be named.
+            if any(not name or name.startswith(".") or "\\" in name for name in names):
+                return ""
+            found = os.path.realpath(os.path.join(self.directory, *names))
+        except ValueError:  # no URL, or no name that the file system could have
+            return ""
+        return found if Path(found).is_relative_to(self.directory) and os.path.isfile(found) else ""
 
-    def _resolve(self) -> Path | None:
-        names = unquote(urlsplit(self.path).path).split("/")[1:]
-        # Nothing published starts with a dot, so neither parents nor half-written files can be named.
-        if any(not name or name.startswith(".") or "\0" in name or "\\" in name for name in names):
-            return None
-        path = self.public.joinpath(*names).resolve()
-        return path if path.is_relative_to(self.public) and path.is_file() else None
+    def guess_type(self, path: str | os.PathLike[str]) -> str:
+        """Metadata is JSON, all else is bytes; the system's table of types has no say."""
+        return "application/json" if os.fspath(path).endswith(".json") else "application/octet-stream"
 
-    def _not_found(self) -> None:
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer "not found" in a few bytes and keep the connection; every other error as usual."""
+        if code != HTTPStatus.NOT_FOUND:
+            super().send_error(code, message, explain)
+            return
         body = b"not found\n"
-        self.send_response(HTTPStatus.NOT_FOUND)
+        self.send_response(code)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
@@ -92,7 +77,7 @@ class StaticServer:
     """A bound server. Use it as a context manager (serves in a thread) or call :meth:`run` (serves until stopped)."""
 
     def __init__(self, public: Path, host: str, port: int) -> None:
-        handler = type("_BoundHandler", (_Handler,), {"public": public.resolve()})
+        handler = partial(_Handler, directory=str(public.resolve()))
         try:
             self._server = _Server((host, port), handler)
         except (OSError, OverflowError) as error:

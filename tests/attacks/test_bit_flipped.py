@@ -39,5 +39,5 @@ def test_in_a_payload_it_is_the_digest_that_says_so(tiny):
 
 def test_in_a_free_text_of_the_manifest_it_is_the_digest_that_says_so(tiny):
     assert b"tiny" in read_container(tiny).manifest
-    with pytest.raises(DigestError, match="manifest: its text does not match its digest"):
+    with pytest.raises(DigestError, match="manifest: the text does not match its digest"):
         read_bundle(tiny.replace(b"tiny", b"tinx"))

@@ -122,4 +122,4 @@ def test_pictures_that_ask_for_gigabytes(tiny, refused):
     def change(manifest):
         manifest["preprocessing"].update(height=4096, width=4096)
 
-    refused(with_manifest(tiny, change), "pictures take 100663296 bytes")
+    refused(with_manifest(tiny, change), "the canned images take 100663296 bytes")

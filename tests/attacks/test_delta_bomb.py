@@ -65,7 +65,7 @@ def test_more_changes_than_values(parent, delta):
     def change(value):
         value["tensors"][0].update(count=100_000_000, size=200_000_000)
 
-    with pytest.raises(BundleError, match="changes 100000000 values; there are 3456"):
+    with pytest.raises(BundleError, match="changes 100000000 values; the tensor has 3456"):
         apply_delta(parent, read_delta(signed(delta, change)))
 
 

@@ -36,7 +36,7 @@ def test_of_the_canned_vectors(tiny):
 
 
 def test_of_the_manifest(tiny):
-    with pytest.raises(DigestError, match="manifest: its text does not match its digest"):
+    with pytest.raises(DigestError, match="manifest: the text does not match its digest"):
         read_bundle(
             with_header(tiny, lambda header: _digit(header["__metadata__"], "seedcnn.manifest.sha256")),
         )

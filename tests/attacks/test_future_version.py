@@ -34,7 +34,7 @@ def test_no_version(tiny, refused):
 
 
 def test_generator(tiny, refused):
-    refused(with_manifest(tiny, lambda m: m.update(rng="seedcnn-rng/2")), "'seedcnn-rng/2'; this version .* has")
+    refused(with_manifest(tiny, lambda m: m.update(rng="seedcnn-rng/2")), "'seedcnn-rng/2'; this version .* reads")
 
 
 def test_more_metadata(tiny, refused):

@@ -23,12 +23,12 @@ ZEROS = "0" * 64
         (setting("rng", "mt19937"), "delta.rng is 'mt19937'"),
         (setting("parent", ZEROS), f"applies to the bundle with content {ZEROS}; this one has [0-9a-f]{{64}}"),
         (setting("parent", "x"), "delta.parent must be 64"),
-        (setting("result", ZEROS), f"it says {ZEROS}"),
+        (setting("result", ZEROS), f"it promises {ZEROS}"),
         (setting("release", 5), "makes a bundle with content"),
         (setting("min_release", 5), r"min_release must be an integer in \[0, 4\]"),
         (setting("extra", 1), "unknown fields: extra"),
-        (setting("tensors", []), "do not name each other: body.weight, head.bias"),
-        (setting("tensors", 0, "name", "body.other"), "do not name each other: body.other, body.weight"),
+        (setting("tensors", []), "are not those in its manifest: body.weight, head.bias"),
+        (setting("tensors", 0, "name", "body.other"), "are not those in its manifest: body.other, body.weight"),
         (setting("tensors", 0, "coding", "sparse-lz4"), "this version knows raw-f32"),
         (setting("tensors", 0, "coding", "sparse-xz"), "whose only filter is LZMA2"),
         (setting("tensors", 0, "coded_sha256", ZEROS), "the stored bytes do not match"),
@@ -38,7 +38,7 @@ ZEROS = "0" * 64
         (setting("tensors", 0, "size", 1 << 40), "size must be an integer"),
         (setting("tensors", 1, "shape", [2, 5]), r"'head.bias' is F32 \(10,\); it must be F32 \(2, 5\)"),
         (setting("tensors", 1, "expanded_sha256", ZEROS), "'head.bias': the expanded values do not match"),
-        (setting("canned", "sha256", ZEROS), "canned vectors: their bytes do not match"),
+        (setting("canned", "sha256", ZEROS), "canned vectors: the stored bytes do not match"),
         (setting("canned", "tolerance_e6", 7), "makes a bundle with content"),
     ],
 )
@@ -74,7 +74,7 @@ def test_sparse_differences_of_a_tensor_that_is_not_on_a_grid(parent, delta):
 
 def test_a_delta_whose_manifest_does_not_match_its_digest(delta):
     at = delta.index(b'\\"release\\":4')
-    with pytest.raises(DigestError, match="delta: its manifest does not match"):
+    with pytest.raises(DigestError, match="delta: the manifest does not match"):
         read_delta(delta[: at + 12] + b"5" + delta[at + 13 :])
 
 

@@ -70,7 +70,7 @@ def test_the_library_finds_the_manifest(tiny, tmp_path):
     ("payloads", "message"),
     [
         ({"__metadata__": Payload.of_bytes(b"")}, "'__metadata__' is reserved"),
-        ({"x": Payload("F32", (2,), b"1234")}, "'x' has 4 bytes; dtype and shape say 8"),
+        ({"x": Payload("F32", (2,), b"1234")}, "'x' has 4 bytes; its dtype and shape make 8"),
     ],
 )
 def test_the_writer_refuses_what_could_not_be_read(payloads, message):

@@ -63,12 +63,12 @@ def test_the_bytes_are_those_of_the_document():
 @pytest.mark.parametrize(
     ("data", "count", "words"),
     [
-        (b"\x00", 1, "holds 1 numbers; 1 changes have 2"),
+        (b"\x00", 1, "holds 1 numbers; 1 changes take 2"),
         (b"\x00\x01\x00", 1, "holds 3 numbers"),
-        (b"\x00\x81", 1, "ends within a number"),
-        (b"\x80", 1, "ends within a number"),
-        (b"\x80\x00\x01", 1, "shorter spelling"),
-        (b"\x81\x81\x81\x81\x01\x01", 1, "more than 4 bytes"),
+        (b"\x00\x81", 1, "ends in the middle of a number"),
+        (b"\x80", 1, "ends in the middle of a number"),
+        (b"\x80\x00\x01", 1, "could be written shorter"),
+        (b"\x81\x81\x81\x81\x01\x01", 1, "longer than 4 bytes"),
         (b"\x04\x01", 1, "changes value 4; the tensor has 4"),
         (b"\x00\x03\x01\x01", 2, "changes value 4"),
         (b"\x00\x00", 1, "change by 0"),
@@ -161,8 +161,8 @@ def test_a_release_that_changes_nothing_else(parent):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"release": 3}, "the parent is 3, the result 3"),
-        ({"release": 2}, "the parent is 3, the result 2"),
+        ({"release": 3}, "not from 3 to 3"),
+        ({"release": 2}, "not from 3 to 2"),
         ({"labels": ["cat", "dog", "cow"]}, "differ in labels"),
         ({"graph": b"another", "family": "other"}, "differ in family, graph"),
         ({"model": "other"}, "differ in model"),
@@ -174,5 +174,5 @@ def test_bundles_that_are_no_parent_and_child(parent, options, words):
 
 
 def test_a_parent_of_another_architecture(parent):
-    with pytest.raises(BundleError, match="differ in names or shapes of the tensors"):
+    with pytest.raises(BundleError, match="differ in the names or shapes of their tensors"):
         write_delta(parent, read_bundle(tiny_bundle(release=4)))

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from seedcnn.bundle import Manifest, read_bundle
+from seedcnn.bundle import read_bundle
 from seedcnn.bundle.container import read_container
+from seedcnn.bundle.manifest import Manifest
 from seedcnn.errors import BundleFormatError
 
 WORD = "0123456789abcdef"
@@ -148,7 +149,7 @@ def test_the_sum_of_the_tensors_is_capped(value):
 
 def test_the_canned_pictures_are_capped(value):
     value["preprocessing"] |= {"height": 4096, "width": 4096}
-    with pytest.raises(BundleFormatError, match="pictures take 100663296 bytes; at most 67108864"):
+    with pytest.raises(BundleFormatError, match="the canned images take 100663296 bytes; at most 67108864"):
         _parse(value)
 
 

@@ -142,20 +142,9 @@ def test_nothing_is_lost_where_neither_can_be_had(fleet, device):
     assert device.release() == 1
 
 
-@pytest.mark.parametrize(
-    ("fields", "why"),
-    [
-        ({"content": "0" * 63}, "content is '0{63}'"),
-        ({"content": 5}, "content is 5"),
-        ({"deltas": []}, "deltas is"),
-        ({"deltas": {"0" * 64: "demo/1.from-1.delta"}}, "deltas has"),
-        ({"deltas": {"0" * 64: "../1.from-1.delta"}}, "deltas has"),
-        ({"deltas": {"x": "demo/2.from-1.delta"}}, "deltas has"),
-        ({"deltas": {f"{n:064x}": "demo/2.from-1.delta" for n in range(65)}}, "at most 64"),
-    ],
-)
-def test_rules_about_deltas_that_are_none(fleet, device, make_bundle, fields, why):
+def test_a_rule_whose_deltas_have_other_names_is_refused(fleet, device, make_bundle):
+    fields = {"deltas": {"0" * 64: "../1.from-1.delta"}}
     sign_targets(fleet.directory, {"demo/2.bundle": make_bundle(2), "rollout/demo.json": rule(2, fields)})
-    with pytest.raises(UpdateError, match=why):
+    with pytest.raises(UpdateError, match="deltas has"):
         device.update()
     assert device.release() == 1

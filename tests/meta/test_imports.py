@@ -48,6 +48,20 @@ def test_importing_the_package_imports_nothing_else():
     assert not {"numpy", "torch"} & new
 
 
+def test_the_face_of_bundle_imports_numpy_only_when_a_name_needs_it():
+    code = "import seedcnn.bundle, sys; print('numpy' in sys.modules); {}; print('numpy' in sys.modules)"
+    assert _run(code.format("seedcnn.bundle.read_bundle")) == "False\nTrue\n"
+
+
+def test_the_face_of_bundle_has_the_names_it_says():
+    import seedcnn.bundle
+
+    listed = [name for names in seedcnn.bundle._MODULES.values() for name in names]
+    assert sorted(listed) == sorted(seedcnn.bundle.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'Manifest'"):
+        _ = seedcnn.bundle.Manifest
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_below_the_line_every_module_imports_where_torch_cannot(room):
     names, loaded = json.loads(_run(IMPORT_WITHOUT, json.dumps([f"seedcnn.{room}", ABOVE_THE_LINE])))

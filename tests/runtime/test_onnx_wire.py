@@ -125,7 +125,7 @@ def below(tensor_field: str):
 def test_external_data_anywhere_else_is_refused(place):
     model = below(place)
     assert external_tensors(model)
-    with pytest.raises(BundleError, match="no initializer of the main graph has external data"):
+    with pytest.raises(BundleError, match="outside the main graph's initializers has external data"):
         embed_initializers(model.SerializeToString(), {})
 
 
@@ -154,15 +154,15 @@ RAW = TensorProto(name="w", data_type=FLOAT, dims=[3], raw_data=W.tobytes(), dat
         (b"<?xml version='1.0'?><net name='a' version='11'/>", "malformed"),
         (field(7, GRAPH) * 2, "more than one graph"),
         (field(7, field(5, inside().SerializeToString()) + field(5, external("i", [2]).SerializeToString())), "passed"),
-        (field(7, field(5, external("w", [3]).SerializeToString()) * 2), "'w' is there twice"),
+        (field(7, field(5, external("w", [3]).SerializeToString()) * 2), "'w' appears twice"),
         (field(7, field(5, RAW.SerializeToString())), "both its own and external data"),
-        (field(7, field(5, external("w", [3]).SerializeToString() + field(8, b"v"))), "field 8 .* is there twice"),
+        (field(7, field(5, external("w", [3]).SerializeToString() + field(8, b"v"))), "field 8 .* appears twice"),
         (field(7, field(5, external("w", [3], 8).SerializeToString())), "data type 8"),
         (field(7, field(5, field(13, b"") + field(8, b"\xff"))), "not UTF-8"),
         (field(7, field(5, bytes([0x42 & ~7 | 0, 1]) + field(13, b""))), "field 8 of an initializer has wire type 0"),
-        (field(7, bytes([5 << 3, 1])), "field 5 of a graph is no message"),
-        (field(7, bytes([1 << 3, 1])), "field 1 of a graph is no message"),
-        (bytes([7 << 3, 1]), "field 7 of a model is no message"),
+        (field(7, bytes([5 << 3, 1])), "field 5 of a graph is not a message"),
+        (field(7, bytes([1 << 3, 1])), "field 1 of a graph is not a message"),
+        (bytes([7 << 3, 1]), "field 7 of a model is not a message"),
         (field(7, GRAPH) + field(20, b""), "training information"),
         (field(7, GRAPH) + bytes([0x0B, 0x0C]), "malformed: tag 11"),
         (field(7, GRAPH) + bytes([0x00, 0x00]), "malformed: tag 0"),

@@ -12,7 +12,8 @@ import pytest
 
 from seedcnn.bundle import Preprocessing, encode_raw, read_bundle
 from seedcnn.errors import BundleError
-from seedcnn.runtime.session import RUNTIMES, open_session, preprocess
+from seedcnn.runtime.names import RUNTIMES
+from seedcnn.runtime.session import open_session, preprocess
 from tests.bundle.bundles import RULE, tiny_bundle
 
 onnx = pytest.importorskip("onnx", reason="the graph of these tests is built with onnx")
@@ -88,7 +89,7 @@ def test_a_graph_for_a_fixed_number_of_pictures(runtime):
     session = open_session(fixed_graph(), TENSORS, runtime=runtime)
     (logits,) = session.run(["logits"], {"image": PICTURES[:2]})
     np.testing.assert_allclose(logits, PICTURES[:2].mean((2, 3)) @ WEIGHT + 0.5, rtol=1e-5, atol=1e-6)
-    with pytest.raises(BundleError, match=f"{SAYS[runtime]} does not run the graph"):
+    with pytest.raises(BundleError, match=f"{SAYS[runtime]} cannot run the graph"):
         session.run(["logits"], {"image": PICTURES[:3]})
 
 
@@ -105,7 +106,7 @@ def test_a_graph_for_a_fixed_number_of_pictures(runtime):
 )
 def test_what_the_graph_does_not_take_is_one_sentence(runtime, outputs, inputs):
     session = open_session(linear_graph(), TENSORS, runtime=runtime)
-    with pytest.raises(BundleError, match=f"{SAYS[runtime]} does not run the graph") as caught:
+    with pytest.raises(BundleError, match=f"{SAYS[runtime]} cannot run the graph") as caught:
         session.run(outputs, inputs)
     assert "\n" not in str(caught.value)
     assert len(session.run(["logits"], {"image": PICTURES})[0]) == 5
@@ -206,7 +207,7 @@ def test_options_that_do_not_fit_are_refused(tmp_path):
 def test_a_library_that_is_none_is_refused(tmp_path):
     (tmp_path / "ops.so").write_bytes(b"no library")
     for name in ("ops.so", "absent.so"):
-        with pytest.raises(BundleError, match=f"does not load the library .*{name}"):
+        with pytest.raises(BundleError, match=f"cannot load the library .*{name}"):
             open_session(linear_graph(), TENSORS, libraries=[tmp_path / name])
 
 

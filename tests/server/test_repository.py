@@ -7,12 +7,10 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from tuf.api.metadata import Metadata
 
-from seedcnn.bundle import read_bundle
-from seedcnn.bundle.delta import apply_delta, read_delta
-from seedcnn.device.rollout import FORMAT, parse_rollout
+from seedcnn.bundle import Rollout, apply_delta, read_bundle, read_delta
 from seedcnn.errors import RepositoryError
 from seedcnn.server.lock import exclusive
-from seedcnn.server.repository import ROLLOUT_FORMAT, Expires, init_repository, publish, resign
+from seedcnn.server.repository import Expires, init_repository, publish, resign
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -90,15 +88,14 @@ def test_publish_adds_bundle_and_rule(repository, make_bundle, tmp_path):
         f'{{"artefact":"demo/3.bundle","content":"{content}","deltas":{{}},"family":"demo",'
         '"format":"seedcnn-rollout/1","release":3}'
     )
-    assert parse_rollout(text, "demo").release == 3
-    assert ROLLOUT_FORMAT == FORMAT
+    assert Rollout.parse(text, "demo").release == 3
 
 
 def _rule(repository):
     targets = published(repository)[2]["targets"]
     digest = targets["rollout/demo.json"]["hashes"]["sha256"]
     text = (repository / "public" / "targets" / "rollout" / f"{digest}.demo.json").read_bytes()
-    return parse_rollout(text, "demo"), targets
+    return Rollout.parse(text, "demo"), targets
 
 
 def test_deltas_from_the_last_releases(repository, make_bundle):
@@ -121,6 +118,13 @@ def test_deltas_from_the_last_releases(repository, make_bundle):
         made = read_bundle(apply_delta(parent, read_delta(data)))
         assert made.manifest.content_sha256() == rule.content
     assert publish(repository, make_bundle(6, parent=1), deltas=0).deltas == {}
+
+
+@pytest.mark.parametrize("deltas", [-1, 65])
+def test_more_deltas_than_a_rule_may_list_are_refused(repository, make_bundle, deltas):
+    with pytest.raises(ValueError, match=rf"`deltas` \(={deltas}\) must be in \[0, 64\]"):
+        publish(repository, make_bundle(1), deltas=deltas)
+    assert published(repository)[2]["targets"] == {}
 
 
 def test_no_delta_from_a_file_that_is_not_what_was_signed(repository, make_bundle):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import threading
 import urllib.error
@@ -27,15 +28,13 @@ def server(repository):
 
 
 def get(server, path, method="GET"):
-    """One request with the path exactly as given."""
+    """One request with the path exactly as given; clients refuse to send some of these."""
     host, port = server.url.removeprefix("http://").split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
-    connection.putrequest(method, path, skip_host=False)
-    connection.endheaders()
-    response = connection.getresponse()
-    body = response.read()
-    connection.close()
-    return response, body
+    with socket.create_connection((host, int(port)), timeout=10) as raw:
+        raw.sendall(f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode("latin-1"))
+        response = http.client.HTTPResponse(raw, method=method)
+        response.begin()
+        return response, response.read()
 
 
 def test_files_are_served_byte_for_byte(server, repository):
@@ -68,18 +67,37 @@ def test_files_are_served_byte_for_byte(server, repository):
         "//etc/passwd",
         "/metadata//timestamp.json",
         "/%00",
+        "/metadata/%00timestamp.json",
+        "/metadata/timestamp.json%00",
+        f"/{'x' * 300}",
+        f"/metadata/{'x' * 300}.json",
+        f"/{'x/' * 3000}x",
+        f"/{'x' * 60_000}",
+        "/%",
+        "/%zz/%2",
+        "/%ff%fe.json",
+        "/%ed%a0%80",
+        "/\xe4\xff",
+        "/metadata/timestamp.json/",
+        "/metadata/timestamp.json/x",
+        "http://[x/metadata/timestamp.json",
+        "/loop/x",
+        "/pipe",
         "/metadata/.timestamp.json.tmp",
         "/..\\keys\\targets.pem",
         "/link",
     ],
 )
-def test_nothing_else_is_served(server, repository, path):
+def test_nothing_else_is_served(server, repository, path, capsys):
     (repository / "public" / "metadata" / ".timestamp.json.tmp").write_bytes(b"half")
     (repository / "public" / "link").symlink_to(repository / "keys" / "targets.pem")
+    (repository / "public" / "loop").symlink_to("loop")
+    os.mkfifo(repository / "public" / "pipe")
     response, body = get(server, path)
     assert (response.status, body) == (404, b"not found\n")
     response, body = get(server, path, "HEAD")
     assert (response.status, body) == (404, b"")
+    assert capsys.readouterr().err == ""
 
 
 def test_only_reading_is_allowed(server):
