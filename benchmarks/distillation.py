@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seedcnn.convert import ConversionConfig, GroupNLConfig, MonoConfig
-from seedcnn.data import load_cifar10
+from seedcnn.data.sets.cifar10 import load_cifar10
 from seedcnn.evaluate import accuracy, torch_predictor
 from seedcnn.train import TrainConfig, TrainData, find_recipe, load_model, train
 from seedcnn.train.distill import DistillConfig

@@ -34,10 +34,10 @@ from seedcnn.evaluate.accuracies import accuracy, torch_predictor
 from seedcnn.export import BundleInfo
 from seedcnn.pack import pack, preprocessing_of
 from seedcnn.train import TrainConfig, TrainData, build_model
-from seedcnn.train._optim import Update
-from seedcnn.train._random import seed_everything
 from seedcnn.train.data import open_batches
 from seedcnn.train.distributed import open_processes
+from seedcnn.train.randomness import seed_everything
+from seedcnn.train.updates import Update
 
 RATIOS = (4, 2)
 SHARES = {"1:1": 0.5, "1:3": 0.25}  # what the small network's loss counts

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seedcnn.data.sets.named import DATA_SETS, NamedTest, load_test
+from seedcnn.data import DATA_SETS, NamedTest, load_test
 from seedcnn.errors import ConfigError, DataError, TrainingError, did_you_mean
 from seedcnn.evaluate import accuracy, cost, robustness, torch_predictor
 from seedcnn.files import write_file

@@ -12,8 +12,8 @@ from seedcnn.convert import MonoConfig
 from seedcnn.errors import ConfigError
 from seedcnn.sampling.schedules import SamplingConfig
 from seedcnn.train import TrainConfig, build_model
-from seedcnn.train._optim import Update
 from seedcnn.train.distill import DistillConfig
+from seedcnn.train.updates import Update
 from tests.train.runs import SMALL, changed, coloured, run
 
 
