@@ -12,7 +12,7 @@ from seedcnn.convert import MonoConfig
 from seedcnn.errors import ConfigError
 from seedcnn.sampling.schedules import SamplingConfig
 from seedcnn.train import TrainConfig, build_model
-from seedcnn.train.distill import DistillConfig
+from seedcnn.train.distill_config import DistillConfig
 from seedcnn.train.updates import Update
 from tests.train.runs import SMALL, changed, coloured, run
 

@@ -7,8 +7,8 @@ import inspect
 import pytest
 
 from seedcnn.errors import ConfigError
-from seedcnn.train import TrainConfig, find_recipe, list_recipes
-from seedcnn.train.recipes import define, expected, list_recipe_files, recipe_directory
+from seedcnn.train import TrainConfig, find_recipe
+from seedcnn.train.recipes import define, expected, list_recipe_files, list_recipes, recipe_directory
 
 FILE = '''
 from seedcnn.train import TrainConfig
