@@ -164,7 +164,7 @@ def test_distillation_trains_the_student_and_its_projections(tmp_path):
     assert not any(module._forward_hooks for module in whole[0].modules())
     with pytest.raises(ConfigError, match="there is a teacher, but distill is None"):
         run(tmp_path / "e.ckpt", SMALL, teacher=wide)
-    with pytest.raises(ConfigError, match=r"distill\.teacher is empty"):
+    with pytest.raises(ConfigError, match=r"distill\.teacher names no checkpoint"):
         run(tmp_path / "e.ckpt", stages)
 
 
