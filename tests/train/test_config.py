@@ -11,9 +11,9 @@ from torch import nn
 from seedcnn.convert import DepthwiseSeparableConfig, GhostConfig, GroupNLConfig
 from seedcnn.errors import ConfigError
 from seedcnn.layers import GhostConv2d, GroupNLConv2d
-from seedcnn.sampling.schedules import SETTINGS
+from seedcnn.recipe_index import list_recipes
+from seedcnn.sampling import SETTINGS
 from seedcnn.train import DistillConfig, TrainConfig, build_model, find_recipe, override
-from seedcnn.train.recipes import list_recipes
 from tests.train.runs import SMALL, changed
 
 FULL = changed(
