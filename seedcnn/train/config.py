@@ -287,14 +287,23 @@ def _timm_network(config: TrainConfig) -> nn.Module:
     options = dict(config.model_options)
     if config.model in GNL_MODELS:
         options.setdefault("seed", config.seed)
-    return timm.create_model(config.model, drop_path_rate=config.drop_path, **options)
+    try:
+        # 0 is passed too: some networks have another default.
+        return timm.create_model(config.model, drop_path_rate=config.drop_path, **options)
+    except TypeError as error:
+        if "drop_path_rate" not in str(error):
+            raise
+    if config.drop_path:
+        raise ConfigError(f"drop_path (={config.drop_path}): {config.model!r} has no stochastic depth; leave it at 0")
+    return timm.create_model(config.model, **options)
 
 
 def build_model(config: TrainConfig) -> nn.Module:
     """The network of a config with fresh weights, converted as it says.
 
     Raises:
-        ConfigError: if there is no such network; near names are listed.
+        ConfigError: if there is no such network (near names are listed), or it has no stochastic depth to set
+            ``drop_path`` of.
     """
     if config.model not in list_models() and timm.is_model(config.model):
         model = _timm_network(config)

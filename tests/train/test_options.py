@@ -173,3 +173,11 @@ def test_a_network_of_timm(tmp_path):
     with torch.random.fork_rng(devices=[]):
         _, state = run(tmp_path / "a.ckpt", config)
     assert state.history[0]["loss"] > 0
+
+
+def test_a_network_of_timm_without_stochastic_depth_trains(tmp_path):
+    options = {"growth_rate": 4, "block_config": (1, 1, 1, 1), "num_classes": 10}
+    config = changed(model="densenet121", model_options=options, convert=None, epochs=1)
+    model, checkpoint = run(tmp_path / "a.ckpt", config)
+    assert checkpoint.history[0]["batches"] == 6
+    assert not torch.equal(model.classifier.weight, build_model(config).classifier.weight)
