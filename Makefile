@@ -50,10 +50,11 @@ fmt: $(STAMP) ## mend style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP) ## write docs/cli.md, docs/benchmarks.md and the tables of README and docs from their sources
+docs: $(STAMP) ## write docs/cli.md, docs/benchmarks.md, recipes/index.json and the tables of README and docs
 	$(BIN)/python tools/cli_docs.py
 	$(BIN)/python tools/result_tables.py
 	$(BIN)/python tools/bench_tables.py
+	$(BIN)/python tools/recipe_index.py
 
 docs-tables: $(STAMP) ## write docs/tables.md: the papers' figures beside ours (minutes)
 	$(BIN)/python tools/paper_tables.py

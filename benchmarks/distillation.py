@@ -1,8 +1,8 @@
 """What a teacher gives MonoCNN and GroupNL at the demo's size: ResNet-8 on CIFAR-10, equal epochs and pictures.
 
 The teacher is the vanilla network of the same seed. MonoCNN's stagewise training is run with both presets of
-``seedcnn.train.distill.WEIGHTS``, and plain soft labels beside it; the vanilla network with soft labels of its own
-kind is the control for what soft labels give any network.
+``seedcnn.train.distill_config.WEIGHTS``, and plain soft labels beside it; the vanilla network with soft labels of its
+own kind is the control for what soft labels give any network.
 
     python benchmarks/distillation.py --record results/distillation-cifar10.json
 
@@ -24,10 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from seedcnn.convert import ConversionConfig, GroupNLConfig, MonoConfig
-from seedcnn.data import load_cifar10
+from seedcnn.data.sets.cifar10 import load_cifar10
 from seedcnn.evaluate import accuracy, torch_predictor
-from seedcnn.train import TrainConfig, TrainData, find_recipe, load_model, train
-from seedcnn.train.distill import DistillConfig
+from seedcnn.train import DistillConfig, TrainConfig, TrainData, find_recipe, load_model, train
 
 MONO, GROUPNL = MonoConfig(seed_filters=16), GroupNLConfig.paper(normalize="batch")
 LOGITS = DistillConfig(kind="logits")

@@ -33,8 +33,7 @@ from seedcnn.data.sets.cifar10 import Cifar10, load_cifar10
 from seedcnn.data.transforms import normalize
 from seedcnn.evaluate.accuracies import accuracy, torch_predictor
 from seedcnn.layers import GroupNLConv2d
-from seedcnn.train import TrainConfig, TrainData, build_model, find_recipe, train
-from seedcnn.train.distill import DistillConfig
+from seedcnn.train import DistillConfig, TrainConfig, TrainData, build_model, find_recipe, train
 
 RECALIBRATION = 5000
 TEACHER_LR = 0.4

@@ -27,17 +27,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from seedcnn.convert import GroupNLConfig
+from seedcnn.convert import GroupNLConfig, reestimate_batchnorm_
 from seedcnn.data.sets.cifar10 import Cifar10, load_cifar10
 from seedcnn.evaluate import cost
 from seedcnn.evaluate.accuracies import accuracy, torch_predictor
 from seedcnn.export import BundleInfo
 from seedcnn.pack import pack, preprocessing_of
 from seedcnn.train import TrainConfig, TrainData, build_model
-from seedcnn.train._optim import Update
-from seedcnn.train._random import seed_everything
 from seedcnn.train.data import open_batches
 from seedcnn.train.distributed import open_processes
+from seedcnn.train.randomness import seed_everything
+from seedcnn.train.updates import Update
 
 RATIOS = (4, 2)
 SHARES = {"1:1": 0.5, "1:3": 0.25}  # what the small network's loss counts
@@ -99,14 +99,9 @@ def cut(small: nn.Module, large: nn.Module, run: TrainConfig, data: TrainData, s
     with torch.no_grad():
         for name, parameter in small.named_parameters():
             parameter.copy_(theirs[name][: len(parameter)])
-        for module in small.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.reset_running_stats()
-                module.momentum = None  # the mean over all batches
-        small.train()
-        with open_processes("cpu") as processes:
-            for images, _, _ in open_batches(run, data, processes, 0).epoch(0, 0, steps):
-                small(images)
+    with open_processes("cpu") as processes:
+        batches = open_batches(run, data, processes, 0).epoch(0, 0, steps)
+        reestimate_batchnorm_(small, (images for images, _, _ in batches))
     return small.eval()
 
 

@@ -26,8 +26,8 @@ import torch
 from harness import about_runs
 
 from seedcnn.convert import DepthwiseSeparableConfig, GhostConfig, GroupNLConfig, MonoConfig, SineFMConfig
-from seedcnn.data import hold_out_style, load_cifar10, load_icons50
-from seedcnn.data.sets.icons50 import HELD_OUT_STYLES
+from seedcnn.data.sets.cifar10 import load_cifar10
+from seedcnn.data.sets.icons50 import HELD_OUT_STYLES, hold_out_style, load_icons50
 from seedcnn.errors import TrainingError
 from seedcnn.evaluate import accuracy, cost, robustness_many, torch_predictor
 from seedcnn.evaluate.accuracies import Predict

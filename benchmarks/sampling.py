@@ -23,9 +23,9 @@ from harness import about_runs
 from rich.console import Console
 from rich.table import Table
 
-from seedcnn.data import load_cifar10
+from seedcnn.data.sets.cifar10 import load_cifar10
 from seedcnn.evaluate import accuracy, torch_predictor
-from seedcnn.sampling.schedules import SETTINGS, predicted_time_ratio
+from seedcnn.sampling import SETTINGS, predicted_time_ratio
 from seedcnn.train import TrainConfig, TrainData, TrainProgress, find_recipe, load_model, train
 
 FEWER = {"four fifths of the epochs": 0.8, "five eighths of the epochs": 0.625}

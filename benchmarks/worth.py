@@ -26,9 +26,8 @@ import numpy as np
 import torch
 from worth_candidates import CANDIDATES, FAMILIES, network
 
-from seedcnn.data import hold_out_style, load_cifar10, load_icons50
-from seedcnn.data.sets.cifar10 import Cifar10
-from seedcnn.data.sets.icons50 import HELD_OUT_STYLES
+from seedcnn.data.sets.cifar10 import Cifar10, load_cifar10
+from seedcnn.data.sets.icons50 import HELD_OUT_STYLES, hold_out_style, load_icons50
 from seedcnn.errors import TrainingError
 from seedcnn.evaluate import accuracy, cost, torch_predictor
 from seedcnn.files import write_file

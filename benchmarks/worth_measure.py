@@ -21,7 +21,7 @@ from torch import nn
 from worth import Run
 from worth_candidates import CANDIDATES
 
-from seedcnn.data import load_cifar10
+from seedcnn.data.sets.cifar10 import load_cifar10
 from seedcnn.evaluate import robustness_many, torch_predictor
 from seedcnn.evaluate.benchmark import bench_latency, bench_training, conditions, quiet_process
 from seedcnn.export import BundleInfo

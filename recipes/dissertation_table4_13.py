@@ -16,7 +16,7 @@ Run: seedcnn train dissertation_table4_13:r2_2 --data /data/imagenet --out runs/
 
 from __future__ import annotations
 
-from seedcnn.sampling.schedules import SETTINGS
+from seedcnn.sampling import SETTINGS
 from seedcnn.train import TrainConfig
 from seedcnn.train.recipes import define
 

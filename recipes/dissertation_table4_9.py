@@ -18,7 +18,7 @@ Run: seedcnn train dissertation_table4_9:r2 --out runs/model.ckpt
 
 from __future__ import annotations
 
-from seedcnn.sampling.schedules import SETTINGS
+from seedcnn.sampling import SETTINGS
 from seedcnn.train import TrainConfig
 from seedcnn.train.recipes import define
 

@@ -32,8 +32,7 @@ from seedcnn.convert import (
     PerturbativeConfig,
     ShiftConfig,
 )
-from seedcnn.train import TrainConfig
-from seedcnn.train.distill import DistillConfig
+from seedcnn.train import DistillConfig, TrainConfig
 from seedcnn.train.recipes import define
 
 _TITLES = {

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from seedcnn.data.sets.cifar10 import Cifar10, load_cifar10
 from seedcnn.errors import DataError
@@ -18,6 +19,20 @@ def cifar10() -> Cifar10:
         return load_cifar10()
     except DataError as error:
         pytest.skip(f"CIFAR-10 could not be had: {error}")
+
+
+@pytest.fixture
+def poisoned_memory() -> Iterator[None]:
+    """Fill memory that torch allocates without values with NaN and the largest integers, so that a gap cannot hide.
+
+    The same switch makes torch refuse operations that are not deterministic.
+    """
+    settings = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    yield
+    torch.use_deterministic_algorithms(settings[0])
+    torch.utils.deterministic.fill_uninitialized_memory = settings[1]
 
 
 @pytest.fixture(autouse=True)

@@ -36,18 +36,18 @@ def recipes(
     Example: seedcnn recipes resnet18_groupnl
     """
     from seedcnn.errors import ConfigError
-    from seedcnn.train.recipes import list_recipe_files, list_recipes
+    from seedcnn.recipe_index import list_recipe_files, list_recipes
 
     if all_ and (pattern or table):
         raise ConfigError(f"--all contradicts {'--table' if table else 'a pattern'}, which asks for some recipes")
     if not (all_ or pattern or table):
         files = list_recipe_files()
         if as_json:
-            found = [{"table": name, "about": about, "recipes": count} for name, (about, count) in files.items()]
+            found = [{"table": name, "about": file.about, "recipes": len(file.recipes)} for name, file in files.items()]
             typer.echo(json.dumps(found, indent=2))
             return
-        _print_rows([(name, f"{count:>3}", about) for name, (about, count) in files.items()])
-        total = sum(count for _, count in files.values())
+        _print_rows([(name, f"{len(file.recipes):>3}", file.about) for name, file in files.items()])
+        total = sum(len(file.recipes) for file in files.values())
         typer.echo(f"{total} recipes; list them with PATTERN, --table NAME or --all")
         return
     listed = list_recipes(pattern, table)

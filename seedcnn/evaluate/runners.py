@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from seedcnn.convert import reestimate_batchnorm_
 from seedcnn.errors import ExportError
 from seedcnn.export import TARGETS, fold, to_onnx
 from seedcnn.export.bundles import encode_tensors
@@ -55,18 +56,9 @@ def settled(model: nn.Module, input_size: tuple[int, int, int], *, passes: int =
         input_size: channels, height, width.
         passes: how many batches of four noise pictures.
     """
-    model = copy.deepcopy(model).float().train()
+    model = copy.deepcopy(model).float()
     generator = torch.Generator().manual_seed(0)
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = None  # a plain mean over the passes
-        norm.reset_running_stats()
-    with torch.no_grad():
-        for _ in range(passes):
-            model(torch.randn(4, *input_size, generator=generator))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    reestimate_batchnorm_(model, (torch.randn(4, *input_size, generator=generator) for _ in range(passes)))
     return model.eval()
 
 

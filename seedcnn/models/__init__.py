@@ -4,22 +4,10 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from seedcnn.models.crnet import CRNetCB, CRNetCIB
-from seedcnn.models.registry import create_model, default_widths, list_models, scaled_widths
-from seedcnn.models.resnet_cifar import ResNetCifar
-from seedcnn.models.vgg_cifar import VGGCifar
+from seedcnn.models.registry import create_model, default_widths, list_models
 
 # timm needs torchvision and has no hook for models of others: they are found only if it is imported here.
 if find_spec("timm") and find_spec("torchvision"):
     from seedcnn.models import timm_registry  # noqa: F401
 
-__all__ = [
-    "CRNetCB",
-    "CRNetCIB",
-    "ResNetCifar",
-    "VGGCifar",
-    "create_model",
-    "default_widths",
-    "list_models",
-    "scaled_widths",
-]
+__all__ = ["create_model", "default_widths", "list_models"]

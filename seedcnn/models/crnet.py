@@ -155,7 +155,7 @@ class CRNetCB(nn.Module):
         alpha: share of the output channels that a c1dw computes with the 1x1 convolution.
         depths: blocks of the four stages; (3, 4, 6, 3) as published.
         patch: 1 for the usual 3x3 stem with stride 1; p > 1 for a p x p stem with stride p, as in
-            :class:`seedcnn.models.ResNetCifar`.
+            :class:`seedcnn.models.resnet_cifar.ResNetCifar`.
 
     Shape:
         [N, 3, H, W] to logits [N, num_classes].

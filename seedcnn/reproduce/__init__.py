@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seedcnn.reproduce.scales import SCALES, Scale, scaled
+from seedcnn.reproduce.scales import SCALES
 from seedcnn.reproduce.table import Figure, Row, list_tables, reproduce
 
-__all__ = ["SCALES", "Figure", "Row", "Scale", "list_tables", "reproduce", "scaled"]
+__all__ = ["SCALES", "Figure", "Row", "list_tables", "reproduce"]

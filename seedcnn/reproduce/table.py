@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seedcnn.data.sets.named import DATA_SETS, NamedTest, load_test
+from seedcnn.data import DATA_SETS, NamedTest, load_test
 from seedcnn.errors import ConfigError, DataError, TrainingError, did_you_mean
 from seedcnn.evaluate import accuracy, cost, robustness, torch_predictor
 from seedcnn.files import write_file
+from seedcnn.recipe_index import list_recipe_files
 from seedcnn.reproduce.scales import SCALES, scaled
 from seedcnn.train import TrainConfig, find_recipe, load_model, load_training_data, train
-from seedcnn.train.recipes import expected, recipe_directory
+from seedcnn.train.recipes import expected
 
 __all__ = ["Figure", "Row", "list_tables", "reproduce"]
 
@@ -65,7 +66,7 @@ class Row:
 
 def list_tables() -> tuple[str, ...]:
     """Recipe files, each a table."""
-    return tuple(sorted(path.stem for path in recipe_directory().glob("*.py") if expected(path.stem)))
+    return tuple(name for name, file in list_recipe_files().items() if file.table)
 
 
 def _check_table(table: str) -> dict[str, dict[str, float]]:
@@ -136,7 +137,7 @@ class _Run:
 def _teacher(path: str, recipe: str) -> str:
     """The recipe of a teacher that is named as runs/FILE_FUNCTION.ckpt, of any recipe file."""
     stem = Path(path).stem
-    for file in sorted((each.stem for each in recipe_directory().glob("*.py")), key=len, reverse=True):
+    for file in sorted(list_recipe_files(), key=len, reverse=True):
         if stem.startswith(f"{file}_"):
             return f"{file}:{stem.removeprefix(f'{file}_')}"
     raise ConfigError(f"{recipe} learns from {path}, which is no recipe's (runs/FILE_FUNCTION.ckpt): train it by hand")

@@ -1,1 +1,18 @@
-"""Reduced sampling: which pictures each epoch sees, and how many. Dissertation, chapter 4."""
+"""Reduced sampling: how many batches each epoch uses, and which images they hold. Dissertation, chapters 3 and 4."""
+
+from __future__ import annotations
+
+from seedcnn.sampling.batches import ReducedBatchSampler
+from seedcnn.sampling.schedules import SETTINGS, SamplingConfig, describe
+from seedcnn.sampling.theory import batches, full_batches, predicted_time_ratio, short_batch
+
+__all__ = [
+    "SETTINGS",
+    "ReducedBatchSampler",
+    "SamplingConfig",
+    "batches",
+    "describe",
+    "full_batches",
+    "predicted_time_ratio",
+    "short_batch",
+]

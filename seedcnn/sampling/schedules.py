@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from seedcnn.errors import ConfigError, did_you_mean
-from seedcnn.sampling.batches import ReducedBatchSampler
 from seedcnn.sampling.theory import (
     Number,
     batches,
@@ -23,26 +22,11 @@ from seedcnn.sampling.theory import (
     exact_ratio,
     full_batches,
     log10_missing_probability,
-    missing_probability,
     positive,
     predicted_time_ratio,
 )
 
-__all__ = [
-    "MADE_FOR",
-    "SETTINGS",
-    "ReducedBatchSampler",
-    "SamplingConfig",
-    "SamplingPlan",
-    "batches",
-    "describe",
-    "epoch_ratios",
-    "full_batches",
-    "log10_missing_probability",
-    "missing_probability",
-    "predicted_time_ratio",
-    "setting",
-]
+__all__ = ["MADE_FOR", "SETTINGS", "SamplingConfig", "SamplingPlan", "describe", "epoch_ratios", "setting"]
 
 
 def _stage_epochs(epochs: int, gammas: Sequence[Number]) -> tuple[int, int, int]:

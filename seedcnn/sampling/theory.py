@@ -15,9 +15,11 @@ __all__ = [
     "Number",
     "batches",
     "exact",
+    "exact_ratio",
     "full_batches",
     "log10_missing_probability",
     "missing_probability",
+    "positive",
     "predicted_time_ratio",
     "short_batch",
 ]

@@ -5,19 +5,20 @@ from __future__ import annotations
 from seedcnn.train.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
 from seedcnn.train.config import TrainConfig, build_model, override
 from seedcnn.train.data import FolderData, TrainData, load_training_data
+from seedcnn.train.distill_config import DistillConfig
 from seedcnn.train.engine import train
 from seedcnn.train.progress import TrainProgress
-from seedcnn.train.recipes import find_recipe, list_recipes
+from seedcnn.train.recipes import find_recipe
 
 __all__ = [
     "Checkpoint",
+    "DistillConfig",
     "FolderData",
     "TrainConfig",
     "TrainData",
     "TrainProgress",
     "build_model",
     "find_recipe",
-    "list_recipes",
     "load_checkpoint",
     "load_model",
     "load_training_data",

@@ -13,10 +13,8 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from seedcnn.errors import ConfigError, TrainingError
-from seedcnn.sampling.schedules import batches as reduced
+from seedcnn.sampling import batches as reduced
 from seedcnn.train._counts import Counts, NotFiniteError
-from seedcnn.train._optim import Update
-from seedcnn.train._random import capture, restore, seed_everything
 from seedcnn.train._task import Classifier, data_parallel, make_task, outputs
 from seedcnn.train.checkpoint import Checkpoint, load_checkpoint, restore_model
 from seedcnn.train.config import TrainConfig, build_model
@@ -24,6 +22,8 @@ from seedcnn.train.data import FolderData, TrainData, open_batches
 from seedcnn.train.distill import Distiller
 from seedcnn.train.distributed import Processes
 from seedcnn.train.progress import TrainProgress
+from seedcnn.train.randomness import capture, restore, seed_everything
+from seedcnn.train.updates import Update
 
 __all__ = ["Run"]
 

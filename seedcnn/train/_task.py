@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seedcnn.errors import ConfigError, MissingExtraError
-from seedcnn.train.checkpoint import load_model
 from seedcnn.train.config import TrainConfig
-from seedcnn.train.distill import Distiller
+from seedcnn.train.distill import Distiller, load_teacher
 
 __all__ = ["Classifier", "data_parallel", "make_task", "outputs"]
 
@@ -52,9 +51,7 @@ def make_task(
             raise ConfigError("there is a teacher, but distill is None")
         return Classifier(model, smoothing)
     if teacher is None:
-        if not config.distill.teacher:
-            raise ConfigError("distill.teacher is empty, and no teacher is given")
-        teacher = load_model(config.distill.teacher)[0]
+        teacher = load_teacher(config.distill)
     device = next(model.parameters()).device
     augmented = bool(config.augment or config.mixup or config.cutmix or config.random_erasing)
     criterion = partial(F.cross_entropy, label_smoothing=smoothing)

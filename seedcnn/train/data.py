@@ -14,18 +14,14 @@ import torch
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
-from seedcnn.data.image_set import limited
-from seedcnn.data.pictures.folder import ImageFolder
+from seedcnn.data import ImageFolder, limited, load_train, normalize, random_crop_flip
 from seedcnn.data.pictures.loaders import folder_loader
-from seedcnn.data.pictures.samples import Order
 from seedcnn.data.sets import imagenet
-from seedcnn.data.sets.named import load_train
-from seedcnn.data.transforms import normalize, random_crop_flip
 from seedcnn.errors import ConfigError
-from seedcnn.sampling.theory import full_batches, short_batch
-from seedcnn.train._random import epoch_generator
+from seedcnn.sampling import full_batches, short_batch
 from seedcnn.train.config import TrainConfig
 from seedcnn.train.distributed import Processes
+from seedcnn.train.randomness import epoch_generator
 
 __all__ = ["Batch", "Batches", "FolderData", "TrainData", "load_training_data", "open_batches"]
 
@@ -132,12 +128,10 @@ class _FromFolder:
         )
         self.steps, self.size = len(self.loader), config.batch_size
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.order = Order(len(data.folder), True, config.seed, processes.rank, processes.world)
 
     def epoch(self, number: int, first: int, last: int) -> Iterator[Batch]:
         self.loader.set_epoch(number)
-        self.order.epoch = number
-        picked = torch.tensor([index for _, index in self.order])
+        picked = torch.from_numpy(self.loader.indices)
         for step, (images, labels) in enumerate(itertools.islice(self.loader, last)):
             if step >= first:
                 indices = picked[step * self.size : (step + 1) * self.size]

@@ -12,16 +12,16 @@ from typing import Any
 from torch import nn
 
 from seedcnn.errors import ConfigError
-from seedcnn.sampling.schedules import describe
+from seedcnn.sampling import describe
 from seedcnn.train._counts import Counts, NotFiniteError
 from seedcnn.train._log import open_tensorboard, write_csv, write_tensorboard
-from seedcnn.train._random import deterministic
 from seedcnn.train._run import Run
 from seedcnn.train.checkpoint import Checkpoint, beside, keep_checkpoint, load_checkpoint, save_checkpoint
 from seedcnn.train.config import TrainConfig
 from seedcnn.train.data import FolderData, TrainData
 from seedcnn.train.distributed import Processes, open_processes
 from seedcnn.train.progress import TrainProgress
+from seedcnn.train.randomness import deterministic
 
 __all__ = ["Validate", "train"]
 

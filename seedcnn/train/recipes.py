@@ -1,20 +1,19 @@
-"""Find recipes: Python functions that return a :class:`seedcnn.train.TrainConfig`."""
+"""Run recipes: Python functions that return a :class:`seedcnn.train.TrainConfig`."""
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
-import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import seedcnn
 from seedcnn.errors import ConfigError, did_you_mean
+from seedcnn.recipe_index import RecipeFile, list_recipes, recipe_directory, unknown_file
 from seedcnn.train.config import TrainConfig
 
-__all__ = ["define", "expected", "find_recipe", "list_recipe_files", "list_recipes", "recipe_directory"]
+__all__ = ["build_index", "define", "expected", "find_recipe"]
 
 Recipe = Callable[[], TrainConfig]
 
@@ -46,13 +45,6 @@ def define(namespace: dict[str, Any], name: str, make: Recipe, doc: str) -> None
     namespace[name] = recipe
 
 
-def recipe_directory() -> Path:
-    """Where the recipes that come with seedcnn stand: beside the package in a checkout, inside it when installed."""
-    package = Path(seedcnn.__file__).parent
-    installed = package / "_recipes"
-    return installed if installed.is_dir() else package.parent / "recipes"
-
-
 def _module(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"seedcnn_recipe_{path.stem}", path)
     if spec is None or spec.loader is None:
@@ -68,15 +60,6 @@ def _recipes(module: ModuleType) -> dict[str, Recipe]:
         for name, value in vars(module).items()
         if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
     }
-
-
-def _file(name: str) -> Path:
-    """A file that comes with seedcnn; raises ConfigError with near names if there is none."""
-    path = recipe_directory() / f"{name}.py"
-    if not path.is_file():
-        known = sorted(each.stem for each in recipe_directory().glob("*.py"))
-        raise ConfigError(f"unknown table {name!r}; {did_you_mean(name, known)}tables: {', '.join(known)}")
-    return path
 
 
 def _summary(thing: Any) -> str:
@@ -95,41 +78,20 @@ def expected(file: str) -> dict[str, dict[str, float]]:
     Raises:
         ConfigError: if there is no such file; near names are listed.
     """
-    found: dict[str, dict[str, float]] = getattr(_module(_file(file)), "EXPECTED", {})
+    path = recipe_directory() / f"{file}.py"
+    if not path.is_file():
+        raise unknown_file(file)
+    found: dict[str, dict[str, float]] = getattr(_module(path), "EXPECTED", {})
     return found
 
 
-def list_recipe_files() -> dict[str, tuple[str, int]]:
-    """The files that come with seedcnn, most of them a table of a paper: name -> (first line, number of recipes)."""
+def build_index() -> dict[str, RecipeFile]:
+    """What :func:`seedcnn.recipe_index.list_recipe_files` should read, made by executing every recipe file."""
     found = {}
     for path in sorted(recipe_directory().glob("*.py")):
         module = _module(path)
-        found[path.stem] = (_summary(module), len(_recipes(module)))
-    return found
-
-
-def list_recipes(pattern: str = "", table: str = "") -> dict[str, str]:
-    """The recipes that come with seedcnn: "file:function" -> first line of its docstring.
-
-    Args:
-        pattern: only those that have it in their name; upper and lower case are the same.
-        table: only those of this file.
-
-    Raises:
-        ConfigError: if there is no such file, or no recipe has the pattern in its name; near names are listed.
-    """
-    paths = [_file(table)] if table else sorted(recipe_directory().glob("*.py"))
-    every = {
-        f"{path.stem}:{name}": _summary(recipe) for path in paths for name, recipe in _recipes(_module(path)).items()
-    }
-    found = {name: summary for name, summary in every.items() if pattern.lower() in name.lower()}
-    if not found:
-        words = {word for name in every for word in (name, *name.split(":"), *re.split("[:_]", name))}
-        where, option = (f" of {table}", f"--table {table}") if table else ("", "--all")
-        raise ConfigError(
-            f"no recipe{where} has {pattern!r} in its name; {did_you_mean(pattern.lower(), sorted(words))}"
-            f"`seedcnn recipes {option}` lists all {len(every)}"
-        )
+        recipes = {name: _summary(recipe) for name, recipe in _recipes(module).items()}
+        found[path.stem] = RecipeFile(_summary(module), bool(getattr(module, "EXPECTED", {})), recipes)
     return found
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
+import pytest
 import typer.testing
 
 from seedcnn.cli.app import app
 from seedcnn.errors import ConfigError
-from seedcnn.train.recipes import list_recipe_files, list_recipes
+from seedcnn.recipe_index import list_recipe_files, list_recipes
 
 
 def call(*arguments):
@@ -19,8 +22,8 @@ def test_tables_without_an_argument():
     lines = call().output.splitlines()
     files = list_recipe_files()
     assert len(lines) == len(files) + 1
-    for line, (name, (about, count)) in zip(lines, files.items(), strict=False):
-        assert line.split(maxsplit=2) == [name, str(count), about]
+    for line, (name, file) in zip(lines, files.items(), strict=False):
+        assert line.split(maxsplit=2) == [name, str(len(file.recipes)), file.about]
     assert lines[-1].startswith(f"{len(list_recipes())} recipes; ")
     assert [row["table"] for row in json.loads(call("--json").output)] == list(files)
 
@@ -34,6 +37,27 @@ def test_recipes():
     assert json.loads(one) == [
         {"recipe": "groupnl_table6:vgg11_mono", "about": every["groupnl_table6:vgg11_mono"]},
     ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "groupnl_table6"),
+        (["resnet18_groupnl"], "groupnl_table6:resnet18_groupnl"),
+        (["--table", "demo"], "demo:groupnl"),
+        (["resnet19"], "did you mean resnet18"),
+    ],
+    ids=str,
+)
+def test_listing_imports_neither_torch_nor_the_recipes(arguments, words):
+    code = (
+        "import sys\nfrom seedcnn.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'numpy', 'timm', 'seedcnn.train'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, "recipes", *arguments]
+    done = subprocess.run(command, text=True, capture_output=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert words in done.stdout + done.stderr
 
 
 def test_wrong_use():

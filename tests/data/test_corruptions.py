@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seedcnn.data.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, corrupt
-from seedcnn.data.corruptions._frost import frost_pictures
+from seedcnn.data.corruptions.frost import frost_pictures
 from seedcnn.errors import DataError
 
 # From the official code. Pictures 0 to 7 of the CIFAR-10 test set with np.random.seed(i) before picture i: pictures 0

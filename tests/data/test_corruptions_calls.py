@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seedcnn.data.corruptions import CORRUPTIONS, corrupt, draw_fields
-from seedcnn.data.corruptions._frost import frost_pictures
+from seedcnn.data.corruptions.frost import frost_pictures
 from seedcnn.errors import DataError
 
 NAMES = tuple(CORRUPTIONS)

@@ -18,7 +18,9 @@ from seedcnn.data.corruptions._blur import (
 )
 from seedcnn.data.corruptions._color import hsv_to_rgb, rgb_to_hsv
 from seedcnn.data.corruptions._elastic import displace, inverse_affine, warp_affine
-from seedcnn.data.corruptions._filters import (
+from seedcnn.data.corruptions._spatter import canny, chamfer, equalize
+from seedcnn.data.corruptions._weather import plasma
+from seedcnn.data.corruptions.filters import (
     blur_axis,
     gaussian,
     gaussian_weights,
@@ -27,8 +29,6 @@ from seedcnn.data.corruptions._filters import (
     streak,
     zoom_axis,
 )
-from seedcnn.data.corruptions._spatter import canny, chamfer, equalize
-from seedcnn.data.corruptions._weather import plasma
 
 
 def random_pictures(*shape):

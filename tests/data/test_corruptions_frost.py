@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from seedcnn.data.corruptions import FROST_FILES, corrupt
-from seedcnn.data.corruptions._core import Setting
-from seedcnn.data.corruptions._frost import fetch_frost, fit_frost, frost_cache, frost_pictures
 from seedcnn.data.corruptions._weather import draw_frost, frost
+from seedcnn.data.corruptions.core import Setting
+from seedcnn.data.corruptions.frost import fetch_frost, fit_frost, frost_cache, frost_pictures
 from seedcnn.errors import DataError
 
 

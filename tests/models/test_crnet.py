@@ -12,8 +12,8 @@ from torch import nn
 from seedcnn.errors import ConfigError
 from seedcnn.evaluate.costs import cost
 from seedcnn.layers import ConditionalReductionConv2d
-from seedcnn.models import CRNetCB, CRNetCIB, create_model
-from seedcnn.models.crnet import CRBlock
+from seedcnn.models import create_model
+from seedcnn.models.crnet import CRBlock, CRNetCB, CRNetCIB
 
 TABLES = json.loads(Path(__file__).with_name("crnet_tables.json").read_text())
 ROWS = [dict(zip(TABLES["columns"], row, strict=True)) for row in TABLES["rows"]]

@@ -9,7 +9,8 @@ from torch import nn
 from seedcnn.convert import GroupNLConfig, convert_
 from seedcnn.errors import ConfigError
 from seedcnn.evaluate.costs import cost
-from seedcnn.models import create_model, default_widths, list_models, scaled_widths
+from seedcnn.models import create_model, default_widths, list_models
+from seedcnn.models.registry import scaled_widths
 
 VANILLA = {
     "resnet18_cifar": 11_173_962,

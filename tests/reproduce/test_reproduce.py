@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from seedcnn.cli.app import app
 from seedcnn.convert import GroupNLConfig, MonoConfig
 from seedcnn.errors import ConfigError, DataError
-from seedcnn.reproduce import SCALES, Figure, list_tables, reproduce, scaled
+from seedcnn.reproduce import SCALES, Figure, list_tables, reproduce
+from seedcnn.reproduce.scales import scaled
 from seedcnn.train import TrainConfig, build_model, find_recipe, load_checkpoint
 
 

@@ -10,8 +10,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from seedcnn.convert import GroupNLConfig
-from seedcnn.train import build_model
-from seedcnn.train.distill import DistillConfig
+from seedcnn.train import DistillConfig, build_model
 from tests.train.runs import changed, coloured, run, same
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

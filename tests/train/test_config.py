@@ -6,14 +6,17 @@ import dataclasses
 import json
 
 import pytest
+import timm
+import torch
+from timm.layers import DropPath
 from torch import nn
 
 from seedcnn.convert import DepthwiseSeparableConfig, GhostConfig, GroupNLConfig
 from seedcnn.errors import ConfigError
 from seedcnn.layers import GhostConv2d, GroupNLConv2d
-from seedcnn.sampling.schedules import SETTINGS
-from seedcnn.train import TrainConfig, build_model, find_recipe, list_recipes, override
-from seedcnn.train.distill import DistillConfig
+from seedcnn.recipe_index import list_recipes
+from seedcnn.sampling import SETTINGS
+from seedcnn.train import DistillConfig, TrainConfig, build_model, find_recipe, override
 from tests.train.runs import SMALL, changed
 
 FULL = changed(
@@ -138,6 +141,24 @@ def test_networks_of_timm():
         build_model(TrainConfig("vgg11_cifar", drop_path=0.2))
     with pytest.raises(ConfigError, match="did you mean resnet20_cifar"):
         build_model(TrainConfig("resnet2_cifar"))
+
+
+@pytest.mark.parametrize("name", ["densenet121", "vgg11", "inception_v3", "hrnet_w18_small"])
+def test_networks_of_timm_without_stochastic_depth_build(name):
+    with torch.device("meta"):
+        assert build_model(TrainConfig(name)).num_classes == 1000
+        with pytest.raises(ConfigError, match=rf"drop_path \(=0.2\): '{name}' has no stochastic depth"):
+            build_model(TrainConfig(name, drop_path=0.2))
+        with pytest.raises(TypeError, match="kernels"):
+            build_model(TrainConfig(name, {"kernels": 3}))
+
+
+def test_zero_drop_path_is_not_the_default_of_the_network():
+    with torch.device("meta"):
+        assert not any(
+            isinstance(module, DropPath) for module in build_model(TrainConfig("swin_s3_tiny_224")).modules()
+        )
+        assert any(isinstance(module, DropPath) for module in timm.create_model("swin_s3_tiny_224").modules())
 
 
 def test_recipes_are_found_by_name_and_path(tmp_path):

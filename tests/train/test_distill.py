@@ -18,12 +18,8 @@ from seedcnn.errors import ConfigError, TrainingError
 from seedcnn.models import create_model
 from seedcnn.train.checkpoint import Checkpoint, save_checkpoint
 from seedcnn.train.config import TrainConfig, build_model
-from seedcnn.train.distill import (
-    DistillConfig,
-    Distiller,
-    load_teacher,
-    stage_names,
-)
+from seedcnn.train.distill import Distiller, load_teacher, stage_names
+from seedcnn.train.distill_config import DistillConfig
 
 STAGEWISE = DistillConfig(kind="stagewise")
 PUBLIC = DistillConfig(kind="stagewise", weights="public")

@@ -10,9 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from seedcnn.errors import ConfigError
-from seedcnn.train import build_model
+from seedcnn.train import DistillConfig, build_model
 from seedcnn.train._run import Run
-from seedcnn.train.distill import DistillConfig
 from seedcnn.train.distributed import open_processes
 from tests.train.runs import changed, coloured, run
 from tests.train.test_distill import walk

@@ -12,8 +12,8 @@ from seedcnn.convert import MonoConfig
 from seedcnn.errors import ConfigError
 from seedcnn.sampling.schedules import SamplingConfig
 from seedcnn.train import TrainConfig, build_model
-from seedcnn.train._optim import Update
-from seedcnn.train.distill import DistillConfig
+from seedcnn.train.distill_config import DistillConfig
+from seedcnn.train.updates import Update
 from tests.train.runs import SMALL, changed, coloured, run
 
 
@@ -164,7 +164,7 @@ def test_distillation_trains_the_student_and_its_projections(tmp_path):
     assert not any(module._forward_hooks for module in whole[0].modules())
     with pytest.raises(ConfigError, match="there is a teacher, but distill is None"):
         run(tmp_path / "e.ckpt", SMALL, teacher=wide)
-    with pytest.raises(ConfigError, match=r"distill\.teacher is empty"):
+    with pytest.raises(ConfigError, match=r"distill\.teacher names no checkpoint"):
         run(tmp_path / "e.ckpt", stages)
 
 
@@ -173,3 +173,11 @@ def test_a_network_of_timm(tmp_path):
     with torch.random.fork_rng(devices=[]):
         _, state = run(tmp_path / "a.ckpt", config)
     assert state.history[0]["loss"] > 0
+
+
+def test_a_network_of_timm_without_stochastic_depth_trains(tmp_path):
+    options = {"growth_rate": 4, "block_config": (1, 1, 1, 1), "num_classes": 10}
+    config = changed(model="densenet121", model_options=options, convert=None, epochs=1)
+    model, checkpoint = run(tmp_path / "a.ckpt", config)
+    assert checkpoint.history[0]["batches"] == 6
+    assert not torch.equal(model.classifier.weight, build_model(config).classifier.weight)

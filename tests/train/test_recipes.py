@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 import pytest
 
-from seedcnn.errors import ConfigError
-from seedcnn.train import TrainConfig, find_recipe, list_recipes
-from seedcnn.train.recipes import define, expected, list_recipe_files, recipe_directory
+from seedcnn.errors import ConfigError, DataError
+from seedcnn.recipe_index import list_recipe_files, list_recipes, read_index, recipe_directory
+from seedcnn.train import TrainConfig, find_recipe
+from seedcnn.train.recipes import build_index, define, expected
 
 FILE = '''
 from seedcnn.train import TrainConfig
@@ -53,12 +55,40 @@ def test_define():
             define(namespace, name, row, doc)
 
 
+def test_the_index_is_what_the_files_say():
+    assert list_recipe_files() == build_index(), "run: make docs"
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"demo": {"about": "", "recipes": {}}}', '{"demo": "text"}'])
+def test_a_damaged_index_is_named(tmp_path, text):
+    path = tmp_path / "index.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(
+        DataError, match=r"the index of recipes .*index\.json cannot be read \(\w+: .*install seedcnn again"
+    ):
+        read_index(path)
+
+
+def test_the_wheel_holds_the_index():
+    wheel = pytest.importorskip("hatchling.builders.wheel", reason="hatchling is not installed here")
+    files = wheel.WheelBuilder(str(recipe_directory().parent)).recurse_included_files()
+    assert {"seedcnn/_recipes/index.json", "seedcnn/_recipes/demo.py"} <= {file.distribution_path for file in files}
+
+
+def test_the_readme_counts_the_recipes():
+    text = (recipe_directory().parent / "README.md").read_text("utf-8")
+    count = sum(len(file.recipes) for file in list_recipe_files().values() if file.table)
+    assert re.findall(r"(\d+) recipes for the papers' tables", text) == [str(count)]
+
+
 def test_lists():
     files, every = list_recipe_files(), list_recipes()
     assert set(files) == {path.stem for path in recipe_directory().glob("*.py")}
-    assert sum(count for _, count in files.values()) == len(every)
-    assert files["groupnl_table6"][0].startswith("GroupNL, Table 6: five ways")
-    assert all(summary for summary, _ in files.values())
+    assert sum(len(file.recipes) for file in files.values()) == len(every)
+    assert files["groupnl_table6"].about.startswith("GroupNL, Table 6: five ways")
+    assert all(file.about for file in files.values())
+    assert [name for name, file in files.items() if not file.table] == ["demo"]
     some = list_recipes("VGG11_Mono")
     assert list(some) == [name for name in every if "vgg11_mono" in name]
     assert len(some) == 8

@@ -13,8 +13,8 @@ import torch
 
 from seedcnn.convert import GroupNLConfig
 from seedcnn.evaluate.papers import UNSTATED, paper_tables
-from seedcnn.train import TrainConfig, build_model, find_recipe, list_recipes
-from seedcnn.train.recipes import recipe_directory
+from seedcnn.recipe_index import list_recipes, recipe_directory
+from seedcnn.train import TrainConfig, build_model, find_recipe
 
 ROWS = {
     "dissertation_crnet_cb": 4 * 12,

@@ -8,7 +8,7 @@ from torch import nn
 
 from seedcnn.errors import ConfigError
 from seedcnn.train import build_model, override
-from seedcnn.train._optim import Update, peak_lr
+from seedcnn.train.updates import Update, peak_lr
 from tests.train.runs import changed, coloured, run
 
 BASE = {"epochs": 4, "lr": 1.0, "warmup_epochs": 0.0, "warmup_lr": 0.0}

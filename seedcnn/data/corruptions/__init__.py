@@ -7,9 +7,9 @@ function from a batch to the corrupted batch. Constants, order of operations, qu
 
 from __future__ import annotations
 
-from seedcnn.data.corruptions._core import GROUPS, SEVERITIES, Corruption
 from seedcnn.data.corruptions._corrupt import corrupt, draw_fields
-from seedcnn.data.corruptions._frost import FROST_FILES, frost_cache
 from seedcnn.data.corruptions._table import CORRUPTIONS
+from seedcnn.data.corruptions.core import GROUPS, SEVERITIES, Corruption
+from seedcnn.data.corruptions.frost import FROST_FILES, frost_cache
 
 __all__ = ["CORRUPTIONS", "FROST_FILES", "GROUPS", "SEVERITIES", "Corruption", "corrupt", "draw_fields", "frost_cache"]

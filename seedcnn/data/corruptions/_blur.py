@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.data.corruptions._core import F32, F64, U8, Fields, Setting, to_levels
-from seedcnn.data.corruptions._filters import clipped_zoom, gaussian, streak, zoom_axis
+from seedcnn.data.corruptions.core import F32, F64, U8, Fields, Setting, to_levels
+from seedcnn.data.corruptions.filters import clipped_zoom, gaussian, streak, zoom_axis
 
 _DIRECT_REACH = 2  # wider kernels go through the Fourier transform
 _OPERATOR_LIMIT = 64 * 64  # pixels up to which zoom blur is applied as one linear operator

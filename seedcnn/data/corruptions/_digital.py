@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from seedcnn.data.corruptions._color import hsv_to_rgb, rgb_to_hsv
-from seedcnn.data.corruptions._core import F64, U8, Fields, Setting, to_levels
-from seedcnn.data.corruptions._filters import resize_box
+from seedcnn.data.corruptions.core import F64, U8, Fields, Setting, to_levels
+from seedcnn.data.corruptions.filters import resize_box
 
 
 def contrast(images: U8, at: Setting, _: Fields) -> F64:

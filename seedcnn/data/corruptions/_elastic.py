@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.data.corruptions._core import F32, F64, U8, Fields, Setting, from_planes, to_levels, unit_planes
-from seedcnn.data.corruptions._filters import reflecting_gaussian_matrix
+from seedcnn.data.corruptions.core import F32, F64, U8, Fields, Setting, from_planes, to_levels, unit_planes
+from seedcnn.data.corruptions.filters import reflecting_gaussian_matrix
 
 Indices = npt.NDArray[np.int32]
 

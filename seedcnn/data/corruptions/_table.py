@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from seedcnn.data.corruptions import _blur, _digital, _elastic, _noise, _spatter, _weather
-from seedcnn.data.corruptions._core import Corruption
+from seedcnn.data.corruptions.core import Corruption
 
 __all__ = ["CORRUPTIONS"]
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from seedcnn.data.corruptions._color import hsv_to_rgb, rgb_to_hsv
-from seedcnn.data.corruptions._core import F64, U8, Fields, Setting, from_planes, planes, to_levels, unit_planes
-from seedcnn.data.corruptions._filters import clipped_zoom, streak
+from seedcnn.data.corruptions.core import F64, U8, Fields, Setting, from_planes, planes, to_levels, unit_planes
+from seedcnn.data.corruptions.filters import clipped_zoom, streak
 
 
 def draw_snow(generator: np.random.Generator, picture: U8, _: Setting) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,6 @@ from seedcnn.data.image_set import Unreadable
 from seedcnn.data.pictures.decoders import Decode, open_rgb
 from seedcnn.data.sets._layouts import some_of
 from seedcnn.errors import DataError
-
-if TYPE_CHECKING:
-    from seedcnn.data.pictures.folder import ImageFolder
 
 __all__ = ["Batch", "Batches", "sizes_differ", "undecodable"]
 
@@ -60,14 +57,22 @@ def undecodable(bad: Sequence[Unreadable], total: int, root: Path) -> DataError:
 
 @dataclass(eq=False)
 class Batches:
-    """What ``ImageFolder.batches`` gives: iterate over it for ``Batch`` after ``Batch``.
+    """The batches of a list of image files, as ``ImageFolder.batches`` returns them; iterating yields ``Batch``.
 
     Attributes:
-        folder, size, decode, skip, threads: as asked for.
-        skipped: the files that could not be decoded, so far; emptied when an iteration starts.
+        root: the directory the names start from.
+        names: text [N], path of each file below ``root``.
+        labels: int64 [N], the label of each file.
+        size: images per batch.
+        decode: from an RGB image to uint8 [H, W, 3].
+        skip: leave out files that cannot be decoded instead of raising an error.
+        threads: number of threads that decode.
+        skipped: the files left out so far; emptied when an iteration starts.
     """
 
-    folder: ImageFolder
+    root: Path
+    names: npt.NDArray[np.str_]
+    labels: npt.NDArray[np.int64]
     size: int
     decode: Decode
     skip: bool
@@ -75,7 +80,7 @@ class Batches:
     skipped: list[Unreadable] = field(default_factory=list, init=False)
 
     def __len__(self) -> int:
-        return math.ceil(len(self.folder) / self.size)
+        return math.ceil(len(self.names) / self.size)
 
     def __iter__(self) -> Iterator[Batch]:
         """Decode anew from the start.
@@ -85,7 +90,7 @@ class Batches:
             ValueError: if ``decode`` gives anything but uint8 [H, W, 3].
         """
         self.skipped.clear()
-        starts = iter(range(0, len(self.folder), self.size))
+        starts = iter(range(0, len(self.names), self.size))
         with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
             waiting = deque((start, self._submit(pool, start)) for start in islice(starts, 2))
             try:
@@ -99,17 +104,17 @@ class Batches:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _submit(self, pool: ThreadPoolExecutor, start: int) -> list[Future[U8 | str]]:
-        names = self.folder.names[start : start + self.size]
-        return [pool.submit(_decode, self.folder.root / name, self.decode) for name in names]
+        names = self.names[start : start + self.size]
+        return [pool.submit(_decode, self.root / name, self.decode) for name in names]
 
     def _collect(self, start: int, results: list[U8 | str]) -> Batch:
         bad = [
-            Unreadable(str(self.folder.names[start + i]), result)
+            Unreadable(str(self.names[start + i]), result)
             for i, result in enumerate(results)
             if isinstance(result, str)
         ]
         if bad and not self.skip:
-            raise undecodable(bad, len(results), self.folder.root)
+            raise undecodable(bad, len(results), self.root)
         self.skipped += bad
         good = [(start + i, result) for i, result in enumerate(results) if not isinstance(result, str)]
         forms = sorted({f"{picture.dtype} {picture.shape}" for _, picture in good})
@@ -119,4 +124,4 @@ class Batches:
             raise ValueError(f"`decode` gave a picture of {forms[0]}; it must be uint8 [H, W, 3]")
         indices = np.array([index for index, _ in good], np.int64)
         images = np.stack([picture for _, picture in good]) if good else np.empty((0, 1, 1, 3), np.uint8)
-        return Batch(images, self.folder.labels[indices], indices)
+        return Batch(images, self.labels[indices], indices)

@@ -74,7 +74,8 @@ class ImageFolder:
             raise ValueError(f"`on_error` (={on_error!r}) must be 'raise' or 'skip'")
         if threads is not None and threads < 1:
             raise ValueError(f"`threads` (={threads}) must be at least 1")
-        return Batches(self, size, decode, on_error == "skip", threads or os.cpu_count() or 1)
+        skip, threads = on_error == "skip", threads or os.cpu_count() or 1
+        return Batches(self.root, self.names, self.labels, size, decode, skip, threads)
 
     def unreadable(self, decode: Decode, *, threads: int | None = None) -> list[Unreadable]:
         """Decode every file and keep nothing but the list of those that cannot be decoded."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from timm.data import create_transform, resolve_model_data_config
 from timm.data.loader import PrefetchLoader, fast_collate
@@ -76,6 +78,11 @@ class FolderLoader:
         if epoch < 0:
             raise ValueError(f"`epoch` (={epoch}) must not be negative")
         self._order.epoch = epoch
+
+    @property
+    def indices(self) -> npt.NDArray[np.int64]:
+        """Indices into ``folder``, int64 [n], of the images that the next iteration gives, in its order."""
+        return self._order.indices()
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch. The workers start with it and end with it.

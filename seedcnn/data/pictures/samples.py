@@ -81,12 +81,16 @@ class Order(Sampler[tuple[int, int]]):
             return math.ceil(self.size / self.world_size)
         return len(range(self.rank, self.size, self.world_size))
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def indices(self) -> npt.NDArray[np.int64]:
+        """The indices of this process's part of the epoch, int64 [len(self)], in order."""
         order: npt.NDArray[np.int64] = np.arange(self.size)
         if self.training:
             words = np.random.Philox(key=np.array([self.seed, self.epoch], np.uint64)).random_raw(self.size)
             order = np.resize(np.argsort(words, kind="stable"), len(self) * self.world_size)
-        return iter([(self.epoch, index) for index in order[self.rank :: self.world_size].tolist()])
+        return order[self.rank :: self.world_size].copy()
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter([(self.epoch, index) for index in self.indices().tolist()])
 
 
 @dataclass(frozen=True)

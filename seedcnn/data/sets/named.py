@@ -1,21 +1,31 @@
-"""Data sets by name: one line says which pictures a network is trained or measured on."""
+"""Data sets by name: one name says which images a network is trained or measured on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from seedcnn.data.image_set import ImageSet
-from seedcnn.data.pictures.folder import ImageFolder
-from seedcnn.data.sets._sets import DATA_SETS, DataSet, Wanted, random_choice
-from seedcnn.data.sets.official import OfficialFiles
+import numpy as np
+import numpy.typing as npt
+
+from seedcnn.data.image_set import ImageSet, TrainTest
+from seedcnn.data.pictures.folder import CenterCrop, ImageFolder
+from seedcnn.data.sets import imagenet
+from seedcnn.data.sets.cifar10 import load_cifar10
+from seedcnn.data.sets.cifar100 import load_cifar100
+from seedcnn.data.sets.gtsrb import load_gtsrb
+from seedcnn.data.sets.icons50 import hold_out_style, hold_out_subtypes, hold_out_traditional, load_icons50
+from seedcnn.data.sets.icons50_rebuilt import load_icons50_rebuilt
+from seedcnn.data.sets.official import OfficialFiles, cifar10_c_files, imagenet_c_files
 from seedcnn.errors import ConfigError, DataError, did_you_mean
 
-__all__ = ["DATA_SETS", "DataSet", "NamedTest", "NamedTrain", "load_test", "load_train", "random_choice"]
+__all__ = ["DATA_SETS", "DataRequest", "DataSet", "NamedTest", "NamedTrain", "load_test", "load_train", "random_choice"]
 
 Triple = tuple[float, float, float]
 Say = Callable[[str], None]
+Train = tuple[ImageSet | ImageFolder, Triple, Triple]
+Test = tuple[ImageSet, Triple, Triple]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +64,171 @@ class NamedTest:
     constants: str = "cifar"
     held_out: tuple[str, ...] = ()
     corrupted: OfficialFiles | None = None
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """What a caller asked for: the arguments of :func:`load_train` or :func:`load_test`, with ``root`` as a path."""
+
+    name: str
+    root: Path | None
+    hold_out: str
+    verify: bool
+    say: Say
+    limit: int | None = None
+    on_error: str = "raise"
+    decoded: Path | None = None
+
+    @property
+    def directory(self) -> str:
+        """``root`` as text, for the sets that need a directory."""
+        return str(self.root)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set that has a name.
+
+    Attributes:
+        about: what it is read from.
+        train, test: load a part, with mean and standard deviation per channel on the 0..1 scale.
+        directory: "needed", "optional" (downloaded without one) or "none" (always downloaded).
+        hold_out: whether a hold-out divides it; it then has no training part without one.
+        files: whether its training pictures are decoded as they are needed.
+        constants: of generated corruptions, "cifar" or "imagenet".
+        official: finds its corrupted pictures as published, if there are any.
+    """
+
+    about: str
+    train: Callable[[DataRequest], Train]
+    test: Callable[[DataRequest], Test]
+    directory: str = "needed"
+    hold_out: bool = False
+    files: bool = False
+    constants: str = "cifar"
+    official: Callable[[Path, ImageSet], OfficialFiles] | None = None
+
+
+def random_choice(n: int, count: int) -> npt.NDArray[np.int64]:
+    """``count`` of ``n`` indices, the same ones every time, ascending; all where there are no more.
+
+    Returns:
+        int64 [min(n, count)], by raw words of Philox(key=0).
+    """
+    words = np.random.Philox(key=0).random_raw(n)
+    return np.sort(np.argsort(words, kind="stable")[:count]).astype(np.int64)
+
+
+def _some(data: ImageSet, limit: int | None) -> ImageSet:
+    return data if limit is None or limit >= len(data) else data.take(random_choice(len(data), limit))
+
+
+def _train_of(load: Callable[[DataRequest], TrainTest]) -> Callable[[DataRequest], Train]:
+    def part(request: DataRequest) -> Train:
+        found = load(request)
+        return found.train, found.mean, found.std
+
+    return part
+
+
+def _test_of(load: Callable[[DataRequest], TrainTest], *, limited: bool = False) -> Callable[[DataRequest], Test]:
+    def part(request: DataRequest) -> Test:
+        found = load(request)
+        return _some(found.test, request.limit if limited else None), found.mean, found.std
+
+    return part
+
+
+def _cifar10(request: DataRequest) -> TrainTest:
+    found = load_cifar10(request.root, progress=request.say)
+    train = ImageSet(found.train_images, found.train_labels, found.classes, found.source)
+    return TrainTest(train, found.test, found.mean, found.std)
+
+
+def _cifar100(request: DataRequest) -> TrainTest:
+    return load_cifar100(request.directory, verify=request.verify)
+
+
+def _gtsrb(request: DataRequest) -> TrainTest:
+    return load_gtsrb(request.directory, verify=request.verify, on_error=request.on_error)
+
+
+def _icons50(request: DataRequest) -> ImageSet:
+    return load_icons50(request.directory, verify=request.verify, on_error=request.on_error)
+
+
+def _icons50_rebuilt(request: DataRequest) -> ImageSet:
+    return load_icons50_rebuilt(progress=request.say)
+
+
+def _divided(whole: ImageSet, hold_out: str) -> TrainTest:
+    try:
+        if hold_out == "subtypes":
+            return hold_out_subtypes(whole)
+        if hold_out == "traditional":
+            return hold_out_traditional(whole)
+        return hold_out_style(whole, hold_out.split(","))
+    except ValueError as error:
+        raise ConfigError(f"hold-out {hold_out!r}: {error}") from None
+
+
+def _icons(load: Callable[[DataRequest], ImageSet], about: str, directory: str) -> DataSet:
+    def divided(request: DataRequest) -> TrainTest:
+        return _divided(load(request), request.hold_out)
+
+    def train(request: DataRequest) -> Train:
+        if request.hold_out:
+            return _train_of(divided)(request)
+        raise ConfigError(
+            f"data {request.name!r} has no test part of its own: set hold_out to subtypes, traditional or styles"
+        )
+
+    def test(request: DataRequest) -> Test:
+        if request.hold_out:
+            return _test_of(divided, limited=True)(request)
+        return _some(load(request), request.limit), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # the authors do not normalise
+
+    return DataSet(about, train, test, directory, hold_out=True)
+
+
+def _imagenet_train(request: DataRequest) -> Train:
+    listed = imagenet.list_imagenet(request.directory, "train", classes=1000 if request.verify else None)
+    return listed, imagenet.MEAN, imagenet.STD
+
+
+def _imagenet_test(request: DataRequest) -> Test:
+    listed = imagenet.list_imagenet(request.directory, classes=1000 if request.verify else None)
+    if request.limit is not None:
+        listed = listed.take(random_choice(len(listed), request.limit))
+    request.say(f"decoding {len(listed):,} pictures of {listed.source}")
+    test = listed.load(CenterCrop(224, 256), on_error=request.on_error, file=request.decoded)
+    return test, imagenet.MEAN, imagenet.STD
+
+
+DATA_SETS: Mapping[str, DataSet] = {
+    "cifar10": DataSet(
+        "downloaded if no directory is given",
+        _train_of(_cifar10),
+        _test_of(_cifar10),
+        directory="optional",
+        official=cifar10_c_files,
+    ),
+    "cifar100": DataSet("a directory of the official files", _train_of(_cifar100), _test_of(_cifar100)),
+    "gtsrb": DataSet(
+        "a directory of the official archives, unpacked; 32 x 32", _train_of(_gtsrb), _test_of(_gtsrb, limited=True)
+    ),
+    "icons50": _icons(_icons50, "a directory of Icons-50; 32 x 32; with a hold-out", "needed"),
+    "icons50-rebuilt": _icons(_icons50_rebuilt, "Icons-50 rebuilt from emoji packages, downloaded", "none"),
+    "imagenet": DataSet(
+        "a directory that holds train and val, each <wnid>/*.JPEG; to test the middle 224 of 256",
+        _imagenet_train,
+        _imagenet_test,
+        files=True,
+        constants="imagenet",
+        official=imagenet_c_files,
+    ),
+}
+"""Name -> data set."""
 
 
 def _known(name: str, root: Path | None, hold_out: str, example: str = "") -> DataSet:
@@ -96,8 +271,8 @@ def load_train(
         DataError: if what is there is not what it should be, or holds no picture.
     """
     root = None if directory is None else Path(directory)
-    wanted = Wanted(name, root, hold_out, verify, progress or (lambda _: None))
-    train, mean, std = _known(name, root, hold_out).train(wanted)
+    request = DataRequest(name, root, hold_out, verify, progress or (lambda _: None))
+    train, mean, std = _known(name, root, hold_out).train(request)
     if not len(train.labels):
         raise DataError(f"data {name!r} holds no training picture")
     return NamedTrain(name, train, mean, std)
@@ -146,8 +321,8 @@ def load_test(
     if decoded is not None and not known.files:
         kept = " and ".join(each for each, found in DATA_SETS.items() if found.files)
         raise ConfigError(f"a file of decoded pictures goes with the data {kept}, not with {name}: it is small")
-    wanted = Wanted(name, root, hold_out, verify, progress or (lambda _: None), limit, on_error, decoded)
-    test, mean, std = known.test(wanted)
+    request = DataRequest(name, root, hold_out, verify, progress or (lambda _: None), limit, on_error, decoded)
+    test, mean, std = known.test(request)
     if not len(test):
         raise DataError(f"data {data!r} holds no test picture")
     files = None if corrupted is None or known.official is None else known.official(corrupted, test)

@@ -38,7 +38,7 @@ def cifar10_c_files(root: str | os.PathLike[str], test: ImageSet) -> OfficialFil
     """CIFAR-10-C as published, for CIFAR-10's test pictures.
 
     Args:
-        root: see :func:`seedcnn.data.list_cifar10_c`.
+        root: see :func:`seedcnn.data.sets.cifar10_c.list_cifar10_c`.
         test: the clean test set; its labels must be those of the files.
 
     Raises:
@@ -61,7 +61,7 @@ def imagenet_c_files(root: str | os.PathLike[str], test: ImageSet, *, size: int 
     """ImageNet-C as published, for pictures of ImageNet-1K's validation set, found by class and file name.
 
     Args:
-        root: see :func:`seedcnn.data.list_imagenet_c`.
+        root: see :func:`seedcnn.data.sets.imagenet.list_imagenet_c`.
         test: the clean pictures, all or some, with names.
         size: side of the pictures.
 

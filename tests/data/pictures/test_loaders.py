@@ -149,7 +149,7 @@ def training_loader(folder, **more):
 
 def pixels_by_index(folder, loader):
     """The pictures of an epoch by their index in the folder, from their labels' places in the order."""
-    order = [index for _, index in loader._order]
+    order = loader.indices.tolist()
     pictures, labels = everything(loader)
     assert labels.tolist() == folder.labels[order[: len(labels)]].tolist()
     return dict(zip(order, pictures, strict=False))
@@ -203,7 +203,7 @@ def test_processes_share_an_epoch(folder):
             folder_loader(folder, training=training, batch_size=1, workers=0, rank=rank, world_size=world_size)
             for rank in range(world_size)
         ]
-        return [[index for _, index in loader._order] for loader in made], [len(loader) for loader in made]
+        return [loader.indices.tolist() for loader in made], [len(loader) for loader in made]
 
     parts, lengths = orders(False, 5)
     assert lengths == [3, 3, 2, 2, 2]
@@ -213,6 +213,19 @@ def test_processes_share_an_epoch(folder):
     assert set(itertools.chain(*parts)) == set(range(12))
     (whole,), _ = orders(True, 1)
     assert parts == [(whole + whole[:3])[rank::5] for rank in range(5)]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_loader_says_which_images_come(folder, training):
+    options = {"training": training, "batch_size": 4, "input_size": SMALL, "workers": 0, "rank": 1, "world_size": 2}
+    loader = folder_loader(folder, drop_last=False, **options)
+    drawn = []
+    for epoch in range(2):
+        loader.set_epoch(epoch)
+        drawn.append(loader.indices.tolist())
+        labels = torch.cat([labels for _, labels in loader])
+        np.testing.assert_array_equal(labels.numpy(), folder.labels[loader.indices])
+    assert (drawn[0] == drawn[1]) is not training
 
 
 def test_training_drops_the_incomplete_batch(folder):

@@ -9,6 +9,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+__all__ = [
+    "F32",
+    "F64",
+    "GROUPS",
+    "SEVERITIES",
+    "U8",
+    "Corruption",
+    "Fields",
+    "Setting",
+    "from_planes",
+    "planes",
+    "to_levels",
+    "unit_planes",
+]
+
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]

@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.data.corruptions._core import F64, U8
+from seedcnn.data.corruptions.core import F64, U8
+
+__all__ = [
+    "blur_axis",
+    "clipped_zoom",
+    "gaussian",
+    "gaussian_weights",
+    "reflecting_gaussian_matrix",
+    "resize_box",
+    "streak",
+    "zoom_axis",
+]
 
 _PILLOW_BITS = 22  # Pillow's fixed point for 8-bit pictures: 32 - 8 - 2
 
