@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from seedcnn.export.bundles import OnGrid, encode_tensors
 from seedcnn.export.onnx_graphs import INPUT, OUTPUT
 from seedcnn.export.quantize import quantize
 from seedcnn.latency import Latency, interleave
+from seedcnn.runtime.answerer import Answerer
 from seedcnn.runtime.session import SessionOptions, open_session, preprocess
 
 __all__ = [
@@ -136,7 +136,7 @@ class Runtime:
             session = open_session(
                 exported.graph, {**tensors, **seeded}, threads=self.threads, runtime=self.name, **self._options()
             )
-            return lambda images: session.run([OUTPUT], {INPUT: preprocess(images, rule)})[0]
+            return Answerer(session, INPUT, OUTPUT, rule).logits
 
         return with_tensors
 
@@ -145,9 +145,7 @@ class Runtime:
         calls: dict[int, Callable[[], object]] = {}
         for index, bundle in enumerate(bundles):
             session = open_session(bundle.graph(), bundle.tensors(), runtime=self.name, **self._options())
-            graph = bundle.manifest.graph
-            inputs = {graph.input: preprocess(image, bundle.manifest.preprocessing)}
-            calls[index] = partial(session.run, [graph.output], inputs)
+            calls[index] = Answerer.of_manifest(session, bundle.manifest).prepared(image)
         return list(interleave(calls, rounds=rounds, warmup=max(3, rounds // 10), settle=1).values())
 
 
