@@ -19,7 +19,8 @@ from seedcnn.evaluate.equivalence import Equivalence, compare_logits
 from seedcnn.export import BundleInfo, OnnxModel, absorbed_norms, fold, load_tensors, to_bundle, to_onnx
 from seedcnn.export.bundles import OnGrid, grids_of_step, is_weight
 from seedcnn.layers import ConvLayer
-from seedcnn.pack.int8 import Int8, Int8Result, Runtime, quantize_bundle
+from seedcnn.pack.int8 import Int8, Int8Result, quantize_bundle
+from seedcnn.pack.measuring import Runtime
 from seedcnn.pack.parent import Parent, parent_grids
 from seedcnn.pack.search import Candidate, Search, search_grids
 
