@@ -11,7 +11,7 @@ import onnx
 
 from seedcnn.bundle import Bundle
 from seedcnn.errors import BundleError, ExportError
-from seedcnn.evaluate.equivalence import Equivalence
+from seedcnn.evaluate import Equivalence
 from seedcnn.export import BundleInfo, OnnxModel, to_bundle
 from seedcnn.export.bundles import OnGrid
 from seedcnn.export.quantize import quantize
