@@ -133,6 +133,8 @@ _EXTRA_OF_MODULE = {
     "triton": "torch",
     "onnx": "torch",
     "onnxscript": "torch",
+    "jinja2": "torch",
+    "markupsafe": "torch",
     "matplotlib": "torch",
     "platformdirs": "torch",
     "torchvision": "train",

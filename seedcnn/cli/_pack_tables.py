@@ -59,8 +59,9 @@ def say_int8(result: PackResult) -> None:
     """What int8 did, if it was asked for."""
     found = result.int8
     if found is not None:
+        ranges = f"{found.calibration} calibration images" if found.calibration else "the parent's ranges"
         typer.echo(
-            f"int8, {found.calibration} calibration pictures: {found.logits.agreement:.2f} % same first class as "
+            f"int8, {ranges}: {found.logits.agreement:.2f} % same first class as "
             f"float32; {found.float32_latency.median_ms:.3f} -> {found.latency.median_ms:.3f} ms a picture in "
             f"{found.runtime} (medians of {found.latency.n}, one thread, this machine)"
         )

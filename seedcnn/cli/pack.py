@@ -82,7 +82,8 @@ def pack(
         images, labels = _calibration(calibration or data, calibration_pictures or usual, say)
         search = Search(images, labels, max_accuracy_drop or 0.0) if searching else None
         follow = None if opened is None else Parent(opened, images, delta_price)
-        quantised = Int8(images[: calibration_pictures or 256], force=force_int8) if int8 or force_int8 else None
+        if int8 or force_int8:
+            quantised = Int8(images[: calibration_pictures or 256] if follow is None else None, force=force_int8)
     info = BundleInfo(
         model=saved.config.model,
         family=family,

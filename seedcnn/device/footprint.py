@@ -70,7 +70,8 @@ def measure(path: Path, runtime: str, threads: int) -> Footprint:
     """
     from seedcnn.bundle import read_bundle
     from seedcnn.device.expand import expand
-    from seedcnn.runtime.session import import_runtime, open_session, preprocess
+    from seedcnn.runtime.answerer import Answerer
+    from seedcnn.runtime.session import import_runtime, open_session
 
     times: dict[str, float] = {}
 
@@ -92,12 +93,11 @@ def measure(path: Path, runtime: str, threads: int) -> Footprint:
     with timed("build_ms"):
         session = open_session(graph, tensors, threads=threads, runtime=runtime)
     del tensors
-    info = bundle.manifest.graph
-    inputs = {info.input: preprocess(bundle.canned_images()[:1], bundle.manifest.preprocessing)}
+    answer = Answerer.of_manifest(session, bundle.manifest).prepared(bundle.canned_images()[:1])
     with timed("first_ms"):
-        session.run([info.output], inputs)
+        answer()
     for _ in range(_ANSWERS):
-        session.run([info.output], inputs)
+        answer()
     return Footprint(**times, rss_imports=imports, rss_steady=_proc_status("VmRSS"), rss_peak=_peak())
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from seedcnn.bundle import Bundle
 from seedcnn.errors import BundleError, SelfTestError
-from seedcnn.runtime.session import Session, preprocess
+from seedcnn.runtime.answerer import Answerer
+from seedcnn.runtime.session import Session
 
 __all__ = ["self_test"]
 
@@ -23,10 +24,10 @@ def self_test(session: Session, bundle: Bundle) -> float:
     """
     manifest = bundle.manifest
     tolerance = manifest.canned.tolerance_e6 * 1e-6
-    inputs = preprocess(bundle.canned_images(), manifest.preprocessing)
+    images = bundle.canned_images()
     expected = bundle.canned_logits()
     try:
-        (got,) = session.run([manifest.graph.output], {manifest.graph.input: inputs})
+        got = Answerer.of_manifest(session, manifest).logits(images)
     except BundleError as error:
         raise SelfTestError(f"the self-test failed: the model does not run ({error})") from None
     if got.shape != expected.shape:

@@ -10,7 +10,8 @@ from seedcnn.device.choice import Choice, current_key
 from seedcnn.device.health import self_test
 from seedcnn.errors import BundleError, MissingExtraError, SelfTestError
 from seedcnn.latency import interleave
-from seedcnn.runtime.session import Session, SessionOptions, open_session, preprocess
+from seedcnn.runtime.answerer import Answerer
+from seedcnn.runtime.session import Session, SessionOptions, open_session
 
 __all__ = ["choose", "open_passing", "picture_calls"]
 
@@ -19,13 +20,8 @@ _ROUNDS, _WARMUP, _SECONDS = 200, 3, 1.0
 
 def picture_calls(bundle: Bundle, sessions: Mapping[str, Session]) -> dict[str, Callable[[], object]]:
     """For each session a call that answers the first canned picture (its preprocessing is not part of the call)."""
-    graph = bundle.manifest.graph
-    inputs = {graph.input: preprocess(bundle.canned_images()[:1], bundle.manifest.preprocessing)}
-
-    def call(session: Session) -> Callable[[], object]:
-        return lambda: session.run([graph.output], inputs)
-
-    return {name: call(session) for name, session in sessions.items()}
+    image = bundle.canned_images()[:1]
+    return {name: Answerer.of_manifest(session, bundle.manifest).prepared(image) for name, session in sessions.items()}
 
 
 def open_passing(

@@ -17,8 +17,9 @@ from seedcnn.device.images import load_batch, load_image
 from seedcnn.device.measure import choose
 from seedcnn.device.slots import Slots
 from seedcnn.errors import BundleError, MissingExtraError, SlotError
+from seedcnn.runtime.answerer import Answerer
 from seedcnn.runtime.names import AUTO, check_runtime
-from seedcnn.runtime.session import Session, SessionOptions, open_session, preprocess
+from seedcnn.runtime.session import Session, SessionOptions, open_session
 
 __all__ = ["Model", "Predictions", "load_batch", "load_image"]
 
@@ -152,11 +153,9 @@ class Model:
         Raises:
             ValueError: if dtype or shape is wrong.
         """
-        graph, rule = self.bundle.manifest.graph, self.bundle.manifest.preprocessing
+        answerer = Answerer.of_manifest(self.session, self.bundle.manifest)
         parts = [np.zeros((0, len(self.bundle.manifest.labels)), np.float32)]
-        for begin in range(0, len(images), _BATCH):
-            inputs = preprocess(images[begin : begin + _BATCH], rule)
-            parts.extend(self.session.run([graph.output], {graph.input: inputs}))
+        parts += [answerer.logits(images[begin : begin + _BATCH]) for begin in range(0, len(images), _BATCH)]
         return np.concatenate(parts)
 
     def predict(self, images: U8) -> Predictions:

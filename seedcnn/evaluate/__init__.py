@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from seedcnn.evaluate.accuracies import Accuracy, accuracy, torch_predictor
-from seedcnn.evaluate.costs import CONVENTIONS, Cost, LayerCost, cost
+from seedcnn.evaluate.accuracies import (
+    Accuracy,
+    Predict,
+    accuracy,
+    accuracy_of_logits,
+    predict_logits,
+    torch_predictor,
+)
+from seedcnn.evaluate.benchmark import bench_latency
+from seedcnn.evaluate.costs import Cost, cost
 from seedcnn.evaluate.equivalence import Equivalence, compare_logits
 from seedcnn.evaluate.onnx_file import onnx_predictor, read_onnx
 from seedcnn.evaluate.predictors import bundle_predictor
@@ -14,23 +22,22 @@ from seedcnn.evaluate.robustness_runs import (
     robustness_many,
     robustness_seeds,
 )
-from seedcnn.latency import Latency, interleave
 
 __all__ = [
-    "CONVENTIONS",
     "Accuracy",
     "Cost",
     "Equivalence",
-    "Latency",
-    "LayerCost",
+    "Predict",
     "RobustnessTable",
     "SeededRobustness",
     "accuracy",
+    "accuracy_of_logits",
+    "bench_latency",
     "bundle_predictor",
     "compare_logits",
     "cost",
-    "interleave",
     "onnx_predictor",
+    "predict_logits",
     "read_onnx",
     "robustness",
     "robustness_many",

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Unpack
 
-import numpy as np
-import numpy.typing as npt
-
 from seedcnn.bundle import Bundle
-from seedcnn.evaluate.accuracies import F32, Predict
-from seedcnn.runtime.session import SessionOptions, open_session, preprocess
+from seedcnn.evaluate.accuracies import Predict
+from seedcnn.runtime.answerer import Answerer
+from seedcnn.runtime.session import SessionOptions, open_session
 
 __all__ = ["bundle_predictor"]
 
@@ -22,12 +20,5 @@ def bundle_predictor(
     Args:
         threads, runtime, options: see :func:`seedcnn.runtime.session.open_session`.
     """
-    manifest = bundle.manifest
     session = open_session(bundle.graph(), bundle.tensors(), threads=threads, runtime=runtime, **options)
-
-    def predict(images: npt.NDArray[np.uint8]) -> F32:
-        inputs = {manifest.graph.input: preprocess(images, manifest.preprocessing)}
-        logits: F32 = session.run([manifest.graph.output], inputs)[0]
-        return logits
-
-    return predict
+    return Answerer.of_manifest(session, bundle.manifest).logits

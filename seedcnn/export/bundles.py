@@ -15,7 +15,8 @@ from seedcnn.bundle.codings import Coded, encode_integers
 from seedcnn.errors import ExportError
 from seedcnn.export.onnx_graphs import INPUT, OUTPUT, OnnxModel
 from seedcnn.rng import random_bytes
-from seedcnn.runtime.session import open_session, preprocess
+from seedcnn.runtime.answerer import Answerer
+from seedcnn.runtime.session import open_session
 
 __all__ = [
     "DIVISOR_LEVELS",
@@ -183,7 +184,7 @@ def to_bundle(
     rule = info.preprocessing
     shape = (CANNED_COUNT, rule.height, rule.width, 3)
     images = random_bytes(_CANNED_SEED, tensor_id=0, count=int(np.prod(shape))).reshape(shape)
-    logits: npt.NDArray[np.float32] = session.run([OUTPUT], {INPUT: preprocess(images, rule)})[0]
+    logits = Answerer(session, INPUT, OUTPUT, rule).logits(images)
     if not np.isfinite(logits).all():
         raise ExportError("the network answers the canned vectors with values that are not finite")
     largest = float(np.abs(logits).max())

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
-from seedcnn.bundle import Bundle, Preprocessing, read_bundle
-from seedcnn.errors import ExportError
-from seedcnn.evaluate.accuracies import F32, Predict, predict_logits
-from seedcnn.evaluate.equivalence import Equivalence, compare_logits
-from seedcnn.evaluate.predictors import bundle_predictor
+from seedcnn.bundle import Bundle
+from seedcnn.errors import BundleError, ExportError
+from seedcnn.evaluate import Equivalence
 from seedcnn.export import BundleInfo, OnnxModel, to_bundle
-from seedcnn.export.bundles import OnGrid, encode_tensors
-from seedcnn.export.onnx_graphs import INPUT, OUTPUT
+from seedcnn.export.bundles import OnGrid
 from seedcnn.export.quantize import quantize
-from seedcnn.latency import Latency, interleave
-from seedcnn.runtime.session import SessionOptions, open_session, preprocess
+from seedcnn.latency import Latency
+from seedcnn.pack.measuring import Expanded, Runtime
+from seedcnn.runtime.session import preprocess
 
 __all__ = [
     "CALIBRATION_COUNT",
     "Int8",
     "Int8Result",
-    "Runtime",
     "calibration_order",
     "draw_calibration",
     "quantize_bundle",
@@ -71,17 +67,18 @@ def calibration_order(labels: npt.NDArray[np.int64], count: int, seed: int = 0) 
     return np.lexsort((labels, turn))[:count]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Int8:
     """What packing as int8 needs.
 
     Args:
-        calibration: uint8 [N, H, W, 3] training pictures that the ranges are taken from, see :func:`draw_calibration`.
+        calibration: uint8 [N, H, W, 3] training images that the activations' ranges are taken from, see
+            :func:`draw_calibration`; None for the child of an int8 parent, which keeps its parent's ranges.
         force: pack it even where it is slower than float32.
         rounds: of the latency measurement.
     """
 
-    calibration: npt.NDArray[np.uint8]
+    calibration: npt.NDArray[np.uint8] | None = None
     force: bool = False
     rounds: int = 60
 
@@ -92,7 +89,7 @@ class Int8Result:
 
     Attributes:
         runtime: the runtime's name.
-        calibration: number of calibration pictures.
+        calibration: number of calibration images; 0 if the ranges are the parent's.
         logits: float32 against int8.
         float32_latency, latency: of one picture, measured interleaved.
     """
@@ -113,74 +110,52 @@ class Int8Result:
             )
 
 
-@dataclass(frozen=True)
-class Runtime:
-    """Where bundles are measured: a name of :data:`seedcnn.runtime.names.RUNTIMES`, threads, operator libraries."""
-
-    name: str
-    threads: int
-    libraries: tuple[Path, ...]
-
-    def _options(self) -> SessionOptions:
-        return {"libraries": self.libraries} if self.libraries else {}
-
-    def predictor(self, bundle: Bundle) -> Predict:
-        """The bundle as a callable from pictures to logits."""
-        return bundle_predictor(bundle, threads=self.threads, runtime=self.name, **self._options())
-
-    def graph_predictor(self, exported: OnnxModel, rule: Preprocessing) -> Callable[[Mapping[str, F32]], Predict]:
-        """A graph that is not packed yet, as a function of its learned tensors."""
-        seeded = {each.entry.name: each.expanded for each in encode_tensors(replace(exported, tensors={}))}
-
-        def with_tensors(tensors: Mapping[str, F32]) -> Predict:
-            session = open_session(
-                exported.graph, {**tensors, **seeded}, threads=self.threads, runtime=self.name, **self._options()
-            )
-            return lambda images: session.run([OUTPUT], {INPUT: preprocess(images, rule)})[0]
-
-        return with_tensors
-
-    def latencies(self, bundles: Sequence[Bundle], image: npt.NDArray[np.uint8], rounds: int) -> list[Latency]:
-        """Of one picture [1, H, W, 3] in each bundle, interleaved in this process, one thread."""
-        calls: dict[int, Callable[[], object]] = {}
-        for index, bundle in enumerate(bundles):
-            session = open_session(bundle.graph(), bundle.tensors(), runtime=self.name, **self._options())
-            graph = bundle.manifest.graph
-            inputs = {graph.input: preprocess(image, bundle.manifest.preprocessing)}
-            calls[index] = partial(session.run, [graph.output], inputs)
-        return list(interleave(calls, rounds=rounds, warmup=max(3, rounds // 10), settle=1).values())
-
-
 def quantize_bundle(
-    data: bytes,
+    exact: Expanded,
     exported: OnnxModel,
-    shipped: F32,
     info: BundleInfo,
     grids: Mapping[str, OnGrid],
-    images: npt.NDArray[np.uint8],
-    int8: Int8,
+    calibration: npt.NDArray[np.uint8],
     runtime: Runtime,
+    parent: Bundle | None = None,
     compression: str = "zstd",
-) -> tuple[bytes, F32, Int8Result]:
-    """A float32 bundle with an int8 graph instead, calibrated with the weights that are shipped, and measured.
+) -> Expanded:
+    """Give a float32 bundle an int8 graph, calibrated with the weights that are shipped.
 
     Args:
-        data, exported, shipped: the float32 bundle, the graph it was made of, and its logits on ``images``.
-        grids, compression: what the bundle was coded with.
+        exact: the float32 bundle.
+        exported: the graph it was made of.
+        grids, compression: what it was coded with.
+        calibration: uint8 [N, H, W, 3] that the activations' ranges are taken from; with ``parent`` any image will do.
+        parent: an int8 bundle whose activation ranges the child keeps, so that both have one graph.
 
-    Returns:
-        The int8 bundle, its logits on ``images`` [N, classes], and what was measured.
+    Raises:
+        ValueError: if the calibration images do not fit.
+        ExportError: if there is nothing to quantise.
+        BundleError: if the parent's graph is that of another network.
     """
-    exact = read_bundle(data)
-    expanded = exact.tensors()
-    rounded = replace(exported, tensors={name: expanded[name] for name in exported.tensors})
-    pictures = preprocess(int8.calibration, info.preprocessing)
-    quantized = quantize(rounded, pictures, libraries=runtime.libraries)
-    changed = to_bundle(
+    rounded = replace(exported, tensors={name: exact.tensors[name] for name in exported.tensors})
+    quantized = quantize(rounded, preprocess(calibration, info.preprocessing), libraries=runtime.libraries)
+    if parent is not None:
+        quantized = replace(quantized, graph=_with_ranges(quantized.graph, parent))
+    data = to_bundle(
         quantized, info, grids=grids, tolerance=_TOLERANCE, libraries=runtime.libraries, compression=compression
     )
-    bundle = read_bundle(changed)
-    answers = predict_logits(runtime.predictor(bundle), images)
-    before, after = runtime.latencies((exact, bundle), images[:1], int8.rounds)
-    found = Int8Result(runtime.name, len(pictures), compare_logits(shipped, answers), before, after)
-    return changed, answers, found
+    return runtime.expand(data)
+
+
+def _with_ranges(graph: bytes, parent: Bundle) -> bytes:
+    """An int8 graph with the activation ranges of the parent's: the parent's graph, if the networks are alike."""
+    wanted = parent.graph()
+    proto, old = (onnx.load_model_from_string(each) for each in (graph, wanted))
+    ranges = {tensor.name: tensor for tensor in old.graph.initializer if tensor.name.endswith((":step", ":zero"))}
+    for tensor in proto.graph.initializer:
+        if tensor.name in ranges:
+            tensor.CopyFrom(ranges[tensor.name])
+    found: bytes = proto.SerializeToString(deterministic=True)
+    if found != wanted:
+        raise BundleError(
+            f"the parent, {parent.manifest.model} release {parent.manifest.release}, has another int8 graph than the "
+            "network, whatever their ranges: no delta leads from one to the other; pack without a parent"
+        )
+    return found

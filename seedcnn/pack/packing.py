@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from torch import fx, nn
 
-from seedcnn.bundle import Preprocessing, read_bundle
+from seedcnn.bundle import Preprocessing
 from seedcnn.bundle.delta import write_delta
 from seedcnn.convert.filters import convolutions
 from seedcnn.errors import ExportError
-from seedcnn.evaluate.accuracies import F32, Accuracy, accuracy_of_logits, predict_logits, torch_predictor
-from seedcnn.evaluate.equivalence import Equivalence, compare_logits
+from seedcnn.evaluate import Accuracy, Equivalence, accuracy_of_logits, compare_logits, predict_logits, torch_predictor
 from seedcnn.export import BundleInfo, OnnxModel, absorbed_norms, fold, load_tensors, to_bundle, to_onnx
-from seedcnn.export.bundles import OnGrid, grids_of_step, is_weight
+from seedcnn.export.bundles import F32, OnGrid, grids_of_step, is_weight
 from seedcnn.layers import ConvLayer
-from seedcnn.pack.int8 import Int8, Int8Result, Runtime, quantize_bundle
-from seedcnn.pack.parent import Parent, parent_grids
+from seedcnn.pack.int8 import Int8, Int8Result, quantize_bundle
+from seedcnn.pack.measuring import Expanded, Runtime
+from seedcnn.pack.parent import Parent, check_kind, parent_grids
 from seedcnn.pack.search import Candidate, Search, search_grids
 
 __all__ = ["DEFAULT_STEP", "PackResult", "pack", "preprocessing_of"]
@@ -86,72 +86,123 @@ class PackResult:
         return 8 * self.weight_bytes / max(self.weights, 1)
 
 
-@dataclass(frozen=True)
-class _Coding:
-    """What the caller asked for."""
+@dataclass(frozen=True, eq=False)
+class _Wanted:
+    """What the caller asked for, see :func:`pack`, and the runtime that it is measured in."""
 
+    info: BundleInfo
     step: float | None
     search: Search | None
     parent: Parent | None
+    max_drop: float | None
+    int8: Int8 | None
+    target: str
     compression: str
+    runtime: Runtime
+
+    def __post_init__(self) -> None:
+        """Refuse before any work what cannot come to anything."""
+        if self.parent is not None:
+            check_kind(self.parent.bundle, self.int8 is not None)
+        images = None if self.int8 is None else self.int8.calibration
+        if self.int8 is not None and self.parent is None and images is None:
+            raise ValueError("`int8.calibration` is None; only the child of an int8 parent goes without images")
+        if self.parent is not None and images is not None:
+            raise ValueError(
+                f"`int8.calibration` holds {len(images)} images; leave it out: the child of an int8 parent keeps its "
+                "parent's ranges"
+            )
+
+    @property
+    def most(self) -> float | None:
+        """The largest accepted drop. int8 always has one: the search's where there is a search."""
+        if self.max_drop is not None or self.int8 is None:
+            return self.max_drop
+        return INT8_MAX_DROP if self.search is None else self.search.max_drop
+
+    def grids(self, folded: fx.GraphModule, exported: OnnxModel) -> tuple[dict[str, OnGrid], tuple[Candidate, ...]]:
+        """The grids by tensor, and what a search tried."""
+        rule = self.info.preprocessing
+        if self.parent is not None:
+            return parent_grids(self.parent, folded, exported, rule), ()
+        if self.search is not None:
+            return search_grids(folded, exported, rule, self.search, self.runtime, self.compression)
+        return ({} if self.step is None else grids_of_step(exported.tensors, self.step, exported.divisors)), ()
 
 
-def _grids(
-    coding: _Coding, folded: fx.GraphModule, exported: OnnxModel, rule: Preprocessing, runtime: Runtime
-) -> tuple[dict[str, OnGrid], tuple[Candidate, ...]]:
-    if coding.parent is not None:
-        return parent_grids(coding.parent, folded, exported, rule), ()
-    if coding.search is not None:
-        return search_grids(folded, exported, rule, coding.search, runtime, coding.compression)
-    return ({} if coding.step is None else grids_of_step(exported.tensors, coding.step, exported.divisors)), ()
+@dataclass(frozen=True, eq=False)
+class _Float32:
+    """The float32 bundle, and what it was made of; ``folded`` has the bundle's weights."""
+
+    folded: fx.GraphModule
+    exported: OnnxModel
+    grids: dict[str, OnGrid]
+    tried: tuple[Candidate, ...]
+    opened: Expanded
 
 
-def _export(
-    model: nn.Module,
-    info: BundleInfo,
-    images: npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.int64],
-    coding: _Coding,
-    target: str,
-    runtime: Runtime,
-) -> tuple[PackResult, OnnxModel, F32, dict[str, OnGrid]]:
-    """The float32 bundle and what it costs, its graph, its logits [N, classes], and the grids."""
-    rule = info.preprocessing
-    mean, std = ([v * 1e-8 for v in values] for values in (rule.mean_e8, rule.std_e8))
-    absorb = None if coding.parent is None else absorbed_norms(coding.parent.bundle.graph())
-    folded = fold(model, target=target, absorb=absorb)
+def _export(model: nn.Module, wanted: _Wanted) -> _Float32:
+    rule, runtime = wanted.info.preprocessing, wanted.runtime
+    absorb = None if wanted.parent is None else absorbed_norms(wanted.parent.bundle.graph())
+    folded = fold(model, target=wanted.target, absorb=absorb)
     exported = to_onnx(folded, (3, rule.height, rule.width))
-    grids, tried = _grids(coding, folded, exported, rule, runtime)
-    data = to_bundle(exported, info, grids=grids, libraries=runtime.libraries, compression=coding.compression)
-    bundle = read_bundle(data)
-    load_tensors(folded, bundle.tensors())
-    predictors = (torch_predictor(model, mean, std), torch_predictor(folded, mean, std), runtime.predictor(bundle))
-    trained, rounded, shipped = (predict_logits(predict, images) for predict in predictors)
-    export = compare_logits(rounded, shipped)
-    if export.max_rel > _EXPORT_TOLERANCE:
+    grids, tried = wanted.grids(folded, exported)
+    compression = wanted.compression
+    data = to_bundle(exported, wanted.info, grids=grids, libraries=runtime.libraries, compression=compression)
+    opened = runtime.expand(data)
+    load_tensors(folded, opened.tensors)
+    return _Float32(folded, exported, grids, tried, opened)
+
+
+def _ask(model: nn.Module, exact: _Float32, rule: Preprocessing, images: npt.NDArray[np.uint8]) -> tuple[F32, F32, F32]:
+    """Logits [N, classes]: of the network as trained, of its torch form with the bundle's weights, of the bundle.
+
+    Raises:
+        ExportError: if the last two differ.
+    """
+    mean, std = ([v * 1e-8 for v in values] for values in (rule.mean_e8, rule.std_e8))
+    predictors = (torch_predictor(model, mean, std), torch_predictor(exact.folded, mean, std), exact.opened.predict)
+    trained, rounded, answers = (predict_logits(predict, images) for predict in predictors)
+    if (differ := compare_logits(rounded, answers).max_rel) > _EXPORT_TOLERANCE:
         raise ExportError(
-            f"the bundle differs from the torch network by {export.max_rel:.1e} of the largest logit; "
+            f"the bundle differs from the torch network by {differ:.1e} of the largest logit; "
             f"at most {_EXPORT_TOLERANCE:.0e} is accepted"
         )
-    weights = [entry for entry in bundle.manifest.tensors if entry.seeded is None and is_weight(entry.shape)]
-    result = PackResult(
-        data=data,
-        before=accuracy_of_logits(trained, labels),
-        on_grid=accuracy_of_logits(rounded, labels),
-        after=accuracy_of_logits(shipped, labels),
-        grid=compare_logits(trained, rounded),
-        export=export,
-        step=max((each.step for each in tried if each.accepted), default=coding.step),
-        weights=sum(e.elements for e in weights),
-        weight_bytes=sum(len(bundle.payloads[e.name].data) for e in weights),
-        seeded_values=sum(e.elements for e in bundle.manifest.tensors if e.seeded is not None),
-        tried=tried,
-        learned=exported.tensors,
-        delta=None
-        if coding.parent is None
-        else write_delta(coding.parent.bundle, bundle, compression=coding.compression),
+    return trained, rounded, answers
+
+
+def _quantized(
+    exact: _Float32, answers: F32, wanted: _Wanted, int8: Int8, images: npt.NDArray[np.uint8]
+) -> tuple[Expanded, F32, Int8Result]:
+    """The int8 bundle, its logits [N, classes], and how it compares with the float32 bundle, whose ``answers`` are."""
+    shipped = quantize_bundle(
+        exact.opened,
+        exact.exported,
+        wanted.info,
+        exact.grids,
+        images[:1] if int8.calibration is None else int8.calibration,
+        wanted.runtime,
+        None if wanted.parent is None else wanted.parent.bundle,
+        wanted.compression,
     )
-    return result, exported, shipped, grids
+    logits = predict_logits(shipped.predict, images)
+    before, after = wanted.runtime.latencies((exact.opened, shipped), images[:1], int8.rounds)
+    count = 0 if int8.calibration is None else len(int8.calibration)
+    return shipped, logits, Int8Result(wanted.runtime.name, count, compare_logits(answers, logits), before, after)
+
+
+def _check_drop(before: Accuracy, after: Accuracy, wanted: _Wanted, step: float | None) -> None:
+    if wanted.most is None or (drop := before.top1 - after.top1) <= wanted.most:
+        return
+    what, remedy = f"a grid step of {step}", "use a finer step"
+    if wanted.int8 is not None:
+        what, remedy = "int8", "use float32"
+    elif wanted.parent is not None:
+        what, remedy = "the parent's grid", "use a lower price, or pack without a parent"
+    raise ExportError(
+        f"{what} costs {drop:.2f} points ({before.top1:.2f} -> {after.top1:.2f} % on {before.n} images); "
+        f"at most {wanted.most} is accepted: {remedy}"
+    )
 
 
 def _check_finite(model: nn.Module) -> None:
@@ -164,6 +215,44 @@ def _plain(model: nn.Module) -> tuple[str, ...]:
     found = list(convolutions(model))
     names = tuple(name for name, module, _ in found if not isinstance(module, ConvLayer))
     return names if len(names) < len(found) else ()
+
+
+def _pack(
+    model: nn.Module, wanted: _Wanted, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]
+) -> PackResult:
+    _check_finite(model)
+    exact = _export(model, wanted)
+    trained, rounded, answers = _ask(model, exact, wanted.info.preprocessing, images)
+    shipped, logits, int8 = exact.opened, answers, None
+    if wanted.int8 is not None:
+        shipped, logits, int8 = _quantized(exact, answers, wanted, wanted.int8, images)
+    before, after = accuracy_of_logits(trained, labels), accuracy_of_logits(logits, labels)
+    step = max((each.step for each in exact.tried if each.accepted), default=wanted.step)
+    _check_drop(before, after, wanted, step)
+    if wanted.int8 is not None and int8 is not None and not wanted.int8.force:
+        int8.require_faster()
+    delta = None
+    if wanted.parent is not None:
+        delta = write_delta(wanted.parent.bundle, shipped.bundle, compression=wanted.compression)
+    tensors = shipped.bundle.manifest.tensors
+    weights = [entry for entry in tensors if entry.seeded is None and is_weight(entry.shape)]
+    return PackResult(
+        data=shipped.data,
+        before=before,
+        on_grid=accuracy_of_logits(rounded, labels),
+        after=after,
+        grid=compare_logits(trained, rounded),
+        export=compare_logits(rounded, answers),
+        step=step,
+        weights=sum(entry.elements for entry in weights),
+        weight_bytes=sum(len(shipped.bundle.payloads[entry.name].data) for entry in weights),
+        seeded_values=sum(entry.elements for entry in tensors if entry.seeded is not None),
+        plain=_plain(model),
+        int8=int8,
+        tried=exact.tried,
+        delta=delta,
+        learned=exact.exported.tensors,
+    )
 
 
 def pack(
@@ -182,17 +271,17 @@ def pack(
     int8: Int8 | None = None,
     compression: str = "zstd",
 ) -> PackResult:
-    """Fold, export, code and measure.
+    """Fold, export and code a network, and measure what that costs.
 
     Args:
         model: a trained network.
-        images, labels: uint8 [N, H, W, 3] and int64 [N]; what the accuracy change is measured on.
-        step: one grid step for all folded weights; None keeps float32. What remains per channel has 16-bit grids of its
-            own, so fine that they cost nothing.
+        images, labels: uint8 [N, H, W, 3] and int64 [N], on which the accuracy change is measured.
+        step: one grid step for all folded weights; None keeps float32. What remains per channel gets 16-bit grids of
+            its own, so fine that they cost nothing.
         search: find the steps instead, see :func:`seedcnn.pack.search.search_grids`.
-        parent: take the grids of this bundle instead, and make a delta from it.
-        max_drop: largest accepted accuracy drop in percentage points; None accepts any, and reports it (with ``int8``
-            None stands for 1).
+        parent: take the grids of this bundle instead, and make a delta that leads from it to the result.
+        max_drop: largest accepted accuracy drop in percentage points. None accepts any drop and reports it; with
+            ``int8`` None stands for the search's bound, or for 1 where there is no search.
         threads: of the runtime while accuracy is measured; latency is measured on one.
         target: the runtime's form, see :func:`seedcnn.export.fold`; accuracy and latency are measured in OpenVINO for
             "openvino", else in ONNX Runtime.
@@ -201,32 +290,14 @@ def pack(
         compression: "zstd", or "zlib" or "xz" for devices without it.
 
     Raises:
-        ValueError: if there is no such target, or the calibration pictures do not fit.
-        ExportError: if a weight is not finite, the bundle does not answer as the torch network with the same weights
-            does (1e-4 of the largest logit), the accuracy drop is over ``max_drop``, no grid of the search is good
+        ValueError: if there is no such target, or the calibration images do not fit.
+        ExportError: if a weight is not finite, the bundle and the torch network with the bundle's weights differ by
+            more than 1e-4 of the largest logit, the accuracy drop is over ``max_drop``, no grid of the search is good
             enough, or int8 is slower than float32 and not forced.
-        BundleError: if a weight does not fit the grid, a library is needed and not given, or the
-            parent is of another architecture.
+        BundleError: if a weight does not fit the grid, a library is needed and not given, or no delta can lead from the
+            parent to this network: it has another architecture, or only one of the two is int8.
     """
-    _check_finite(model)
-    if parent is not None or search is not None:
-        step = None
     runtime = Runtime("openvino" if target == "openvino" else "onnxruntime", threads, tuple(libraries))
-    coding = _Coding(step, search, parent, compression)
-    result, exported, shipped, grids = _export(model, info, images, labels, coding, target, runtime)
-    result = replace(result, plain=_plain(model))
-    if int8 is not None:
-        max_drop = INT8_MAX_DROP if max_drop is None else max_drop
-        data, answers, found = quantize_bundle(
-            result.data, exported, shipped, info, grids, images, int8, runtime, compression
-        )
-        result = replace(result, data=data, after=accuracy_of_logits(answers, labels), int8=found)
-    if max_drop is not None and result.drop > max_drop:
-        what, remedy = (f"a grid step of {result.step}", "a finer step") if int8 is None else ("int8", "float32")
-        raise ExportError(
-            f"{what} costs {result.drop:.2f} points ({result.before.top1:.2f} -> "
-            f"{result.after.top1:.2f} % on {len(images)} pictures); at most {max_drop} is accepted: use {remedy}"
-        )
-    if result.int8 is not None and int8 is not None and not int8.force:
-        result.int8.require_faster()
-    return result
+    step = step if parent is None and search is None else None
+    wanted = _Wanted(info, step, search, parent, max_drop, int8, target, compression, runtime)
+    return _pack(model, wanted, images, labels)

@@ -8,6 +8,7 @@ from math import exp, log
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import torch
 from torch import fx
 
@@ -19,7 +20,7 @@ from seedcnn.export.bundles import DIVISOR_LEVELS, LARGEST, OnGrid, divisor_step
 from seedcnn.pack.rounding import Rounder, relative_steps
 from seedcnn.runtime.session import preprocess
 
-__all__ = ["Parent", "parent_grids"]
+__all__ = ["Parent", "check_kind", "parent_grids"]
 
 _INFORMED = 64  # pictures for the Fisher information
 _OPENING = 300  # changes that take as many bytes as naming a tensor in a delta: digests, names and offsets
@@ -61,6 +62,26 @@ def _outgrown(name: str, exported: OnnxModel, step: float) -> bool:
     if name in exported.divisors and divisor_step(values) * DIVISOR_LEVELS < step:
         return True
     return not is_weight(values.shape) and bool(np.abs(values).max() > LARGEST * step)
+
+
+def check_kind(parent: Bundle, int8: bool) -> None:
+    """Refuse a parent whose graph is of the other kind: a delta changes tensors, never the graph.
+
+    Args:
+        parent: the bundle that the delta is to start from.
+        int8: whether the child is packed as int8.
+
+    Raises:
+        BundleError: if one of the two graphs is int8 and the other float32.
+    """
+    nodes = onnx.load_model_from_string(parent.graph()).graph.node
+    kind = "int8" if any(node.op_type == "QuantizeLinear" for node in nodes) else "float32"
+    wanted = "int8" if int8 else "float32"
+    if kind != wanted:
+        raise BundleError(
+            f"the parent, {parent.manifest.model} release {parent.manifest.release}, has a graph in {kind} and the "
+            f"child one in {wanted}: no delta leads from one to the other; pack in {kind}, or without a parent"
+        )
 
 
 def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, rule: Preprocessing) -> dict[str, OnGrid]:

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from html import escape
 from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 import numpy as np
+from jinja2 import Environment, StrictUndefined, Template
 
 from seedcnn.evaluate.papers import PaperRow
 from seedcnn.evaluate.report.compare import papers_section, styles_section
 from seedcnn.evaluate.report.robustness import averages_section, heat_section, severity_section
 from seedcnn.evaluate.report.rows import Measured, ModelRow, Sample, format_bytes
-from seedcnn.evaluate.report.sections import (
-    bars_section,
-    headline,
-    notes_section,
-    samples_section,
-    settings_section,
-)
+from seedcnn.evaluate.report.sections import bars_section, headline, samples_section
 from seedcnn.evaluate.robustness_runs import RobustnessTable, SeededRobustness
 from seedcnn.evaluate.styles import StyleTable
 
@@ -69,6 +62,12 @@ def _seeded(robustness: Mapping[str, RobustnessTable | SeededRobustness]) -> dic
     return found
 
 
+def _template() -> Template:
+    source = files("seedcnn.evaluate.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    strict = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    return strict.from_string(source)
+
+
 def write_report(
     path: str | os.PathLike[str],
     *,
@@ -109,20 +108,19 @@ def write_report(
     _check_names(names, robustness, styles, papers)
     _check_samples(samples, names)
     results = _seeded(robustness)
-    sections = [
-        headline(rows),
-        averages_section(names, results) if results else "",
-        heat_section(names, results) if results else "",
-        severity_section(rows, results) if results else "",
-        styles_section(names, styles) if styles else "",
-        papers_section(rows, papers, results, styles),
-        bars_section(rows),
-        samples_section(samples),
-        notes_section(notes),
-        settings_section(settings),
-    ]
-    template = Template(files("seedcnn.evaluate.report").joinpath("report.html.template").read_text(encoding="utf-8"))
-    body = "\n".join(f"<section>{section}</section>" for section in sections if section)
+    page = _template().render(
+        title=title,
+        headline=headline(rows),
+        averages=averages_section(names, results) if results else None,
+        heat=heat_section(names, results) if results else None,
+        severity=severity_section(rows, results) if results else None,
+        styles=styles_section(names, styles) if styles else None,
+        papers=papers_section(rows, papers, results, styles),
+        bars=bars_section(rows),
+        samples=samples_section(samples),
+        notes=notes,
+        settings=settings,
+    )
     target = Path(path)
-    target.write_text(template.substitute(title=escape(title), body=body), encoding="utf-8")
+    target.write_text(page, encoding="utf-8")
     return target

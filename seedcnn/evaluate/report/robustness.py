@@ -4,21 +4,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 
 from seedcnn.data.corruptions import CORRUPTIONS, GROUPS
-from seedcnn.evaluate.report.html import NONE, box, cell, head, row, table, words
+from seedcnn.evaluate.report.blocks import NOT_MEASURED, Cell, Column, Line, Plot, Section, Table, words
 from seedcnn.evaluate.report.plots import key_symbol, severity_plot
 from seedcnn.evaluate.report.rows import ModelRow
 from seedcnn.evaluate.robustness_runs import FIGURES, SeededRobustness, Summary
 
-__all__ = ["HEAT_STEPS", "averages_section", "heat_section", "severity_section"]
+__all__ = ["HEAT_STEPS", "Heat", "Severity", "averages_section", "heat_section", "severity_section"]
 
 Results = Mapping[str, SeededRobustness]
 HEAT_STEPS = 12  # colours in the page's style sheet
 _CROWD = 6  # more lines than this need a larger plot
+
+
+@dataclass(frozen=True)
+class Heat:
+    """The heat map: a sentence about it, the ends of its scale in percent, the number of its colours, and the table."""
+
+    about: str
+    low: int
+    high: int
+    table: Table
+    steps: int = HEAT_STEPS
+
+
+@dataclass(frozen=True)
+class Severity:
+    """Accuracy by severity: the key of the lines, the plots, and the table of the numbers behind them, with a note."""
+
+    about: str
+    key: Sequence[Plot]
+    plots: Sequence[Plot]
+    large: bool
+    table: Table
+    note: str
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -38,11 +62,6 @@ def _conditions(result: SeededRobustness) -> str:
     return f"{first.n:,} pictures each, {first.constants} constants, {drawn}"
 
 
-def _key(names: Sequence[str]) -> str:
-    items = [f"<li>{key_symbol(index)}{escape(name)}</li>" for index, name in enumerate(names)]
-    return f'<ul class="key">{"".join(items)}</ul>'
-
-
 def _clean(rows: Sequence[ModelRow], results: Results) -> tuple[dict[str, float], str]:
     """The first point of each line: on the same pictures, where that was measured for every model."""
     same = {name: result.tables[0].clean for name, result in results.items()}
@@ -58,7 +77,7 @@ def _curve(result: SeededRobustness, corruption: str) -> list[float]:
     return [_mean(column) for column in zip(*by_seed, strict=True)]
 
 
-def severity_section(rows: Sequence[ModelRow], results: Results) -> str:
+def severity_section(rows: Sequence[ModelRow], results: Results) -> Severity:
     """Accuracy by severity: one plot a corruption, one line a model (mean over seeds), and the numbers behind them."""
     names = [row.name for row in rows]
     first = results[names[0]].tables[0]
@@ -69,30 +88,25 @@ def severity_section(rows: Sequence[ModelRow], results: Results) -> str:
     if limits[0] == limits[1]:
         limits = (max(0.0, limits[0] - 10), limits[1])
     large = len(names) > _CROWD
-    figures = []
+    plots = []
     for number, (corruption, lines) in enumerate(curves.items()):
-        plot = severity_plot(f"s{number}", words(corruption), first.severities, lines, limits, clean, large=large)
-        caption = f"{escape(words(corruption))} <small>{CORRUPTIONS[corruption].group}</small>"
-        figures.append(f"<figure><figcaption>{caption}</figcaption>{plot}</figure>")
+        name = words(corruption)
+        svg = severity_plot(f"s{number}", name, first.severities, lines, limits, clean, large=large)
+        plots.append(Plot(name, Markup(svg), CORRUPTIONS[corruption].group))
     seeds = len(results[names[0]].tables)
     drawn = "; the lines are the mean over seeds" if seeds > 1 else ""
     about = f"Top-1 accuracy in percent by severity, {_conditions(results[names[0]])}{drawn}. {sentence}"
-    numbers = box("Accuracy by corruption and severity", _numbers(names, results))
     spread = f"Mean ± standard deviation over {seeds} seeds; none where a corruption draws nothing at random."
-    note = f'<p class="about">{spread}</p>' if drawn else ""
-    return (
-        f'<h2>Accuracy by severity</h2><p class="about">{escape(about)}</p>{_key(names)}'
-        f'<div class="plots{" large" if large else ""}">{"".join(figures)}</div>'
-        f"<details><summary>The numbers behind the plots</summary>{note}{numbers}</details>"
-    )
+    key = [Plot(name, Markup(key_symbol(index))) for index, name in enumerate(names)]
+    return Severity(about, key, plots, large, _numbers(names, results), spread if drawn else "")
 
 
-def _numbers(names: Sequence[str], results: Results) -> str:
+def _numbers(names: Sequence[str], results: Results) -> Table:
     found = [results[name].tables for name in names]
     first = found[0][0]
 
-    def line(title: str, small: str, by_model: Sequence[Sequence[float]], random: bool = True, mark: str = "") -> str:
-        return row(title, small, [cell(_over_seeds(values, random)) for values in by_model], mark=mark)
+    def line(title: str, small: str, by_model: Sequence[Sequence[float]], random: bool = True, mark: str = "") -> Line:
+        return Line(title, small, [Cell(_over_seeds(values, random)) for values in by_model], mark=mark)
 
     bodies = []
     for corruption in first.accuracies:
@@ -109,26 +123,19 @@ def _numbers(names: Sequence[str], results: Results) -> str:
     corruptions = [[each.mean_over_corruptions for each in tables] for tables in found]
     groups = [[each.mean_over_groups for each in tables] for tables in found]
     body += [line("Mean", "over corruptions", corruptions), line("Mean", "over groups", groups)]
-    return table(head("Condition", names), [*bodies, body], mark="numbers")
+    return Table("Condition", [Column(name) for name in names], [*bodies, body], "numbers")
 
 
-def _scale(low: float, high: float) -> str:
-    steps = "".join(f'<i class="h{step}"></i>' for step in range(HEAT_STEPS))
-    return (
-        f'<p class="scale"><span>{low:.0f} %</span><span aria-hidden="true">{steps}</span><span>{high:.0f} %</span></p>'
-    )
-
-
-def heat_section(names: Sequence[str], results: Results) -> str:
+def heat_section(names: Sequence[str], results: Results) -> Heat:
     """Mean over severities and seeds, corruption x model, as numbers on a ground that grows stronger with them."""
     corruptions = list(results[names[0]].tables[0].accuracies)
     values = {name: {kind: results[name].corruption_mean(kind) for kind in corruptions} for name in names}
     every = [value for columns in values.values() for value in columns.values()]
     low, high = math.floor(min(every)), math.ceil(max(every))
 
-    def heat(value: float) -> str:
+    def heat(value: float) -> Cell:
         step = int((value - low) / (high - low) * HEAT_STEPS) if high > low else 0
-        return cell(f"{value:.1f}", mark=f"h{min(step, HEAT_STEPS - 1)}")
+        return Cell(f"{value:.1f}", mark=f"h{min(step, HEAT_STEPS - 1)}")
 
     bodies, means = [], []
     for group in GROUPS:
@@ -136,20 +143,16 @@ def heat_section(names: Sequence[str], results: Results) -> str:
         if members:
             mean = [_mean([values[name][kind] for kind in members]) for name in names]
             means.append(mean)
-            lines = [row(words(kind), "", [heat(values[name][kind]) for name in names]) for kind in members]
-            bodies.append([row(group, f"mean of {len(members)}", map(heat, mean), mark="group"), *lines])
+            lines = [Line(words(kind), "", [heat(values[name][kind]) for name in names]) for kind in members]
+            bodies.append([Line(group, f"mean of {len(members)}", [heat(v) for v in mean], "group"), *lines])
     over_groups = [_mean(column) for column in zip(*means, strict=True)]
     over_kinds = [_mean(list(values[name].values())) for name in names]
     last = [("over groups", over_groups), ("over corruptions", over_kinds)]
-    bodies.append([row("Mean", small, map(heat, line), mark="group") for small, line in last])
+    bodies.append([Line("Mean", small, [heat(v) for v in line], "group") for small, line in last])
     seeds = len(results[names[0]].tables)
     about = f"Top-1 accuracy in percent, mean over severities{f' and {seeds} seeds' if seeds > 1 else ''}. "
     about += "The stronger the colour, the higher the number."
-    body = table(head("Corruption", names), bodies, mark="heat")
-    return (
-        f'<h2>Corruption by model</h2><p class="about">{about}</p>{_scale(low, high)}'
-        f"{box('Mean accuracy by corruption and model', body)}"
-    )
+    return Heat(about, low, high, Table("Corruption", [Column(name) for name in names], bodies, "heat"))
 
 
 def _capital(text: str) -> str:
@@ -157,15 +160,15 @@ def _capital(text: str) -> str:
     return text if text[1].isupper() else text[0].upper() + text[1:]
 
 
-def _summary_cell(summary: Summary | None) -> str:
+def _summary_cell(summary: Summary | None) -> Cell:
     if summary is None:
-        return f"<td>{NONE}</td>"
+        return NOT_MEASURED
     spread = "" if summary.std is None else f" ± {summary.std:.2f}"
     small = [] if summary.interval is None else ["[{:.2f}, {:.2f}]".format(*summary.interval)]
-    return cell(f"{summary.mean:.2f}{spread}", small)
+    return Cell(f"{summary.mean:.2f}{spread}", small)
 
 
-def averages_section(names: Sequence[str], results: Results) -> str:
+def averages_section(names: Sequence[str], results: Results) -> Section:
     """Both averages, mean corruption error, mCE and relative mCE, with spread over seeds and interval over pictures."""
     first = results[names[0]]
     summaries = [results[name].summary() for name in names]
@@ -177,7 +180,7 @@ def averages_section(names: Sequence[str], results: Results) -> str:
         if any(summary is not None for summary in found):
             what, _, of = title.partition(", ")
             small = ", ".join(filter(None, (of, part if figure.startswith("mean_over") else "")))
-            lines.append(row(_capital(what), small, map(_summary_cell, found)))
+            lines.append(Line(_capital(what), small, [_summary_cell(summary) for summary in found]))
     about = f"{_conditions(first)}."
     if len(first.tables) > 1:
         about += f" ± standard deviation over {len(first.tables)} seeds of the corruptions."
@@ -193,5 +196,4 @@ def averages_section(names: Sequence[str], results: Results) -> str:
         )
     else:
         about += " No mCE: it needs the standard 15 corruptions at all five severities."
-    body = table(head("Average", names), [lines], mark="figures")
-    return f'<h2>Averages and errors</h2><p class="about">{escape(about)}</p>{box("Averages and errors", body)}'
+    return Section(about, Table("Average", [Column(name) for name in names], [lines], "figures"))

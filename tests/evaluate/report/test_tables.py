@@ -10,6 +10,7 @@ from importlib import resources
 
 import numpy as np
 import pytest
+from markupsafe import escape
 
 from seedcnn.data.corruptions import CORRUPTIONS, GROUPS
 from seedcnn.evaluate.accuracies import Accuracy
@@ -118,7 +119,7 @@ def luminance(colour):
 
 
 def test_grounds_are_ordered_and_the_text_on_them_is_readable():
-    style = resources.files("seedcnn.evaluate.report").joinpath("report.html.template").read_text("utf-8")
+    style = resources.files("seedcnn.evaluate.report").joinpath("report.html.j2").read_text("utf-8")
     for theme in re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL):
         colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", theme))
         heat = [luminance(colours[f"heat-{step}"]) for step in range(HEAT_STEPS)]
@@ -281,6 +282,19 @@ def test_ours_stands_beside_the_same_quantity_only(tmp_path):
     part = {name: seeded(0, severities=(1, 5)) for name in NAMES}
     html = write(tmp_path, robustness=part, papers={"vanilla": [CORRUPTED]})
     assert all("ours not measured" in cell for cell in table(html, "Printed and ours, cifar10-c")[1][1:])
+
+
+def test_styles_and_paper_rows_are_escaped(tmp_path):
+    """Names of every origin, with all that means something in HTML."""
+    odd = '<b>R&D</b> "it\'s"'
+    paper = PaperRow(f"1 {odd}", f"2 {odd}", f"3 {odd}", f"4 {odd}", f"5 {odd}", {f"6 {odd}": 9.5}, f"7 {odd}")
+    styles = {odd: StyleTable({f"8 {odd}": accuracy(80.0, 9)}, (f"8 {odd}",))}
+    html = write(tmp_path, rows=[ModelRow(odd, Measured(9.0))], styles=styles, papers={odd: [paper]})
+    assert "<b>" not in html
+    assert all(html.count(f"{number} &lt;b&gt;R&amp;D&lt;/") >= 1 for number in range(1, 9))
+    text = unescape(re.sub("<[^>]+>", "", html))
+    assert all(f"{number} {odd}" in text for number in range(1, 9))
+    assert table(html, f"Printed and ours, 3 {escape(odd)}")[0] == ["Model", f"6 {odd}"]
 
 
 def test_equal_to_the_paper_has_no_sign(tmp_path):
