@@ -8,7 +8,8 @@ import pytest
 from seedcnn.bundle import encode_raw, read_bundle
 from seedcnn.errors import BundleError
 from seedcnn.runtime.answerer import Answerer
-from seedcnn.runtime.session import RUNTIMES, open_session, preprocess
+from seedcnn.runtime.names import RUNTIMES
+from seedcnn.runtime.session import open_session, preprocess
 from tests.bundle.bundles import RULE, tiny_bundle
 from tests.runtime.test_session import TENSORS, WEIGHT, linear_graph
 
