@@ -50,5 +50,5 @@ def test_images_of_another_size_and_names_that_do_not_exist():
         for ask in (answerer().logits, answerer().prepared):
             with pytest.raises(ValueError, match=r"it must be uint8 \[N, 4, 4, 3\]"):
                 ask(wrong)
-    with pytest.raises(BundleError, match="ONNX Runtime does not run the graph"):
+    with pytest.raises(BundleError, match="ONNX Runtime cannot run the graph"):
         answerer(output="scores").logits(IMAGES)
