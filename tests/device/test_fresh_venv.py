@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.device.fleet import PICTURES, Device, expected_logits
+from tests.device.fleet import IMAGES, Device, expected_logits
 
 ROOT = Path(__file__).parents[2]
 LIMIT_MB = 150  # to the megabyte; without seedcnn itself it is 148.9
@@ -64,7 +64,7 @@ def test_the_device_part_alone_updates_and_classifies(environment, fleet, tmp_pa
     root = fleet.directory / "root.json"
     run(*command, "init", "--root", root, "--url", fleet.url, "--family", "demo", **options)
     assert "release 1 is installed" in run(*command, "update", **options)
-    np.save(tmp_path / "batch.npy", PICTURES)
+    np.save(tmp_path / "batch.npy", IMAGES)
     answers = json.loads(run(*command, "predict", "--json", "batch.npy", **options))
     assert [item["index"] for item in answers] == expected_logits(bundle, tmp_path).argmax(axis=1).tolist()
     bundle = fleet.publish(2)

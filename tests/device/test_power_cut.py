@@ -17,7 +17,7 @@ import pytest
 from seedcnn.device.choice import remembered
 from seedcnn.device.journal import STATES
 from seedcnn.device.records import Floor, parse
-from tests.device.fleet import PICTURES, Device, expected_logits
+from tests.device.fleet import IMAGES, Device, expected_logits
 
 KILLED = -signal.SIGKILL
 
@@ -208,5 +208,5 @@ def test_kill_of_the_real_command(device, fleet, tmp_path):
 
 
 def _batch(tmp_path: Path) -> Path:
-    np.save(tmp_path / "batch.npy", PICTURES)
+    np.save(tmp_path / "batch.npy", IMAGES)
     return tmp_path / "batch.npy"

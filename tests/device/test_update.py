@@ -87,10 +87,10 @@ def test_init_refuses_what_it_cannot_trust(fleet, tmp_path, make_bundle):
         init(tmp_path / "h5", root, "file:///etc", "demo")
     other = tmp_path / "other.bundle"
     other.write_bytes(make_bundle(1, family="other"))
-    with pytest.raises(UpdateError, match="family 'other', not 'demo'"):
+    with pytest.raises(UpdateError, match="family is 'other', not 'demo'"):
         init(tmp_path / "h6", root, fleet.url, "demo", factory=other)
     init(tmp_path / "h6", root, fleet.url, "demo")
-    with pytest.raises(DeviceError, match="initialised already"):
+    with pytest.raises(DeviceError, match="already initialised"):
         init(tmp_path / "h6", root, fleet.url, "demo")
     with pytest.raises(DeviceError, match="not initialised"):
         update(tmp_path / "h7")
