@@ -1,4 +1,4 @@
-"""A repository on loopback and devices that ask it: real keys, real metadata, real HTTP, real files."""
+"""A repository on loopback and devices that use it: real keys, real metadata, real HTTP, real files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGES = random_bytes(99, tensor_id=0, count=5 * 32 * 32 * 3).reshape(5, 32, 32,
 
 
 def expected_logits(bundle: bytes, directory: Path) -> np.ndarray:
-    """What a bundle answers to IMAGES, without any device around it."""
+    """A bundle's logits for IMAGES, computed without a device."""
     path = directory / "reference.bundle"
     path.write_bytes(bundle)
     return Model.load(path).logits(IMAGES)
@@ -45,7 +45,7 @@ class Device:
         return update(self.home, url, limits=limits)
 
     def answer(self) -> tuple[int, np.ndarray]:
-        """The release that answers, and its logits for IMAGES."""
+        """The active release and its logits for IMAGES."""
         model = Model.load(self.slots)
         return model.bundle.manifest.release, model.logits(IMAGES)
 
@@ -61,7 +61,7 @@ class Device:
         return [entry.state for entry in self.slots.journal.entries()]
 
     def command(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        """Run the real command in a process of its own."""
+        """Run the real command in a separate process."""
         line = [sys.executable, "-m", "seedcnn.device.main", "--home", str(self.home), *map(str, arguments)]
         return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, env=dict(os.environ))
 

@@ -1,4 +1,4 @@
-"""What an attacker, or bad luck, can do to the repository; the model that answered before still does."""
+"""Attacks on the repository, and accidents; the previous model stays active."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.device.fleet import open_fleet
 
 
 def refused(device, match, *, cause=None, release=1, limits=None, url=None):
-    """Updating fails with one sentence, is journalled, leaves no debris, and the old model answers."""
+    """The update fails with one sentence, is journalled and leaves no debris, and the old model stays active."""
     with pytest.raises(UpdateError, match=match) as caught:
         device.update(url, limits)
     assert "\n" not in str(caught.value)

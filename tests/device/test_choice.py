@@ -1,4 +1,4 @@
-"""Which runtime answers: asked for, or measured once and remembered; and what becomes of the memory."""
+"""The choice of the runtime: given, or measured once and remembered; and damage to that memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def slots(tmp_path) -> Slots:
 
 @pytest.fixture
 def auto(fleet, tmp_path) -> Device:
-    """A device with runtime auto that runs release 1."""
+    """A device that runs release 1 with runtime auto."""
     fleet.publish(1)
     device = fleet.device(tmp_path / "auto", runtime="auto")
     device.update()

@@ -1,4 +1,4 @@
-"""The device part in an environment of its own: nothing but the wheel and `seedcnn[device]`."""
+"""The device part in a fresh environment with only the wheel and `seedcnn[device]`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def build_wheel(directory: Path) -> Path:
 
 
 def install(environment: Path, what: str) -> None:
-    """Install with uv where it is there, else with pip."""
+    """Install with uv if it is available, else with pip."""
     constraints = ["-c", str(ROOT / "constraints.txt")] if (ROOT / "constraints.txt").exists() else []
     if (uv := shutil.which("uv")) is not None:
         run(uv, "venv", "--python", sys.executable, environment)

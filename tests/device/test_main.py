@@ -114,7 +114,7 @@ def test_predict_in_a_runtime_that_init_did_not_choose_tests_the_model_first(fle
     assert "does not accept the graph" in err
     factory = tmp_path / "factory.bundle"
     factory.write_bytes(make_bundle(1, logit_error=0.5))
-    # A slot that no self-test has seen: as if another runtime had answered differently.
+    # A slot that has passed no self-test, as if another runtime had answered differently.
     model = device.slots.path("a") / "model.bundle"
     model.write_bytes(factory.read_bytes())
     digest = hashlib.sha256(model.read_bytes()).hexdigest()

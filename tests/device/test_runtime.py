@@ -28,7 +28,7 @@ def test_self_test_passes_and_tells_the_error(bundle):
     assert 0 <= self_test(session_of(bundle), bundle) < 1e-4
 
 
-def test_self_test_names_picture_and_difference(make_bundle):
+def test_self_test_names_image_and_difference(make_bundle):
     bundle = read_bundle(make_bundle(1, logit_error=0.25))
     with pytest.raises(SelfTestError, match=r"canned image 3 is off by 0.25; 0.001 is allowed"):
         self_test(session_of(bundle), bundle)
@@ -91,11 +91,11 @@ def test_model_from_a_file(tmp_path, make_bundle):
 
 def test_batches_of_any_size_give_the_same_answers(bundle):
     model = Model.of_bundle(bundle, "test")
-    pictures = np.tile(bundle.canned_images(), (17, 1, 1, 1))
-    assert len(pictures) == 17 * CANNED_COUNT > 2 * 64
-    logits = model.logits(pictures)
+    images = np.tile(bundle.canned_images(), (17, 1, 1, 1))
+    assert len(images) == 17 * CANNED_COUNT > 2 * 64
+    logits = model.logits(images)
     np.testing.assert_allclose(logits, np.tile(bundle.canned_logits(), (17, 1)), atol=1e-4)
-    assert model.logits(pictures[:0]).shape == (0, 10)
-    assert model.predict(pictures[:0]).labels == ()
+    assert model.logits(images[:0]).shape == (0, 10)
+    assert model.predict(images[:0]).labels == ()
     with pytest.raises(ValueError, match="must be uint8"):
-        model.logits(pictures.astype(np.float32))
+        model.logits(images.astype(np.float32))

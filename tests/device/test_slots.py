@@ -134,7 +134,7 @@ def test_a_pointer_to_elsewhere_is_no_slot(two, target):
 
 
 def test_interrupted_commit_is_finished(two, fleet):
-    """As after a cut between the switch and the record of the commit."""
+    """As after a power cut between the switch and the record of the commit."""
     journal = json.loads((two.home / "journal.json").read_bytes())
     assert journal["entries"].pop()["state"] == "COMMITTED"
     (two.home / "journal.json").write_text(json.dumps(journal))

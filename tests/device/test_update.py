@@ -1,4 +1,4 @@
-"""The way of a model from the repository to answers."""
+"""The path of a model from the repository to its answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_nothing_new_is_said_and_fetches_two_small_files(device, fleet):
     assert (result.updated, result.release) == (False, 1)
     assert "nothing new" in result.message
     assert device.slots.current() == before
-    # Neither the rule nor the bundle is fetched again: both may be gone from the server.
+    # Neither the rule nor the bundle is fetched again; both may be gone from the server.
     for path in (fleet.directory / "public" / "targets").rglob("*.*"):
         path.unlink()
     assert not device.update().updated
