@@ -1,7 +1,7 @@
-"""One update, from asking to running: CHECK, DOWNLOAD, VERIFY, EXPAND, SELFTEST, SWITCH, COMMITTED, or REFUSED.
+"""One update from start to finish: CHECK, DOWNLOAD, VERIFY, EXPAND, SELFTEST, SWITCH, COMMITTED, or else REFUSED.
 
-The current slot answers until the new one has passed its self-test. Every step is journalled before it starts, so that
-a power cut can be told from a refusal. numpy and the runtime are imported once a bundle has been verified, not before.
+The current slot answers until the new one has passed its self-test. Every step is journalled before it starts, which
+distinguishes a power cut from a refusal. numpy and the runtime are imported only after a bundle has been verified.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """How an update ended well: whether there was anything new, and the releases now and before (0: none)."""
+    """The result of an update: whether anything was installed, and the releases now and before (0 for none)."""
 
     updated: bool
     release: int
@@ -43,7 +43,7 @@ class UpdateResult:
 
 
 def open_home(home: str | Path) -> Slots:
-    """The slots of an initialised home.
+    """Open the slots of an initialised home.
 
     Raises:
         DeviceError: if ``init`` has not been run there.
@@ -62,18 +62,18 @@ def init(
     factory: str | Path | None = None,
     runtime: str = "onnxruntime",
 ) -> None:
-    """Prepare a home: the trust anchor, where to ask, what for, and optionally a model to start with.
+    """Prepare a home: set the trust anchor, the repository, the family, and optionally a model to start with.
 
     Args:
-        root_json: the repository's ``root.json``, brought by a way you trust.
+        root_json: the repository's ``root.json``, obtained over a channel you trust.
         url: base URL of the repository's public half; ``URL/metadata/timestamp.json`` must exist.
-        factory: a bundle that answers while no slot does; it is trusted as it comes, and must pass its self-test.
-        runtime: what answers: "onnxruntime", "openvino", or "auto" for the faster one, measured with each new model.
+        factory: a bundle that answers while no slot can. It is trusted without a signature and must pass its self-test.
+        runtime: "onnxruntime", "openvino", or "auto" for the faster one, measured for each new model.
 
     Raises:
-        DeviceError: if the home is initialised already or cannot be written, or a file cannot be read.
+        DeviceError: if the home is already initialised or cannot be written, or a file cannot be read.
         UpdateError: if ``root_json`` is not root metadata signed by its own keys.
-        BundleError, SelfTestError: if the factory bundle does not open, expand or answer.
+        BundleError, SelfTestError: if the factory bundle does not open or expand, or fails its self-test.
         ValueError: if ``url``, ``family`` or ``runtime`` is not allowed.
         MissingExtraError: if a factory bundle is given and the runtime is not installed.
     """
@@ -89,7 +89,7 @@ def init(
         fsync_directory(slots.home / "slots")
         with slots.lock():
             if (slots.home / "config.json").exists():
-                raise DeviceError(f"{home} is initialised already; remove it to start anew")
+                raise DeviceError(f"{home} is already initialised; remove it to start again")
             if factory is not None:
                 data = Path(factory).read_bytes()
                 record = _try_bundle(slots, config, data, 0, lambda _: None)
@@ -105,12 +105,12 @@ def init(
 def _try_bundle(
     slots: Slots, config: Config, data: bytes, release: int, step: Callable[[str], None], artefact: str = ""
 ) -> SlotRecord:
-    """Open, expand and self-test a bundle in the runtime that will answer, with the lock held.
+    """Open, expand and self-test a bundle in the runtime that will run it. The caller holds the lock.
 
     Args:
-        release: the one announced; 0 stands for any.
-        step: is told before each state.
-        artefact: SHA-256 of the published file; "" where the bundle is that file.
+        release: the announced release; 0 accepts any.
+        step: called with each state before it starts.
+        artefact: SHA-256 of the published file; "" if the bundle is that file.
     """
     step("EXPAND")
     from seedcnn.bundle import read_bundle
@@ -122,7 +122,7 @@ def _try_bundle(
     bundle = read_bundle(data)
     manifest, family = bundle.manifest, config.family
     if manifest.family != family:
-        raise UpdateError(f"the bundle was refused: it is of family {manifest.family!r}, not {family!r}")
+        raise UpdateError(f"the bundle was refused: its family is {manifest.family!r}, not {family!r}")
     if release and manifest.release != release:
         raise UpdateError(f"the bundle was refused: it is release {manifest.release}, but was announced as {release}")
     if config.runtime == AUTO:
@@ -140,7 +140,7 @@ def _try_bundle(
 
 @dataclass
 class _Attempt:
-    """One run of :func:`update`; ``slot`` is empty until staging begins, ``way`` says how a delta fared."""
+    """One run of :func:`update`. ``slot`` is empty until staging begins; ``way`` reports on the delta, if any."""
 
     slots: Slots
     config: Config
@@ -168,11 +168,11 @@ class _Attempt:
     def check_floor(self, offer: Offer) -> None:
         floor, what = self.slots.floor(), f"release {offer.rollout.release} of {offer.rollout.family!r} was refused"
         if self.release < floor.min_release:
-            raise UpdateError(f"{what}: an installed model demands release {floor.min_release} or above")
+            raise UpdateError(f"{what}: an installed model requires release {floor.min_release} or later")
         if self.release < floor.release:
             raise UpdateError(f"{what}: this device has had release {floor.release} and never goes back")
         if self.release == floor.release and floor.sha256 and offer.sha256 != floor.sha256:
-            raise UpdateError(f"{what}: this device has had that release with another content")
+            raise UpdateError(f"{what}: this device has had that release with different content")
 
     def stage(self, source: Source, offer: Offer, before: Active | None) -> SlotRecord:
         slots = self.slots
@@ -196,11 +196,11 @@ class _Attempt:
     def whole(self, source: Source, offer: Offer, part: Path) -> bytes:
         data = self.fetched(source, offer.target, part)
         if hashlib.sha256(data).hexdigest() != offer.sha256:
-            raise UpdateError(f"release {self.release} was refused: its file changed after it was verified")
+            raise UpdateError(f"release {self.release} was refused: the file changed after it was verified")
         return data
 
     def patched(self, source: Source, offer: Offer, before: Active | None, part: Path) -> bytes | None:
-        """The new bundle, made of the old one and a delta; None where there is no delta or it comes to nothing."""
+        """Make the new bundle from the old one and a delta; return None if there is no delta or it fails."""
         if before is None or offer.delta is None:
             return None
         try:
@@ -209,12 +209,12 @@ class _Attempt:
 
             delta = read_delta(stored)
             if delta.result != offer.rollout.content:
-                raise UpdateError(f"it makes content {delta.result}; the rollout rule says {offer.rollout.content}")
+                raise UpdateError(f"it makes content {delta.result}; the rollout rule requires {offer.rollout.content}")
             data = apply_delta(read_bundle(before.data), delta)
             write_file(part, data)
         except (UpdateError, BundleError) as error:
-            self.way = f"; its delta was of no use: {error}"
-            _LOG.warning("the delta to release %d is of no use, the whole bundle is taken: %s", self.release, error)
+            self.way = f"; its delta failed: {error}"
+            _LOG.warning("the delta to release %d failed, so the whole bundle is fetched: %s", self.release, error)
             return None
         self.way = f"; by a delta of {offer.delta.length} bytes"
         return data
@@ -224,11 +224,11 @@ class _Attempt:
             self.slots.raise_floor(record)
             self.step("COMMITTED")
         except (OSError, SlotError) as error:
-            # The switch has happened and the slot's own record holds the floor up until the next run finishes this.
-            _LOG.warning("release %d answers, but its commit could not be recorded: %s", self.release, error)
+            # The switch is done; until the next run records the commit, the slot's own record keeps the floor up.
+            _LOG.warning("release %d is active, but its commit could not be recorded: %s", self.release, error)
 
     def finish_interrupted(self, before: Active | None) -> None:
-        """Record the commit of a run that was cut off after its switch."""
+        """Record the commit of a run that was interrupted after its switch."""
         last = self.slots.journal.last()
         if (
             before
@@ -239,7 +239,7 @@ class _Attempt:
             self.slots.journal.append("COMMITTED", release=last.release, slot=last.slot)
 
     def refuse(self, reason: str) -> None:
-        """Give the space back and write down why. Nothing in here may hide the reason itself."""
+        """Free the space and journal the reason. A failure in here must not hide that reason."""
         try:
             if self.slot and self.slot != self.slots.current():
                 self.slots.clear(self.slot)
@@ -249,7 +249,7 @@ class _Attempt:
 
 
 def _sentence(error: BaseException) -> str | None:
-    """The sentence for a failure that has one; None for a defect or an interruption, which is passed on as it is."""
+    """Describe an expected failure in a sentence; return None for a defect or an interruption, which propagates."""
     if isinstance(error, BundleError):
         return f"the bundle was refused: {error}"
     if isinstance(error, SeedCNNError):
@@ -262,16 +262,16 @@ def _sentence(error: BaseException) -> str | None:
 
 
 def update(home: str | Path, url: str | None = None, *, limits: DownloadLimits | None = None) -> UpdateResult:
-    """Install what the repository's rollout rule says, or leave everything as it is.
+    """Install what the repository's rollout rule requires, or leave everything unchanged.
 
     Args:
-        url: where to ask; the home's own URL by default. The family is always the home's own.
+        url: repository to ask instead of the home's own. The family is always the home's own.
         limits: when to give up a download.
 
     Raises:
         DeviceError: if the home is not initialised, or another update is running.
-        UpdateError: if the update was refused or could not finish; the text says why, the journal too, and the model
-            that answered before still does.
+        UpdateError: if the update was refused or could not finish. The message and the journal say why, and the
+            previous model stays active.
         ModuleNotFoundError: if python-tuf or the runtime is not installed.
     """
     from seedcnn.device.fetcher import DownloadLimits

@@ -1,4 +1,4 @@
-"""What the active model costs on this device: latency, load time, memory and bytes, in each runtime installed."""
+"""Measure the active model on this device: latency, load time, memory and bytes, in each installed runtime."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seedcnn.bundle import read_bundle
 from seedcnn.device.choice import installed_runtimes, machine
 from seedcnn.device.expand import expand
 from seedcnn.device.footprint import Footprint
-from seedcnn.device.measure import open_passing, picture_calls
+from seedcnn.device.measure import image_calls, open_passing
 from seedcnn.device.slots import MODEL, Slots
 from seedcnn.errors import DeviceError
 from seedcnn.latency import Latency, interleave
@@ -29,10 +29,13 @@ _LOADS = 3
 
 @dataclass(frozen=True)
 class Bench:
-    """The result. ``latency`` and ``footprint`` by runtime; ``failed``: why a runtime was not measured.
+    """The result.
 
-    Sizes in bytes: of the bundle file, of all expanded tensors, of the graph inside the bundle (compressed) and as the
-    runtime gets it.
+    Attributes:
+        bundle_bytes, expanded_bytes: size of the bundle file and of all expanded tensors.
+        graph_coded_bytes, graph_bytes: size of the graph, compressed in the bundle and decompressed.
+        latency, footprint: by runtime.
+        failed: {runtime: why it was not measured}.
     """
 
     model: str
@@ -52,7 +55,7 @@ class Bench:
 
 
 def _load(path: Path, runtime: str, threads: int) -> Footprint:
-    """The median of each number over some fresh processes."""
+    """Return the median of each number over a few fresh processes."""
     runs: list[Footprint] = []
     for _ in range(_LOADS):
         line = [sys.executable, "-m", "seedcnn.device.footprint", str(path), runtime, str(threads)]
@@ -73,18 +76,18 @@ def _load(path: Path, runtime: str, threads: int) -> Footprint:
 def bench(slots: Slots, *, runtimes: Sequence[str] = (), threads: int = 1, rounds: int = 200) -> Bench:
     """Measure the active model.
 
-    First each runtime must answer the canned vectors. Then, in this process, each answers one picture per round, in
-    random order (preprocessing not counted). Loading and memory are measured in fresh processes, one runtime each,
-    three times, of which the median is given.
+    Each runtime must first pass the canned test vectors. Then each answers one image per round in this process, in
+    random order, without preprocessing. Loading and memory are measured in fresh processes, one runtime each; the
+    result is the median of three.
 
     Args:
-        runtimes: which; by default those installed.
-        threads: how many threads one inference may use.
+        runtimes: which runtimes to measure; by default all that are installed.
+        threads: threads per inference.
         rounds: how often each runtime is timed.
 
     Raises:
         SlotError: if no slot has a usable model.
-        SelfTestError: if no runtime answers as the bundle says.
+        SelfTestError: if no runtime passes the canned test vectors.
         BundleError: if the bundle does not expand.
         DeviceError: if a load could not be measured.
         ValueError: if ``threads`` or ``rounds`` is below 1, or a runtime is unknown.
@@ -95,7 +98,7 @@ def bench(slots: Slots, *, runtimes: Sequence[str] = (), threads: int = 1, round
     tensors = expand(bundle)
     names = tuple(dict.fromkeys(runtimes)) or tuple(installed)
     sessions, failed = open_passing(bundle, tensors, names, threads=threads)
-    latency = interleave(picture_calls(bundle, sessions), rounds=rounds, warmup=max(3, rounds // 10), settle=1)
+    latency = interleave(image_calls(bundle, sessions), rounds=rounds, warmup=max(3, rounds // 10), settle=1)
     path = slots.home / "factory.bundle" if active.source == "factory" else slots.path(active.source) / MODEL
     footprint = {name: _load(path, name, threads) for name in sessions}
     info = bundle.manifest.graph
@@ -123,7 +126,7 @@ def _mega(value: int | None) -> str:
 
 
 def lines(result: Bench) -> Iterator[str]:
-    """The result as a table for people."""
+    """Yield the result as the lines of a table."""
     yield f"{result.model}, release {result.release}, sha256 {result.sha256[:16]}.."
     yield f"machine: {result.machine}"
     yield "versions: " + ", ".join(f"{name} {version}" for name, version in result.versions.items())

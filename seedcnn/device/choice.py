@@ -1,7 +1,7 @@
-"""Which runtime answers where the home says "auto": measured once, remembered in ``runtime.json`` beside the slots.
+"""The choice of a runtime on a device set to "auto": measured once and remembered in ``runtime.json``.
 
-That file is a cache and no more: one that is damaged, missing, or about another bundle, number of threads, machine or
-version of a runtime means that the runtimes are measured anew. Nothing here imports numpy or a runtime.
+That file is only a cache. If it is missing or damaged, or belongs to another bundle, number of threads, machine or
+runtime version, the runtimes are measured again. Nothing here imports numpy or a runtime.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Key:
-    """What a choice holds for: the bundle's SHA-256, threads of a run, machine, {installed runtime: version}."""
+    """What a choice is valid for: the bundle's SHA-256, threads per run, machine, {installed runtime: version}."""
 
     sha256: str
     threads: int
@@ -42,8 +42,14 @@ class Key:
 
 @dataclass(frozen=True)
 class Choice:
-    """The runtime chosen under ``key``; medians of one picture in milliseconds (empty where only one passed, for then
-    nothing is timed); and of the runtimes that did not pass, why."""
+    """A runtime chosen by measuring.
+
+    Attributes:
+        key: what the choice is valid for.
+        runtime: the fastest one.
+        medians_ms: {runtime: milliseconds per image}; empty if only one runtime passed, since nothing is timed then.
+        failed: {runtime: why it did not pass}.
+    """
 
     key: Key
     runtime: str
@@ -52,14 +58,14 @@ class Choice:
 
 
 def installed_runtimes() -> dict[str, str]:
-    """{runtime: version} of those that can be imported; none is imported for it."""
+    """Return {runtime: version} of the runtimes that can be imported, without importing them."""
     found = {}
     for name in RUNTIMES:
         try:
             spec = importlib.util.find_spec(name)
         except ModuleNotFoundError:
             continue
-        # A directory that merely has the name has a spec too, but no file.
+        # A directory of that name has a spec too, but no file.
         if spec is not None and spec.origin is not None:
             found[name] = _version(name)
     return found
@@ -69,18 +75,18 @@ def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        # Installed under another distribution name; the module itself knows.
+        # It is installed under another distribution name; the module knows its version.
         return str(importlib.import_module(name).__version__)
 
 
 def machine() -> str:
-    """Architecture, processor and number of usable cores, as one line."""
+    """Return architecture, processor and number of usable cores in one line."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{platform.machine()}, {processor()}, {cores} cores"
 
 
 def current_key(sha256: str, threads: int) -> Key:
-    """The key under which a choice made now would be remembered."""
+    """Return the key of a choice made now."""
     return Key(sha256, threads, machine(), installed_runtimes())
 
 
@@ -90,14 +96,14 @@ def _parse(value: Any) -> Choice:
     choice = Choice(**{**value, "key": Key(**value["key"])})
     medians, failed = choice.medians_ms, choice.failed
     if choice.runtime not in RUNTIMES or not isinstance(medians, dict) or not isinstance(failed, dict):
-        raise ValueError(f"runtime {choice.runtime!r} is not known, or a table is none")
+        raise ValueError(f"runtime {choice.runtime!r} is unknown, or medians_ms or failed is not an object")
     if not all(isinstance(item, float) for item in medians.values()):
         raise ValueError("a median is not a number")
     return choice
 
 
 def remembered(home: Path) -> list[Choice]:
-    """All choices on file, oldest first; a damaged file is said on the log and counts as empty."""
+    """Return all remembered choices, oldest first. A damaged file is logged and counts as empty."""
     path = home / _FILE
     try:
         value: Any = json.loads(path.read_bytes())
@@ -107,20 +113,20 @@ def remembered(home: Path) -> list[Choice]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        _LOG.warning("%s cannot be read; the runtimes are measured anew: %s", path, error)
+        _LOG.warning("%s cannot be read, so the runtimes are measured again: %s", path, error)
         return []
 
 
 def recall(home: Path, key: Key) -> Choice | None:
-    """What was chosen under exactly this key, if anything."""
+    """Return the choice remembered under exactly this key, or None."""
     return next((choice for choice in reversed(remembered(home)) if choice.key == key), None)
 
 
 def remember(slots: Slots, choice: Choice, *, locked: bool = False) -> None:
-    """Write a choice down. That it could not be is said on the log: the runtimes are then measured again next time.
+    """Remember a choice. A failure is only logged: the runtimes are then measured again next time.
 
     Args:
-        locked: the caller holds the home's lock.
+        locked: whether the caller holds the home's lock.
     """
     try:
         with nullcontext() if locked else slots.lock():

@@ -1,4 +1,4 @@
-"""What ``init`` was told: where to ask, what for, and what to answer with."""
+"""The settings of a device, written by ``init``: repository, model family and runtime."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Config:
 
 
 def check_url(url: str) -> str:
-    """Return the base URL of a repository without a trailing slash.
+    """Return a repository's base URL without a trailing slash.
 
     Raises:
         ValueError: if it is not an http or https URL.
@@ -38,15 +38,15 @@ def check_url(url: str) -> str:
 
 
 def dump_config(config: Config) -> bytes:
-    """The JSON text of a home's ``config.json``."""
+    """Return the JSON text of a home's ``config.json``."""
     return json.dumps({"format": _FORMAT, **asdict(config)}).encode()
 
 
 def read_config(home: Path) -> Config:
-    """Read a home's ``config.json``; one without a runtime is of an older version and means ONNX Runtime.
+    """Read a home's ``config.json``. Without a runtime it is of an older version and means ONNX Runtime.
 
     Raises:
-        DeviceError: if it is not there or not what :func:`dump_config` writes.
+        DeviceError: if it is missing, or not a file that :func:`dump_config` writes.
     """
     path = home / "config.json"
     try:

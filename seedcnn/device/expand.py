@@ -1,4 +1,4 @@
-"""From a bundle to weights: seeds and grids become float32 tensors, each checked against its digest."""
+"""Expand a bundle to weights: seeds and grids become float32 tensors, each checked against its digest."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def expand(bundle: Bundle, *, max_bytes: int = MAX_EXPANDED_BYTES) -> dict[str, 
     """Regenerate every tensor that the graph needs.
 
     Args:
-        max_bytes: most memory that the tensors may take; compared with the manifest before anything is allocated.
+        max_bytes: limit on the tensors' memory, compared with the manifest before anything is allocated.
 
     Returns:
         {name: float32 array of the manifest's shape}.
 
     Raises:
-        BundleFormatError: if the manifest asks for more memory, or a tensor is malformed.
-        DigestError: if a tensor's stored or expanded bytes are not what the manifest promises.
+        BundleFormatError: if the manifest needs more memory, or a tensor is malformed.
+        DigestError: if a tensor's stored or expanded bytes do not match the manifest's digest.
     """
     wanted = 4 * sum(entry.elements for entry in bundle.manifest.tensors)
     if wanted > max_bytes:

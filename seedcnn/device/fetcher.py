@@ -1,4 +1,4 @@
-"""Downloads that end: a length cap, a deadline, a minimum rate. python-tuf's stock fetcher has only the first."""
+"""Downloads with a length cap, a deadline and a minimum rate. python-tuf's own fetcher has only the cap."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ _CHUNK = 64 << 10
 
 @dataclass(frozen=True)
 class DownloadLimits:
-    """When to give up: times in seconds, rates in bytes a second, sizes in bytes.
+    """When to give up a download.
 
-    ``deadline`` is for one whole update with its downloads; ``min_rate`` is the average over one file that must be kept
-    after ``grace``; ``socket_timeout`` is the longest silence; ``max_bytes`` caps a bundle however it is signed.
+    Attributes:
+        deadline: seconds for a whole update with all its downloads.
+        min_rate: bytes per second that the average over one file must reach after ``grace``.
+        grace: seconds before ``min_rate`` applies.
+        socket_timeout: longest silence in seconds.
+        max_bytes: largest bundle, even if it is correctly signed.
     """
 
     deadline: float = 1800.0
@@ -34,11 +38,11 @@ class DownloadLimits:
 
 
 class TransferError(Exception):
-    """A transfer that failed or was cut off; the text is part of a sentence."""
+    """A transfer that failed or was interrupted; the message is part of a sentence."""
 
 
 class HttpStatusError(TransferError):
-    """An HTTP answer of 400 or above."""
+    """An HTTP response with a status of 400 or above."""
 
     def __init__(self, url: str, status: int) -> None:
         super().__init__(f"{url} answered with HTTP status {status}")
@@ -46,7 +50,7 @@ class HttpStatusError(TransferError):
 
 
 class PacedClient:
-    """One HTTP connection pool and one deadline. Proxy variables of the environment are not looked at."""
+    """One HTTP connection pool and one deadline. It ignores the environment's proxy variables."""
 
     def __init__(self, limits: DownloadLimits) -> None:
         self._limits = limits
@@ -61,11 +65,11 @@ class PacedClient:
         self._pool.clear()
 
     def get(self, url: str) -> Generator[bytes, None, None]:
-        """Fetch ``url``; the answer's status has been checked when this returns, its body comes in pieces.
+        """Fetch ``url``: check the status of the response, then return its body in pieces.
 
         Raises:
             HttpStatusError: if the server answers with an error.
-            TransferError: if it cannot be reached, breaks off, is too slow, or the deadline has passed.
+            TransferError: if the server cannot be reached, breaks off or is too slow, or the deadline has passed.
         """
         self._check_deadline(url)
         try:
@@ -79,7 +83,7 @@ class PacedClient:
         return self._chunks(url, response)
 
     def _discard(self, url: str, response: BaseHTTPResponse) -> None:
-        """Read a short error page to its end, which keeps the connection for the next request."""
+        """Read a short error page to its end, so that the connection can be reused."""
         received = 0
         with suppress(TransferError), closing(self._chunks(url, response)) as chunks:
             for chunk in chunks:
@@ -90,7 +94,7 @@ class PacedClient:
     def _chunks(self, url: str, response: BaseHTTPResponse) -> Generator[bytes, None, None]:
         started, received = time.monotonic(), 0
         try:
-            # read1 returns what has arrived; read and stream would wait for a full piece, however slowly it drips.
+            # read1 returns what has arrived; read and stream would wait for a full piece, however slow the server is.
             while chunk := response.read1(_CHUNK):
                 received += len(chunk)
                 self._check_deadline(url)
@@ -108,6 +112,6 @@ class PacedClient:
     def _check_rate(self, url: str, received: int, elapsed: float) -> None:
         if elapsed > self._limits.grace and received < self._limits.min_rate * elapsed:
             raise TransferError(
-                f"{url} was given up: {received / elapsed:.0f} bytes a second on average; "
+                f"{url} was given up: {received / elapsed:.0f} bytes per second on average; "
                 f"at least {self._limits.min_rate:g} are required"
             )

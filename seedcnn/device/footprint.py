@@ -1,7 +1,7 @@
-"""Load the active model in a process of its own and report what that took: ``python -m seedcnn.device.footprint``.
+"""Load a model in a separate process and report time and memory: ``python -m seedcnn.device.footprint``.
 
-One process per runtime, so that none is charged for the memory of another. Run by :mod:`seedcnn.device.bench`; prints
-one JSON object.
+Each runtime gets a process of its own, so that its memory is counted alone. :mod:`seedcnn.device.bench` runs this
+module, which prints one JSON object.
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ _ANSWERS = 20
 
 @dataclass(frozen=True)
 class Footprint:
-    """Milliseconds of each step from a fresh process to the first answer, and resident memory in bytes.
+    """Milliseconds per step from a fresh process to the first answer, and resident memory in bytes.
 
-    ``read``: the bundle from the disk (cached by the system, if it was read before); ``verify``: SHA-256 of the file,
-    container and manifest; ``expand``: tensors from seeds and grids, the digest of each, and the graph; ``import_ms``:
-    the runtime's own modules; ``build``: the session; ``first``: one picture. ``rss_*`` is the whole process with the
-    interpreter: after the imports, after twenty answers, and at its highest; None where the system does not tell.
+    Attributes:
+        read_ms: reading the bundle from disk, or from the system's cache if it was read before.
+        verify_ms: SHA-256 of the file, container and manifest.
+        expand_ms: expanding the tensors with their digests, and decompressing the graph.
+        import_ms: importing the runtime.
+        build_ms: building the session.
+        first_ms: answering the first image.
+        rss_imports, rss_steady, rss_peak: memory of the whole process after the imports, after twenty answers and at
+            its highest; None if the system does not report it.
     """
 
     read_ms: float
@@ -42,7 +47,7 @@ class Footprint:
 
 
 def _proc_status(name: str) -> int | None:
-    """Bytes of a line of /proc/self/status (Linux)."""
+    """Read a size in bytes from /proc/self/status (Linux)."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -63,10 +68,10 @@ def _peak() -> int | None:
 
 
 def measure(path: Path, runtime: str, threads: int) -> Footprint:
-    """Load the bundle at ``path`` and let it answer, in this process.
+    """Load the bundle at ``path`` and run it in this process.
 
     Raises:
-        BundleError, MissingExtraError, OSError: as loading a model does.
+        BundleError, MissingExtraError, OSError: as when loading a model.
     """
     from seedcnn.bundle import read_bundle
     from seedcnn.device.expand import expand
@@ -102,7 +107,7 @@ def measure(path: Path, runtime: str, threads: int) -> Footprint:
 
 
 def main() -> int:
-    """Measure what the arguments name."""
+    """Measure the bundle and runtime given as arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path", type=Path)
     parser.add_argument("runtime")

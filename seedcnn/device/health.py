@@ -1,4 +1,4 @@
-"""Does a model answer its canned vectors? Asked before it may become the current one."""
+"""The self-test: a model must pass its canned test vectors before it becomes the current one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["self_test"]
 
 
 def self_test(session: Session, bundle: Bundle) -> float:
-    """Run the canned pictures and compare the logits with the bundle's.
+    """Run the canned images and compare the logits with the bundle's.
 
     Returns:
         The largest absolute difference of a logit.
 
     Raises:
-        SelfTestError: naming the picture, and by how much it missed, if a logit is not finite or differs by more than
-            the manifest's tolerance, or if the model does not run or answers in another shape.
+        SelfTestError: if the model does not run, answers in another shape, or gives a logit that is not finite or
+            differs by more than the manifest's tolerance; the message names the image and the difference.
     """
     manifest = bundle.manifest
     tolerance = manifest.canned.tolerance_e6 * 1e-6
@@ -34,11 +34,11 @@ def self_test(session: Session, bundle: Bundle) -> float:
         raise SelfTestError(f"the self-test failed: the model answers in shape {got.shape}, not {expected.shape}")
     for index, (answer, wanted) in enumerate(zip(got, expected, strict=True)):
         if not np.isfinite(answer).all():
-            raise SelfTestError(f"the self-test failed: canned picture {index} gives logits that are not finite")
+            raise SelfTestError(f"the self-test failed: canned image {index} gives logits that are not finite")
         difference = float(np.abs(answer.astype(np.float64) - wanted).max())
-        # Written so that a not-a-number among the expected logits fails too.
+        # In this form the comparison also fails if an expected logit is NaN.
         if not difference <= tolerance:
             raise SelfTestError(
-                f"the self-test failed: canned picture {index} is off by {difference:.3g}; {tolerance:.3g} is allowed"
+                f"the self-test failed: canned image {index} is off by {difference:.3g}; {tolerance:.3g} is allowed"
             )
     return float(np.abs(got.astype(np.float64) - expected).max())

@@ -1,4 +1,4 @@
-"""Pictures from files to arrays, refusing what the model was not made for."""
+"""Read images from files into arrays, and refuse what the model was not made for."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.Decom
 
 
 def load_image(path: str | Path, rule: Preprocessing, *, resize: bool = False) -> U8:
-    """Read one RGB picture.
+    """Read one RGB image.
 
     Args:
-        rule: the size that the model wants.
-        resize: scale a picture of another size (bilinear, without keeping its aspect ratio) instead of refusing it.
+        rule: the preprocessing rule, which fixes the size.
+        resize: scale an image of another size (bilinear, without keeping its aspect ratio) instead of refusing it.
 
     Returns:
         uint8 array [height, width, 3].
 
     Raises:
-        ImageError: if the file is not a picture, is damaged, is not RGB, is too large, or has the wrong size.
+        ImageError: if the file is not an image, or the image is damaged, not RGB, too large or of the wrong size.
     """
     try:
         with warnings.catch_warnings():
-            # Our own, lower limit gives the sentence; the library's warning would only double it.
+            # Our own limit is lower and raises an error; Pillow's warning would only repeat it.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path, formats=FORMATS)
     except UnidentifiedImageError:
-        raise ImageError(f"{path} is not a picture of a known format ({', '.join(FORMATS)})") from None
+        raise ImageError(f"{path} is not an image of a known format ({', '.join(FORMATS)})") from None
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist") from None
     except _BROKEN as error:
-        raise ImageError(f"{path} cannot be read as a picture: {error}") from None
+        raise ImageError(f"{path} cannot be read as an image: {error}") from None
     with image:
         width, height = image.size
         if width * height > MAX_PIXELS:
-            raise ImageError(f"{path} has {width} x {height} pixels; at most {MAX_PIXELS} are read")
+            raise ImageError(f"{path} has {width} x {height} pixels; at most {MAX_PIXELS} are allowed")
         if image.mode != "RGB":
             channels = len(image.getbands())
             raise ImageError(f"{path} has mode {image.mode} ({channels} channels); the model takes RGB (3 channels)")
@@ -65,13 +65,13 @@ def load_image(path: str | Path, rule: Preprocessing, *, resize: bool = False) -
 
 
 def load_batch(path: str | Path, rule: Preprocessing) -> U8:
-    """Read many pictures from a ``.npy`` file.
+    """Read a batch of images from a ``.npy`` file.
 
     Returns:
         uint8 array [N, height, width, 3].
 
     Raises:
-        ImageError: if it is not a NumPy file of that type and shape; pickled objects are never loaded.
+        ImageError: if it is not a NumPy file of that dtype and shape. Pickled objects are never loaded.
     """
     try:
         array = np.lib.format.open_memmap(path, mode="r")

@@ -1,4 +1,4 @@
-"""What the updating instance did last, kept across power cuts."""
+"""The journal of update steps, which survives power cuts."""
 
 from __future__ import annotations
 
@@ -31,9 +31,13 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Entry:
-    """One step: state, time (seconds since 1970, by the device's clock), release and slot it is about, and why.
+    """One step of an update.
 
-    ``release`` is 0 and ``slot`` empty where the step is about none; ``reason`` is given by REFUSED and ROLLED_BACK.
+    Attributes:
+        state: one of :data:`STATES`.
+        time: seconds since 1970 by the device's clock.
+        release, slot: what the step concerns; 0 and "" if nothing.
+        reason: of REFUSED and ROLLED_BACK.
     """
 
     state: str
@@ -44,13 +48,13 @@ class Entry:
 
 
 class Journal:
-    """The last steps, oldest first, in one small file that is replaced as a whole. Only the lock's holder writes."""
+    """The latest steps in one small file that is replaced as a whole. Only the holder of the lock writes it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def entries(self) -> tuple[Entry, ...]:
-        """All kept entries; none if there is no journal. A damaged journal is said on the log and starts anew."""
+        """Return the entries, oldest first. A damaged journal is logged and counts as empty."""
         try:
             value: Any = json.loads(self._path.read_bytes())
             if value["format"] != _FORMAT:
@@ -59,11 +63,11 @@ class Journal:
         except FileNotFoundError:
             return ()
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _LOG.warning("%s cannot be read and starts anew: %s", self._path, error)
+            _LOG.warning("%s cannot be read, so a new journal is started: %s", self._path, error)
             return ()
 
     def last(self) -> Entry | None:
-        """The newest entry."""
+        """Return the newest entry, or None."""
         entries = self.entries()
         return entries[-1] if entries else None
 
@@ -77,7 +81,7 @@ class Journal:
         if state not in STATES:
             raise ValueError(f"`state` (={state!r}) must be one of {', '.join(STATES)}")
         entries = list(self.entries())
-        # A device that asks every hour and finds nothing must not push its history out.
+        # Hourly checks that find nothing must not push the history out.
         if entries and entries[-1].state == state == "CHECK":
             entries.pop()
         entries.append(Entry(state, int(time.time()), release, slot, reason))

@@ -1,4 +1,4 @@
-"""``seedcnn-device``: the command of the device. Argparse only, so that it needs nothing beyond the device extra."""
+"""The command ``seedcnn-device``. It uses argparse, so that it needs nothing beyond the device extra."""
 
 from __future__ import annotations
 
@@ -38,18 +38,21 @@ def _positive(text: str) -> int:
 
 
 def _add_threads(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--threads", type=_positive, default=1, help="threads for one inference (default: %(default)s)"
-    )
+    command.add_argument("--threads", type=_positive, default=1, help="threads per inference (default: %(default)s)")
 
 
 def _add_reports(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     command = add("bench", "measure the active model: latency, load time, memory, bytes", "bench --threads 2")
     command.add_argument(
-        "--runtime", nargs="+", choices=RUNTIMES, default=[], metavar="NAME", help="default: all that are installed"
+        "--runtime",
+        nargs="+",
+        choices=RUNTIMES,
+        default=[],
+        metavar="NAME",
+        help="default: all that are installed",
     )
     _add_threads(command)
-    command.add_argument("--rounds", type=_positive, default=200, help="timed answers of each (default: %(default)s)")
+    command.add_argument("--rounds", type=_positive, default=200, help="answers per runtime (default: %(default)s)")
     command.add_argument("--json", action="store_true", help="one JSON object instead of text")
     command.set_defaults(run=_bench)
 
@@ -61,7 +64,7 @@ def _add_reports(add: Callable[[str, str, str], argparse.ArgumentParser]) -> Non
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="seedcnn-device",
-        description="Keep a signed model up to date and classify pictures with it.",
+        description="Keep a signed model up to date and classify images with it.",
         epilog="Example: seedcnn-device init --root root.json --url http://127.0.0.1:8000 --family demo",
     )
     parser.add_argument("--home", type=Path, default=DEFAULT_HOME, help="the device's directory (default: %(default)s)")
@@ -76,27 +79,27 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--root", type=Path, required=True, metavar="FILE", help="the repository's root.json")
     command.add_argument("--url", type=_argument(check_url), required=True, help="base URL of the repository")
     command.add_argument("--family", type=_argument(check_family), required=True, help="model family to run")
-    command.add_argument("--factory", type=Path, metavar="BUNDLE", help="model to start with")
+    command.add_argument("--factory", type=Path, metavar="BUNDLE", help="bundle that answers until the first update")
     command.add_argument(
         "--runtime",
         choices=(AUTO, *RUNTIMES),
         default="onnxruntime",
-        help="what answers; auto: the faster one, measured with each new model (default: %(default)s)",
+        help="runtime; auto measures each new model and takes the faster one (default: %(default)s)",
     )
     command.set_defaults(run=_init)
 
-    command = add("update", "install what the repository's rollout rule says", "update")
+    command = add("update", "install the release that the repository's rollout rule requires", "update")
     command.set_defaults(run=_update)
 
-    command = add("predict", "classify pictures, or a .npy batch of them", "predict cat.png dog.jpg --resize")
-    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture, or .npy of uint8 [N, H, W, 3]")
-    command.add_argument(
-        "--resize", action="store_true", help="scale pictures of another size instead of refusing them"
-    )
+    command = add("predict", "classify images, or a .npy batch of them", "predict cat.png dog.jpg --resize")
+    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image, or .npy of uint8 [N, H, W, 3]")
+    command.add_argument("--resize", action="store_true", help="scale images of another size instead of refusing them")
     command.add_argument("--json", action="store_true", help="one JSON list instead of text")
     _add_threads(command)
     command.add_argument(
-        "--runtime", choices=(AUTO, *RUNTIMES), help="instead of init's choice; the model is tested in it first"
+        "--runtime",
+        choices=(AUTO, *RUNTIMES),
+        help="runtime instead of init's choice; the model is tested in it first",
     )
     command.set_defaults(run=_predict)
     _add_reports(add)
@@ -130,7 +133,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 
     model = Model.load(open_home(arguments.home), threads=arguments.threads, runtime=arguments.runtime)
     if arguments.runtime is not None:
-        # The update tested the model in the runtime that init chose, not in this one.
+        # The update tested the model in init's runtime, not in this one.
         self_test(model.session, model.bundle)
     rule = model.bundle.manifest.preprocessing
     results: list[dict[str, Any]] = []
@@ -162,7 +165,7 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 
 def _choice(choice: dict[str, Any]) -> str:
-    """One remembered choice of "auto" as text."""
+    """Format one remembered choice of "auto"."""
     medians = ", ".join(f"{name} {value:.3f} ms" for name, value in choice["medians_ms"].items())
     failed = "; ".join(f"{name} failed: {reason}" for name, reason in choice["failed"].items())
     why = "; ".join(filter(None, [medians, failed])) or "the only runtime installed"
@@ -190,10 +193,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: arguments without the program's name; those of the process by default.
+        argv: arguments without the program's name; by default those of the process.
 
     Returns:
-        0 if it was done, 1 if it was refused or failed (one sentence on stderr). Wrong arguments exit with 2.
+        0 on success, 1 on a refusal or failure, with one sentence on stderr. Wrong arguments exit with 2.
     """
     logging.basicConfig(format="seedcnn-device: %(message)s", level=logging.WARNING)
     arguments = _parser().parse_args(argv)

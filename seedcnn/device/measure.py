@@ -1,4 +1,4 @@
-"""Measure the runtimes against each other: correctness first, then one picture at a time, in random order."""
+"""Compare the runtimes: check their answers first, then time one image at a time, in random order."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from seedcnn.latency import interleave
 from seedcnn.runtime.answerer import Answerer
 from seedcnn.runtime.session import Session, SessionOptions, open_session
 
-__all__ = ["choose", "open_passing", "picture_calls"]
+__all__ = ["choose", "image_calls", "open_passing"]
 
 _ROUNDS, _WARMUP, _SECONDS = 200, 3, 1.0
 
 
-def picture_calls(bundle: Bundle, sessions: Mapping[str, Session]) -> dict[str, Callable[[], object]]:
-    """For each session a call that answers the first canned picture (its preprocessing is not part of the call)."""
+def image_calls(bundle: Bundle, sessions: Mapping[str, Session]) -> dict[str, Callable[[], object]]:
+    """Return a call per session that runs it on the first canned image, preprocessed beforehand."""
     image = bundle.canned_images()[:1]
     return {name: Answerer.of_manifest(session, bundle.manifest).prepared(image) for name, session in sessions.items()}
 
@@ -32,13 +32,13 @@ def open_passing(
     threads: int,
     options: SessionOptions | None = None,
 ) -> tuple[dict[str, Session], dict[str, str]]:
-    """Build a session in each runtime and keep those that answer the canned vectors.
+    """Build a session in each runtime and keep those that pass the canned test vectors.
 
     Args:
-        options: for ONNX Runtime; the other has none of them.
+        options: for ONNX Runtime; OpenVINO has none of them.
 
     Returns:
-        {runtime: session} and {runtime: why not}.
+        {runtime: session}, and {runtime: why it failed}.
 
     Raises:
         SelfTestError: naming each runtime and its reason, if none passes.
@@ -55,7 +55,7 @@ def open_passing(
             failed[name] = str(error)
     if not sessions:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
-        raise SelfTestError(f"no runtime answers as the bundle says: {reasons or 'none is installed'}")
+        raise SelfTestError(f"no runtime passes the bundle's canned test vectors: {reasons or 'none is installed'}")
     return sessions, failed
 
 
@@ -66,12 +66,13 @@ def choose(
     threads: int = 1,
     options: SessionOptions | None = None,
 ) -> tuple[Choice, Session]:
-    """The fastest of the installed runtimes that answer the canned vectors, and its session.
+    """Choose the fastest installed runtime that passes the canned test vectors, and return its session too.
 
-    Both are in memory while they are timed, for about a second, with one picture and the threads asked for.
+    The sessions of all runtimes are in memory while they are timed, for about a second, on one image.
 
     Args:
         tensors: the expanded bundle.
+        threads: threads per run.
         options: see :func:`open_passing`.
 
     Raises:
@@ -82,9 +83,7 @@ def choose(
     medians: dict[str, float] = {}
     best = next(iter(sessions))
     if len(sessions) > 1:
-        timings = interleave(
-            picture_calls(bundle, sessions), rounds=_ROUNDS, warmup=_WARMUP, settle=1, seconds=_SECONDS
-        )
+        timings = interleave(image_calls(bundle, sessions), rounds=_ROUNDS, warmup=_WARMUP, settle=1, seconds=_SECONDS)
         medians = {name: timing.median_ms for name, timing in timings.items()}
         best = min(medians, key=medians.__getitem__)
     return Choice(key, best, medians, failed), sessions[best]

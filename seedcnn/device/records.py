@@ -1,4 +1,4 @@
-"""The small facts a device keeps on file: what a slot holds, and below which release it never goes."""
+"""Records that a device keeps in files: the contents of a slot, and the lowest release that it accepts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ _TYPES: dict[str, type] = {"str": str, "int": int}
 
 @dataclass(frozen=True)
 class SlotRecord:
-    """What a slot holds: ``size`` in bytes and ``sha256`` (hexadecimal) of its bundle, and what its manifest says.
+    """The contents of a slot.
 
-    ``content`` is the digest of what the bundle says; ``artefact`` the SHA-256 of the file that was published, which
-    differs from ``sha256`` where a delta made the bundle.
+    Attributes:
+        family, release, min_release: from the bundle's manifest.
+        sha256, size: of the bundle, in hexadecimal and in bytes.
+        content: the bundle's content digest.
+        artefact: SHA-256 of the published file, which differs from ``sha256`` if a delta made the bundle.
     """
 
     family: str
@@ -31,8 +34,10 @@ class SlotRecord:
 
 @dataclass(frozen=True)
 class Floor:
-    """No release below ``release`` or ``min_release`` may be installed; ``sha256`` is that of the file
-    published as ``release``, if known."""
+    """The anti-rollback floor: no release below ``release`` or ``min_release`` may be installed.
+
+    ``sha256`` is that of the file published as ``release``, or "".
+    """
 
     release: int = 0
     min_release: int = 0
@@ -41,7 +46,7 @@ class Floor:
 
 @dataclass(frozen=True)
 class Active:
-    """The model that answers: where it came from ("a", "b" or "factory"), its record, and its checked bytes."""
+    """The active model: its source ("a", "b" or "factory"), its record, and its verified bytes."""
 
     source: str
     record: SlotRecord
@@ -49,7 +54,7 @@ class Active:
 
 
 def dump(record: SlotRecord | Floor) -> bytes:
-    """The JSON text of a record."""
+    """Return the JSON text of a record."""
     return json.dumps(asdict(record), sort_keys=True).encode()
 
 

@@ -1,4 +1,4 @@
-"""A model that answers: a bundle, expanded, in a session of ONNX Runtime or OpenVINO on the CPU."""
+"""A model ready to run: an expanded bundle in a session of ONNX Runtime or OpenVINO on the CPU."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Predictions:
-    """The best class of each of N pictures: index and probability arrays of shape [N] (int64, float32), N labels."""
+    """The best class of each of N images: int64 indices [N], float32 probabilities [N], N labels."""
 
     indices: I64
     probabilities: F32
@@ -37,7 +37,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Model:
-    """An expanded bundle with its session. ``source`` tells where it came from: "a", "b", "factory" or a path."""
+    """An expanded bundle with its session. ``source`` is "a", "b", "factory" or a path."""
 
     bundle: Bundle
     session: Session
@@ -53,22 +53,22 @@ class Model:
         runtime: str | None = None,
         **options: Unpack[SessionOptions],
     ) -> Model:
-        """Open, expand and build.
+        """Open and expand a bundle, and build its session.
 
         Args:
-            where: path of a bundle, or a device's slots (then the active model is taken).
-            threads: how many threads one inference may use.
+            where: path of a bundle, or a device's slots, whose active model is loaded.
+            threads: threads per inference.
             max_bytes: see :func:`seedcnn.device.expand.expand`.
-            runtime: "onnxruntime", "openvino" or "auto". Default: what the device was initialised with, which its
-                update has tested the model in; for a file "onnxruntime".
-            options: see :func:`of_bundle`.
+            runtime: "onnxruntime", "openvino" or "auto". Default: for slots the device's own runtime, in which the
+                update tested the model; for a file "onnxruntime".
+            options: see :meth:`of_bundle`.
 
         Raises:
             SlotError: if no slot has a usable model.
             BundleError: if the bundle does not open, expand or run.
-            SelfTestError: with "auto", if no runtime answers the canned vectors.
+            SelfTestError: with "auto", if no runtime passes the canned test vectors.
             MissingExtraError: if the runtime is not installed.
-            OSError: if a bundle given by its path cannot be read.
+            OSError: if the file cannot be read.
         """
         if not isinstance(where, Slots):
             return cls.of_bundle(
@@ -109,17 +109,17 @@ class Model:
         """Expand an opened bundle and build its session.
 
         Args:
-            runtime: "onnxruntime", "openvino", or "auto": the faster of those installed that pass the bundle's canned
-                vectors, measured here unless ``memory`` knows it.
+            runtime: "onnxruntime", "openvino", or "auto" for the faster installed one that passes the canned test
+                vectors, measured here unless ``memory`` has the result.
             memory: the device that remembers what "auto" chose; with ``options`` nothing is remembered.
-            options: ``arena``, ``spinning``, ``libraries`` for ONNX Runtime, see
-                :func:`seedcnn.runtime.session.open_session`; "auto" passes them to that runtime alone.
+            options: ``arena``, ``spinning`` and ``libraries`` of ONNX Runtime, see
+                :func:`seedcnn.runtime.session.open_session`; "auto" passes them to that runtime only.
 
         Raises:
             BundleError: if it does not expand, or the runtime does not accept it.
-            SelfTestError: with "auto", if no runtime answers the canned vectors.
+            SelfTestError: with "auto", if no runtime passes the canned test vectors.
             MissingExtraError: if the runtime is not installed.
-            ValueError: if ``runtime`` is unknown or has no such option.
+            ValueError: if ``runtime`` is unknown or lacks one of the options.
         """
         check_runtime(runtime, auto=True)
         tensors = expand(bundle, max_bytes=max_bytes)
@@ -135,17 +135,17 @@ class Model:
                 session = open_session(bundle.graph(), tensors, threads=threads, runtime=known.runtime)
                 return cls(bundle, session, source)
             except (BundleError, MissingExtraError):
-                pass  # it ran when it was chosen; whatever has changed since, the choice is made anew
+                pass  # something has changed since it was chosen, so measure again
         choice, session = choose(bundle, tensors, threads=threads, options=options)
         if memory is not None:
             remember(memory, choice)
         return cls(bundle, session, source)
 
     def logits(self, images: U8) -> F32:
-        """Run pictures in batches of at most 64.
+        """Run images in batches of at most 64.
 
         Args:
-            images: uint8 [N, height, width, 3], as the manifest says.
+            images: uint8 [N, height, width, 3], of the manifest's size.
 
         Returns:
             float32 array [N, classes].
@@ -159,7 +159,7 @@ class Model:
         return np.concatenate(parts)
 
     def predict(self, images: U8) -> Predictions:
-        """The best class of each picture and its softmax probability.
+        """Return the best class of each image and its softmax probability.
 
         Args:
             images: see :meth:`logits`.

@@ -1,4 +1,4 @@
-"""Two slots for models and the pointer between them: at any instant a reader finds the old model or the new one.
+"""Two slots for models and a pointer to the current one: at any time a reader finds the old model or the new one.
 
 Layout of the home directory::
 
@@ -9,8 +9,8 @@ Layout of the home directory::
     floor.json            highest release ever committed  journal.json   what the updater did last
     lock                  held by the one process that changes any of this
 
-A slot is complete when its ``slot.json`` is there, which is written last, after the self-test; a complete slot answers
-only once ``current`` points to it. Readers take no lock.
+A slot is complete when it has a ``slot.json``, which is written last, after the self-test. A complete slot is used only
+once ``current`` points to it. Readers take no lock.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ _LOG = logging.getLogger(__name__)
 
 
 class Slots:
-    """The home directory of one device. Methods that change it say so; call them with the lock held."""
+    """The home directory of a device. Call the methods that change it with the lock held."""
 
     def __init__(self, home: str | Path) -> None:
         self.home = Path(home)
         self.journal = Journal(self.home / "journal.json")
 
     def path(self, slot: str) -> Path:
-        """Directory of slot "a" or "b"."""
+        """Return the directory of slot "a" or "b"."""
         if slot not in SLOTS:
             raise ValueError(f"`slot` (={slot!r}) must be 'a' or 'b'")
         return self.home / "slots" / slot
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Be the one process that changes this home.
+        """Hold the lock, so that no other process changes this home.
 
         Raises:
-            DeviceError: if another process is, or the home cannot be written.
+            DeviceError: if another process holds it, or the home cannot be written.
         """
         try:
             file = lock_file(self.home / "lock")
@@ -64,7 +64,7 @@ class Slots:
             yield
 
     def current(self) -> str | None:
-        """The slot that ``current`` points to, or None before the first update."""
+        """Return the slot that ``current`` points to, or None before the first update."""
         try:
             target = os.readlink(self.home / "current")
         except OSError:
@@ -73,14 +73,14 @@ class Slots:
         return name if name in SLOTS and target == f"slots/{name}" else None
 
     def staging(self) -> str:
-        """The slot that is not current: the only one that may be written."""
+        """Return the slot that is not current, the only one that may be written."""
         return "b" if self.current() == "a" else "a"
 
     def examine(self, slot: str) -> Active:
         """Read a slot ("a", "b" or "factory") and compare its bundle with its record.
 
         Raises:
-            SlotError: if it is incomplete or damaged; the text says how.
+            SlotError: if it is incomplete or damaged; the message says how.
         """
         if slot == "factory":
             model, record_path = self.home / "factory.bundle", self.home / "factory.json"
@@ -100,10 +100,10 @@ class Slots:
         return Active(slot, record, data)
 
     def active(self) -> Active:
-        """The model to answer with: the current slot, else the other one, else the factory model.
+        """Return the active model: the current slot, else the other slot, else the factory model.
 
-        A damaged current slot is said on the log and, where the home can be locked and written, journalled and
-        replaced as current (mark_bad).
+        A damaged current slot is logged and, if the home can be locked and written, journalled and replaced as the
+        current one (mark_bad).
 
         Raises:
             SlotError: if no model is usable.
@@ -119,15 +119,15 @@ class Slots:
                     continue
                 reason = f"slot {slot} is bad: {error}"
             fallback = self._fallback(slot, reason)
-            _LOG.warning("%s; %s answers", reason, fallback.source)
+            _LOG.warning("%s; using %s", reason, fallback.source)
             self._try_mark_bad(slot, fallback, reason)
             return fallback
 
     def repair(self) -> Active | None:
-        """With the lock held: make sure that ``current`` points to a good slot, or nowhere.
+        """Make sure that ``current`` points to a good slot or does not exist. Needs the lock.
 
         Returns:
-            The model that answers, None if there is none.
+            The active model, or None if there is none.
         """
         slot = self.current()
         try:
@@ -140,7 +140,7 @@ class Slots:
             fallback = self._fallback(slot, reason)
         except SlotError:
             fallback = None
-        _LOG.warning("%s; %s answers", reason, fallback.source if fallback else "nothing")
+        _LOG.warning("%s; using %s", reason, fallback.source if fallback else "no model")
         self._mark_bad(slot, fallback, reason)
         return fallback
 
@@ -190,7 +190,7 @@ class Slots:
             remove(self.home / "current")
 
     def clear(self, slot: str) -> None:
-        """Empty a slot; its record goes first, so that it is never taken for complete.
+        """Empty a slot. Its record is removed first, so that it is never mistaken for complete.
 
         Raises:
             SlotError: if it is the current one.
@@ -206,20 +206,20 @@ class Slots:
         fsync_directory(directory)
 
     def complete(self, slot: str, record: SlotRecord) -> None:
-        """Write the record that makes a staged slot complete."""
+        """Complete a staged slot by writing its record."""
         write_file(self.path(slot) / RECORD, dump(record))
 
     def switch(self, slot: str) -> None:
         """Make a complete slot the current one, by one rename.
 
         Raises:
-            SlotError: if the slot is not complete and undamaged; ``current`` is untouched.
+            SlotError: if the slot is incomplete or damaged; ``current`` is unchanged.
         """
         self.examine(slot)
         replace_symlink(self.home / "current", f"slots/{slot}")
 
     def floor(self) -> Floor:
-        """The anti-rollback floor: what was committed, or switched to without the commit being recorded."""
+        """Return the anti-rollback floor: the last commit, or a switch whose commit was not recorded."""
         stored = self._stored_floor()
         slot = self.current()
         try:
@@ -234,7 +234,7 @@ class Slots:
         return Floor(stored.release, lowest, stored.sha256)
 
     def raise_floor(self, record: SlotRecord) -> None:
-        """Record a committed release; the floor never sinks."""
+        """Record a committed release. The floor never goes down."""
         stored = self._stored_floor()
         if record.release >= stored.release:
             lowest = max(stored.min_release, record.min_release)
@@ -247,6 +247,4 @@ class Slots:
         except FileNotFoundError:
             return Floor()
         except (OSError, ValueError) as error:
-            raise SlotError(
-                f"{path} cannot be read, so old releases could not be told from new ones: {error}"
-            ) from None
+            raise SlotError(f"{path} cannot be read, so old releases cannot be told from new ones: {error}") from None

@@ -1,4 +1,4 @@
-"""What a device has and what it did last, told without numpy, a runtime or the network."""
+"""The state of a device, read without numpy, a runtime or the network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["status"]
 
 
 def _choices(slots: Slots, sha256: str) -> list[dict[str, Any]]:
-    """What "auto" chose for a bundle, for each number of threads, as far as it still holds."""
+    """Return the valid choices of "auto" for a bundle, one per number of threads."""
     choices = [item for item in remembered(slots.home) if item.key == current_key(sha256, item.key.threads)]
     return [
         {"threads": item.key.threads, "runtime": item.runtime, "medians_ms": item.medians_ms, "failed": item.failed}
@@ -26,9 +26,9 @@ def _choices(slots: Slots, sha256: str) -> list[dict[str, Any]]:
 
 
 def status(home: str | Path) -> dict[str, Any]:
-    """What a device has and what it did last: url, family, active slot and record, both slots, floor, journal's end.
+    """Return the state of a device: URL, family, active slot and record, both slots, floor, last journal entry.
 
-    ``runtimes`` are those installed; ``choices`` what "auto" chose for the active model, and the medians it measured.
+    ``runtimes`` has the installed runtimes, and ``choices`` what "auto" chose for the active model, with the medians.
 
     Raises:
         DeviceError: if the home is not initialised.

@@ -1,8 +1,8 @@
-"""What to run and how to get it, verified: the only place of the device that knows TUF.
+"""Find out what to run and download it verified. No other module of the device knows TUF.
 
-python-tuf's ngclient checks the metadata; the trust anchor is always the factory root. Bundles are fetched by our own
-loop, because ngclient's has no deadline, no minimum rate and no fsync, and then checked with ngclient's own
-length-and-hash check. Needs python-tuf and urllib3; no numpy.
+python-tuf's ngclient checks the metadata, always starting from the factory root. Bundles are downloaded by our own
+loop, because ngclient's has no deadline, no minimum rate and no fsync, and then verified with ngclient's length and
+hash check. Needs python-tuf and urllib3, but no numpy.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from seedcnn.files import fsync_directory, fsync_file, remove, write_file
 __all__ = ["Offer", "Source", "Target", "check_root"]
 
 Target = TargetFile
-"""A signed name: length and hashes."""
+"""A signed file: name, length and hashes."""
 
 
 @dataclass(frozen=True)
 class Offer:
     """A bundle that the repository has signed for this family: size in bytes, SHA-256 in hexadecimal.
 
-    ``delta`` is the target that makes it of what the device has, where there is one and it is smaller.
+    ``delta`` makes it from the device's current bundle; it is None unless it is smaller than the bundle.
     """
 
     rollout: Rollout
@@ -45,7 +45,7 @@ class Offer:
 
 
 class _Fetcher(FetcherInterface):
-    """ngclient's view of :class:`PacedClient`: pieces for it, whole small files in memory for metadata."""
+    """Adapts :class:`PacedClient` to ngclient; metadata is downloaded to memory."""
 
     def __init__(self, client: PacedClient) -> None:
         self._client = client
@@ -66,7 +66,7 @@ class _Fetcher(FetcherInterface):
             raise exceptions.DownloadError(str(error)) from None
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
-        """Download to memory, never more than ``max_length`` bytes (the inherited one uses the system's /tmp)."""
+        """Download at most ``max_length`` bytes to memory; the inherited method uses the system's /tmp."""
         data = bytearray()
         for chunk in self.fetch(url):
             data += chunk
@@ -77,7 +77,7 @@ class _Fetcher(FetcherInterface):
 
 @contextmanager
 def _refusals(url: str) -> Iterator[None]:
-    """Turn every failure of TUF, HTTP or the disk into one sentence that says what was refused and why."""
+    """Turn every failure of TUF, HTTP or the disk into a sentence that says what was refused and why."""
     try:
         yield
     except exceptions.ExpiredMetadataError as error:
@@ -105,10 +105,7 @@ def _refusals(url: str) -> Iterator[None]:
 
 
 def check_root(data: bytes) -> int:
-    """Check that ``data`` is root metadata signed by its own keys.
-
-    Returns:
-        Its version.
+    """Check that ``data`` is root metadata signed by its own keys, and return its version.
 
     Raises:
         UpdateError: if it is not.
@@ -124,7 +121,7 @@ def check_root(data: bytes) -> int:
 
 
 class Source:
-    """A repository as one device sees it. Use as ``with closing(Source(...)) as source``."""
+    """A repository as a device sees it. Use it in ``with closing(Source(...)) as source``."""
 
     def __init__(self, home: Path, url: str, root: bytes, limits: DownloadLimits) -> None:
         self._home, self._url, self._root, self._limits = home, check_url(url), root, limits
@@ -139,10 +136,10 @@ class Source:
         """Refresh the metadata and read the family's rollout rule.
 
         Args:
-            content: digest of what the device's own bundle says, for a delta from it.
+            content: content digest of the device's current bundle, to look for a delta from it.
 
         Raises:
-            UpdateError: if anything is refused, unreachable, or nothing is published for the family.
+            UpdateError: if anything is refused or unreachable, or nothing is published for the family.
         """
         directory = self._home / "metadata"
         with _refusals(self._url):
@@ -165,7 +162,7 @@ class Source:
         if target.length > self._limits.max_bytes:
             raise UpdateError(
                 f"{rollout.artefact} was refused: it has {target.length} bytes; "
-                f"this device takes {self._limits.max_bytes}"
+                f"this device accepts {self._limits.max_bytes}"
             )
         smaller = delta is not None and delta.length < target.length
         return Offer(rollout, target.length, self._digest(target), target, delta if smaller else None)
@@ -177,7 +174,7 @@ class Source:
             rule.verify_length_and_hashes(data)
             return data
         except (OSError, exceptions.LengthOrHashMismatchError):
-            # Not there yet, or an older rule: fetch the one that is signed now.
+            # There is no rule yet or an older one: fetch the one that is signed now.
             data = self._fetcher.download_bytes(self._target_url(rule), min(rule.length, MAX_BYTES))
         rule.verify_length_and_hashes(data)
         write_file(cached, data)
@@ -193,7 +190,7 @@ class Source:
         return f"{self._url}/targets/{parent}{separator}{self._digest(target)}.{name}"
 
     def download(self, target: Target, path: Path) -> None:
-        """Write a target to ``path`` and flush it; never more bytes than were signed.
+        """Download a target to ``path``, at most the signed number of bytes, and flush it.
 
         Raises:
             UpdateError: if the transfer fails or is too slow, or the disk is full.
@@ -212,17 +209,17 @@ class Source:
         fsync_directory(path.parent)
 
     def verify(self, target: Target, path: Path) -> None:
-        """Compare the file at ``path`` with what was signed.
+        """Check the file at ``path`` against the signed length and hashes.
 
         Raises:
-            UpdateError: if its length or a hash differs.
+            UpdateError: if one of them differs.
         """
         with _refusals(self._url), open(path, "rb") as file:
             target.verify_length_and_hashes(file)
 
 
 def _drop_debris(directory: Path) -> None:
-    """Remove what a cut left behind: empty files count as absent, and so do files that were never renamed."""
+    """Remove what a power cut left behind: empty files, and temporary files that were never renamed."""
     for path in (*directory.glob("*"), *directory.glob("root_history/*")):
         if path.is_file() and (path.suffix != ".json" or path.stat().st_size == 0):
             remove(path)

@@ -15,7 +15,7 @@ __all__ = ["MadeDelta", "make_deltas"]
 
 @dataclass(frozen=True)
 class MadeDelta:
-    """A delta: release and content digest of its parent, its target name, its bytes."""
+    """A delta: release and content digest of its parent, target name, and bytes."""
 
     parent: int
     parent_content: str
@@ -24,10 +24,10 @@ class MadeDelta:
 
 
 def make_deltas(accepted: Accepted, parents: Mapping[int, tuple[Path, str]]) -> list[MadeDelta]:
-    """A delta from each parent that one leads from and that makes it smaller than the bundle.
+    """Make a delta from each parent that allows one, and keep those smaller than the bundle.
 
     Args:
-        parents: by release, the published file and its signed SHA-256.
+        parents: {release: (published file, its signed SHA-256)}.
     """
     child, family, made = read_bundle(accepted.data), accepted.family, []
     for release, (path, digest) in parents.items():
@@ -35,7 +35,7 @@ def make_deltas(accepted: Accepted, parents: Mapping[int, tuple[Path, str]]) -> 
             parent = read_bundle(path.read_bytes())
             data = write_delta(parent, child)
         except (OSError, BundleError):
-            continue  # its file is gone or damaged, or the two differ in more than their weights
+            continue  # the file is gone or damaged, or the bundles differ in more than their weights
         if parent.sha256 == digest and len(data) < len(accepted.data):
             name = delta_name(family, accepted.release, release)
             made.append(MadeDelta(release, parent.manifest.content_sha256(), name, data))

@@ -1,4 +1,4 @@
-"""What may be published: bundles that open and expand, under names that mean nothing to a file system or a URL."""
+"""Accept bundles for publishing: they must open and expand, and their family must be safe in paths and URLs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Accepted", "accept"]
 
 @dataclass(frozen=True)
 class Accepted:
-    """A bundle fit to publish: its bytes, and what it says about itself."""
+    """A bundle fit to publish: its bytes, digests, family and release."""
 
     data: bytes
     family: str
@@ -36,10 +36,10 @@ def _read(bundle: str | Path | bytes, name: str) -> bytes:
 
 
 def accept(bundle: str | Path | bytes) -> Accepted:
-    """Read a bundle, expand all of it as every device will, and check its family's name.
+    """Read a bundle, expand it completely as a device will, and check its family's name.
 
     Raises:
-        RepositoryError: naming the file and what is wrong with it.
+        RepositoryError: naming the file and the problem.
     """
     name = "bundle" if isinstance(bundle, bytes) else str(bundle)
     data = _read(bundle, name)

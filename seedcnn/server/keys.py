@@ -1,7 +1,7 @@
-"""Ed25519 signing keys as files: PEM, PKCS#8, readable by their owner only.
+"""Ed25519 signing keys in files: PEM, PKCS#8, readable only by their owner.
 
-``root`` has three keys of which two must sign; they belong offline once the repository is made. ``targets``,
-``snapshot`` and ``timestamp`` have one each. A file is named after its role: ``root-1.pem``, ``targets.pem``.
+``root`` has three keys, two of which must sign; move them offline once the repository exists. ``targets``, ``snapshot``
+and ``timestamp`` have one key each. Files are named after their role: ``root-1.pem``, ``targets.pem``.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ KEY_NAMES = {
 
 
 def generate_keys(directory: Path) -> dict[str, list[CryptoSigner]]:
-    """Make every key of a repository and store it in ``directory`` (created with mode 0700).
+    """Generate all keys of a repository in ``directory``, which is created with mode 0700.
 
     Returns:
         The signers by role.
 
     Raises:
-        RepositoryError: if a key file is already there; keys are never overwritten.
+        RepositoryError: if there are key files already; keys are never overwritten.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if present := sorted(path.name for path in directory.glob("*.pem")):
@@ -53,7 +53,7 @@ def load_signer(path: Path) -> CryptoSigner:
     """Read one key file.
 
     Raises:
-        RepositoryError: if it is missing, open to other users, or not an Ed25519 key.
+        RepositoryError: if it is missing, accessible to other users, or not an Ed25519 key.
     """
     try:
         mode = path.stat().st_mode & 0o777
@@ -72,7 +72,7 @@ def load_signer(path: Path) -> CryptoSigner:
 
 
 def load_signers(directory: Path, role: str) -> list[CryptoSigner]:
-    """The signers of ``role`` whose key files are in ``directory``; an absent file is a key kept elsewhere.
+    """Load the signers of ``role`` whose key files are in ``directory``; absent keys are kept elsewhere.
 
     Raises:
         RepositoryError: see :func:`load_signer`.

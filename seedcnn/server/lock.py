@@ -14,7 +14,7 @@ __all__ = ["exclusive"]
 
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Hold ``directory/lock``; two publishers never write at once.
+    """Hold ``directory/lock``, so that no two publishers write at the same time.
 
     Raises:
         RepositoryError: if another process holds it.

@@ -1,6 +1,6 @@
-"""The signed repository: TUF metadata and bundles as plain static files (python-tuf's Metadata API does the signing).
+"""The signed repository: TUF metadata and bundles as static files, signed with python-tuf's Metadata API.
 
-Layout under one directory::
+Layout of the directory::
 
     DIR/root.json                                 the trust anchor for devices (the newest N.root.json)
     DIR/keys/*.pem                                private keys, never served
@@ -9,8 +9,8 @@ Layout under one directory::
     DIR/public/targets/FAMILY/SHA256.RELEASE.from-PARENT.delta
     DIR/public/targets/rollout/SHA256.FAMILY.json
 
-Every file but ``timestamp.json`` has a name of its own and never changes; ``timestamp.json`` is replaced last, by a
-rename, so a device sees the state before or after, never between.
+Every file except ``timestamp.json`` has a unique name and never changes. ``timestamp.json`` is replaced last, by a
+rename, so a device sees either the old state or the new one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _S = TypeVar("_S", Root, Targets, Snapshot, Timestamp)
 
 @dataclass(frozen=True)
 class Expires:
-    """How long each role's metadata is valid, counted from the moment it is signed."""
+    """How long each role's metadata is valid, counted from signing."""
 
     root: timedelta = timedelta(days=365)
     targets: timedelta = timedelta(days=180)
@@ -51,7 +51,7 @@ class Expires:
     timestamp: timedelta = timedelta(days=3)
 
     def of(self, role: str) -> timedelta:
-        """The validity of ``role``."""
+        """Return the validity of ``role``."""
         return {"root": self.root, "targets": self.targets, "snapshot": self.snapshot, "timestamp": self.timestamp}[
             role
         ]
@@ -59,9 +59,9 @@ class Expires:
 
 @dataclass(frozen=True)
 class Published:
-    """What :func:`publish` put up: ``target`` is the signed name, size in bytes, sha256 in hexadecimal.
+    """A published bundle: target name, size in bytes, SHA-256 in hexadecimal.
 
-    ``deltas`` are the bytes of those that were made, by the release of their parent.
+    ``deltas`` has the sizes in bytes of the deltas made, by the release of their parent.
     """
 
     family: str
@@ -74,7 +74,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Resigned:
-    """What :func:`resign` did: the roles signed anew, and a sentence for each role that is due but lacks its keys."""
+    """The result of :func:`resign`: the roles signed again, and a sentence for each due role whose keys are missing."""
 
     roles: tuple[str, ...]
     due: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ class Resigned:
 
 @dataclass
 class _Repository:
-    """The state that ``timestamp.json`` points to, verified, and the means to write the next one."""
+    """The verified state that ``timestamp.json`` points to, and the means to write the next one."""
 
     directory: Path
     now: datetime
@@ -98,7 +98,7 @@ class _Repository:
         return self.directory / "public" / "metadata"
 
     def signers(self, role: str) -> list[CryptoSigner]:
-        """The signers of ``role`` that are here and that root.json names."""
+        """Load the signers of ``role`` in ``keys/``, all of which root.json must name."""
         known = self.root.signed.roles[role].keyids
         signers = load_signers(self.directory / "keys", role)
         if foreign := [signer.public_key.keyid for signer in signers if signer.public_key.keyid not in known]:
@@ -115,7 +115,7 @@ class _Repository:
         signers = self.signers(role)
         if len(signers) < needed:
             raise RepositoryError(
-                f"{role} needs {needed} of its keys in {self.directory / 'keys'}; {len(signers)} are there"
+                f"{role} needs {needed} of its keys in {self.directory / 'keys'}; found {len(signers)}"
             )
         signed.version += int(bump)
         signed.expires = self.now + self.expires.of(role)
@@ -125,19 +125,19 @@ class _Repository:
         return metadata.to_bytes(_SERIALIZER)
 
     def add_target(self, name: str, data: bytes) -> TargetFile:
-        """Register a target; its file is written by :meth:`commit`, before any metadata names it."""
+        """Register a target. :meth:`commit` writes its file before any metadata names it."""
         target = TargetFile.from_data(name, data)
         self.targets.signed.targets[name] = target
         self.pending[target.get_prefixed_paths()[0]] = data
         return target
 
     def published(self, family: str, release: int) -> tuple[Path, str]:
-        """A published bundle's file and its signed SHA-256."""
+        """Return a published bundle's file and its signed SHA-256."""
         target = self.targets.signed.targets[bundle_name(family, release)]
         return self.directory / "public" / "targets" / target.get_prefixed_paths()[0], target.hashes["sha256"]
 
     def commit(self, *, targets: bool, bump: bool = True) -> None:
-        """Sign and write, in the order in which devices may come to need the files; ``timestamp.json`` comes last."""
+        """Sign and write everything, each file before the one that refers to it; ``timestamp.json`` comes last."""
         for name, data in self.pending.items():
             path = self.directory / "public" / "targets" / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ def _utc(now: datetime | None) -> datetime:
 
 
 def _load(directory: Path, now: datetime, expires: Expires) -> _Repository:
-    """Read the published state and check every signature: what is signed anew must be what was signed before."""
+    """Read the published state and check every signature, so that nothing foreign gets signed again."""
     metadata = directory / "public" / "metadata"
     if not (directory / "root.json").is_file() or not metadata.is_dir():
         raise RepositoryError(f"{directory} is not a repository; make one with: seedcnn repo init {directory}")
@@ -204,17 +204,17 @@ def _load(directory: Path, now: datetime, expires: Expires) -> _Repository:
 
 
 def init_repository(directory: str | Path, *, now: datetime | None = None, expires: Expires | None = None) -> Path:
-    """Make a repository: keys, and version 1 of every role's metadata, with no bundle in it.
+    """Make a repository without bundles: keys, and version 1 of every role's metadata.
 
     Args:
-        now: moment of signing, with a time zone; the clock's by default.
-        expires: validity of each role; a past date makes metadata that devices refuse.
+        now: time of signing, with a time zone; by default the current time.
+        expires: validity of each role; devices refuse metadata that has expired.
 
     Returns:
         Path of ``DIR/root.json``, the trust anchor for devices.
 
     Raises:
-        RepositoryError: if there is a repository, or keys, already.
+        RepositoryError: if a repository or keys exist already.
     """
     directory = Path(directory)
     if (directory / "root.json").exists() or (directory / "public").exists():
@@ -251,18 +251,18 @@ def publish(
     now: datetime | None = None,
     expires: Expires | None = None,
 ) -> Published:
-    """Add a bundle, and point its family's rollout at it.
+    """Publish a bundle and point its family's rollout rule at it.
 
     Args:
         bundle: path of a bundle, or its bytes.
-        deltas: from how many of the last releases to make deltas. There is none from a release that differs in more
-            than its weights, and none that is not smaller than the bundle; devices then take the whole.
+        deltas: number of latest releases to make deltas from. A release that differs in more than its weights gets
+            none, nor does one whose delta is not smaller than the bundle; devices then fetch the whole bundle.
         now, expires: see :func:`init_repository`.
 
     Raises:
-        RepositoryError: if the bundle does not open and expand, its family's name is not allowed, its release counter
-            is not above the published one, or the targets, snapshot or timestamp key is missing.
-        ValueError: if ``deltas`` is negative or above 64, the most that a rollout rule may list.
+        RepositoryError: if the bundle does not open or expand, its family's name is not allowed, its release is not
+            above the published one, or the targets, snapshot or timestamp key is missing.
+        ValueError: if ``deltas`` is negative, or above the 64 that a rollout rule may list.
     """
     if not 0 <= deltas <= MAX_DELTAS:
         raise ValueError(f"`deltas` (={deltas}) must be in [0, {MAX_DELTAS}]")
@@ -292,15 +292,15 @@ def publish(
 
 
 def _releases(targets: Targets, family: str) -> list[int]:
-    """The published releases of a family, the highest last."""
+    """Return the published releases of a family in ascending order."""
     found = (release_of(family, name) for name in targets.targets)
     return sorted(release for release in found if release is not None)
 
 
 def resign(directory: str | Path, *, now: datetime | None = None, expires: Expires | None = None) -> Resigned:
-    """Sign snapshot and timestamp anew, and targets and root once they are past half of their life.
+    """Sign snapshot and timestamp again, and targets and root once half of their validity has passed.
 
-    Run it at least every day (the timestamp lives for three); nothing published changes.
+    Run it at least daily, since the timestamp is valid for three days. It changes nothing that is published.
 
     Raises:
         RepositoryError: if there is no repository, or the snapshot or timestamp key is missing.

@@ -1,7 +1,7 @@
 """A small static HTTP server over the public half of a repository; any web server or CDN can take its place.
 
-GET and HEAD of plain files, HTTP/1.1 with keep-alive, no directory listing, a short body for "not found" (a device that
-has nothing to fetch pays for that answer at every check).
+It answers GET and HEAD of plain files over HTTP/1.1 with keep-alive and never lists a directory. A 404 has a short
+body, because a device that has nothing to fetch receives one at every check.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ class _Handler(SimpleHTTPRequestHandler):
     server_version = "seedcnn"
     sys_version = ""
     timeout = 60
-    # Head and body leave in one packet; apart, the second waits 40 ms for the first one's acknowledgement.
+    # Send head and body in one packet; a second packet would wait 40 ms for the acknowledgement of the first.
     wbufsize = 64 << 10
     disable_nagle_algorithm = True
 
     def translate_path(self, path: str) -> str:
-        """The file that a request names, or "", which does not open: it names nothing that is published."""
+        """Return the published file that a request names, or "", which does not open and so becomes a 404."""
         try:
             names = unquote(urlsplit(path).path).split("/")[1:]
-            # Nothing published starts with a dot, so neither parents nor half-written files can be named.
+            # No published name starts with a dot; parent directories and half-written files do.
             if any(not name or name.startswith(".") or "\\" in name for name in names):
                 return ""
             found = os.path.realpath(os.path.join(self.directory, *names))
-        except ValueError:  # no URL, or no name that the file system could have
+        except ValueError:  # not a URL, or not a possible file name
             return ""
         return found if Path(found).is_relative_to(self.directory) and os.path.isfile(found) else ""
 
     def guess_type(self, path: str | os.PathLike[str]) -> str:
-        """Metadata is JSON, all else is bytes; the system's table of types has no say."""
+        """Return the type: JSON for metadata and rules, else plain bytes, whatever the system's table says."""
         return "application/json" if os.fspath(path).endswith(".json") else "application/octet-stream"
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer "not found" in a few bytes and keep the connection; every other error as usual."""
+        """Answer 404 in a few bytes and keep the connection open; leave other errors to the base class."""
         if code != HTTPStatus.NOT_FOUND:
             super().send_error(code, message, explain)
             return
@@ -60,7 +60,7 @@ class _Handler(SimpleHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Stay quiet: a public server's log belongs to the web server in front of it."""
+        """Log nothing; a public server's log belongs to the web server in front of it."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -68,13 +68,13 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that hangs up is no event; anything else is.
+        # Ignore clients that hang up, and nothing else.
         if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
 
 
 class StaticServer:
-    """A bound server. Use it as a context manager (serves in a thread) or call :meth:`run` (serves until stopped)."""
+    """A bound server. As a context manager it serves in a thread; :meth:`run` serves until stopped."""
 
     def __init__(self, public: Path, host: str, port: int) -> None:
         handler = partial(_Handler, directory=str(public.resolve()))
@@ -86,7 +86,7 @@ class StaticServer:
 
     @property
     def url(self) -> str:
-        """Base URL, without a trailing slash."""
+        """The base URL without a trailing slash."""
         host, port = self._server.server_address[:2]
         return f"http://{host if isinstance(host, str) else host.decode()}:{port}"
 
@@ -118,7 +118,7 @@ def serve(directory: str | Path, host: str = "127.0.0.1", port: int = 0) -> Stat
 
     Args:
         directory: a repository made by :func:`seedcnn.server.repository.init_repository`.
-        port: 0 lets the system choose; :attr:`StaticServer.url` tells which.
+        port: 0 lets the system choose; see :attr:`StaticServer.url`.
 
     Raises:
         RepositoryError: if there is no repository, or the address cannot be bound.

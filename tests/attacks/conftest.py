@@ -19,7 +19,7 @@ def tiny() -> bytes:
 
 @pytest.fixture(scope="session")
 def refused() -> Callable[[bytes, str], None]:
-    """Check that a file is refused with a message, on opening or when asked for its content."""
+    """Check that a file is refused with a message when it is opened or read."""
 
     def check(data: bytes, message: str) -> None:
         with pytest.raises(BundleError, match=message):

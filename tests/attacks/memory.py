@@ -1,4 +1,4 @@
-"""The peak memory of a child process, its own: ``ru_maxrss`` would begin with that of the process that started it."""
+"""The peak memory of a child process alone; ``ru_maxrss`` would start from the parent's."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def peak():
 
 
 def printed(code: str, *arguments: object) -> list[str]:
-    """The lines that ``code`` prints in a process of its own; ``peak()`` is there, in bytes."""
+    """Return the lines that ``code`` prints in a separate process, which has a ``peak()`` in bytes."""
     command = [sys.executable, "-c", _PEAK + code, *map(str, arguments)]
     return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True).stdout.splitlines()

@@ -1,4 +1,4 @@
-"""One bit that fell over, anywhere: length, header, manifest, padding or payload."""
+"""One flipped bit anywhere: in length, header, manifest, padding or payload."""
 
 from __future__ import annotations
 

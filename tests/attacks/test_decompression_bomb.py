@@ -1,4 +1,4 @@
-"""A tiny frame that expands to a gigabyte, and seeds that ask for one: refused before memory is taken."""
+"""A tiny frame that expands to a gigabyte, and seeds that do: refused before memory is allocated."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _stream(compressor) -> bytes:
 
 @pytest.fixture(scope="module", params=["stated", "unstated", "zlib", "xz"])
 def bomb(request) -> tuple[str, bytes]:
-    """A compression and a frame of it that becomes a gigabyte, or a quarter of one."""
+    """A compression, and a frame of it that expands to a gigabyte or a quarter of one."""
     if request.param == "zlib":
         frame = _stream(zlib.compressobj(1))
     elif request.param == "xz":
@@ -50,7 +50,7 @@ def bomb(request) -> tuple[str, bytes]:
 
 
 def _armed(tiny: bytes, bomb: bytes, index: int | None, **changes: object) -> bytes:
-    """The bundle with one payload replaced by the bomb, its digest and ``changes`` signed as if they were right."""
+    """The bundle with one payload replaced by the bomb, its digest and ``changes`` signed as if they were valid."""
     digest = hashlib.sha256(bomb).hexdigest()
 
     def change(manifest):
@@ -118,7 +118,7 @@ def test_seeds_that_ask_for_a_gigabyte(tiny, refused):
     refused(with_manifest(tiny, lambda m: m["tensors"][3].update(change)), "shape")
 
 
-def test_pictures_that_ask_for_gigabytes(tiny, refused):
+def test_images_that_ask_for_gigabytes(tiny, refused):
     def change(manifest):
         manifest["preprocessing"].update(height=4096, width=4096)
 

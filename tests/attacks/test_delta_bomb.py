@@ -1,4 +1,4 @@
-"""A tiny delta that asks for gigabytes, by its frame, its counts or its tensors: refused before memory is taken."""
+"""A tiny delta that asks for gigabytes, by its frame, its counts or its tensors: refused before memory is allocated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every digest of a bundle, wrong by a digit: each one is checked, and says what did not match."""
+"""Every digest of a bundle, wrong by a digit: each is checked, and the error says which one failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is done to a bundle, the reader answers with a bundle or with its own error, never with another one."""
+"""Whatever is done to a bundle, the reader returns a bundle or raises its own error, never another one."""
 
 from __future__ import annotations
 

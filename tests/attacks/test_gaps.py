@@ -1,4 +1,4 @@
-"""Bytes that no payload claims, and payloads that nobody names: a place to hide something."""
+"""Bytes outside all payloads, and payloads outside the manifest, which could hide something."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_a_number_of_the_generator(tiny, refused, field, number):
 
 
 def test_an_integer_times_its_step_beyond_float32(tiny, refused):
-    """The largest step times the largest integer is finite; nothing larger can be said."""
+    """The largest step times the largest integer is finite; nothing larger can be written."""
     coded = encode_grid("big", np.array([32767 * 0.05], np.float32), grid_of_step(0.05))
     assert np.isfinite(coded.expanded).all()
     refused(with_manifest(tiny, lambda m: m["tensors"][2].update(step_mantissa=2**24 - 1, step_exponent=-1)), "step")
@@ -71,7 +71,7 @@ def test_a_sum_of_a_delta_beyond_16_bits(start):
 
 
 def test_gaps_whose_sum_goes_around(parent, delta):
-    """Each gap is allowed alone; together they would pass the end of any tensor."""
+    """Each gap is allowed by itself; together they pass the end of any tensor."""
     data = bytes([255, 255, 255, 127] * 3 + [2] * 3)
     frame = compress(data, "zstd")
 

@@ -1,4 +1,4 @@
-"""Opening a bundle takes what it declares and 16 MB, however large it is."""
+"""Opening a bundle takes the memory that it declares and 16 MB more, whatever its size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.bundle.bundles import tiny_bundle
 
 SPARE = 16 << 20
 
-# A small bundle first: imports are not opening.
+# A small bundle first, so that imports are not counted.
 CHILD = """
 import gc, sys
 from seedcnn.bundle import open_bundle

@@ -1,4 +1,4 @@
-"""The same manifest in other words: one value has one text, or a digest over it would mean nothing."""
+"""The same manifest written differently: a value has only one text, or its digest would be meaningless."""
 
 from __future__ import annotations
 

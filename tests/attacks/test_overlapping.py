@@ -52,7 +52,7 @@ def test_a_length_that_is_not_aligned(tiny, refused):
 
 
 def test_floats_that_are_not_aligned(tiny, refused):
-    # Bytes first and floats after them: dense, but a float would start at an odd address.
+    # Floats after bytes: there is no gap, but a float would start at an odd address.
     def change(header):
         spans = sorted(header[name]["data_offsets"] + [name] for name in header if name != "__metadata__")
         offset = 0

@@ -1,4 +1,4 @@
-"""Names that look like paths are only names: nothing is ever opened by one."""
+"""Names that look like paths are only names; no file is ever opened by one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Watch:
 
 @pytest.fixture(scope="module")
 def watch() -> Watch:
-    """One for all tests: an audit hook cannot be taken out again."""
+    """One hook for all tests, because an audit hook cannot be removed."""
     return Watch()
 
 

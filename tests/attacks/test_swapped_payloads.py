@@ -1,4 +1,4 @@
-"""Good payloads in the wrong place, and good parts of two bundles put together."""
+"""Valid payloads in the wrong place, and valid parts of two bundles combined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A delta changed by damage, or by somebody who signs it again: it makes what was published, or nothing."""
+"""A delta changed by damage or by an attacker who signs it again: it makes the published content or nothing."""
 
 from __future__ import annotations
 

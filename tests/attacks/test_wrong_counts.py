@@ -1,4 +1,4 @@
-"""Numbers that count something and count it wrong: draws, pictures, labels, sizes, changes."""
+"""Wrong counts: of draws, images, labels, sizes and changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_draws_that_do_not_fill_the_tensor(tiny, refused, change):
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 64, 65, 1 << 40])
-def test_pictures_that_are_not_as_many_as_their_logits(tiny, refused, count):
+def test_images_that_are_not_as_many_as_their_logits(tiny, refused, count):
     refused(with_manifest(tiny, lambda m: m["canned"].update(count=count)), "canned")
 
 

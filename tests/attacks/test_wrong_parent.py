@@ -1,4 +1,4 @@
-"""A good delta for another bundle than the one that is there: refused before anything is added to anything."""
+"""A valid delta for another bundle: refused before anything is changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small bundle with every coding, and the tool of somebody who rewrites one and signs it again."""
+"""A small bundle with every coding, and tools to rewrite a bundle and sign it again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RULE = Preprocessing(4, 4, (49_139_968, 48_215_827, 44_653_124), (24_703_233, 24
 
 
 def tiny_tensors(compression: str = "zstd") -> list[Any]:
-    """One coded tensor of each coding: raw in three precisions, int8, int16, seeded."""
+    """One tensor of each coding: raw in three precisions, int8, int16, seeded."""
     values = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
     return [
         encode_raw("head.bias", values[0]),
@@ -29,7 +29,7 @@ def tiny_tensors(compression: str = "zstd") -> list[Any]:
 
 
 def tiny_bundle(**changes: Any) -> bytes:
-    """A whole bundle of about 3 kB; ``changes`` replace arguments of ``write_bundle``."""
+    """A complete bundle of about 3 kB; ``changes`` replace arguments of ``write_bundle``."""
     arguments: dict[str, Any] = {
         "model": "tiny",
         "family": "demo",
@@ -49,7 +49,7 @@ def tiny_bundle(**changes: Any) -> bytes:
 
 
 def explore(bundle: Any) -> None:
-    """Ask a bundle for everything it holds."""
+    """Read everything in a bundle."""
     bundle.tensors()
     bundle.graph()
     bundle.canned_images()
@@ -66,7 +66,7 @@ def with_manifest(data: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes
 
 
 def with_payloads(data: bytes, change: Callable[[dict[str, Payload]], Any]) -> bytes:
-    """The bundle with ``change`` applied to its payloads, the manifest untouched."""
+    """The bundle with ``change`` applied to its payloads, the manifest unchanged."""
     container = read_container(data)
     payloads = dict(container.payloads)
     change(payloads)
@@ -74,7 +74,7 @@ def with_payloads(data: bytes, change: Callable[[dict[str, Payload]], Any]) -> b
 
 
 def with_header(data: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
-    """The bundle with ``change`` applied to its header (payload table), the payload bytes untouched."""
+    """The bundle with ``change`` applied to its header (payload table), the payload bytes unchanged."""
     length = int.from_bytes(data[:8], "little")
     value = json.loads(data[8 : 8 + length])
     change(value)
@@ -82,14 +82,14 @@ def with_header(data: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
 
 
 def with_header_text(data: bytes, text: bytes) -> bytes:
-    """The bundle with another header text, padded and of the right length."""
+    """The bundle with another header text, padded to a valid length."""
     length = int.from_bytes(data[:8], "little")
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def replace_one(value: Any, pick: int, junk: Any) -> None:
-    """Replace the ``pick``-th place of a tree by ``junk``."""
+    """Replace the ``pick``-th node of a tree by ``junk``."""
     places = []
 
     def walk(node: Any) -> None:

@@ -1,4 +1,4 @@
-"""Two releases of one network, and the tool of somebody who rewrites a delta and signs it again."""
+"""Two releases of one network, and tools to rewrite a delta and sign it again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BODY = (24, 16, 3, 3)
 
 
 def tensors(change: float = 0.0, seed: int = 0, compression: str = "zstd", step: float = 0.006):
-    """A body of 3,456 weights of which a share moves by a step or so, a head, a bias, a mask from a seed."""
+    """A body of 3,456 weights, some of which move by a step or so, a head, a bias, and a mask from a seed."""
     rng = np.random.default_rng(1)
     body, head, bias = (rng.standard_normal(shape).astype(np.float32) * 0.1 for shape in (BODY, (10, 24), (10,)))
     moved = np.random.default_rng(seed).random(BODY) < change
@@ -50,7 +50,7 @@ def signed(data: bytes, change: Callable[[Any], Any], payloads: Any = None) -> b
 
 
 def setting(*path_and_value: Any) -> Callable[[Any], None]:
-    """A change that puts the last of the arguments at the place that the others lead to."""
+    """A change that sets the item at the path of the first arguments to the last one."""
     *path, name, new = path_and_value
 
     def change(value):

@@ -47,7 +47,7 @@ def test_a_scalar_tensor_stays_a_scalar():
     assert bundle.tensors()["scale"] == np.float32(2.5)
 
 
-def test_canned_pictures_are_the_bytes_of_their_seed(tiny):
+def test_canned_images_are_the_bytes_of_their_seed(tiny):
     images = read_bundle(tiny).canned_images()
     assert images.dtype == np.uint8
     assert images.shape == (2, 4, 4, 3)

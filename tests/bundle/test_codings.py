@@ -1,4 +1,4 @@
-"""Tensor codings: what comes back is bit-equal to what the writer saw, on the grid, and checked."""
+"""Tensor codings: expanded values are on the grid, bit-equal to what the writer saw, and checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compressions: one frame or stream of the size that was promised, whatever the bytes say."""
+"""Compressions: one frame or stream of the promised size, whatever the bytes say."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_what_went_in_comes_out(compression, size):
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_every_size_and_entropy_comes_out_piece_by_piece(compression):
-    # Wherever the end of a piece, of what the decoder is fed and of a block of the frame fall together.
+    # Sizes at which the ends of a piece, of the decoder's input and of a block of the frame coincide.
     random = np.random.default_rng(0)
     for _ in range(60):
         size, spread = int(random.integers(1, 700_000)), random.choice([0.3, 1, 4, 16])

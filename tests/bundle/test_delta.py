@@ -1,4 +1,4 @@
-"""Deltas: what they make says the same as the published bundle, and nothing else is ever made of them."""
+"""Deltas: they make a bundle of the published content, or nothing."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_other_compressions(parent, compression):
     new = read_bundle(bundle(4, 0.02, compression=compression))
     opened = read_delta(write_delta(old, new, compression=compression))
     assert opened.tensors[0].coding == f"sparse-{compression}"
-    # The delta fits every bundle with its parent's content, however that is stored.
+    # The delta applies to every bundle with its parent's content, however it is stored.
     for place in (old, parent):
         assert read_bundle(apply_delta(place, opened)).manifest.content_sha256() == new.manifest.content_sha256()
 

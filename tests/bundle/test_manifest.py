@@ -1,4 +1,4 @@
-"""The manifest: every field is checked, and a wrong one is named."""
+"""The manifest: every field is checked, and a wrong one is named in the error."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_the_sum_of_the_tensors_is_capped(value):
         _parse(value)
 
 
-def test_the_canned_pictures_are_capped(value):
+def test_the_canned_images_are_capped(value):
     value["preprocessing"] |= {"height": 4096, "width": 4096}
     with pytest.raises(BundleFormatError, match="the canned images take 100663296 bytes; at most 67108864"):
         _parse(value)

@@ -1,4 +1,4 @@
-"""The rollout rule: what the server writes is what a device reads, and everything else is refused by name."""
+"""The rollout rule: what the server writes is what a device reads, and everything else is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files in ``vectors/`` are frozen: every reader, on every machine, gets the numbers in the text beside each."""
+"""The files in ``vectors/`` are frozen: every reader on every machine gets the numbers in their text files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SHORT = settings(max_examples=150, deadline=None, suppress_health_check=[HealthC
 
 
 def told(data: bytes) -> str:
-    """What a reader prints of a bundle."""
+    """What a reader prints about a bundle."""
     bundle = read_bundle(data)
     lines = [f"bundle {bundle.manifest.model} release {bundle.manifest.release}"]
     for name, value in bundle.tensors().items():
@@ -142,7 +142,7 @@ def test_c_on_cortex_m(tmp_path, cpu):
 
 
 def _agree(reader: Path, place: Path, data: bytes) -> None:
-    """Both readers take a file, or both refuse it; the C reader never ends in another way."""
+    """Either both readers accept a file or both refuse it; the C reader never crashes."""
     try:
         explore(read_bundle(data))
         wanted = 0
@@ -209,7 +209,7 @@ def test_c_inflates_what_zlib_deflates(reader, tmp_path, seed, size, spread, rep
 
 @pytest.mark.slow
 def test_another_numpy(tmp_path):
-    """numpy 1.26 reads the vectors as the numpy of this environment does, which is 2 or later."""
+    """numpy 1.26 reads the vectors like the numpy of this environment, which is 2 or later."""
     assert int(np.__version__.split(".")[0]) >= 2
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"

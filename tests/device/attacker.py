@@ -1,4 +1,4 @@
-"""Somebody who holds a repository's online keys and signs what the publishing side would refuse."""
+"""An attacker with a repository's online keys, who signs what the publishing side would refuse."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rule(release: int, changes: Mapping[str, object] | None = None) -> bytes:
 
 
 def sign_targets(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Sign ``files`` (target name to content) as targets, next versions of everything, and put them up."""
+    """Sign ``files`` (target name to content) as targets, as the next version of all metadata, and publish them."""
     metadata = directory / "public" / "metadata"
 
     def signer(role: str) -> CryptoSigner:

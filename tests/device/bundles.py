@@ -1,4 +1,4 @@
-"""Small real bundles for tests: Conv, a seeded phase, Sin, mean, Gemm; 3x32x32 pictures, ten labels; no torch."""
+"""Small real bundles for tests: Conv, a seeded phase, Sin, mean, Gemm; 3x32x32 images, ten labels; no torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _external(name: str, shape: tuple[int, ...]) -> TensorProto:
     return tensor
 
 
-# An operator that one runtime has and the other has not: 1 / x of positive numbers, and x * sigmoid(x).
+# An operator that only one runtime has: 1 / x of positive numbers, and x * sigmoid(x).
 ONLY = {
     "onnxruntime": [("Exp", "", "r", "e"), ("Inverse", "com.microsoft", "e", "f")],
     "openvino": [("Swish", "org.openvinotoolkit", "r", "f")],
@@ -69,9 +69,9 @@ def make_bundle(
     only: str = "",
     parent: int = 0,
 ) -> bytes:
-    """A bundle whose weights depend on ``release``; ``logit_error`` spoils the canned logit of picture 3, class 2.
+    """A bundle whose weights depend on ``release``; ``logit_error`` spoils the canned logit of image 3, class 2.
 
-    ``only`` names the one runtime that can run it. With ``parent`` the weights are that release's but for a few.
+    ``only`` names the one runtime that can run it. With ``parent`` the weights are that release's except for a few.
     """
     rng = np.random.default_rng(parent or release)
     weight = rng.normal(0, 0.4, (width, 3, 3, 3))
@@ -87,8 +87,8 @@ def make_bundle(
     tensors = {item.entry.name: item.expanded for item in coded}
     session = open_session(graph, tensors, runtime=only or "onnxruntime")
     count = CANNED_COUNT * 32 * 32 * 3
-    pictures = random_bytes(CANNED_SEED, tensor_id=0, count=count).reshape(CANNED_COUNT, 32, 32, 3)
-    (logits,) = session.run(["logits"], {"x": preprocess(pictures, RULE)})
+    images = random_bytes(CANNED_SEED, tensor_id=0, count=count).reshape(CANNED_COUNT, 32, 32, 3)
+    (logits,) = session.run(["logits"], {"x": preprocess(images, RULE)})
     logits[3, 2] += logit_error
     return write_bundle(
         model="tiny",

@@ -1,4 +1,4 @@
-"""A repository on loopback and devices that ask it: real keys, real metadata, real HTTP, real files."""
+"""A repository on loopback and devices that use it: real keys, real metadata, real HTTP, real files."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from seedcnn.server.repository import init_repository, publish
 from seedcnn.server.static import serve
 from tests.device.bundles import make_bundle
 
-PICTURES = random_bytes(99, tensor_id=0, count=5 * 32 * 32 * 3).reshape(5, 32, 32, 3)
+IMAGES = random_bytes(99, tensor_id=0, count=5 * 32 * 32 * 3).reshape(5, 32, 32, 3)
 
 
 def expected_logits(bundle: bytes, directory: Path) -> np.ndarray:
-    """What a bundle answers to PICTURES, without any device around it."""
+    """A bundle's logits for IMAGES, computed without a device."""
     path = directory / "reference.bundle"
     path.write_bytes(bundle)
-    return Model.load(path).logits(PICTURES)
+    return Model.load(path).logits(IMAGES)
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Device:
         return update(self.home, url, limits=limits)
 
     def answer(self) -> tuple[int, np.ndarray]:
-        """The release that answers, and its logits for PICTURES."""
+        """The active release and its logits for IMAGES."""
         model = Model.load(self.slots)
-        return model.bundle.manifest.release, model.logits(PICTURES)
+        return model.bundle.manifest.release, model.logits(IMAGES)
 
     def logits(self) -> np.ndarray:
         return self.answer()[1]
@@ -61,7 +61,7 @@ class Device:
         return [entry.state for entry in self.slots.journal.entries()]
 
     def command(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        """Run the real command in a process of its own."""
+        """Run the real command in a separate process."""
         line = [sys.executable, "-m", "seedcnn.device.main", "--home", str(self.home), *map(str, arguments)]
         return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, env=dict(os.environ))
 

@@ -1,4 +1,4 @@
-"""What an attacker, or bad luck, can do to the repository; the model that answered before still does."""
+"""Attacks on the repository, and accidents; the previous model stays active."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.device.fleet import open_fleet
 
 
 def refused(device, match, *, cause=None, release=1, limits=None, url=None):
-    """Updating fails with one sentence, is journalled, leaves no debris, and the old model answers."""
+    """The update fails with one sentence, is journalled and leaves no debris, and the old model stays active."""
     with pytest.raises(UpdateError, match=match) as caught:
         device.update(url, limits)
     assert "\n" not in str(caught.value)
@@ -132,7 +132,7 @@ def test_rollout_rule_without_its_artefact(device, fleet):
 
 def test_bundle_of_another_family_or_release_under_the_announced_name(device, fleet, make_bundle):
     sign_targets(fleet.directory, {"demo/2.bundle": make_bundle(2, family="other"), "rollout/demo.json": rule(2)})
-    refused(device, "it is of family 'other', not 'demo'")
+    refused(device, "its family is 'other', not 'demo'")
     sign_targets(fleet.directory, {"demo/3.bundle": make_bundle(2), "rollout/demo.json": rule(3)})
     refused(device, "it is release 2, but was announced as 3")
 
@@ -146,7 +146,7 @@ def test_older_release_signed_by_somebody_with_the_keys(device, fleet, make_bund
 
 def test_same_release_with_another_content(device, fleet, make_bundle):
     sign_targets(fleet.directory, {"demo/1.bundle": make_bundle(1, width=8), "rollout/demo.json": rule(1)})
-    refused(device, "had that release with another content")
+    refused(device, "had that release with different content")
 
 
 def test_floor_survives_the_loss_of_all_tuf_state(device, fleet):
@@ -161,7 +161,7 @@ def test_floor_survives_the_loss_of_all_tuf_state(device, fleet):
 def test_unreadable_floor_stops_updates_not_answers(device, fleet):
     (device.home / "floor.json").write_bytes(b"{}")
     fleet.publish(2)
-    refused(device, "floor.json cannot be read, so old releases could not be told from new ones")
+    refused(device, "floor.json cannot be read, so old releases cannot be told from new ones")
 
 
 def test_replayed_old_metadata(device, fleet):
@@ -208,13 +208,13 @@ def test_unknown_family(tmp_path, fleet):
 
 def test_model_that_fails_its_self_test(device, fleet):
     fleet.publish(2, logit_error=0.5)
-    refused(device, r"canned picture 3 is off by 0.5; 0.001 is allowed", cause=SelfTestError)
+    refused(device, r"canned image 3 is off by 0.5; 0.001 is allowed", cause=SelfTestError)
     assert device.states()[-3:] == ["EXPAND", "SELFTEST", "REFUSED"]
 
 
 def test_bundle_too_large_for_the_device(device, fleet):
     fleet.publish(2)
-    refused(device, "this device takes 1000", limits=DownloadLimits(max_bytes=1000))
+    refused(device, "this device accepts 1000", limits=DownloadLimits(max_bytes=1000))
 
 
 def test_empty_metadata_files_count_as_absent(device, fleet):

@@ -60,7 +60,7 @@ def test_a_runtime_that_does_not_pass_is_not_timed(fleet, tmp_path):
     result = bench(device.slots, rounds=3)
     assert set(result.latency) == set(result.footprint) == {"onnxruntime"}
     assert list(lines(result))[-1].startswith("openvino was not measured: OpenVINO does not accept the graph")
-    with pytest.raises(SelfTestError, match="no runtime answers as the bundle says: openvino: "):
+    with pytest.raises(SelfTestError, match="no runtime passes the bundle's canned test vectors: openvino: "):
         bench(device.slots, runtimes=["openvino"], rounds=3)
 
 

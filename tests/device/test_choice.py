@@ -1,4 +1,4 @@
-"""Which runtime answers: asked for, or measured once and remembered; and what becomes of the memory."""
+"""The choice of the runtime: given, or measured once and remembered; and damage to that memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seedcnn.device.runtime import Model
 from seedcnn.device.slots import Slots
 from seedcnn.device.status import status
 from seedcnn.errors import DeviceError, SelfTestError, SlotError, UpdateError
-from tests.device.fleet import PICTURES, Device
+from tests.device.fleet import IMAGES, Device
 
 pytest.importorskip("openvino")
 BOTH = ("onnxruntime", "openvino")
@@ -32,7 +32,7 @@ def slots(tmp_path) -> Slots:
 
 @pytest.fixture
 def auto(fleet, tmp_path) -> Device:
-    """A device with runtime auto that runs release 1."""
+    """A device that runs release 1 with runtime auto."""
     fleet.publish(1)
     device = fleet.device(tmp_path / "auto", runtime="auto")
     device.update()
@@ -94,7 +94,7 @@ def test_a_damaged_memory_is_empty_and_is_written_anew(slots, damage, caplog):
     path.write_bytes(damage(text))
     assert path.read_bytes() != text
     assert remembered(slots.home) == []
-    assert "runtime.json cannot be read; the runtimes are measured anew" in caplog.text
+    assert "runtime.json cannot be read, so the runtimes are measured again" in caplog.text
     remember(slots, CHOICE)
     assert recall(slots.home, KEY) == CHOICE
 
@@ -155,7 +155,7 @@ def test_another_number_of_threads_or_a_damaged_memory_is_measured_and_remembere
     assert [choice.key.threads for choice in remembered(auto.home)] == [1]
     (auto.home / "runtime.json").unlink()
     with auto.slots.lock():
-        assert np.isfinite(Model.load(auto.slots).logits(PICTURES)).all()
+        assert np.isfinite(Model.load(auto.slots).logits(IMAGES)).all()
     assert remembered(auto.home) == []
 
 

@@ -1,4 +1,4 @@
-"""Updates by deltas: the same model for a few bytes, and the whole bundle where a delta is of no use."""
+"""Updates by deltas: the same model for fewer bytes, and the whole bundle if a delta fails."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ def _spoil(fleet, change) -> None:
     ],
     ids=["missing", "truncated", "other bytes", "longer"],
 )
-def test_a_delta_of_no_use_gives_way_to_the_whole(fleet, device, change, why):
+def test_a_delta_that_fails_gives_way_to_the_whole(fleet, device, change, why):
     whole = fleet.publish(2, parent=1, deltas=1)
     _spoil(fleet, change)
     result = device.update()
-    assert "; its delta was of no use: " in result.message
+    assert "; its delta failed: " in result.message
     assert why in result.message
     assert device.release() == 2
     record = device.slots.active().record
@@ -89,7 +89,7 @@ def test_a_delta_of_no_use_gives_way_to_the_whole(fleet, device, change, why):
 
 
 def _signed_delta(fleet, make_bundle, change):
-    """Release 2 with a signed rule whose delta was changed by somebody with the keys."""
+    """Release 2 with a signed rule whose delta was changed by an attacker with the keys."""
     fleet.publish(2, parent=1, deltas=1)
     (path,) = (fleet.directory / "public" / "targets" / "demo").glob("*.delta")
     container = read_container(path.read_bytes())

@@ -1,4 +1,4 @@
-"""The disk fills up at any point of an update; a real, small file system, no pretence."""
+"""The disk fills up at any point of an update, on a real, small file system."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_disk_full_while_staging(fleet, tmp_path, small_disk, leave):
 
 
 def test_disk_full_without_being_root(fleet, tmp_path, make_bundle):
-    """The same through the real command, in a mount namespace of its own where the test is not root."""
+    """The same through the real command, in a separate mount namespace if the test is not root."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("neither user namespaces nor mounts are allowed here")
     fleet.publish(1)

@@ -74,7 +74,7 @@ def test_whole_answer_arrives():
 def test_slow_drip_is_given_up_by_rate():
     with server(drip) as url:
         begin = time.monotonic()
-        with pytest.raises(TransferError, match="bytes a second on average; at least 500 are required"):
+        with pytest.raises(TransferError, match="bytes per second on average; at least 500 are required"):
             fetch(url, grace=0.3, min_rate=500)
         assert 0.3 < time.monotonic() - begin < 3
 
@@ -190,8 +190,8 @@ def slow(handler: BaseHTTPRequestHandler, data: bytes) -> None:
         (endless, "targets.json", "sends more than the [0-9]+ bytes allowed"),
         (half, ".bundle", "could not be downloaded: .*broke off after"),
         (half, "snapshot.json", "could not be downloaded: .*broke off after"),
-        (slow, ".bundle", "bytes a second on average"),
-        (slow, "timestamp.json", "bytes a second on average"),
+        (slow, ".bundle", "bytes per second on average"),
+        (slow, "timestamp.json", "bytes per second on average"),
     ],
 )
 def test_lying_server(device, fleet, spoil, suffix, match):

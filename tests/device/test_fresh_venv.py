@@ -1,4 +1,4 @@
-"""The device part in an environment of its own: nothing but the wheel and `seedcnn[device]`."""
+"""The device part in a fresh environment with only the wheel and `seedcnn[device]`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.device.fleet import PICTURES, Device, expected_logits
+from tests.device.fleet import IMAGES, Device, expected_logits
 
 ROOT = Path(__file__).parents[2]
 LIMIT_MB = 150  # to the megabyte; without seedcnn itself it is 148.9
@@ -32,7 +32,7 @@ def build_wheel(directory: Path) -> Path:
 
 
 def install(environment: Path, what: str) -> None:
-    """Install with uv where it is there, else with pip."""
+    """Install with uv if it is available, else with pip."""
     constraints = ["-c", str(ROOT / "constraints.txt")] if (ROOT / "constraints.txt").exists() else []
     if (uv := shutil.which("uv")) is not None:
         run(uv, "venv", "--python", sys.executable, environment)
@@ -64,7 +64,7 @@ def test_the_device_part_alone_updates_and_classifies(environment, fleet, tmp_pa
     root = fleet.directory / "root.json"
     run(*command, "init", "--root", root, "--url", fleet.url, "--family", "demo", **options)
     assert "release 1 is installed" in run(*command, "update", **options)
-    np.save(tmp_path / "batch.npy", PICTURES)
+    np.save(tmp_path / "batch.npy", IMAGES)
     answers = json.loads(run(*command, "predict", "--json", "batch.npy", **options))
     assert [item["index"] for item in answers] == expected_logits(bundle, tmp_path).argmax(axis=1).tolist()
     bundle = fleet.publish(2)

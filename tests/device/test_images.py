@@ -28,17 +28,17 @@ def png(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.bmp", "x.ppm"])
-def test_lossless_pictures_come_back_exactly(tmp_path, pixels, name):
+def test_lossless_images_come_back_exactly(tmp_path, pixels, name):
     Image.fromarray(pixels).save(tmp_path / name)
     loaded = load_image(tmp_path / name, RULE)
     assert loaded.dtype == np.uint8
     np.testing.assert_array_equal(loaded, pixels)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(100)])
-def test_not_a_picture(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(100)])
+def test_not_an_image(tmp_path, content):
     (tmp_path / "x.png").write_bytes(content)
-    with pytest.raises(ImageError, match=r"not a picture of a known format|cannot be read as a picture"):
+    with pytest.raises(ImageError, match=r"not an image of a known format|cannot be read as an image"):
         load_image(tmp_path / "x.png", RULE)
 
 
@@ -49,7 +49,7 @@ def test_missing_file_and_directory(tmp_path):
         load_image(tmp_path, RULE)
 
 
-def test_truncated_picture(tmp_path, pixels):
+def test_truncated_image(tmp_path, pixels):
     Image.fromarray(pixels).save(tmp_path / "x.png")
     (tmp_path / "x.png").write_bytes((tmp_path / "x.png").read_bytes()[:1000])
     with pytest.raises(ImageError, match="is damaged"):
@@ -74,7 +74,7 @@ def test_wrong_channels(tmp_path, mode, channels):
 @pytest.mark.parametrize("size", [(8000, 8000), (12_000, 12_000), (60_000, 60_000)])
 def test_decompression_bomb_is_not_decompressed(tmp_path, size):
     (tmp_path / "x.png").write_bytes(png(*size))
-    with pytest.raises(ImageError, match=r"at most 50000000 are read|decompression bomb"):
+    with pytest.raises(ImageError, match=r"at most 50000000 are allowed|decompression bomb"):
         load_image(tmp_path / "x.png", RULE, resize=True)
 
 

@@ -1,4 +1,4 @@
-"""What the device may import, proved in processes where the rest cannot be imported."""
+"""What the device may import, shown in processes where everything else cannot be imported."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from PIL import Image
 from seedcnn.device.main import DEFAULT_HOME, main
 from seedcnn.device.records import SlotRecord
 from tests.device.bundles import LABELS, make_bundle
-from tests.device.fleet import PICTURES, Device
+from tests.device.fleet import IMAGES, Device
 
 
 def test_the_whole_way(fleet, tmp_path):
@@ -24,8 +24,8 @@ def test_the_whole_way(fleet, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     done = device.command("update")
     assert (done.returncode, done.stdout) == (0, "release 1 is installed in slot a (before: none)\n")
-    Image.fromarray(PICTURES[0]).save(tmp_path / "p.png")
-    np.save(tmp_path / "all.npy", PICTURES)
+    Image.fromarray(IMAGES[0]).save(tmp_path / "p.png")
+    np.save(tmp_path / "all.npy", IMAGES)
     done = device.command("predict", tmp_path / "p.png", tmp_path / "all.npy")
     lines = done.stdout.splitlines()
     assert len(lines) == 6
@@ -78,7 +78,7 @@ def test_the_table_of_commands_is_frozen(capsys):
 def test_runtimes_from_init_to_status(fleet, tmp_path, capsys):
     pytest.importorskip("openvino")
     fleet.publish(1)
-    np.save(tmp_path / "all.npy", PICTURES)
+    np.save(tmp_path / "all.npy", IMAGES)
     home = ["--home", str(tmp_path / "home")]
     root = str(fleet.directory / "root.json")
     assert main([*home, "init", "--root", root, "--url", fleet.url, "--family", "demo", "--runtime", "auto"]) == 0
@@ -104,7 +104,7 @@ def test_predict_in_a_runtime_that_init_did_not_choose_tests_the_model_first(fle
     fleet.publish(1, only="openvino")
     device = fleet.device(tmp_path / "home", runtime="openvino")
     device.update()
-    np.save(tmp_path / "all.npy", PICTURES)
+    np.save(tmp_path / "all.npy", IMAGES)
     predict = ["--home", str(device.home), "predict", str(tmp_path / "all.npy")]
     assert main(predict) == 0
     capsys.readouterr()
@@ -114,14 +114,14 @@ def test_predict_in_a_runtime_that_init_did_not_choose_tests_the_model_first(fle
     assert "does not accept the graph" in err
     factory = tmp_path / "factory.bundle"
     factory.write_bytes(make_bundle(1, logit_error=0.5))
-    # A slot that no self-test has seen: as if another runtime had answered differently.
+    # A slot that has passed no self-test, as if another runtime had answered differently.
     model = device.slots.path("a") / "model.bundle"
     model.write_bytes(factory.read_bytes())
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
     record = SlotRecord("demo", 1, 0, digest, model.stat().st_size, "c" * 64, digest)
     device.slots.complete("a", record)
     assert main([*predict, "--runtime", "onnxruntime"]) == 1
-    assert "the self-test failed: canned picture 3 is off by 0.5" in capsys.readouterr().err
+    assert "the self-test failed: canned image 3 is off by 0.5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

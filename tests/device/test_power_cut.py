@@ -1,4 +1,4 @@
-"""kill -9 at any instant of an update: afterwards the old or the new model answers, and the next update completes."""
+"""kill -9 at any instant of an update: afterwards the old or the new model is active, and the next update completes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from seedcnn.device.choice import remembered
 from seedcnn.device.journal import STATES
 from seedcnn.device.records import Floor, parse
-from tests.device.fleet import PICTURES, Device, expected_logits
+from tests.device.fleet import IMAGES, Device, expected_logits
 
 KILLED = -signal.SIGKILL
 
@@ -81,7 +81,7 @@ def fresh(home: Path, name: str) -> Device:
 
 
 def check(device: Device, answers: dict[int, np.ndarray]) -> int:
-    """The old or the new model answers, bit for bit; then an update completes and the new one does."""
+    """The old or the new model is active, bit for bit; then an update completes and the new one is."""
     release, logits = device.answer()
     np.testing.assert_array_equal(logits, answers[release])
     device.update()
@@ -139,7 +139,7 @@ def test_kill_before_every_call_of_an_update_by_a_delta(zygote, fleet, tmp_path)
 
 
 def test_kill_where_the_device_measures_its_runtimes(zygote, fleet, tmp_path):
-    """What "auto" remembers is a cache: whatever becomes of it, the old or the new model answers."""
+    """The memory of "auto" is a cache: whatever happens to it, the old or the new model is active."""
     pytest.importorskip("openvino")
     fleet.publish(2)
     device = fleet.device(tmp_path / "home", runtime="auto")
@@ -185,7 +185,7 @@ def test_kill_on_seeing_a_journal_state(zygote, prepared, state):
     before = len(device.states())
     pid = zygote.start(device.home)
     deadline = time.monotonic() + 30
-    # The new steps only: the journal of the copy ends with those of the release before.
+    # The new steps only: the copied journal ends with those of the previous release.
     while state not in device.states()[before:] and time.monotonic() < deadline:
         pass
     os.kill(pid, signal.SIGKILL)
@@ -208,5 +208,5 @@ def test_kill_of_the_real_command(device, fleet, tmp_path):
 
 
 def _batch(tmp_path: Path) -> Path:
-    np.save(tmp_path / "batch.npy", PICTURES)
+    np.save(tmp_path / "batch.npy", IMAGES)
     return tmp_path / "batch.npy"

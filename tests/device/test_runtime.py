@@ -12,7 +12,7 @@ from seedcnn.device.runtime import Model
 from seedcnn.errors import BundleError, BundleFormatError, DigestError, SelfTestError
 from seedcnn.runtime.session import open_session
 from tests.device.bundles import CANNED_COUNT, LABELS
-from tests.device.fleet import PICTURES
+from tests.device.fleet import IMAGES
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def test_self_test_passes_and_tells_the_error(bundle):
     assert 0 <= self_test(session_of(bundle), bundle) < 1e-4
 
 
-def test_self_test_names_picture_and_difference(make_bundle):
+def test_self_test_names_image_and_difference(make_bundle):
     bundle = read_bundle(make_bundle(1, logit_error=0.25))
-    with pytest.raises(SelfTestError, match=r"canned picture 3 is off by 0.25; 0.001 is allowed"):
+    with pytest.raises(SelfTestError, match=r"canned image 3 is off by 0.25; 0.001 is allowed"):
         self_test(session_of(bundle), bundle)
     lenient = read_bundle(make_bundle(1, logit_error=0.25, tolerance=0.3))
     assert self_test(session_of(lenient), lenient) == pytest.approx(0.25, abs=1e-4)
@@ -38,14 +38,14 @@ def test_self_test_names_picture_and_difference(make_bundle):
 
 def test_self_test_refuses_numbers_that_are_not_finite(bundle):
     bias = np.array([0, 0, np.nan, 0, 0, 0, 0, 0, 0, 0], np.float32)
-    with pytest.raises(SelfTestError, match="canned picture 0 gives logits that are not finite"):
+    with pytest.raises(SelfTestError, match="canned image 0 gives logits that are not finite"):
         self_test(session_of(bundle, **{"fc.bias": bias}), bundle)
 
 
 def test_self_test_catches_other_weights(bundle):
     weights = expand(bundle)["conv.weight"].copy()
     weights[0, 0, 0, 0] += 1
-    with pytest.raises(SelfTestError, match="canned picture 0 is off by"):
+    with pytest.raises(SelfTestError, match="canned image 0 is off by"):
         self_test(session_of(bundle, **{"conv.weight": weights}), bundle)
 
 
@@ -75,9 +75,9 @@ def test_model_from_a_file(tmp_path, make_bundle):
     path.write_bytes(make_bundle(1))
     model = Model.load(path)
     assert model.source == str(path)
-    logits = model.logits(PICTURES)
+    logits = model.logits(IMAGES)
     assert (logits.shape, logits.dtype) == ((5, 10), np.float32)
-    result = model.predict(PICTURES)
+    result = model.predict(IMAGES)
     np.testing.assert_array_equal(result.indices, logits.argmax(axis=1))
     assert result.labels == tuple(LABELS[index] for index in result.indices)
     powers = np.exp(logits.astype(np.float64))
@@ -91,11 +91,11 @@ def test_model_from_a_file(tmp_path, make_bundle):
 
 def test_batches_of_any_size_give_the_same_answers(bundle):
     model = Model.of_bundle(bundle, "test")
-    pictures = np.tile(bundle.canned_images(), (17, 1, 1, 1))
-    assert len(pictures) == 17 * CANNED_COUNT > 2 * 64
-    logits = model.logits(pictures)
+    images = np.tile(bundle.canned_images(), (17, 1, 1, 1))
+    assert len(images) == 17 * CANNED_COUNT > 2 * 64
+    logits = model.logits(images)
     np.testing.assert_allclose(logits, np.tile(bundle.canned_logits(), (17, 1)), atol=1e-4)
-    assert model.logits(pictures[:0]).shape == (0, 10)
-    assert model.predict(pictures[:0]).labels == ()
+    assert model.logits(images[:0]).shape == (0, 10)
+    assert model.predict(images[:0]).labels == ()
     with pytest.raises(ValueError, match="must be uint8"):
-        model.logits(pictures.astype(np.float32))
+        model.logits(images.astype(np.float32))

@@ -13,7 +13,7 @@ from seedcnn.device.slots import Slots
 from seedcnn.errors import DeviceError, SlotError, UpdateError
 from seedcnn.files import replace_symlink, write_file
 from tests.device.attacker import rule, sign_targets
-from tests.device.fleet import PICTURES
+from tests.device.fleet import IMAGES
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_pointer_to_elsewhere_is_no_slot(two, target):
 
 
 def test_interrupted_commit_is_finished(two, fleet):
-    """As after a cut between the switch and the record of the commit."""
+    """As after a power cut between the switch and the record of the commit."""
     journal = json.loads((two.home / "journal.json").read_bytes())
     assert journal["entries"].pop()["state"] == "COMMITTED"
     (two.home / "journal.json").write_text(json.dumps(journal))
@@ -183,13 +183,13 @@ def test_journal_keeps_the_last_entries_and_folds_repeated_checks(tmp_path, capl
         journal.append("DONE")
     (tmp_path / "journal.json").write_bytes(b'{"format":"seedcnn-journal/9"}')
     assert journal.entries() == ()
-    assert "starts anew" in caplog.text
+    assert "a new journal is started" in caplog.text
 
 
 def test_a_reader_that_started_before_the_switch_keeps_its_model(device, fleet):
     model = Model.load(device.slots)
-    before = model.logits(PICTURES)
+    before = model.logits(IMAGES)
     for release in (2, 3):
         fleet.publish(release)
         device.update()
-    np.testing.assert_array_equal(model.logits(PICTURES), before)
+    np.testing.assert_array_equal(model.logits(IMAGES), before)

@@ -1,4 +1,4 @@
-"""The way of a model from the repository to answers."""
+"""The path of a model from the repository to its answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_nothing_new_is_said_and_fetches_two_small_files(device, fleet):
     assert (result.updated, result.release) == (False, 1)
     assert "nothing new" in result.message
     assert device.slots.current() == before
-    # Neither the rule nor the bundle is fetched again: both may be gone from the server.
+    # Neither the rule nor the bundle is fetched again; both may be gone from the server.
     for path in (fleet.directory / "public" / "targets").rglob("*.*"):
         path.unlink()
     assert not device.update().updated
@@ -87,10 +87,10 @@ def test_init_refuses_what_it_cannot_trust(fleet, tmp_path, make_bundle):
         init(tmp_path / "h5", root, "file:///etc", "demo")
     other = tmp_path / "other.bundle"
     other.write_bytes(make_bundle(1, family="other"))
-    with pytest.raises(UpdateError, match="family 'other', not 'demo'"):
+    with pytest.raises(UpdateError, match="family is 'other', not 'demo'"):
         init(tmp_path / "h6", root, fleet.url, "demo", factory=other)
     init(tmp_path / "h6", root, fleet.url, "demo")
-    with pytest.raises(DeviceError, match="initialised already"):
+    with pytest.raises(DeviceError, match="already initialised"):
         init(tmp_path / "h6", root, fleet.url, "demo")
     with pytest.raises(DeviceError, match="not initialised"):
         update(tmp_path / "h7")

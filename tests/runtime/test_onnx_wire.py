@@ -1,4 +1,4 @@
-"""Weights written into a graph without the ``onnx`` package, judged by that package."""
+"""Weights embedded in a graph without the ``onnx`` package, and checked with it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def inside(name: str = "i") -> onnx.TensorProto:
 
 
 def external_tensors(message) -> list[str]:
-    """Every tensor anywhere in a message that points to a file, found by the schema itself."""
+    """Every tensor anywhere in a message that points to a file, found through the schema."""
     if isinstance(message, TensorProto):
         pointing = message.data_location == TensorProto.EXTERNAL or message.external_data
         return [message.name] if pointing else []
@@ -199,7 +199,7 @@ def test_whatever_is_changed_nothing_points_to_a_file_afterwards(place):
             continue
         try:
             after = onnx.load_from_string(result)
-        except Exception:  # the parser of the judge refuses it: no runtime gets further
+        except Exception:  # onnx's own parser refuses it, so no runtime gets further
             continue
         accepted += 1
         assert external_tensors(after) == []

@@ -1,4 +1,4 @@
-"""From a bundle to answers: preprocessing, and a session, in each runtime, whose weights are passed from memory."""
+"""Preprocessing, and sessions in each runtime with weights passed from memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WEIGHT = np.arange(9, dtype=np.float32).reshape(3, 3) / 10
 
 
 def linear_graph(location: str = "weight") -> bytes:
-    """Mean over the picture, then logits = mean @ weight + bias; weight and bias are external initializers."""
+    """Mean over the image, then logits = mean @ weight + bias; weight and bias are external initializers."""
 
     def external(name: str, shape: list[int], where: str) -> onnx.TensorProto:
         tensor = onnx.TensorProto(name=name, data_type=onnx.TensorProto.FLOAT, dims=shape)
@@ -46,14 +46,14 @@ def linear_graph(location: str = "weight") -> bytes:
 
 
 def fixed_graph() -> bytes:
-    """The linear graph for two pictures and no other number."""
+    """The linear graph for exactly two images."""
     model = onnx.load_from_string(linear_graph())
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
     return model.SerializeToString()
 
 
 TENSORS = {"weight": WEIGHT, "bias": np.asarray(0.5, np.float32)}
-PICTURES = np.random.default_rng(3).normal(size=(5, 3, 4, 4)).astype(np.float32)
+IMAGES = np.random.default_rng(3).normal(size=(5, 3, 4, 4)).astype(np.float32)
 SAYS = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
@@ -76,31 +76,31 @@ def test_a_bundle_answers_as_its_formula_says(runtime):
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_batches_of_any_size_and_answers_that_stay(runtime, count):
     session = open_session(linear_graph(), TENSORS, runtime=runtime)
-    (first,) = session.run(["logits"], {"image": PICTURES[:count]})
+    (first,) = session.run(["logits"], {"image": IMAGES[:count]})
     kept = first.copy()
-    (second,) = session.run(None, {"image": -PICTURES[:count]})
+    (second,) = session.run(None, {"image": -IMAGES[:count]})
     np.testing.assert_array_equal(first, kept)
     assert (first.shape, first.dtype, second.shape) == ((count, 3), np.float32, (count, 3))
-    np.testing.assert_allclose(first, PICTURES[:count].mean((2, 3)) @ WEIGHT + 0.5, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(first, IMAGES[:count].mean((2, 3)) @ WEIGHT + 0.5, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(first + second, np.ones_like(first), rtol=1e-5, atol=1e-6)
 
 
-def test_a_graph_for_a_fixed_number_of_pictures(runtime):
+def test_a_graph_for_a_fixed_number_of_images(runtime):
     session = open_session(fixed_graph(), TENSORS, runtime=runtime)
-    (logits,) = session.run(["logits"], {"image": PICTURES[:2]})
-    np.testing.assert_allclose(logits, PICTURES[:2].mean((2, 3)) @ WEIGHT + 0.5, rtol=1e-5, atol=1e-6)
+    (logits,) = session.run(["logits"], {"image": IMAGES[:2]})
+    np.testing.assert_allclose(logits, IMAGES[:2].mean((2, 3)) @ WEIGHT + 0.5, rtol=1e-5, atol=1e-6)
     with pytest.raises(BundleError, match=f"{SAYS[runtime]} cannot run the graph"):
-        session.run(["logits"], {"image": PICTURES[:3]})
+        session.run(["logits"], {"image": IMAGES[:3]})
 
 
 @pytest.mark.parametrize(
     ("outputs", "inputs"),
     [
-        (["absent"], {"image": PICTURES}),
-        (["logits"], {"picture": PICTURES}),
+        (["absent"], {"image": IMAGES}),
+        (["logits"], {"picture": IMAGES}),
         (["logits"], {}),
-        (["logits"], {"image": PICTURES[:, :, :3]}),
-        (["logits"], {"image": PICTURES[:, :2]}),
+        (["logits"], {"image": IMAGES[:, :, :3]}),
+        (["logits"], {"image": IMAGES[:, :2]}),
     ],
     ids=["output", "input", "no input", "size", "channels"],
 )
@@ -109,7 +109,7 @@ def test_what_the_graph_does_not_take_is_one_sentence(runtime, outputs, inputs):
     with pytest.raises(BundleError, match=f"{SAYS[runtime]} cannot run the graph") as caught:
         session.run(outputs, inputs)
     assert "\n" not in str(caught.value)
-    assert len(session.run(["logits"], {"image": PICTURES})[0]) == 5
+    assert len(session.run(["logits"], {"image": IMAGES})[0]) == 5
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_an_operator_that_a_runtime_has_not(runtime):
 
 
 def subgraph_graph(location: str) -> bytes:
-    """A branch of an If adds an initializer of its own that lies in a file."""
+    """An If branch adds an initializer that lies in a file."""
     helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
     weight = onnx.TensorProto(name="own", data_type=float32, dims=[3], data_location=onnx.TensorProto.EXTERNAL)
     weight.external_data.add(key="location", value=location)
@@ -185,10 +185,10 @@ def test_threads_reach_the_runtime(runtime):
 
 
 def test_options_of_onnx_runtime_change_nothing_but_the_cost():
-    reference = open_session(linear_graph(), TENSORS).run(None, {"image": PICTURES})[0]
+    reference = open_session(linear_graph(), TENSORS).run(None, {"image": IMAGES})[0]
     for options in ({"arena": False}, {"arena": True, "spinning": True}, {"spinning": False, "threads": 2}):
         session = open_session(linear_graph(), TENSORS, **options)
-        np.testing.assert_array_equal(session.run(None, {"image": PICTURES})[0], reference)
+        np.testing.assert_array_equal(session.run(None, {"image": IMAGES})[0], reference)
         found = session._session.get_session_options()
         assert found.enable_cpu_mem_arena == found.enable_mem_pattern == options.get("arena", True)
         spins = found.get_session_config_entry("session.intra_op.allow_spinning")
@@ -212,7 +212,7 @@ def test_a_library_that_is_none_is_refused(tmp_path):
 
 
 def test_openvino_starts_no_process_opens_no_socket_and_leaves_no_file(tmp_path):
-    """Its package would report the import over the network and keep a user id in the home directory."""
+    """The package would report the import over the network and store a user id in the home directory."""
     pytest.importorskip("openvino")
     code = (
         "import sys\n"

@@ -1,4 +1,4 @@
-"""``seedcnn repo``, in processes of its own and through typer."""
+"""``seedcnn repo``, in separate processes and through typer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_every_help_ends_with_an_example(command):
 
 def test_serve_until_interrupted(tmp_path):
     invoke("init", tmp_path / "r")
-    # A shell's background job, and what it starts, ignores interrupts; this child must not.
+    # Children of a shell's background job ignore interrupts; this one must not.
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "from seedcnn.cli.repo import app; app()"
     process = subprocess.Popen(

@@ -101,7 +101,7 @@ def _rule(repository):
 def test_deltas_from_the_last_releases(repository, make_bundle):
     assert publish(repository, make_bundle(1)).deltas == {}
     publish(repository, make_bundle(2, parent=1))
-    publish(repository, make_bundle(3, width=32))  # another graph: no kin
+    publish(repository, make_bundle(3, width=32))  # another graph, so no delta
     publish(repository, make_bundle(4, parent=1))
     child = make_bundle(5, parent=1)
     done = publish(repository, child, deltas=3)
@@ -275,7 +275,7 @@ def test_expiries_and_moment_can_be_chosen(tmp_path, make_bundle):
 
 
 def test_a_publisher_that_stopped_half_way_left_no_mark(repository, make_bundle):
-    """Files of a state that no timestamp names are replaced by the next publisher."""
+    """The next publisher replaces files of a state that no timestamp names."""
     publish(repository, make_bundle(1))
     metadata = repository / "public" / "metadata"
     (metadata / "3.targets.json").write_bytes(b"half")
