@@ -18,7 +18,6 @@ from seedcnn.convert.config import (
     config_for,
     config_of_text,
     from_plain,
-    literal,
     method_of,
     to_plain,
 )
@@ -49,7 +48,6 @@ __all__ = [
     "config_of_text",
     "convert_",
     "from_plain",
-    "literal",
     "method_of",
     "recommended",
     "reestimate_batchnorm_",
