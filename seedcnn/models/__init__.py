@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from seedcnn.models.crnet import CRNetCB, CRNetCIB
-from seedcnn.models.registry import create_model, default_widths, list_models, scaled_widths
+from seedcnn.models.registry import create_model, default_widths, list_models, option_types, scaled_widths
 from seedcnn.models.resnet_cifar import ResNetCifar
 from seedcnn.models.vgg_cifar import VGGCifar
 
@@ -21,5 +21,6 @@ __all__ = [
     "create_model",
     "default_widths",
     "list_models",
+    "option_types",
     "scaled_widths",
 ]

@@ -1,8 +1,7 @@
-"""Which training configs make no sense."""
+"""The rules between the fields of a training config."""
 
 from __future__ import annotations
 
-from dataclasses import is_dataclass
 from typing import TYPE_CHECKING
 
 from seedcnn.data.sets.named import DATA_SETS
@@ -21,6 +20,8 @@ _NOT_NEGATIVE = (
 )
 _AUGMENTATIONS = ("augment", "random_erasing", "mixup", "cutmix")
 _ENDLESS = ("constant", "step", "multistep")  # schedules that never come to min_lr
+_DECAYING = ("step", "multistep", "plateau", "poly")  # schedules that use decay_rate
+_DECAY_RATE = 0.1  # the default
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -52,6 +53,8 @@ def _check_numbers(config: TrainConfig) -> None:
             raise ConfigError(f"{name} (={getattr(config, name)}) must not be negative")
     if not config.decay_rate > 0:
         raise ConfigError(f"decay_rate (={config.decay_rate}) must be positive")
+    if config.data_seed and config.fraction == 1:
+        raise ConfigError(f"data_seed (={config.data_seed}) has no effect with fraction 1.0: nothing is chosen")
 
 
 def _check_schedule(config: TrainConfig) -> None:
@@ -61,6 +64,13 @@ def _check_schedule(config: TrainConfig) -> None:
     if config.cooldown_epochs and config.schedule in _ENDLESS:
         raise ConfigError(
             f"cooldown_epochs (={config.cooldown_epochs}) contradicts schedule {config.schedule!r}: it has no end"
+        )
+    if config.min_lr and config.schedule in _ENDLESS:
+        raise ConfigError(f"min_lr (={config.min_lr}) has no effect with schedule {config.schedule!r}: it has no end")
+    if config.decay_rate != _DECAY_RATE and config.schedule not in _DECAYING:
+        raise ConfigError(
+            f"decay_rate (={config.decay_rate}) has no effect with schedule {config.schedule!r}; "
+            f"{', '.join(_DECAYING)} use it"
         )
     scheduled = config.epochs - config.cooldown_epochs
     if not 0 <= config.warmup_epochs <= scheduled:
@@ -85,26 +95,28 @@ def _check_together(config: TrainConfig) -> None:
         raise ConfigError(f"hold_out (={config.hold_out!r}) goes with the data icons50 only, not with {config.data}")
     if config.input_size and config.data != "imagenet":
         raise ConfigError(
-            f"input_size (={config.input_size}) goes with the data imagenet only, whose pictures have none of their own"
+            f"input_size (={config.input_size}) goes with the data imagenet only: other sets have their own size"
         )
     if config.rand_augment and config.data != "imagenet":
         raise ConfigError(
-            f"rand_augment (={config.rand_augment!r}) goes with the data imagenet only: it is done on PIL"
+            f"rand_augment (={config.rand_augment!r}) goes with the data imagenet only: it works on PIL images"
         )
     if config.rand_augment and not config.augment:
         raise ConfigError(f"rand_augment (={config.rand_augment!r}) contradicts augment=False")
     if (config.mixup or config.cutmix) and config.batch_size % 2:
-        raise ConfigError(f"batch_size (={config.batch_size}) must be even for mixup and cutmix: pictures go in pairs")
+        raise ConfigError(f"batch_size (={config.batch_size}) must be even: mixup and cutmix mix images in pairs")
     if (config.mixup or config.cutmix) and not config.drop_last:
-        raise ConfigError("drop_last=False contradicts mixup and cutmix: pictures go in pairs, also in the last batch")
+        raise ConfigError(
+            "drop_last=False contradicts mixup and cutmix, which mix images in pairs, in the last batch, too"
+        )
     if config.strategy == "dp" and config.sync_bn:
-        raise ConfigError("sync_bn contradicts strategy 'dp': it is of processes, and dp has one")
+        raise ConfigError("sync_bn contradicts strategy 'dp': it works across processes, and dp has one")
     if config.strategy == "dp" and config.distill is not None:
         raise ConfigError("distill contradicts strategy 'dp': replicas of the network have no taps")
     changed = [name for name in _AUGMENTATIONS if getattr(config, name)]
     if config.distill is not None and config.distill.cache and changed:
         raise ConfigError(
-            f"distill.cache keeps the logits of pictures that are the same in every epoch; it contradicts "
+            f"distill.cache needs images that are the same in every epoch; it contradicts "
             f"{changed[0]}={getattr(config, changed[0])!r}"
         )
     if config.sampling is not None:
@@ -116,9 +128,6 @@ def _check_together(config: TrainConfig) -> None:
 
 def check(config: TrainConfig) -> None:
     """Raise ``ConfigError`` for the first rule that is broken, naming the field, its value and the rule."""
-    for name in ("convert", "sampling", "distill"):
-        if (value := getattr(config, name)) is not None and not is_dataclass(value):
-            raise ConfigError(f"{name} (={value!r}) must be None or a config, which a recipe makes")
     if config.overrides and config.convert is None:
         raise ConfigError(f"overrides (of {', '.join(config.overrides)}) need convert, the config of all other layers")
     _one_of("data", config.data, tuple(DATA_SETS))

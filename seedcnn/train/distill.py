@@ -16,10 +16,10 @@ from timm.utils import unwrap_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seedcnn import typed
 from seedcnn.errors import ConfigError
 from seedcnn.train._distill_parts import LogitCache, logit_loss, soft_loss, stage_loss, wide
 from seedcnn.train._stages import Tap, listen, probe, stage_names, tap_stages
-from seedcnn.train.checkpoint import load_model
 
 __all__ = [
     "WEIGHTS",
@@ -101,8 +101,7 @@ class DistillConfig:
     cache: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("stages", "teacher_stages"):  # JSON gives lists
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        typed.settle(self, "distill")
         for name, known in (("kind", _KINDS), ("weights", tuple(WEIGHTS))):
             if getattr(self, name) not in known:
                 raise ConfigError(f"distill.{name} (={getattr(self, name)!r}) must be one of {', '.join(known)}")
@@ -128,6 +127,8 @@ def load_teacher(config: DistillConfig) -> nn.Module:
     """
     if not config.teacher:
         raise ConfigError("distill.teacher names no checkpoint; set it, or give the teacher in code")
+    from seedcnn.train.checkpoint import load_model  # a checkpoint holds a config, which holds a DistillConfig
+
     return load_model(config.teacher)[0]
 
 
