@@ -16,12 +16,12 @@ _WIDTH = 120  # of a file or a pipe
 
 
 def print_plan(name: str, found: Plan, compared: Comparison) -> None:
-    """Print each layer with its form, the whole networks beside each other, and what that says about the budget."""
+    """Print each layer with its form, the whole networks side by side, and a verdict on the budget."""
     console = Console() if Console().is_terminal else Console(width=_WIDTH)
     size = "x".join(map(str, found.input_size))
     table = Table(title=f"{name}, {size}: {found.budget}")
     table.add_column("layer", overflow="fold")
-    table.add_column("what")
+    table.add_column("convolution")
     table.add_column("form", overflow="fold")
     for column in ("ms", "bytes", "MACs", "sensitivity"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -36,11 +36,11 @@ def print_plan(name: str, found: Plan, compared: Comparison) -> None:
 
         times = cell(before.latency_ms, after.latency_ms, ".3f")
         counts = (cell(old, new, ",") for old, new in ((before.bytes, after.bytes), (before.macs, after.macs)))
-        told = f"{layer.sensitivity:.4f}" if changed else ""
-        table.add_row(layer.name, layer.layer, layer.form, times, *counts, told, style="" if changed else "dim")
+        loss = f"{layer.sensitivity:.4f}" if changed else ""
+        table.add_row(layer.name, layer.layer, layer.form, times, *counts, loss, style="" if changed else "dim")
     console.print(table)
     for other, reason in found.left.items():
-        console.print(f"{other}: left, {reason}", style="dim", highlight=False, soft_wrap=True)
+        console.print(f"{other}: stays, {reason}", style="dim", highlight=False, soft_wrap=True)
     _print_networks(console, found, compared)
 
 
@@ -59,11 +59,11 @@ def _print_networks(console: Console, found: Plan, compared: Comparison) -> None
         latency = "-" if shown is None else f"{shown:.3f}"
         table.add_row(name, f"{costs.macs:,}", f"{costs.params:,}", size, latency, quartiles)
     console.print(table)
-    bytes_told = "float32" if found.step is None else f"estimated on a grid of step {found.step:g}"
+    coding = "float32" if found.step is None else f"estimated on a grid of step {found.step:g}"
     forms = ", ".join(f"{form} in {count} layers" for form, count in found.forms.items())
     lines = [f"Forms: {forms}.", f"Sensitivity: {found.how}; {found.seconds['sensitivity']:.1f} s."]
     if found.loss is not None:
-        lines.append(f"The network as it is has a cross-entropy of {found.loss:.4f} on these pictures.")
-    lines.append(f"Bytes: the folded tensors, {bytes_told}; a bundle's graph and manifest come on top.")
+        lines.append(f"The network as it is has a cross-entropy of {found.loss:.4f} on these images.")
+    lines.append(f"Bytes: the folded tensors, {coding}; a bundle's graph and manifest add to that.")
     for line in (*lines, *compared.verdict):
         console.print(line, highlight=False, soft_wrap=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from seedcnn.cli._arguments import AsJson, InputSize, Model, default, input_size, refuse_without_effect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +62,7 @@ def _forms(model: str, size: tuple[int, int, int], methods: list[str]) -> dict[s
         except ConfigError as error:
             if name in methods:
                 raise
-            typer.echo(f"no {name} beside it: {error}", err=True)
+            typer.echo(f"no {name} to compare with: {error}", err=True)
             continue
         for warning in caught:
             typer.echo(f"{name}: {warning.message}", err=True)
@@ -70,68 +73,132 @@ def _forms(model: str, size: tuple[int, int, int], methods: list[str]) -> dict[s
             widths = narrowed_widths(model, macs, size)
             forms["narrowed: " + "/".join(map(str, widths))] = create_model(model, widths=widths)
         except ConfigError as error:
-            typer.echo(f"no narrowed network beside it: {error}", err=True)
+            typer.echo(f"no narrowed network to compare with: {error}", err=True)
     return forms
 
 
+@dataclass(frozen=True)
+class _Latency:
+    """How latency is measured."""
+
+    runtimes: list[str]
+    rounds: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class _Training:
+    """How training steps are measured."""
+
+    modes: list[str]
+    steps: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One run of ``seedcnn bench``; a part that is None is not measured."""
+
+    model: str
+    size: tuple[int, int, int] | None
+    methods: list[str]
+    latency: _Latency | None
+    training: _Training | None
+    threads: int
+
+    def run(self) -> tuple[dict[str, Any], dict[str, list[Measurement]]]:
+        """The numbers with their conditions as plain data, and the measurements by part."""
+        from seedcnn.evaluate.benchmark import bench_latency, bench_training, conditions, quiet_process
+        from seedcnn.evaluate.costs import cost
+        from seedcnn.evaluate.tables import cost_row
+        from seedcnn.models.opening import network
+
+        _, size = network(self.model, self.size, weights=False)
+        forms = _forms(self.model, size, self.methods)
+        process = quiet_process(self.threads)
+        found: dict[str, list[Measurement]] = {}
+        rounds = 0
+        if (how := self.latency) is not None:
+            rounds = how.rounds
+            found["latency"] = bench_latency(
+                forms, size, runtimes=how.runtimes, rounds=rounds, threads=self.threads, batch=how.batch
+            )
+        if (train := self.training) is not None:
+            rounds = rounds or train.steps
+            found["training"] = bench_training(forms, size, batch=train.batch, modes=train.modes, rounds=train.steps)
+        data: dict[str, Any] = {"model": self.model, "input": "x".join(map(str, size))}
+        data |= conditions(threads=self.threads, rounds=rounds, process=process)
+        data["costs"] = {name: cost_row(cost(form, size)) for name, form in forms.items()}
+        return data | {part: [one.to_dict() for one in rows] for part, rows in found.items()}, found
+
+
+def _latency(runtimes: str | None, rounds: int | None, batch: int | None) -> _Latency:
+    """The options of latency, or their defaults."""
+    from seedcnn.evaluate.runners import RUNNERS
+
+    places = _names("--runtimes", default(runtimes, "ort"), RUNNERS, _SHORT)
+    return _Latency(places, default(rounds, 100), default(batch, 1))
+
+
+def _training(modes: str | None, steps: int | None, batch: int | None) -> _Training:
+    """The options of training, or their defaults."""
+    from seedcnn.evaluate.benchmark import TRAINING_MODES
+
+    kinds = _names("--modes", default(modes, "eager"), TRAINING_MODES, {})
+    return _Training(kinds, default(steps, 7), default(batch, 32))
+
+
 def bench(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A network of ours or of timm's, or package.module:callable.")
-    ],
+    model: Model,
     methods: Annotated[
-        str, typer.Option(help="Comma-separated methods; options behind colons: groupnl:reduction_ratio=4.")
-    ] = "groupnl,groupnl:sparse=True",
-    runtimes: Annotated[str, typer.Option(help="Comma-separated: torch, compile, ort, ort-op, openvino.")] = "ort",
+        str, typer.Option(help="Comma-separated methods, each with options after colons: groupnl:reduction_ratio=4.")
+    ] = "groupnl,groupnl:sparse=true",
+    runtimes: Annotated[
+        str | None,
+        typer.Option(help="For latency, comma-separated: torch, compile, ort (the default), ort-op, openvino."),
+    ] = None,
     parts: Annotated[str, typer.Option("--what", help="Comma-separated: latency, training.")] = "latency",
     modes: Annotated[
-        str, typer.Option(help="Of training, comma-separated: eager, compile, and each with ' channels_last'.")
-    ] = "eager",
-    input_: Annotated[str | None, typer.Option("--input", help="Size of a picture; the model's own if left.")] = None,
-    rounds: Annotated[int, typer.Option(help="Measured calls of each form.", min=1)] = 100,
-    steps: Annotated[int, typer.Option(help="Measured training steps of each form.", min=1)] = 7,
-    batch: Annotated[int, typer.Option(help="Pictures of a call.", min=1)] = 1,
-    training_batch: Annotated[int, typer.Option(help="Pictures of a training step.", min=1)] = 32,
+        str | None,
+        typer.Option(help="For training, comma-separated: eager (the default), compile, each with ' channels_last'."),
+    ] = None,
+    input_: InputSize = None,
+    rounds: Annotated[int | None, typer.Option(help="Measured calls of each form; 100 by default.", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Measured training steps; 7 by default.", min=1)] = None,
+    batch: Annotated[int | None, typer.Option(help="Images in a call; 1 by default.", min=1)] = None,
+    training_batch: Annotated[int | None, typer.Option(help="Images in a training step; 32 by default.", min=1)] = None,
     threads: Annotated[int, typer.Option(help="Threads of every runtime.", min=1)] = 1,
     record: Annotated[Path | None, typer.Option(help="Write the numbers and their conditions as JSON.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Time a network as it is, converted, and its plain alternatives, side by side on this machine.
 
-    Ghost, depthwise-separable and, for networks of ours, the vanilla network narrowed to the first method's MACs are
-    always measured in the same run. Weights are random: these are costs, not accuracies.
+    Every run also measures Ghost, depthwise-separable and, for networks of seedcnn, the vanilla network narrowed to
+    the first method's MACs. Weights are random: these are costs, not accuracies.
 
-    Example: seedcnn bench resnet18_cifar --methods groupnl,groupnl:sparse=True --runtimes ort,openvino
+    Example: seedcnn bench resnet18_cifar --methods groupnl,groupnl:sparse=true --runtimes ort,openvino
     """
-    from seedcnn.cli._arguments import input_size
     from seedcnn.errors import ConfigError
-    from seedcnn.evaluate.benchmark import TRAINING_MODES, bench_latency, bench_training, conditions, quiet_process
-    from seedcnn.evaluate.costs import cost
-    from seedcnn.evaluate.runners import RUNNERS
-    from seedcnn.evaluate.tables import cost_row, print_bench
+    from seedcnn.evaluate.tables import print_bench
     from seedcnn.files import write_file
-    from seedcnn.models.opening import network
+    from seedcnn.typed import split
 
     wanted = _names("--what", parts, _PARTS, {})
-    places = _names("--runtimes", runtimes, RUNNERS, _SHORT)
-    kinds = _names("--modes", modes, TRAINING_MODES, {})
-    _, size = network(model, None if input_ is None else input_size(input_), weights=False)
-    asked = [method for method in methods.split(",") if method]
+    if "latency" not in wanted:
+        given = {"--runtimes": runtimes, "--rounds": rounds, "--batch": batch}
+        refuse_without_effect(given, "without latency in --what")
+    if "training" not in wanted:
+        given = {"--modes": modes, "--steps": steps, "--training-batch": training_batch}
+        refuse_without_effect(given, "without training in --what")
+    latency = _latency(runtimes, rounds, batch) if "latency" in wanted else None
+    training = _training(modes, steps, training_batch) if "training" in wanted else None
+    asked = [method for method in split(methods, ",") if method]
     if not asked:
         raise ConfigError("--methods is empty; it must name a method to compare, for example groupnl")
-    forms = _forms(model, size, asked)
-    process = quiet_process(threads)
-    found: dict[str, list[Measurement]] = {}
-    if "latency" in wanted:
-        found["latency"] = bench_latency(forms, size, runtimes=places, rounds=rounds, threads=threads, batch=batch)
-    if "training" in wanted:
-        found["training"] = bench_training(forms, size, batch=training_batch, modes=kinds, rounds=steps)
-    costs = {name: cost_row(cost(form, size)) for name, form in forms.items()}
-    about = conditions(threads=threads, rounds=rounds, process=process)
-    data = {"model": model, "input": "x".join(map(str, size)), **about, "costs": costs}
-    data |= {part: [one.to_dict() for one in rows] for part, rows in found.items()}
+    data, found = _Request(model, input_size(input_), asked, latency, training, threads).run()
     if record is not None:
         write_file(record, json.dumps(data, indent=2).encode() + b"\n")
     if as_json:
         typer.echo(json.dumps(data, indent=2))
     else:
-        print_bench(f"{model}, {data['input']}", costs, found, about)
+        print_bench(f"{model}, {data['input']}", data["costs"], found, data)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seedcnn.cli._arguments import AsJson, InputSize, Model, input_size
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -18,35 +20,45 @@ __all__ = ["cost"]
 
 @dataclass(frozen=True)
 class _Column:
-    """One network of the table: its name, its cost, and its MACs as conv-linear counts them."""
+    """One network of the table: its name, its cost, and its MACs by the convention conv-linear."""
 
     name: str
     cost: Cost
     macs: int
 
 
-def _options(methods: list[str], assignments: list[str]) -> dict[str, dict[str, Any]]:
-    """Options by method; ``method.option=value`` is for one method, ``option=value`` for all."""
-    from seedcnn.convert import literal
+@dataclass(frozen=True)
+class _Counted:
+    """The size of the images that were counted for, and the networks."""
+
+    size: tuple[int, int, int]
+    columns: list[_Column]
+
+
+def _options(methods: list[str], assignments: list[str]) -> dict[str, dict[str, str]]:
+    """Options by method; ``method.option=value`` is for one method and wins over ``option=value``, which is for all."""
     from seedcnn.errors import ConfigError
 
-    result: dict[str, dict[str, Any]] = {method: {} for method in methods}
+    for_all: dict[str, str] = {}
+    for_one: dict[str, dict[str, str]] = {method: {} for method in methods}
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         method, dot, option = path.rpartition(".")
         if not equals or not option:
             raise ConfigError(f"--set {assignment}: it must look like option=value or method.option=value")
-        if dot and method not in result:
+        if dot and method not in for_one:
             raise ConfigError(f"--set {assignment}: {method!r} is not among the methods asked for")
-        for name in [method] if dot else methods:
-            result[name][option] = literal(text)
+        options = for_one[method] if dot else for_all
+        if option in options:
+            raise ConfigError(f"--set {assignment}: {path} is also set to {options[option]}")
+        options[option] = text
     if assignments and not methods:
         raise ConfigError(f"--set {assignments[0]}: there is no --method that it could belong to")
-    return result
+    return {method: for_all | options for method, options in for_one.items()}
 
 
 def _narrowed(model: str, columns: list[_Column], input_size: tuple[int, int, int], convention: str) -> list[_Column]:
-    """The vanilla network narrowed to the MACs of each method: the control every saving needs beside it."""
+    """The vanilla network narrowed to the MACs of each method: the control for every saving."""
     import torch
 
     from seedcnn.errors import ConfigError
@@ -57,12 +69,12 @@ def _narrowed(model: str, columns: list[_Column], input_size: tuple[int, int, in
     result = []
     for column in columns[1:]:
         if column.macs >= columns[0].macs:
-            typer.echo(f"{column.name} saves no MACs, so there is no narrowed network to set beside it", err=True)
+            typer.echo(f"{column.name} saves no MACs, so there is no narrowed network to compare it with", err=True)
             continue
         try:
             widths = narrowed_widths(model, column.macs, input_size)
         except ConfigError as error:
-            typer.echo(f"no narrowed network beside {column.name}: {error}", err=True)
+            typer.echo(f"no narrowed network for {column.name}: {error}", err=True)
             continue
         with torch.device("meta"):
             found = count(create_model(model, widths=widths), input_size, convention=convention)
@@ -71,7 +83,7 @@ def _narrowed(model: str, columns: list[_Column], input_size: tuple[int, int, in
 
 
 def _tables(columns: list[_Column], width: int) -> list[Any]:
-    """The networks side by side; more tables than one, each with the first network, where the terminal is narrow."""
+    """The networks side by side; on a narrow terminal several tables, each of which begins with the first network."""
     from rich.table import Table
 
     base = columns[0].cost
@@ -113,46 +125,24 @@ def _layer_table(column: _Column) -> Any:
     return table
 
 
-def cost(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A network of ours or of timm's, or package.module:callable.")
-    ],
-    method: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Convert to this as well; may be repeated.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Option of the methods: option=value or method.option=value.")
-    ] = None,
-    input_: Annotated[str | None, typer.Option("--input", help="Size of a picture; the model's own if left.")] = None,
-    convention: Annotated[
-        str, typer.Option(help="What a MAC is: conv-linear, torchprofile or torchsummaryx.")
-    ] = "conv-linear",
-    layers: Annotated[bool, typer.Option("--layers", help="Show every layer.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Count what a network costs, as it is and converted, beside the network narrowed to the same MACs.
-
-    Example: seedcnn cost resnet18_cifar --method groupnl --method ghost --set groupnl.sparse=True
-    """
+def _columns(model: str, methods: list[str], assignments: list[str], size: str | None, convention: str) -> _Counted:
+    """Count the network as it is, converted by each method, and narrowed to the MACs of each."""
     import copy
 
-    from rich.console import Console
-
-    from seedcnn.cli._arguments import input_size
     from seedcnn.convert import config_for, convert_
     from seedcnn.errors import ConfigError
     from seedcnn.evaluate.costs import cost as count
     from seedcnn.models import list_models
     from seedcnn.models.opening import network
 
-    asked = _options(method or [], set_ or [])
+    asked = _options(methods, assignments)
     configs = {name: config_for(name, **options) for name, options in asked.items()}
-    vanilla, size = network(model, None if input_ is None else input_size(input_), weights=False)
+    vanilla, shape = network(model, input_size(size), weights=False)
 
     def column(name: str, module: nn.Module) -> _Column:
         try:
-            found = count(module, size, convention=convention)
-            return _Column(name, found, found.macs if convention == "conv-linear" else count(module, size).macs)
+            found = count(module, shape, convention=convention)
+            return _Column(name, found, found.macs if convention == "conv-linear" else count(module, shape).macs)
         except ValueError as error:
             raise ConfigError(f"{model}, {name}: {error}") from None
 
@@ -162,23 +152,53 @@ def cost(
         convert_(converted, config)
         columns.append(column(name, converted))
     if model in list_models():
-        columns += _narrowed(model, columns, size, convention)
+        columns += _narrowed(model, columns, shape, convention)
+    return _Counted(shape, columns)
+
+
+def cost(
+    model: Model,
+    method: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Also count the network converted by this; repeatable.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Option of the methods: option=value or method.option=value; repeatable."),
+    ] = None,
+    input_: InputSize = None,
+    convention: Annotated[
+        str, typer.Option(help="How MACs are counted: conv-linear, torchprofile or torchsummaryx.")
+    ] = "conv-linear",
+    layers: Annotated[bool, typer.Option("--layers", help="Show every layer; JSON always has them.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Count what a network costs as it is, converted, and narrowed to the same MACs.
+
+    Example: seedcnn cost resnet18_cifar --method groupnl --method ghost --set groupnl.sparse=true
+    """
+    from rich.console import Console
+
+    from seedcnn.errors import ConfigError
+
+    if layers and as_json:
+        raise ConfigError("--layers has no effect with --json, which always has the layers")
+    counted = _columns(model, method or [], set_ or [], input_, convention)
     if as_json:
-        shape = "x".join(map(str, size))
-        networks = {c.name: c.cost.to_dict() for c in columns}
+        shape = "x".join(map(str, counted.size))
+        networks = {c.name: c.cost.to_dict() for c in counted.columns}
         typer.echo(json.dumps({"model": model, "input": shape, "networks": networks}, indent=2))
         return
     console = Console()
     if layers:
-        for one in columns:
+        for one in counted.columns:
             console.print(_layer_table(one))
-    for table in _tables(columns, console.width):
+    for table in _tables(counted.columns, console.width):
         console.print(table)
     console.print(
-        f"For one picture; MACs by the convention {convention}; fixed numbers come from seeds; saved bytes are "
+        f"For one image; MACs by the convention {convention}; fixed numbers come from seeds; saved bytes are "
         "those of activations kept for the backward pass. In brackets: ratio to vanilla.",
         soft_wrap=True,
     )
-    for one in columns:
+    for one in counted.columns:
         if one.cost.unsupported:
             console.print(f"{one.name}: {convention} does not count {', '.join(one.cost.unsupported)}")

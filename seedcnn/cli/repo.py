@@ -1,4 +1,4 @@
-"""``seedcnn repo``: make, fill, re-sign and serve a signed repository of bundles."""
+"""``seedcnn repo``: create, fill, re-sign and serve a signed repository of bundles."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The repository'
 
 @app.command()
 def init(directory: _Directory) -> None:
-    """Make a repository with its signing keys.
+    """Create a repository with its signing keys.
 
     Example: seedcnn repo init fleet
     """
     from seedcnn.server.repository import init_repository
 
     root = init_repository(directory)
-    typer.echo(f"Repository made. Build {root} into your devices, serve {directory / 'public'},")
-    typer.echo(f"and move two of {directory / 'keys'}/root-*.pem to places that are not on line.")
+    typer.echo(f"Created the repository. Build {root} into your devices, serve {directory / 'public'},")
+    typer.echo(f"and move two of {directory / 'keys'}/root-*.pem to places that are offline.")
 
 
 @app.command()
 def publish(
     directory: _Directory,
     bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle files.", show_default=False)],
-    deltas: Annotated[int, typer.Option(min=0, max=64, help="Make deltas from this many of the last releases.")] = 3,
+    deltas: Annotated[int, typer.Option(min=0, max=64, help="Number of previous releases to make deltas from.")] = 3,
 ) -> None:
-    """Sign bundles and point their family's rollout at them.
+    """Sign bundles and point the rollout of their family at them.
 
     Example: seedcnn repo publish fleet model.bundle
     """
@@ -46,7 +46,7 @@ def publish(
 
 @app.command()
 def resign(directory: _Directory) -> None:
-    """Sign the short-lived metadata anew; run it daily.
+    """Renew the signatures of the short-lived metadata; run it daily.
 
     Example: seedcnn repo resign fleet
     """
@@ -64,7 +64,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 lets the system choose.", min=0, max=65535)] = 8000,
 ) -> None:
-    """Serve the public half over HTTP until interrupted.
+    """Serve the public files over HTTP until interrupted.
 
     Example: seedcnn repo serve fleet --port 8000
     """

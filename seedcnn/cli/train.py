@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seedcnn.cli._arguments import AsJson, default, refuse_without_effect
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -19,19 +21,19 @@ __all__ = ["recipes", "train"]
 
 
 def _print_rows(rows: list[tuple[str, ...]]) -> None:
-    """Columns, each but the last as wide as its longest text."""
+    """Print columns; each but the last is as wide as its longest text."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     for row in rows:
         typer.echo("  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1]]))
 
 
 def recipes(
-    pattern: Annotated[str, typer.Argument(help="Only recipes that have this in their name.")] = "",
+    pattern: Annotated[str, typer.Argument(help="Only recipes with this text in their name.")] = "",
     table: Annotated[str, typer.Option(help="Only recipes of this file.")] = "",
-    all_: Annotated[bool, typer.Option("--all", help="Every recipe.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="List every recipe.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """List the recipes that come with seedcnn; without an argument the files they stand in, most of them a table.
+    """List the recipes of seedcnn; without an argument the files that hold them, most of them a table of a paper.
 
     Example: seedcnn recipes resnet18_groupnl
     """
@@ -39,7 +41,7 @@ def recipes(
     from seedcnn.recipe_index import list_recipe_files, list_recipes
 
     if all_ and (pattern or table):
-        raise ConfigError(f"--all contradicts {'--table' if table else 'a pattern'}, which asks for some recipes")
+        raise ConfigError(f"--all contradicts {'--table' if table else 'a pattern'}, which selects some recipes")
     if not (all_ or pattern or table):
         files = list_recipe_files()
         if as_json:
@@ -63,24 +65,39 @@ def _measure(test: NamedTest, network: nn.Module) -> Accuracy:
     return accuracy(torch_predictor(network, test.mean, test.std), test.test.images, test.test.labels)
 
 
+def _summary(out: Path, epochs: int, where: str, result: Accuracy | None) -> str:
+    if result is None:
+        return f"{out}: {epochs} epochs; measure it with: seedcnn evaluate {out} --data {where}"
+    accuracy = f"test accuracy {result.top1:.2f} % (n = {result.n}, standard error {result.standard_error:.2f})"
+    return f"{out}: {epochs} epochs, {accuracy}"
+
+
+_Recipe = Annotated[str, typer.Argument(help="FILE:FUNCTION of a recipe, see `seedcnn recipes`.")]
+_Set = Annotated[
+    list[str] | None, typer.Option("--set", help="Set a field of the config: a.b=value; repeatable, see TrainConfig.")
+]
+_Data = Annotated[Path | None, typer.Option(help="Directory of the recipe's data set, if it is not downloaded.")]
+_Validate = Annotated[
+    bool, typer.Option(help="Measure the test accuracy after every epoch and keep the best as OUT.best.ckpt.")
+]
+_SaveSteps = Annotated[int, typer.Option(help="Also write the checkpoint every N updates; 0 for never.")]
+_Workers = Annotated[int | None, typer.Option(help="Processes that decode image files (ImageNet); 2 by default.")]
+
+
 def train(
-    recipe: Annotated[str, typer.Argument(help="FILE:FUNCTION of a recipe, see `seedcnn recipes`.")],
+    recipe: _Recipe,
     out: Annotated[Path, typer.Option(help="Checkpoint to write.")] = Path("runs/model.ckpt"),
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a field: a.b=value.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Directory of the recipe's data, if they are not downloaded.")
-    ] = None,
-    resume: Annotated[bool, typer.Option(help="Continue the checkpoint if it is there.")] = False,
-    validate: Annotated[
-        bool, typer.Option(help="Measure the test accuracy after every epoch and keep the best as OUT.best.ckpt.")
-    ] = False,
-    keep: Annotated[int, typer.Option(help="Epochs whose checkpoints are kept.")] = 1,
-    save_steps: Annotated[int, typer.Option(help="Also write the checkpoint after every so many updates.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes that decode picture files (ImageNet).")] = 2,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
-    tensorboard: Annotated[Path | None, typer.Option(help="Directory for TensorBoard's events.")] = None,
+    set_: _Set = None,
+    data: _Data = None,
+    resume: Annotated[bool, typer.Option(help="Continue from the checkpoint if it exists.")] = False,
+    validate: _Validate = False,
+    keep: Annotated[int, typer.Option(help="Number of epochs whose checkpoints are kept.")] = 1,
+    save_steps: _SaveSteps = 0,
+    workers: _Workers = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    tensorboard: Annotated[Path | None, typer.Option(help="Directory for TensorBoard events.")] = None,
 ) -> None:
-    """Train a network; a checkpoint is written after every epoch. On several GPUs or machines start it with torchrun.
+    """Train a network and write a checkpoint after every epoch. On several GPUs or machines start it with torchrun.
 
     Example: seedcnn train demo:groupnl --set epochs=10 --out runs/groupnl.ckpt
     """
@@ -103,28 +120,22 @@ def train(
         raise ConfigError(
             f"--validate is for sets in memory, not for {config.data}: measure it with `seedcnn evaluate`"
         )
-    pictures = load_training_data(config, data, progress=say)
+    if not files:
+        refuse_without_effect({"--workers": workers}, f"on {config.data}, which is decoded once")
+    training_data = load_training_data(config, data, progress=say)
     measure = None if files else partial(_measure, load_test(where, hold_out=config.hold_out))
     model, checkpoint = run(
         config,
-        pictures,
+        training_data,
         out,
         name=recipe,
         resume=resume,
         validate=(lambda network: measure(network).top1) if measure and validate else None,
         keep=keep,
         save_steps=save_steps,
-        workers=workers,
+        workers=default(workers, 2),
         device=device,
         tensorboard=tensorboard,
     )
-    if not first:
-        return
-    if measure is None:
-        typer.echo(f"{out}: {checkpoint.epoch} epochs; measure it with: seedcnn evaluate {out} --data {where}")
-        return
-    result = measure(model)
-    typer.echo(
-        f"{out}: {checkpoint.epoch} epochs, test accuracy {result.top1:.2f} % "
-        f"(n = {result.n}, standard error {result.standard_error:.2f})"
-    )
+    if first:
+        typer.echo(_summary(out, checkpoint.epoch, where, None if measure is None else measure(model)))

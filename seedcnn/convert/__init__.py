@@ -8,7 +8,6 @@ from seedcnn.convert.config import (
     config_for,
     config_of_text,
     from_plain,
-    literal,
     method_of,
     to_plain,
 )
@@ -50,7 +49,6 @@ __all__ = [
     "config_of_text",
     "convert_",
     "from_plain",
-    "literal",
     "load_plugin",
     "loaded_plugins",
     "method_of",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
 from typing import Any
 
+from seedcnn import typed
 from seedcnn.convert.plugins import families
-from seedcnn.errors import ConfigError, did_you_mean
+from seedcnn.errors import ConfigError
 from seedcnn.layers.families import ConversionConfig
 
 __all__ = [
@@ -17,7 +16,6 @@ __all__ = [
     "config_for",
     "config_of_text",
     "from_plain",
-    "literal",
     "method_of",
     "to_plain",
 ]
@@ -74,61 +72,60 @@ def method_of(config: ConversionConfig) -> str:
     raise ConfigError(f"{type(config).__name__} is not a registered method; see seedcnn.convert.register")
 
 
+typed.register_family(ConversionConfig, "method", PRESETS)
+
+
 def to_plain(config: ConversionConfig) -> dict[str, Any]:
-    """A config as plain data, ready for JSON: its method's name and its options; :func:`from_plain` is the inverse."""
-    options = {item.name: getattr(config, item.name) for item in fields(config)}
-    plain = {name: to_plain(each) if isinstance(each, ConversionConfig) else each for name, each in options.items()}
-    return {"method": method_of(config), **plain}
+    """A config as plain data, ready for JSON: the format, the method's name and its options.
+
+    Raises:
+        ConfigError: if the config is of no method.
+    """
+    return typed.stamped(typed.to_plain(config))
 
 
 def from_plain(data: Mapping[str, Any]) -> ConversionConfig:
-    """The config of :func:`to_plain`'s data; lists, which JSON makes of tuples, become tuples again.
+    """The inverse of :func:`to_plain`, also after JSON, which makes lists of tuples.
 
     Raises:
-        ConfigError: if the method or one of its options does not exist.
+        ConfigError: if the data are of another format, the method or one of its options does not exist, or an option
+            has a value of the wrong type.
     """
-    options = {
-        name: from_plain(value) if isinstance(value, Mapping) else tuple(value) if isinstance(value, list) else value
-        for name, value in data.items()
-    }
-    return config_for(str(options.pop("method", "")), **options)
-
-
-def literal(text: str) -> Any:
-    """A value as it is typed: a Python literal, or the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    config: ConversionConfig = typed.convert(ConversionConfig, typed.unstamped(data, "a conversion config"), "")
+    return config
 
 
 def config_of_text(text: str) -> ConversionConfig:
     """The config of ``method:option=value:option=value``, as the command line takes it.
 
+    A colon inside brackets separates nothing.
+
     Raises:
-        ConfigError: if the text does not look like that, or the method or an option does not exist.
+        ConfigError: if the text does not look like that, the method or an option does not exist, or an option is given
+            twice or has a value of the wrong type.
     """
-    method, *assignments = text.split(":")
-    options = {}
+    method, *assignments = typed.split(text, ":")
+    options: dict[str, str] = {}
     for assignment in assignments:
         option, equals, value = assignment.partition("=")
         if not equals:
             raise ConfigError(f"method {text!r}: {assignment!r} must look like option=value")
-        options[option] = literal(value)
+        if option in options:
+            raise ConfigError(f"method {text!r}: {option} is given twice")
+        options[option] = value
     return config_for(method, **options)
 
 
 def config_for(method: str, **options: Any) -> ConversionConfig:
     """The config of a method by its name; "groupnl-paper" is :meth:`GroupNLConfig.paper`.
 
+    Args:
+        method: a key of :data:`PRESETS`.
+        options: values, or their text; each option's annotation says what it may be (:mod:`seedcnn.typed`).
+
     Raises:
-        ConfigError: if the method or one of its options does not exist; near names are listed.
+        ConfigError: if the method or one of its options does not exist (near names are listed), or an option has a
+            value of the wrong type.
     """
-    if method not in PRESETS:
-        hint = did_you_mean(method, PRESETS)
-        raise ConfigError(f"unknown method {method!r}; {hint}known methods: {', '.join(PRESETS)}")
-    known = [item.name for item in fields(PRESETS[method]())]
-    for name in options:
-        if name not in known:
-            raise ConfigError(f"method {method!r} has no option {name!r}; it has {', '.join(known)}")
-    return PRESETS[method](**options)
+    config: ConversionConfig = typed.convert(ConversionConfig, {"method": method, **options}, method)
+    return config

@@ -33,6 +33,8 @@ __all__ = ["convert_", "replacement"]
 
 INITS = ("random", "from_dense")
 Overrides = Mapping[str, ConversionConfig | None]
+_MIN_SAVED_MACS = 64  # at 24 a sine costs what a generated element saves, at 160 it pays
+_NARROWING_GROUPS = 2
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class _Policy:
     config: ConversionConfig
     filter_fn: FilterFn | None
     overrides: Overrides
-    min_saved_macs: float
-    narrowing_groups: int
+    min_saved_macs: float | None = None
+    narrowing_groups: int | None = None
 
     def __post_init__(self) -> None:
         kinds = METHODS.values()
@@ -60,11 +62,23 @@ class _Policy:
             if config is not None and type(config) not in kinds:
                 known = ", ".join(kind.__name__ for kind in kinds)
                 raise ConversionError(f"`config` is a {type(config).__name__}; it must be one of {known}")
-        if not self.min_saved_macs >= 0:
+        for name in ("min_saved_macs", "narrowing_groups"):
+            value = getattr(self, name)
+            if value is not None and not self.sorts_pointwise:
+                raise ValueError(
+                    f"`{name}` (={value!r}) has no effect: only scope 'pointwise' uses it, without a `filter_fn` and "
+                    f"for other methods than Conditional Reduction; here the scope is {self.config.scope!r}"
+                )
+        if self.min_saved_macs is not None and not self.min_saved_macs >= 0:
             raise ValueError(f"`min_saved_macs` (={self.min_saved_macs!r}) must be a number, zero or more")
         groups = self.narrowing_groups
-        if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
+        if groups is not None and (isinstance(groups, bool) or not isinstance(groups, int) or groups < 1):
             raise ValueError(f"`narrowing_groups` (={groups!r}) must be a positive integer")
+
+    @property
+    def sorts_pointwise(self) -> bool:
+        """Whether 1x1 convolutions are sorted by channels; Conditional Reduction has a form for either pattern."""
+        return self.filter_fn is None and self.config.scope == "pointwise" and not self.config.narrows
 
     @property
     def takes_depthwise(self) -> bool:
@@ -86,12 +100,14 @@ class _Policy:
             return "stem"
         if reason := rule_of(self.config.scope)(model, conv, name):
             return reason
-        if self.config.scope == "pointwise" and not self.config.narrows:
-            grouped, reason = pointwise(conv, self.min_saved_macs, self.narrowing_groups)
+        if self.sorts_pointwise:
+            least = _MIN_SAVED_MACS if self.min_saved_macs is None else self.min_saved_macs
+            groups = self.narrowing_groups or _NARROWING_GROUPS
+            grouped, reason = pointwise(conv, least, groups)
             if reason:
                 return reason
             if grouped:
-                return _Choice(conv, None, self.narrowing_groups)
+                return _Choice(conv, None, groups)
         if is_depthwise(conv):
             config = self.config.for_depthwise()
             if config is None:
@@ -192,8 +208,8 @@ def convert_(
     filter_fn: FilterFn | None = None,
     seed: int = 0,
     overrides: Overrides | None = None,
-    min_saved_macs: float = 64,
-    narrowing_groups: int = 2,
+    min_saved_macs: float | None = None,
+    narrowing_groups: int | None = None,
     init: str = "random",
     images: Tensor | None = None,
 ) -> ConversionReport:
@@ -213,10 +229,11 @@ def convert_(
         seed: 64-bit model seed; each layer's seed is derived from it and the layer's name.
         overrides: pattern (``fnmatch``) of qualified names -> another config for these layers, or None to leave them.
             Decides before ``filter_fn`` and scope; of several patterns that match the first counts.
-        min_saved_macs: of scope "pointwise": a 1x1 convolution from fewer channels is left, because a generated
-            element saves c_in MACs and costs one nonlinear function (at 24 a sine costs what it saves, at 160 it pays).
-        narrowing_groups: of scope "pointwise": groups of the 1x1 convolution that replaces one whose channels do not
-            grow; 1 leaves these.
+        min_saved_macs: for scope "pointwise": a 1x1 convolution from fewer channels is left, because a generated
+            element saves c_in MACs and costs one nonlinear function. None is 64: at 24 a sine costs what it saves, at
+            160 it pays.
+        narrowing_groups: for scope "pointwise": groups of the 1x1 convolution that replaces one whose channels do not
+            grow; 1 leaves these, None is 2.
         init: "random" (fresh weights) or "from_dense" (GroupNL layers take seed filters from the trained ones; see
             :func:`seedcnn.convert.from_dense.seed_from_dense_`).
         images: with "from_dense", a batch [N, C, H, W] as the network takes it, to estimate the BatchNorms again.
@@ -228,7 +245,8 @@ def convert_(
         ConfigError: if the scope does not exist.
         ConversionError: if a config is of an unknown kind, ``model`` is itself a convolution, nothing matched, an
             override has no effect, or a chosen layer cannot take the config (named, with the rule).
-        ValueError: if ``min_saved_macs``, ``narrowing_groups`` or ``init`` is out of range.
+        ValueError: if ``min_saved_macs``, ``narrowing_groups`` or ``init`` is out of range, or one of the first two or
+            ``images`` has no effect.
     """
     if init not in INITS:
         raise ValueError(f"`init` (={init!r}) must be one of {', '.join(map(repr, INITS))}")

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from seedcnn import typed
 from seedcnn.errors import ConfigError
 from seedcnn.layers._base import SeededConv2d
 
@@ -44,6 +45,9 @@ class ConversionConfig:
     scope: str = "paper"
     narrows: ClassVar[bool] = False
     """Whether the layer has a form for 1x1 convolutions whose channels do not grow (scope "pointwise")."""
+
+    def __post_init__(self) -> None:
+        typed.settle(self, type(self).__name__)
 
     def for_depthwise(self) -> ConversionConfig | None:
         """The config for a depthwise convolution, or None where the layer cannot replace one at equal cost."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, get_type_hints
 
 from torch import nn
 
@@ -12,13 +14,13 @@ from seedcnn.models.crnet import CRNetCB, CRNetCIB
 from seedcnn.models.resnet_cifar import BasicBlock, Bottleneck, ResNetCifar
 from seedcnn.models.vgg_cifar import VGG11_PLAN, VGGCifar
 
-__all__ = ["create_model", "default_widths", "list_models", "scaled_widths"]
+__all__ = ["create_model", "default_widths", "list_models", "option_types", "scaled_widths"]
 
 _SMALL, _LARGE = (16, 32, 64), (64, 128, 256, 512)
 
 
 def _resnet(block: type[BasicBlock | Bottleneck], depths: tuple[int, ...]) -> Callable[..., nn.Module]:
-    return lambda **kwargs: ResNetCifar(block, depths, **kwargs)
+    return partial(ResNetCifar, block, depths)
 
 
 _MODELS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
@@ -28,7 +30,7 @@ _MODELS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
     "resnet18_cifar": (_resnet(BasicBlock, (2, 2, 2, 2)), _LARGE),
     "resnet34_cifar": (_resnet(BasicBlock, (3, 4, 6, 3)), _LARGE),
     "resnet101_cifar": (_resnet(Bottleneck, (3, 4, 23, 3)), _LARGE),
-    "vgg11_cifar": (lambda **kwargs: VGGCifar(VGG11_PLAN, **kwargs), (64, 128, 256, 512, 512)),
+    "vgg11_cifar": (partial(VGGCifar, VGG11_PLAN), (64, 128, 256, 512, 512)),
     "crnet_cb": (CRNetCB, (16, 32, 32, 64)),
     "crnet_cib": (CRNetCIB, (16, 32, 64)),
 }
@@ -98,3 +100,16 @@ def create_model(
     if width is not None:
         widths = scaled_widths(default, width, width_divisor)
     return build(num_classes=num_classes, widths=tuple(widths or default), **kwargs)
+
+
+def option_types(name: str) -> dict[str, Any]:
+    """Annotation of each argument that :func:`create_model` takes for a model, apart from its name.
+
+    Raises:
+        ConfigError: if the model does not exist.
+    """
+    build, _ = _entry(name)
+    network: Any = build.func if isinstance(build, partial) else build
+    hints = get_type_hints(network.__init__) | get_type_hints(create_model)
+    names = [*inspect.signature(create_model).parameters, *inspect.signature(build).parameters]
+    return {option: hints[option] for option in names if option not in ("name", "kwargs")}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from seedcnn.convert import ConversionConfig
@@ -160,6 +161,19 @@ def cost_table(
     return table
 
 
+def _facts(layer: nn.Module) -> list[tuple[str, type, dict[str, Any], list[torch.Size]]]:
+    """The class, the public attributes and the shapes of a layer and its parts: equal for layers that are the same."""
+    return [
+        (
+            name,
+            type(part),
+            {key: value for key, value in vars(part).items() if key[0] != "_" and not isinstance(value, Tensor)},
+            [parameter.shape for parameter in part.parameters(recurse=False)],
+        )
+        for name, part in layer.named_modules()
+    ]
+
+
 def _options(
     model: nn.Module, site: Site, forms: Mapping[str, ConversionConfig], multiple: int, step: float | None
 ) -> list[Option]:
@@ -171,12 +185,14 @@ def _options(
         others = sum(4 * values.size for values in tensors if not is_weight(values.shape))
         rate = (tensor_bytes(kept, step) - others) / max(weights, 1)
     plain = _costs(copy.deepcopy(site.conv), site, rate)
-    options, seen = [Option(KEEP, None, plain, _weights(site.conv))], set()
+    options, seen = [Option(KEEP, None, plain, _weights(site.conv))], []
     for form, config in forms.items():
         layer = form_of_site(model, site, config, multiple=multiple)
-        if isinstance(layer, str) or repr(layer) in seen:  # a group that divides nothing is the dense form again
+        if (
+            isinstance(layer, str) or (facts := _facts(layer)) in seen
+        ):  # four groups that divide nothing are the dense form
             continue
-        seen.add(repr(layer))
+        seen.append(facts)
         found = _costs(layer, site, rate)
         if found.macs < plain.macs or found.bytes < plain.bytes:
             options.append(Option(form, config, found, _weights(layer)))

@@ -1,4 +1,4 @@
-"""The forms that a planner may give a layer, by name: the plain alternatives and the seed forms alike."""
+"""The forms that a planner may choose for a layer, by name: plain alternatives and seed forms."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from seedcnn.errors import ConfigError, did_you_mean
 __all__ = ["FORMS", "KEEP", "find_forms"]
 
 KEEP = "keep"
-"""The form of a layer that is left as it is."""
+"""The form of a layer that stays as it is."""
 
 
 def _group_nl(ratio: int, nlf: str, **options: Any) -> GroupNLConfig:
-    # Seeds are normalised, which folds away at export; without it they grow until the functions wrap around.
+    # The norm on the seeds folds away at export; without it they grow until the functions wrap around.
     phi_range = (1, 5) if nlf == "sine" else (-0.5, 0.5)
     return GroupNLConfig(reduction_ratio=ratio, nlf=nlf, phi_range=phi_range, **options)
 
@@ -49,24 +49,25 @@ FORMS: dict[str, ConversionConfig] = {
     "sine-r2-sparse": _group_nl(2, "sine", sparse=True),
     "mono-r4": MonoConfig(exp_factor=4),
 }
-"""Name -> config, the plain alternatives first: of forms that are equal in every respect the first is taken.
+"""Name -> config, the plain alternatives first: of forms that are equal in every respect the planner takes the first.
 
 copy: plain duplication (GroupNL whose function is the identity). dws: depthwise-separable, with and without the ReLU
-between, or linear with a Ghost convolution as the pointwise one. ghost, cr: Ghost, with and without its ReLUs, and
-Conditional Reduction (1x1 convolutions only). abs, sine: GroupNL with the seeds in
-``normalize="batch"``, dense, in four groups or sparse. mono: all filters from a quarter as many seed filters.
+in the middle, or linear with a Ghost convolution as the pointwise one. ghost, cr: Ghost, with and without its ReLUs,
+and Conditional Reduction (1x1 convolutions only). abs, sine: GroupNL with ``normalize="batch"``, dense, in four groups
+or sparse. mono: a quarter as many seed filters as filters.
 """
 
 
 def find_forms(names: Iterable[str] | None) -> dict[str, ConversionConfig]:
-    """Forms by their names, in the order given.
+    """Forms by name, in the given order.
 
     Args:
-        names: of :data:`FORMS`, or a method of ``seedcnn bench`` with its options, ``groupnl:reduction_ratio=8``;
-            None takes all of :data:`FORMS`.
+        names: keys of :data:`FORMS`, or methods with options as ``seedcnn bench`` takes them, such as
+            ``groupnl:reduction_ratio=8``; None takes all of :data:`FORMS`.
 
     Raises:
-        ConfigError: if there is no such form, method or option (near names are listed), or no form at all.
+        ConfigError: if there is no such form, method or option (near names are listed), an option has a value of the
+            wrong type, or there is no form at all.
     """
     if names is None:
         return dict(FORMS)

@@ -1,16 +1,17 @@
-"""A plan: which layer takes which form, and what that is predicted to cost."""
+"""A plan: which layer takes which form, and the predicted costs."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from seedcnn.convert import ConversionConfig, ConversionReport, from_plain, to_plain
+from seedcnn import typed
+from seedcnn.convert import ConversionConfig, ConversionReport
 from seedcnn.errors import ConfigError
 from seedcnn.files import write_file
 from seedcnn.layers import learnable_count
@@ -18,19 +19,22 @@ from seedcnn.plan.costs import Costs
 from seedcnn.plan.forms import KEEP
 from seedcnn.plan.sites import replaced
 
-__all__ = ["BUDGETS", "Budget", "LayerPlan", "Plan", "read_plan"]
+__all__ = ["BUDGETS", "FORMAT", "Budget", "LayerPlan", "Plan", "read_plan"]
+
+FORMAT = "seedcnn-plan/1"
+"""The format of a serialised plan."""
 
 BUDGETS = {"latency": "ms", "bytes": "bytes", "macs": "MACs"}
-"""What a budget can be of, and its unit."""
+"""Kind of budget -> unit."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the converted network may cost.
+    """The most that the converted network may cost.
 
     Args:
-        of: "latency" (milliseconds for one picture), "bytes" (of the tensors in its bundle) or "macs".
-        limit: the most that is allowed, positive.
+        of: "latency" (milliseconds for one image), "bytes" (of the tensors in its bundle) or "macs".
+        limit: the largest value allowed, positive.
 
     Raises:
         ConfigError: if there is no such budget.
@@ -60,12 +64,12 @@ class LayerPlan:
 
     Attributes:
         name: its qualified name.
-        layer: what it is, in words.
+        layer: description, such as "3x3 32->64 /2 @16x16".
         form: the form's name, "keep" for one that stays.
-        config: to convert it with, None for one that stays.
+        config: config to convert it with, None for one that stays.
         before, after: its costs, with its norm.
-        sensitivity: of this form, as the plan's ``how`` says.
-        tried: how many forms there were to choose from.
+        sensitivity: sensitivity of this form, as the plan's ``how`` says.
+        tried: number of forms to choose from.
     """
 
     name: str
@@ -77,24 +81,28 @@ class LayerPlan:
     sensitivity: float
     tried: int
 
+    def __post_init__(self) -> None:
+        if (self.form == KEEP) != (self.config is None):
+            raise ConfigError(f"layer {self.name} has the form {self.form!r} and the config {self.config}")
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What :func:`seedcnn.plan.plan` found.
+    """The result of :func:`seedcnn.plan.plan`.
 
     Attributes:
-        budget: what was asked for.
-        input_size: channels, height, width of a picture.
-        runtime: where latencies were measured.
+        budget: the budget asked for.
+        input_size: channels, height, width of an image.
+        runtime: runtime in which latencies were measured.
         layers: every convolution that could be replaced, in the network's order.
-        left: the other convolutions, and why they cannot be.
+        left: the other convolutions, and why they cannot be replaced.
         vanilla: costs of the network as it is.
-        predicted: costs of the converted one: vanilla, plus the difference of each layer that is replaced.
+        predicted: costs of the converted one: vanilla, plus the difference of each replaced layer.
         how: what the sensitivities are.
-        loss: cross-entropy of the network as it is on the calibration pictures, None without them.
-        step: grid step that bytes are estimated at, None for float32 (exact).
+        loss: cross-entropy of the network as it is on the calibration images, None without them.
+        step: grid step at which bytes are estimated, None for float32 (exact).
         seed: 64-bit model seed of the conversion.
-        seconds: how long each part took.
+        seconds: duration of each part.
     """
 
     budget: Budget
@@ -112,7 +120,7 @@ class Plan:
 
     @property
     def overrides(self) -> dict[str, ConversionConfig]:
-        """The config of each layer that is replaced, by qualified name; as ``convert_`` takes them."""
+        """The config of each replaced layer by qualified name, as ``convert_`` takes them."""
         return {layer.name: layer.config for layer in self.layers if layer.config is not None}
 
     @property
@@ -122,16 +130,16 @@ class Plan:
 
     @property
     def forms(self) -> dict[str, int]:
-        """How many layers take each form, those that stay included, the most frequent first."""
+        """Number of layers by form, including those that stay; the most frequent first."""
         return dict(Counter(layer.form for layer in self.layers).most_common())
 
     def convert_(self, model: nn.Module) -> ConversionReport:
-        """Convert ``model`` in place; fresh weights in the layers that are replaced, the others keep theirs.
+        """Convert ``model`` in place; replaced layers get fresh weights, the others keep theirs.
 
         A plan that keeps everything changes nothing, and its report says so.
 
         Raises:
-            ConversionError: if the model is not the one that was planned for.
+            ConversionError: if the plan was made for another model.
         """
         if self.overrides:
             report: ConversionReport = replaced(model, self.overrides, self.seed)
@@ -141,46 +149,29 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
-        data = asdict(self)
-        for row, layer in zip(data["layers"], self.layers, strict=True):
-            row["config"] = None if layer.config is None else to_plain(layer.config)
-        return data
+        return typed.stamped(typed.to_plain(self), FORMAT)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Plan:
-        """The inverse of :meth:`to_dict`.
+        """The inverse of :meth:`to_dict`, also after JSON.
 
         Raises:
-            ConfigError: if something is missing, or a method or option does not exist.
+            ConfigError: if the data are of another format, something is missing, a value is wrong, or a method or
+                option does not exist.
         """
-        try:
-            layers = tuple(_layer(row) for row in data["layers"])
-            channels, height, width = data["input_size"]
-            rest: dict[str, Any] = {
-                name: data[name] for name in ("runtime", "left", "how", "loss", "step", "seed", "seconds")
-            }
-            rest |= {name: Costs(**data[name]) for name in ("vanilla", "predicted")}
-            return cls(Budget(**data["budget"]), (channels, height, width), layers=layers, **rest)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"this is not a plan: {type(error).__name__}: {error}") from None
+        plan: Plan = typed.convert(cls, typed.unstamped(data, "the plan", FORMAT), "")
+        return plan
 
     def save(self, path: Path) -> None:
-        """Write the plan as JSON; :func:`read_plan` reads it."""
+        """Write the plan as JSON, for :func:`read_plan`."""
         write_file(path, json.dumps(self.to_dict(), indent=2).encode() + b"\n")
 
 
-def _layer(row: dict[str, Any]) -> LayerPlan:
-    config = None if row["config"] is None else from_plain(row["config"])
-    if (row["form"] == KEEP) != (config is None):
-        raise ValueError(f"layer {row['name']} has the form {row['form']!r} and the config {row['config']}")
-    return LayerPlan(**row | {"config": config, "before": Costs(**row["before"]), "after": Costs(**row["after"])})
-
-
 def read_plan(path: str | Path) -> Plan:
-    """A plan from the file that :meth:`Plan.save` or ``seedcnn plan --out`` wrote.
+    """Read a plan from a file that :meth:`Plan.save` or ``seedcnn plan --out`` wrote.
 
     Raises:
-        ConfigError: if the file is missing, no JSON, or no plan.
+        ConfigError: if the file is missing, no JSON, no plan, or a plan of another format.
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -188,4 +179,5 @@ def read_plan(path: str | Path) -> Plan:
         raise ConfigError(f"{path} cannot be read as a plan: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds a {type(data).__name__}; a plan is an object")
-    return Plan.from_dict(data.get("plan", data))
+    with typed.prefixed(f"{path} is not a plan"):
+        return Plan.from_dict(data.get("plan", data))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from seedcnn.convert import literal
 from seedcnn.errors import ConfigError, did_you_mean
+from seedcnn.typed import convert, field_types, prefixed
 
 __all__ = ["override"]
 
@@ -16,15 +16,15 @@ _Config = TypeVar("_Config")
 
 
 @dataclass(frozen=True)
-class _Value:
-    """What a field is set to, and the assignment that said so."""
+class _Text:
+    """The text of a field's new value, and the whole assignment."""
 
-    value: Any
+    value: str
     whole: str
 
 
 def _tree(assignments: Iterable[str]) -> dict[str, Any]:
-    """Assignments by field: a value, or the assignments to the fields of a field."""
+    """Assignments by field: a text, or the assignments to the fields of a field."""
     root: dict[str, Any] = {}
     for whole in assignments:
         path, equals, text = whole.partition("=")
@@ -35,53 +35,60 @@ def _tree(assignments: Iterable[str]) -> dict[str, Any]:
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise ConfigError(f"--set {whole}: {parent} is set as a whole, too ({node.whole})")
+                raise ConfigError(f"--set {whole}: {parent} is also set as a whole ({node.whole})")
         if isinstance(node.get(name), dict):
-            raise ConfigError(f"--set {whole}: a field of {name} is set, too ({_first(node[name])})")
-        node[name] = _Value(literal(text), whole)
+            raise ConfigError(f"--set {whole}: a field of {name} is also set ({_first(node[name])})")
+        if name in node:
+            raise ConfigError(f"--set {whole}: {path} is also set by {node[name].whole}")
+        node[name] = _Text(text, whole)
     return root
 
 
-def _first(node: dict[str, Any] | _Value) -> str:
+def _first(node: dict[str, Any] | _Text) -> str:
     while isinstance(node, dict):
         node = next(iter(node.values()))
     return node.whole
 
 
-def _check(field: dataclasses.Field[Any], old: Any, new: Any, whole: str) -> Any:
-    """The new value, as a float where the old one is; it has to be of the same kind."""
-    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
-        return float(new)
-    none = new is None and field.default is None
-    kind = isinstance(new, type(old)) and isinstance(new, bool) == isinstance(old, bool)
-    if old is not None and not none and not kind:
-        raise ConfigError(f"--set {whole}: {field.name} is a {type(old).__name__}, not {new!r}")
+def _value(node: _Text, kind: Any, name: str) -> Any:
+    with prefixed(f"--set {node.whole}"):
+        return convert(kind, node.value, name, text=True)
+
+
+def _options(options: dict[str, Any], tree: dict[str, Any], kind: Any, where: str) -> dict[str, Any]:
+    """A dict with some of its values replaced; ``kind`` is the annotation of the values."""
+    new = dict(options)
+    for name, node in tree.items():
+        if isinstance(node, _Text):
+            new[name] = _value(node, kind, f"{where}{name}")
+        else:
+            new[name] = _apply(options.get(name), node, kind, f"{where}{name}.")
     return new
 
 
-def _apply(target: Any, tree: dict[str, Any]) -> Any:
-    """``target`` with all its fields set at once, so that rules between fields see the whole."""
+def _apply(target: Any, tree: dict[str, Any], kind: Any, where: str) -> Any:
+    """``target`` with all its fields set at once, so that rules between fields see the whole.
+
+    Args:
+        kind: the annotation of ``target``.
+        where: its name with a dot behind, or "" at the top.
+    """
     first = _first(tree)
     if isinstance(target, dict):
-        new = {
-            name: _apply(target.get(name), node) if isinstance(node, dict) else node.value
-            for name, node in tree.items()
-        }
-        return {**target, **new}
+        return _options(target, tree, (get_args(kind) or (str, Any))[1], where)
     if isinstance(target, type) or not dataclasses.is_dataclass(target):
-        raise ConfigError(f"--set {first}: {target!r} has no fields")
-    fields = {field.name: field for field in dataclasses.fields(target)}
+        raise ConfigError(f"--set {first}: {where.removesuffix('.')} (={target!r}) has no fields")
+    kinds = field_types(type(target))
     changes = {}
     for name, node in tree.items():
-        if name not in fields:
-            hint = did_you_mean(name, fields)
-            kind = type(target).__name__
-            raise ConfigError(f"--set {_first(node)}: {kind} has no field {name!r}; {hint}fields: {', '.join(fields)}")
-        old = getattr(target, name)
-        if isinstance(node, dict):
-            changes[name] = _apply(old, node)
+        if name not in kinds:
+            hint = did_you_mean(name, kinds)
+            owner = type(target).__name__
+            raise ConfigError(f"--set {_first(node)}: {owner} has no field {name!r}; {hint}fields: {', '.join(kinds)}")
+        if isinstance(node, _Text):
+            changes[name] = _value(node, kinds[name], f"{where}{name}")
         else:
-            changes[name] = _check(fields[name], old, node.value, node.whole)
+            changes[name] = _apply(getattr(target, name), node, kinds[name], f"{where}{name}.")
     try:
         return dataclasses.replace(target, **changes)  # type: ignore[type-var]
     except (TypeError, ValueError) as error:
@@ -89,13 +96,19 @@ def _apply(target: Any, tree: dict[str, Any]) -> Any:
 
 
 def override(config: _Config, assignments: Iterable[str]) -> _Config:
-    """Apply ``a.b=c`` assignments to a config dataclass; values are Python literals, anything else is a string.
+    """Apply ``a.b=c`` assignments to a config dataclass; each field's annotation says what its text means.
 
     All are applied together: ``schedule=multistep`` and ``decay_epochs=(3,)`` may stand in any order.
 
+    Args:
+        config: what a recipe made; not changed.
+        assignments: as typed. Without an annotation, as in ``model_options``, a text is a Python or JSON literal, or
+            else text.
+
     Raises:
-        ConfigError: naming the field and the rule; near names are listed.
+        ConfigError: naming the assignment, the value and the rule, or the field that does not exist (near names are
+            listed) or is set twice.
     """
     tree = _tree(assignments)
-    changed: _Config = _apply(config, tree) if tree else config
+    changed: _Config = _apply(config, tree, type(config), "") if tree else config
     return changed

@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file with all tensors of a run and, as JSON metadata, its config, place and history."""
+"""Checkpoints: a safetensors file with all tensors of a run and, as JSON metadata, its config, position and history."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from seedcnn.errors import TrainingError
+from seedcnn.errors import ConfigError, TrainingError
 from seedcnn.files import remove, write_file
 from seedcnn.train.config import TrainConfig, build_model
 
@@ -34,21 +34,21 @@ _NUMBERS = ("step", "world", "best", "partial")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training run between two updates. Where it stands in the schedule follows from epoch and step.
+    """A training run between two updates. Its position in the schedule follows from epoch and step.
 
     Attributes:
         config: the run.
-        epoch: epochs done.
+        epoch: number of finished epochs.
         model: the network's state_dict.
-        optimizer: the optimizer's state by parameter index and name, and the gradient scaler's; empty where nothing
-            is to be resumed.
-        history: one dict of numbers for each epoch done.
-        step: batches done of the epoch after these.
-        partial: what these come to so far.
-        ema: the moving average's state_dict; empty without.
-        task: what the loss has learned, as the projections of a distillation.
-        rng: the random generators' states by process.
-        world: processes of the run.
+        optimizer: the optimizer's state by parameter index and name, and the gradient scaler's; empty if the run
+            cannot be resumed.
+        history: one dict of numbers for each finished epoch.
+        step: batches done in the epoch that follows.
+        partial: running sums over these batches.
+        ema: the moving average's state_dict; empty without one.
+        task: learned tensors of the loss, such as the projections of a distillation.
+        rng: states of the random generators by process.
+        world: number of processes of the run.
         best: highest validation accuracy so far, percent; None without validation.
     """
 
@@ -67,7 +67,7 @@ class Checkpoint:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """What the network is used with: the moving average if there is one."""
+        """The weights to use: the moving average if there is one."""
         return self.ema or self.model
 
 
@@ -91,7 +91,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write atomically: a crash or a full disk leaves the file that stood.
+    """Write atomically: after a crash or on a full disk the previous file is still there.
 
     Raises:
         TrainingError: if it cannot be written.
@@ -100,21 +100,21 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def beside(path: str | Path, what: str) -> Path:
-    """``what`` between the stem and the suffix of a checkpoint's name: runs/a.ckpt, "best" -> runs/a.best.ckpt."""
+    """Insert ``what`` between stem and suffix of a checkpoint's name: runs/a.ckpt, "best" -> runs/a.best.ckpt."""
     path = Path(path)
     return path.with_name(f"{path.stem}.{what}{path.suffix}")
 
 
 def keep_checkpoint(path: str | Path, checkpoint: Checkpoint, *, keep: int = 1, best: bool = False) -> None:
-    """Write the checkpoint of an epoch, and copies of it beside; those that are too old are removed after that.
+    """Write the checkpoint of an epoch, and copies of it next to it; then remove the copies that are too old.
 
     Args:
-        path: always the last one.
-        keep: of how many epochs there are checkpoints; from 2 on as NAME.epoch0007.ckpt.
-        best: also as NAME.best.ckpt.
+        path: file of the newest checkpoint.
+        keep: number of epochs whose checkpoints are kept; from 2 on there are copies named NAME.epoch0007.ckpt.
+        best: also write a copy named NAME.best.ckpt.
 
     Raises:
-        TrainingError: if one cannot be written; what stood stays.
+        TrainingError: if a file cannot be written; the previous files stay.
     """
     path, data = Path(path), _encode(checkpoint)
     _write(path, data)
@@ -133,6 +133,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises:
         TrainingError: if it is missing, damaged, or not a checkpoint of seedcnn.
+        ConfigError: if its config is of another format, or has a field or a value that this version does not know.
     """
     if not Path(path).is_file():
         raise TrainingError(f"there is no checkpoint {path}")
@@ -147,6 +148,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         numbers: dict[str, Any] = {name: meta[name] for name in _NUMBERS if name in meta}
         numbers |= {"history": list(meta["history"]), **parts}
         return Checkpoint(config, int(meta["epoch"]), **numbers)
+    except ConfigError as error:
+        raise ConfigError(f"checkpoint {path}: {error}") from error
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise TrainingError(f"{path} is not a checkpoint of seedcnn, or is damaged: {error}") from error
 
@@ -155,7 +158,7 @@ def restore_model(model: nn.Module, state: dict[str, Tensor], path: str | Path) 
     """Load weights into ``model``.
 
     Raises:
-        TrainingError: if they are of another architecture.
+        TrainingError: if they belong to another architecture.
     """
     try:
         model.load_state_dict(state)
@@ -164,13 +167,14 @@ def restore_model(model: nn.Module, state: dict[str, Tensor], path: str | Path) 
 
 
 def load_model(path: str | Path) -> tuple[nn.Module, Checkpoint]:
-    """Build the network of a checkpoint and load its weights, the moving average if there is one.
+    """Build the network of a checkpoint and load its weights (the moving average if there is one).
 
     Returns:
         The network in eval mode on the CPU, and the checkpoint.
 
     Raises:
         TrainingError: if the checkpoint is missing, damaged, or does not fit its own config.
+        ConfigError: as :func:`load_checkpoint`.
     """
     checkpoint = load_checkpoint(path)
     with torch.random.fork_rng(devices=[]):

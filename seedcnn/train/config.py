@@ -1,20 +1,21 @@
-"""What a training run is: one typed, frozen config, made by a recipe function."""
+"""The config of a training run: one frozen dataclass, made by a recipe function."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import timm
 from torch import nn
 
-from seedcnn.convert import ConversionConfig, convert_, from_plain, to_plain
+from seedcnn import typed
+from seedcnn.convert import ConversionConfig, convert_
 from seedcnn.data import DATA_SETS
 from seedcnn.errors import ConfigError, did_you_mean
 from seedcnn.models import create_model, list_models
 from seedcnn.models.timm_registry import GNL_MODELS
 from seedcnn.sampling import SamplingConfig
+from seedcnn.train._model_options import checked_options
 from seedcnn.train._override import override
 from seedcnn.train.distill_config import DistillConfig
 
@@ -28,61 +29,65 @@ _NOT_NEGATIVE = (
 )
 _AUGMENTATIONS = ("augment", "random_erasing", "mixup", "cutmix")
 _ENDLESS = ("constant", "step", "multistep")  # schedules that never come to min_lr
+_DECAYING = ("step", "multistep", "plateau", "poly")  # schedules that use decay_rate
+_DECAY_RATE = 0.1  # the default
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole training run. Where the data lie, and on how many processes it runs, is said when it is started.
+    """A whole training run, apart from where the data are and on how many processes it runs.
+
+    A value is converted to its field's type, or refused (:mod:`seedcnn.typed`).
 
     Args:
         model: name for :func:`seedcnn.models.create_model`, or of a network of timm.
-        model_options: its keyword arguments.
+        model_options: keyword arguments of the network; an argument with a known type is checked.
         convert: what the model is converted to, or None for the network as it is.
         overrides: pattern of layer names -> another config for these layers, or None to leave them, as in
             :func:`seedcnn.convert.convert_`.
-        epochs: passes over the training pictures, those of ``cooldown_epochs`` among them.
-        batch_size: pictures a step of one process.
-        drop_last: whether the incomplete last batch of an epoch is left out.
+        epochs: passes over the training images, including those of ``cooldown_epochs``.
+        batch_size: images in a step of one process.
+        drop_last: whether to drop the incomplete last batch of an epoch.
         lr: peak learning rate.
         optimizer: timm optimizer name ("sgd" is SGD with Nesterov momentum).
         opt_eps: the epsilon of an optimizer that has one; 0 for its own default.
-        momentum, weight_decay: of the optimizer; norms and biases are not decayed.
+        momentum, weight_decay: arguments of the optimizer; norms and biases are not decayed.
         schedule: timm scheduler name ("cosine", "multistep", "step", "poly", "constant", ...), stepped after every
             update.
         warmup_epochs: linear warm-up from ``warmup_lr``; may be fractional.
-        warmup_lr, min_lr: where the schedule starts and ends.
-        cooldown_epochs: so many of the epochs come after the schedule, at ``min_lr``; "cosine", "tanh", "poly", "wsd"
-            and "rsqrt".
-        lr_noise: between which shares of the schedule the learning rate is multiplied by 1 + noise, e.g. (0.4, 0.9), or
-            (0.4,) to its end; timm's normal noise within 0.67, drawn once an epoch.
-        label_smoothing: of the cross entropy.
+        warmup_lr, min_lr: learning rates at which the warm-up starts and the schedule ends.
+        cooldown_epochs: how many of the epochs follow the schedule, at ``min_lr``; "cosine", "tanh", "poly", "wsd" and
+            "rsqrt".
+        lr_noise: the shares of the schedule between which the learning rate is multiplied by 1 + noise, e.g.
+            (0.4, 0.9), or (0.4,) to its end; timm's normal noise within 0.67, drawn once an epoch.
+        label_smoothing: smoothing of the labels in the cross entropy.
         augment: random crop with padding 4 and horizontal flip; for "imagenet" timm's random resized crop, flip and
             colour jitter.
-        channels_last: memory format of model and pictures.
+        channels_last: memory format of model and images.
         init_from: checkpoint whose weights the run starts from (fine-tuning), or "".
-        seed: of the initial weights, the layers' seeds, the order of the pictures and the augmentation.
+        seed: for the initial weights, the layers' seeds, the order of the images and the augmentation.
         data: "cifar10", "cifar100", "gtsrb", "icons50", "icons50-rebuilt" or "imagenet".
         hold_out: for Icons-50: what the network does not see, as in :func:`seedcnn.data.sets.named.load_test`.
-        fraction: of the training pictures that is used, with the classes in their proportions.
-        data_seed: of that choice.
-        input_size: height and width of the pictures of "imagenet"; 0 for 224.
+        fraction: share of the training images to use, with the classes in their proportions.
+        data_seed: seed of that choice.
+        input_size: height and width of the images of "imagenet"; 0 for 224.
         rand_augment: timm's text for RandAugment, e.g. "rand-m9-mstd0.5"; "imagenet" only.
-        random_erasing: probability that a rectangle of a picture is replaced by noise.
+        random_erasing: probability that noise replaces a rectangle of an image.
         mixup, cutmix: alpha of timm's Mixup; 0 for none.
-        drop_path: stochastic depth rate, of timm's networks.
-        lr_base_batch: the linear-scaling rule: ``lr`` is for this many pictures an update, over all processes and
+        drop_path: stochastic depth rate; timm's networks only.
+        lr_base_batch: the linear-scaling rule: ``lr`` is for this many images an update, over all processes and
             accumulated batches; 0 takes ``lr`` as it is.
-        decay_epochs: where "multistep" lowers the learning rate: before the first update of these epochs, counted from
+        decay_epochs: when "multistep" lowers the learning rate: before the first update of these epochs, counted from
             0; for "step" one number, the interval. They may be fractional.
-        decay_rate: by what factor; for "poly" the power.
-        decay_norms: weight decay also on norms and biases.
-        grad_accumulation: batches whose gradients one update takes the mean of.
+        decay_rate: the factor of that; for "poly" the power.
+        decay_norms: apply weight decay to norms and biases, too.
+        grad_accumulation: batches whose mean gradient makes one update.
         clip_grad: largest L2 norm of the gradient; 0 for no limit.
         ema: decay of the moving average of the weights; 0 for none.
         precision: "fp32", "bf16" (autocast) or "fp16" (autocast with a gradient scaler).
-        compile: through torch.compile.
-        deterministic: only operations that give the same bits every time; torch refuses those that cannot.
-        sync_bn: norms count over all processes (CUDA).
+        compile: train through torch.compile.
+        deterministic: use only operations that give the same bits every time; torch refuses those that cannot.
+        sync_bn: norms use the statistics of all processes (CUDA).
         strategy: on several GPUs: "ddp", a process each (torchrun), or "dp", one process (``nn.DataParallel``).
         sampling: reduced sampling, or None for every batch of every epoch.
         distill: distillation from a teacher, or None.
@@ -140,41 +145,24 @@ class TrainConfig:
     distill: DistillConfig | None = None
 
     def __post_init__(self) -> None:
+        typed.settle(self)
+        object.__setattr__(self, "model_options", checked_options(self.model, self.model_options))
         _check(self)
+        typed.to_plain(self)  # refuse now what the first checkpoint could not hold
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON; the conversion carries its method name."""
-        result = dataclasses.asdict(self)
-        if self.convert is not None:
-            result["convert"] = to_plain(self.convert)
-        result["overrides"] = {name: each and to_plain(each) for name, each in self.overrides.items()}
-        return result
+        """Plain data, ready for JSON: the format and the fields; a conversion has its method's name among its own."""
+        return typed.stamped(typed.to_plain(self))
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> TrainConfig:
-        """The inverse of :meth:`to_dict`; fields that are not there have their defaults.
+        """The inverse of :meth:`to_dict`, also after JSON; a field that is missing has its default.
 
         Raises:
-            ConfigError: if a field or method does not exist.
+            ConfigError: if the data are of another format, a field or method does not exist, or a value is wrong.
         """
-        value = _tuples(value)
-        if unknown := set(value) - set(cls.__dataclass_fields__):
-            raise ConfigError(f"a training config has no field {', '.join(sorted(unknown))}")
-        if value.get("convert") is not None:
-            value["convert"] = from_plain(value["convert"])
-        overrides = value.get("overrides", {})
-        value["overrides"] = {name: each and from_plain(each) for name, each in overrides.items()}
-        value["model_options"] = _tuples(value.get("model_options", {}))
-        if value.get("sampling") is not None:
-            value["sampling"] = SamplingConfig(**_tuples(value["sampling"]))
-        if value.get("distill") is not None:
-            value["distill"] = DistillConfig(**_tuples(value["distill"]))
-        return cls(**value)
-
-
-def _tuples(options: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows lists only; our configs hold tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+        config: TrainConfig = typed.convert(cls, typed.unstamped(value, "a training config"), "")
+        return config
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -206,6 +194,8 @@ def _check_numbers(config: TrainConfig) -> None:
             raise ConfigError(f"{name} (={getattr(config, name)}) must not be negative")
     if not config.decay_rate > 0:
         raise ConfigError(f"decay_rate (={config.decay_rate}) must be positive")
+    if config.data_seed and config.fraction == 1:
+        raise ConfigError(f"data_seed (={config.data_seed}) has no effect with fraction 1.0: nothing is chosen")
 
 
 def _check_schedule(config: TrainConfig) -> None:
@@ -215,6 +205,13 @@ def _check_schedule(config: TrainConfig) -> None:
     if config.cooldown_epochs and config.schedule in _ENDLESS:
         raise ConfigError(
             f"cooldown_epochs (={config.cooldown_epochs}) contradicts schedule {config.schedule!r}: it has no end"
+        )
+    if config.min_lr and config.schedule in _ENDLESS:
+        raise ConfigError(f"min_lr (={config.min_lr}) has no effect with schedule {config.schedule!r}: it has no end")
+    if config.decay_rate != _DECAY_RATE and config.schedule not in _DECAYING:
+        raise ConfigError(
+            f"decay_rate (={config.decay_rate}) has no effect with schedule {config.schedule!r}; "
+            f"{', '.join(_DECAYING)} use it"
         )
     scheduled = config.epochs - config.cooldown_epochs
     if not 0 <= config.warmup_epochs <= scheduled:
@@ -239,26 +236,28 @@ def _check_together(config: TrainConfig) -> None:
         raise ConfigError(f"hold_out (={config.hold_out!r}) goes with the data icons50 only, not with {config.data}")
     if config.input_size and config.data != "imagenet":
         raise ConfigError(
-            f"input_size (={config.input_size}) goes with the data imagenet only, whose pictures have none of their own"
+            f"input_size (={config.input_size}) goes with the data imagenet only: other sets have their own size"
         )
     if config.rand_augment and config.data != "imagenet":
         raise ConfigError(
-            f"rand_augment (={config.rand_augment!r}) goes with the data imagenet only: it is done on PIL"
+            f"rand_augment (={config.rand_augment!r}) goes with the data imagenet only: it works on PIL images"
         )
     if config.rand_augment and not config.augment:
         raise ConfigError(f"rand_augment (={config.rand_augment!r}) contradicts augment=False")
     if (config.mixup or config.cutmix) and config.batch_size % 2:
-        raise ConfigError(f"batch_size (={config.batch_size}) must be even for mixup and cutmix: pictures go in pairs")
+        raise ConfigError(f"batch_size (={config.batch_size}) must be even: mixup and cutmix mix images in pairs")
     if (config.mixup or config.cutmix) and not config.drop_last:
-        raise ConfigError("drop_last=False contradicts mixup and cutmix: pictures go in pairs, also in the last batch")
+        raise ConfigError(
+            "drop_last=False contradicts mixup and cutmix, which mix images in pairs, in the last batch, too"
+        )
     if config.strategy == "dp" and config.sync_bn:
-        raise ConfigError("sync_bn contradicts strategy 'dp': it is of processes, and dp has one")
+        raise ConfigError("sync_bn contradicts strategy 'dp': it works across processes, and dp has one")
     if config.strategy == "dp" and config.distill is not None:
         raise ConfigError("distill contradicts strategy 'dp': replicas of the network have no taps")
     changed = [name for name in _AUGMENTATIONS if getattr(config, name)]
     if config.distill is not None and config.distill.cache and changed:
         raise ConfigError(
-            f"distill.cache keeps the logits of pictures that are the same in every epoch; it contradicts "
+            f"distill.cache needs images that are the same in every epoch; it contradicts "
             f"{changed[0]}={getattr(config, changed[0])!r}"
         )
     if config.sampling is not None:
@@ -270,9 +269,6 @@ def _check_together(config: TrainConfig) -> None:
 
 def _check(config: TrainConfig) -> None:
     """Raise ``ConfigError`` for the first rule that is broken, naming the field, its value and the rule."""
-    for name in ("convert", "sampling", "distill"):
-        if (value := getattr(config, name)) is not None and not is_dataclass(value):
-            raise ConfigError(f"{name} (={value!r}) must be None or a config, which a recipe makes")
     if config.overrides and config.convert is None:
         raise ConfigError(f"overrides (of {', '.join(config.overrides)}) need convert, the config of all other layers")
     _one_of("data", config.data, tuple(DATA_SETS))
@@ -299,11 +295,10 @@ def _timm_network(config: TrainConfig) -> nn.Module:
 
 
 def build_model(config: TrainConfig) -> nn.Module:
-    """The network of a config with fresh weights, converted as it says.
+    """Build the network of a config, with fresh weights and converted.
 
     Raises:
-        ConfigError: if there is no such network (near names are listed), or it has no stochastic depth to set
-            ``drop_path`` of.
+        ConfigError: if there is no such network (near names are listed), or ``drop_path`` has no effect on it.
     """
     if config.model not in list_models() and timm.is_model(config.model):
         model = _timm_network(config)

@@ -39,6 +39,7 @@ def load_teacher(config: DistillConfig) -> nn.Module:
     """
     if not config.teacher:
         raise ConfigError("distill.teacher names no checkpoint; set it, or give the teacher in code")
+
     return load_model(config.teacher)[0]
 
 

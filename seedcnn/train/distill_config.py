@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from seedcnn import typed
 from seedcnn.errors import ConfigError
 
 __all__ = ["WEIGHTS", "DistillConfig", "StageWeights"]
@@ -77,8 +78,7 @@ class DistillConfig:
     cache: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("stages", "teacher_stages"):  # JSON gives lists
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        typed.settle(self, "distill")
         for name, known in (("kind", _KINDS), ("weights", tuple(WEIGHTS))):
             if getattr(self, name) not in known:
                 raise ConfigError(f"distill.{name} (={getattr(self, name)!r}) must be one of {', '.join(known)}")

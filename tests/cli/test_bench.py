@@ -23,14 +23,13 @@ def bench(*arguments, expect=0, cwd=None):
 def test_controls_are_in_every_run(tmp_path):
     record = tmp_path / "record.json"
     arguments = ["--runtimes", "ort,openvino", "--rounds", 3, "--what", "latency,training", "--steps", 1]
-    arguments += ["--methods", "groupnl", "--training-batch", 2, "--json", "--record", record]
+    arguments += ["--methods", "groupnl:phi_range=(0,1),mono", "--training-batch", 2, "--json", "--record", record]
     done = bench("resnet8_cifar", *arguments)
     data = json.loads(done.stdout)
     assert data == json.loads(record.read_text())
     forms = list(data["costs"])
-    assert forms[0] == "vanilla"
-    assert {"ghost", "dws"} <= set(forms)
-    assert any(form.startswith("narrowed: ") for form in forms)
+    assert forms[:-1] == ["vanilla", "groupnl:phi_range=(0,1)", "mono", "ghost", "dws"]
+    assert forms[-1].startswith("narrowed: ")
     assert {(one["form"], one["runtime"]) for one in data["latency"]} == {
         (form, runtime) for form in forms for runtime in ("onnxruntime", "openvino")
     }
@@ -57,7 +56,15 @@ def test_a_network_of_the_users_own(tmp_path):
         ("resnet8_cifar", {"parts": "accuracy"}, "--what accuracy: it must be one of latency, training"),
         ("resnet8_cifar", {"methods": "grupnl"}, "unknown method 'grupnl'; did you mean groupnl"),
         ("resnet8_cifar", {"methods": "groupnl:r"}, "'r' must look like option=value"),
+        ("resnet8_cifar", {"methods": "ghost:relu=maybe"}, "ghost.relu (='maybe') must be true or false"),
         ("resnet8_cifar", {"methods": ","}, "--methods is empty"),
+        ("resnet8_cifar", {"runtimes": ""}, "--runtimes is empty"),
+        ("resnet8_cifar", {"modes": "compile"}, "--modes compile has no effect without training in --what"),
+        ("resnet8_cifar", {"steps": 3}, "--steps 3 has no effect without training in --what"),
+        ("resnet8_cifar", {"training_batch": 3}, "--training-batch 3 has no effect without training in --what"),
+        ("resnet8_cifar", {"parts": "training", "runtimes": "ort"}, "--runtimes ort has no effect without latency in"),
+        ("resnet8_cifar", {"parts": "training", "rounds": 3}, "--rounds 3 has no effect without latency in --what"),
+        ("resnet8_cifar", {"parts": "training", "batch": 3}, "--batch 3 has no effect without latency in --what"),
         ("nowhere:make", {"input_": "3x8x8"}, "nowhere:make gives no model"),
         ("nowhere:make", {}, "--input is needed"),
     ],

@@ -67,6 +67,47 @@ def test_a_method_that_saves_nothing_has_no_narrowed_network():
     assert "saves no MACs" in result.stderr
 
 
+OWN = """
+from torch import nn
+
+
+def make():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3), nn.Conv2d(16, 16, 3), nn.Flatten(), nn.Linear(64, 2))
+"""
+
+
+@pytest.fixture
+def params(tmp_path, monkeypatch):
+    """Parameters of a small network of the user's own, as it is and by every method."""
+    (tmp_path / "small_net.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+
+    def count(*arguments):
+        result = run("small_net:make", "--input", "3x8x8", *arguments, "--json")
+        assert result.exit_code == 0, result.output
+        return [each["params"] for each in json.loads(result.stdout)["networks"].values()]
+
+    return count
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "default"),
+    [("groupnl", "sparse", False), ("ghost", "norm", True), ("dws", "norm", True)],
+)
+def test_bools_are_read_by_their_type(params, method, option, default):
+    plain = params("--method", method)
+    for word, value in [("false", False), ("off", False), ("NO", False), ("0", False), ("true", True), ("on", True)]:
+        found = params("--method", method, "--set", f"{option}={word}")
+        assert (found == plain) == (value == default)
+
+
+def test_an_option_of_one_method_wins_over_that_of_all(params):
+    both = ["--method", "ghost", "--method", "dws"]
+    first = params(*both, "--set", "norm=no", "--set", "dws.norm=yes")
+    assert first == params(*both, "--set", "dws.norm=yes", "--set", "norm=no")
+    assert first == params(*both, "--set", "ghost.norm=no") != params(*both)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -76,6 +117,13 @@ def test_a_method_that_saves_nothing_has_no_narrowed_network():
         (["resnet8_cifar", "--method", "ghost", "--set", "groupnl.sparse=True"], "'groupnl' is not among the methods"),
         (["resnet8_cifar", "--set", "sparse=True"], "no --method that it could belong to"),
         (["resnet8_cifar", "--method", "ghost", "--set", "ratio"], "must look like option=value"),
+        (
+            ["resnet8_cifar", "--method", "groupnl", "--set", "sparse=maybe"],
+            "groupnl.sparse (='maybe') must be true or",
+        ),
+        (["resnet8_cifar", "--method", "ghost", "--set", "ratio=1.5"], "ghost.ratio (='1.5') must be an integer"),
+        (["resnet8_cifar", "--method", "ghost", "--set", "ratio=2", "--set", "ratio=4"], "ratio is also set to 2"),
+        (["resnet8_cifar", "--layers", "--json"], "--layers has no effect with --json"),
         (["resnet8_cifar", "--input", "32x32"], "--input 32x32: it must be CHANNELSxHEIGHTxWIDTH"),
         (["resnet8_cifar", "--input", "1x32x32"], "cannot take `input_size`"),
         (["resnet8_cifar", "--convention", "flops"], "unknown convention 'flops'"),

@@ -100,6 +100,21 @@ def test_wrong_options(option, message):
         convert_(mobile(), GroupNLConfig.paper(scope="pointwise"), **option)
 
 
+@pytest.mark.parametrize("option", [{"min_saved_macs": 64}, {"narrowing_groups": 2}], ids=str)
+@pytest.mark.parametrize(
+    ("config", "filter_fn"),
+    [
+        (GroupNLConfig.paper(), None),
+        (GroupNLConfig.paper(scope="pointwise"), lambda module, name: True),
+        (ConditionalReductionConfig(), None),
+    ],
+    ids=["scope", "filter", "cr"],
+)
+def test_options_without_effect(option, config, filter_fn):
+    with pytest.raises(ValueError, match=rf"`{next(iter(option))}` \(=\d+\) has no effect: only scope 'pointwise'"):
+        convert_(mobile(), config, filter_fn=filter_fn, **option)
+
+
 def test_reference_scope_takes_every_conv_dw_at_equal_cost_and_warns_once():
     model = mobile()
     with pytest.warns(UserWarning, match=r"replaced 2 depthwise convolutions \(8,000 parameters\).*\(8,000") as caught:

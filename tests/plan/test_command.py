@@ -48,7 +48,7 @@ def test_a_network_of_the_users_own_with_times(tmp_path):
     assert re.search(r"whole networks, counted and timed in onnxruntime,\s+median of 3", done.stdout)
     assert "stand-in, no measurement" in done.stdout
     assert "meets the budget (at most 400,000 MACs)" in done.stdout
-    assert "no narrowed network beside it: nets:make cannot be narrowed" in done.stderr
+    assert "no narrowed network to compare with: nets:make cannot be narrowed" in done.stderr
     found = read_plan(tmp_path / "plan.json")
     assert set(found.forms) == {"keep", "copy-r2"}
     assert found.predicted.latency_ms is not None
@@ -69,7 +69,7 @@ def test_a_checkpoint_and_the_narrowed_network_beside_it(tmp_path, cifar10, caps
     assert planned["bytes"] == data["plan"]["predicted"]["bytes"] < vanilla["bytes"]
     with pytest.raises(ConfigError, match="is a resnet8_cifar, not a resnet20_cifar"):
         command("resnet20_cifar", checkpoint=path, budget_macs=1e6, **options)
-    with pytest.raises(ConfigError, match="has pictures of 3x32x32; the network is planned for 3x64x64"):
+    with pytest.raises(ConfigError, match="has images of 3x32x32; the network is planned for 3x64x64"):
         command("resnet8_cifar", checkpoint=path, budget_macs=1e6, input_="3x64x64", **options)
     save(path, GroupNLConfig.paper())
     with pytest.raises(ConfigError, match="is converted already"):
@@ -82,9 +82,20 @@ def test_a_checkpoint_and_the_narrowed_network_beside_it(tmp_path, cifar10, caps
         ({}, "give one of --budget-latency, --budget-bytes and --budget-macs; found: none"),
         ({"budget_macs": 1e6, "budget_bytes": 1e6}, "found: --budget-bytes, --budget-macs"),
         ({"budget_macs": -1}, "--budget-macs -1: it must be a positive number"),
-        ({"budget_macs": 1e6, "runtime": "openvno"}, "unknown runtime 'openvno'; did you mean openvino"),
+        (
+            {"budget_macs": 1e6, "latency": True, "runtime": "openvno"},
+            "unknown runtime 'openvno'; did you mean openvino",
+        ),
         ({"budget_macs": 1e6, "forms": "gost-r2"}, "unknown form 'gost-r2'; did you mean ghost-r2"),
         ({"budget_macs": 1e6, "forms": ","}, "no form to choose from"),
+        ({"budget_macs": 1e6, "forms": "groupnl:phi_range=(0,1),gost-r2"}, "unknown form 'gost-r2'"),
+        ({"budget_macs": 1e6, "forms": "ghost:relu=maybe"}, "ghost.relu (='maybe') must be true or false"),
+        ({"budget_macs": 1e6, "runtime": "openvino"}, "--runtime openvino has no effect with --no-latency"),
+        ({"budget_macs": 1e6, "rounds": 3}, "--rounds 3 has no effect with --no-latency"),
+        ({"budget_latency": 5}, "--no-latency contradicts --budget-latency"),
+        ({"budget_macs": 1e6, "data": "cifar10"}, "--data cifar10 has no effect without --checkpoint"),
+        ({"budget_macs": 1e6, "pictures": 16}, "--pictures 16 has no effect without --checkpoint"),
+        ({"budget_macs": 1e6, "steps": 0}, "--steps 0 has no effect without --checkpoint"),
         ({"budget_macs": 1e6, "checkpoint": "a", "data": "cifar"}, "unknown data 'cifar'; did you mean cifar10"),
         ({"budget_macs": 1e6, "checkpoint": "a", "data": "gtsrb"}, "data 'gtsrb' needs the directory it lies in"),
     ],
@@ -92,7 +103,7 @@ def test_a_checkpoint_and_the_narrowed_network_beside_it(tmp_path, cifar10, caps
 )
 def test_mistakes_are_named(options, words):
     with pytest.raises(ConfigError, match=re.escape(words)):
-        command("resnet8_cifar", latency=False, threads=torch.get_num_threads(), **options)
+        command("resnet8_cifar", **{"latency": False, "threads": torch.get_num_threads()} | options)
 
 
 def test_a_mistake_is_one_sentence():

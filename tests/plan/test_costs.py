@@ -6,6 +6,7 @@ import copy
 
 import pytest
 
+from seedcnn.convert import GroupNLConfig, MonoConfig
 from seedcnn.evaluate.costs import cost
 from seedcnn.export import fold, to_onnx
 from seedcnn.export.bundles import encode_tensors, grids_of_step
@@ -60,6 +61,17 @@ def test_forms_that_save_nothing_or_come_twice_are_no_options(small):
     table = cost_table(small, sites, forms, multiple=1)
     assert [option.form for option in table["point"]] == ["keep", "abs-r2", "abs-r2-groups4", "abs-r2-sparse"]
     assert [option.form for option in table["stem.0"]] == ["keep", "abs-r2", "dws"]  # no group divides 3
+
+
+def test_forms_that_differ_in_a_range_only_are_different_options(small):
+    """Their layers print the same."""
+    sites, _ = find_sites(small, SIZE)
+    forms = {f"phi {end}": GroupNLConfig(phi_range=(-end, end)) for end in (0.5, 0.25)}
+    forms |= {"same": GroupNLConfig(phi_range=(-0.25, 0.25)), "omega": GroupNLConfig(omega_range=(1, 3))}
+    forms |= {f"mono {end}": MonoConfig(exp_factor=4, beta_range=(1, end)) for end in (3, 7)}
+    table = cost_table(small, sites, forms)
+    options = [option.form for option in table["conv"]]
+    assert options == ["keep", "phi 0.5", "phi 0.25", "omega", "mono 3", "mono 7"]
 
 
 def test_latencies_are_measured_for_every_option(small, one_thread):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from seedcnn.convert import GroupNLConfig
+from seedcnn.convert import GhostConfig, GroupNLConfig
 from seedcnn.errors import ConfigError
 from seedcnn.plan import FORMS, find_forms
 
@@ -16,6 +16,16 @@ def test_the_controls_are_among_the_forms_and_stand_first():
     first_seed_form = min(names.index(name) for name in names if name.startswith(("abs", "sine", "mono")))
     assert {"copy-r2", "dws", "ghost-r2", "cr"} <= set(names[:first_seed_form])
     assert find_forms(None) == FORMS
+
+
+def test_options_are_read_by_their_types():
+    names = ["groupnl:sparse=no:phi_range=(0,1)", "ghost:relu=off"]
+    assert find_forms(names) == {
+        names[0]: GroupNLConfig(phi_range=(0.0, 1.0)),
+        names[1]: GhostConfig(relu=False),
+    }
+    with pytest.raises(ConfigError, match=re.escape("groupnl.sparse (='maybe') must be true or false")):
+        find_forms(["groupnl:sparse=maybe"])
 
 
 def test_a_method_with_options_is_a_form():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 
 import pytest
@@ -11,8 +12,9 @@ import torch
 from seedcnn.errors import ConfigError
 from seedcnn.evaluate.costs import cost
 from seedcnn.models.opening import network
-from seedcnn.plan import Budget, Calibration, compare, plan, read_plan
+from seedcnn.plan import Budget, Calibration, Plan, compare, plan, read_plan
 from seedcnn.plan.sensitivity import PROXY
+from tests.typed_values import spelled
 
 SIZE = (3, 8, 8)
 FEW = ("copy-r2", "dws", "ghost-r2", "abs-r2")
@@ -184,3 +186,29 @@ def test_files_that_are_no_plan(tmp_path):
             read_plan(tmp_path / "plan.json")
     with pytest.raises(ConfigError, match="cannot be read as a plan"):
         read_plan(tmp_path / "nowhere.json")
+
+
+def test_plans_that_another_version_or_hand_wrote(small, tmp_path):
+    found = plan(small, Budget("macs", 0.6 * cost(small, SIZE).macs), input_size=SIZE, forms=["dws"], latency=False)
+    data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert spelled(Plan.from_dict(data)) == spelled(Plan.from_dict(found.to_dict()))
+    assert Plan.from_dict(data) == found
+    changed = next(index for index, layer in enumerate(found.layers) if layer.config is not None)
+
+    def other(change):
+        copied = copy.deepcopy(data)
+        change(copied)
+        (tmp_path / "plan.json").write_text(json.dumps(copied))
+        return tmp_path / "plan.json"
+
+    for change, words in [
+        (lambda d: d.update(format="seedcnn-plan/2"), "the plan has the format 'seedcnn-plan/2'; this version"),
+        (lambda d: d.pop("format"), "the plan names no format; this version"),
+        (lambda d: d.pop("layers"), "Plan needs the field 'layers', which is missing"),
+        (lambda d: d.update(budget={"of": "macs", "limit": 0}), "budget: `limit` (=0.0) must be a positive number"),
+        (lambda d: d["layers"][changed]["config"].update(relu="maybe"), "config.relu (='maybe') must be true or false"),
+        (lambda d: d["layers"][changed].update(config=None), "has the form 'dws' and the config None"),
+        (lambda d: d["layers"][changed].update(form="keep"), "has the form 'keep' and the config Depthwise"),
+    ]:
+        with pytest.raises(ConfigError, match=rf"plan\.json is not a plan: .*{re.escape(words)}"):
+            read_plan(other(change))

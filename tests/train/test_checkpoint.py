@@ -1,4 +1,4 @@
-"""Checkpoints: nothing that stood is lost, the last ones and the best are kept, old files still load."""
+"""Checkpoints: no file is lost, the last ones and the best are kept, and other formats are refused."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from seedcnn.errors import TrainingError
-from seedcnn.train import Checkpoint, build_model, load_checkpoint, load_model, save_checkpoint
+from seedcnn.errors import ConfigError, TrainingError
+from seedcnn.train import Checkpoint, build_model, load_checkpoint, load_model, override, save_checkpoint
 from tests.train.runs import SMALL, changed, run, same
 
 
@@ -47,12 +47,14 @@ def test_files_that_cannot_be_read_or_written(tmp_path):
         run(tmp_path / "b.ckpt", changed(convert=None, init_from=str(tmp_path / "a.ckpt")))
 
 
-def test_a_checkpoint_of_before_these_fields_still_loads(tmp_path):
-    """Version 0.1 wrote a config without the newer fields, and no step, world, rng or ema."""
-    fields = "model model_options convert epochs batch_size lr optimizer momentum weight_decay schedule warmup_epochs"
+def test_a_checkpoint_with_fewer_fields_loads(tmp_path):
+    """Fields of the config, step, world, rng and ema have defaults."""
+    fields = (
+        "format model model_options convert epochs batch_size lr optimizer momentum weight_decay schedule warmup_epochs"
+    )
     fields += " warmup_lr min_lr label_smoothing augment channels_last init_from seed"
     config = {name: value for name, value in SMALL.to_dict().items() if name in fields.split()}
-    assert len(config) == 18
+    assert len(config) == 19
     meta = {"config": config, "epoch": 3, "history": [{"loss": 1.0}]}
     tensors = {f"model.{name}": value.contiguous() for name, value in build_model(SMALL).state_dict().items()}
     tensors["optimizer.0.momentum_buffer"] = torch.ones(3)
@@ -61,6 +63,30 @@ def test_a_checkpoint_of_before_these_fields_still_loads(tmp_path):
     assert (found.config, found.epoch, found.step, found.world, found.best) == (SMALL, 3, 0, 1, None)
     assert same(model.state_dict(), found.model)
     assert found.optimizer.keys() == {"0.momentum_buffer"}
+
+
+def test_a_checkpoint_of_another_format_is_refused(tmp_path):
+    """Also one that is no training config of this version: the sentence names the file and the field."""
+    tensors = {f"model.{name}": value.contiguous() for name, value in build_model(SMALL).state_dict().items()}
+    plain = SMALL.to_dict()
+    for config, words in [
+        (plain | {"format": "seedcnn-config/2"}, r"a training config has the format 'seedcnn-config/2'; this version"),
+        ({name: value for name, value in plain.items() if name != "format"}, "a training config names no format"),
+        (plain | {"epoch": 3}, "TrainConfig has no field 'epoch'; did you mean epochs"),
+        (plain | {"augment": "maybe"}, r"augment \(='maybe'\) must be true or false"),
+    ]:
+        meta = {"config": config, "epoch": 3, "history": []}
+        save_file(tensors, tmp_path / "a.ckpt", {"seedcnn.checkpoint": json.dumps(meta)})
+        with pytest.raises(ConfigError, match=rf"checkpoint .*a\.ckpt: {words}"):
+            load_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_a_run_with_typed_options_resumes(tmp_path):
+    """JSON knows no tuples: the config of such a checkpoint once differed from the config that it was made with."""
+    config = override(changed(epochs=1), ["model_options.widths=[4,4,8]", "model_options.zero_init_residual=no"])
+    _, first = run(tmp_path / "a.ckpt", config)
+    _, again = run(tmp_path / "a.ckpt", config, resume=True)
+    assert same(first.model, again.model)
 
 
 def test_the_file_is_safetensors_and_json(tmp_path):
@@ -112,8 +138,6 @@ def test_the_moving_average_is_what_is_used(tmp_path):
 
 
 def test_wrong_numbers_are_refused(tmp_path):
-    from seedcnn.errors import ConfigError
-
     for options in ({"keep": 0}, {"save_steps": -1}):
         with pytest.raises(ConfigError, match=r"keep \(=\d\) must be at least 1"):
             run(tmp_path / "a.ckpt", dataclasses.replace(SMALL), **options)

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from timm.layers import DropPath
 from torch import nn
 
-from seedcnn.convert import DepthwiseSeparableConfig, GhostConfig, GroupNLConfig
+from seedcnn.convert import METHODS, ConversionConfig, DepthwiseSeparableConfig, GhostConfig, GroupNLConfig
 from seedcnn.errors import ConfigError
 from seedcnn.layers import GhostConv2d, GroupNLConv2d
 from seedcnn.recipe_index import list_recipes
-from seedcnn.sampling import SETTINGS
+from seedcnn.sampling import SETTINGS, SamplingConfig
 from seedcnn.train import DistillConfig, TrainConfig, build_model, find_recipe, override
 from tests.train.runs import SMALL, changed
+from tests.typed_values import JSON, instances, spelled
 
 FULL = changed(
     epochs=120,
@@ -42,7 +48,7 @@ def test_plain_data_and_back(config):
 
 
 def test_plain_data_with_an_unknown_field():
-    with pytest.raises(ConfigError, match="no field colour"):
+    with pytest.raises(ConfigError, match="TrainConfig has no field 'colour'; did you mean"):
         TrainConfig.from_dict({**SMALL.to_dict(), "colour": 1})
 
 
@@ -68,15 +74,25 @@ def test_overrides():
     [
         ("epoch=3", "no field 'epoch'; did you mean epochs"),
         ("epochs", "must look like field=value"),
-        ("epochs=many", "epochs is a int, not 'many'"),
-        ("epochs=True", "epochs is a int, not True"),
-        ("compile=1", "compile is a bool, not 1"),
-        ("epochs=None", "epochs is a int, not None"),
+        ("epochs=many", r"--set epochs=many: epochs \(='many'\) must be an integer"),
+        ("epochs=True", r"epochs \(='True'\) must be an integer"),
+        ("epochs=1.5", r"epochs \(='1.5'\) must be an integer"),
+        ("epochs=None", r"epochs \(='None'\) must be an integer"),
+        ("lr=fast", r"lr \(='fast'\) must be a finite number"),
+        ("lr=inf", r"lr \(='inf'\) must be a finite number"),
+        ("compile=maybe", r"--set compile=maybe: compile \(='maybe'\) must be true or false"),
+        ("convert.sparse=maybe", r"convert\.sparse \(='maybe'\) must be true or false"),
+        ("decay_epochs=30", r"decay_epochs \(='30'\) must be a list"),
+        ("convert.phi_range=(0,)", r"convert\.phi_range \(='\(0,\)'\) must be a list of 2 values"),
+        ("model_options.patch=wide", r"model_options\.patch \(='wide'\) must be an integer"),
+        ("model_options.zero_init_residual=perhaps", r"model_options\.zero_init_residual .* must be true or false"),
+        ("model_options.widhts=[4,4,8]", "resnet8_cifar has no option 'widhts'; did you mean widths"),
+        ("epochs=3 epochs=4", "--set epochs=4: epochs is also set by epochs=3"),
         ("convert.ratio=2", "no field 'ratio'; did you mean"),
         ("lr.x=2", "has no fields"),
-        ("convert=None convert.nlf_groups=4", "convert is set as a whole, too"),
-        ("convert.nlf_groups=4 convert=None", "a field of convert is set, too"),
-        ("sampling=R2", r"sampling \(='R2'\) must be None or a config"),
+        ("convert=None convert.nlf_groups=4", "convert is also set as a whole"),
+        ("convert.nlf_groups=4 convert=None", "a field of convert is also set"),
+        ("sampling=R2", r"sampling \(='R2'\) must be a SamplingConfig \(or a mapping of its fields\) or none"),
         ("sampling.squeeze=0", r"--set sampling\.squeeze=0: `squeeze`"),
         ("distill.kind=logit", r"distill\.kind \(='logit'\) must be one of"),
     ],
@@ -92,8 +108,8 @@ def test_wrong_overrides(assignment, words):
         ({"epochs": 0}, r"epochs \(=0\)"),
         ({"batch_size": 0}, r"batch_size \(=0\)"),
         ({"grad_accumulation": 0}, r"grad_accumulation \(=0\)"),
-        ({"lr": -1}, r"lr \(=-1\)"),
-        ({"warmup_epochs": 9}, r"warmup_epochs \(=9\)"),
+        ({"lr": -1}, r"lr \(=-1.0\)"),
+        ({"warmup_epochs": 9}, r"warmup_epochs \(=9.0\)"),
         ({"seed": -1}, r"seed \(=-1\)"),
         ({"data_seed": 2**63}, "data_seed"),
         ({"data": "cifar"}, r"data \(='cifar'\) is unknown; did you mean cifar10, cifar100"),
@@ -112,14 +128,20 @@ def test_wrong_overrides(assignment, words):
         ({"schedule": "multistep", "decay_epochs": (2, 1)}, "ascending"),
         ({"schedule": "step", "decay_epochs": (1, 2)}, "one interval"),
         ({"decay_epochs": (1,)}, "goes with schedule multistep or step, not 'cosine'"),
+        ({"decay_rate": 0.5}, r"decay_rate \(=0.5\) has no effect with schedule 'cosine'; step, multistep, plateau"),
+        ({"schedule": "constant", "min_lr": 0.1}, r"min_lr \(=0.1\) has no effect with schedule 'constant'"),
+        ({"data_seed": 3}, r"data_seed \(=3\) has no effect with fraction 1.0"),
         ({"hold_out": "apple"}, r"hold_out \(='apple'\) goes with the data icons50 only"),
         ({"rand_augment": "rand-m9"}, "goes with the data imagenet only"),
         ({"rand_augment": "rand-m9", "data": "imagenet", "augment": False}, "contradicts augment=False"),
-        ({"mixup": 0.2, "batch_size": 15}, r"batch_size \(=15\) must be even for mixup"),
+        ({"mixup": 0.2, "batch_size": 15}, r"batch_size \(=15\) must be even: mixup"),
         ({"strategy": "dp", "sync_bn": True}, "sync_bn contradicts strategy 'dp'"),
         ({"strategy": "dp", "distill": DistillConfig("t.ckpt")}, "distill contradicts strategy 'dp'"),
         ({"sampling": dataclasses.replace(SETTINGS["R2"], gammas=(0.1, 0.5))}, "sampling does not fit epochs"),
-        ({"convert": "groupnl"}, r"convert \(='groupnl'\) must be None or a config"),
+        (
+            {"convert": "groupnl"},
+            r"convert \(='groupnl'\) must be a ConversionConfig \(or a mapping of its fields\) or none",
+        ),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )
@@ -183,3 +205,171 @@ def test_overrides_by_layer():
     assert isinstance(second.stages[2][0].downsample[0], nn.Conv2d)
     with pytest.raises(ConfigError, match=r"overrides \(of stages\.0\.\*\) need convert"):
         changed(convert=None, overrides={"stages.0.*": None})
+
+
+WORDS = {True: ("true", "YES", "On", "1"), False: ("false", "No", "OFF", "0")}
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_bools_from_text(value):
+    fields = ["augment", "compile", "drop_last", "convert.sparse", "model_options.zero_init_residual"]
+    for word in WORDS[value]:
+        found = override(SMALL, [f"{field}={word}" for field in fields])
+        assert (found.augment, found.compile, found.drop_last, found.convert.sparse) == (value,) * 4
+        assert found.model_options["zero_init_residual"] is value
+
+
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        ["model_options.widths=[4,4,8]"],
+        ["model_options={'widths': [4, 8, 8], 'patch': 8}"],
+        ["decay_epochs=[1]", "schedule=multistep"],
+        ["convert.phi_range=[0,1]", "lr=1"],
+        ["sampling={'alphas': [0.5, 0.5, 0.5]}"],
+        ["distill={'kind': 'stagewise', 'stages': ['stages.0']}"],
+        ['convert={"method": "dws", "pointwise": {"method": "ghost", "norm": false}}'],
+        ["overrides={'stages.0.*': null, 'stages.1.*': {'method': 'ghost'}}"],
+        ["init_from=none", "hold_out="],
+    ],
+    ids=lambda assignments: assignments[0],
+)
+def test_a_config_from_text_equals_its_own_checkpoint(assignments):
+    config = override(SMALL, assignments)
+    assert spelled(TrainConfig.from_dict(json.loads(json.dumps(config.to_dict())))) == spelled(config)
+
+
+def test_values_from_text_have_the_types_of_their_fields():
+    found = override(
+        SMALL, ["model_options.widths=[4,4,8]", "lr=1", "convert.phi_range=[0,1]", "init_from=none", "epochs=1e1"]
+    )
+    assert spelled((found.model_options["widths"], found.lr, found.epochs)) == spelled(((4, 4, 8), 1.0, 10))
+    assert spelled(found.convert.phi_range) == spelled((0.0, 1.0))
+    assert found.init_from == "none"  # text stays text
+    nested = override(SMALL, ["sampling={'alphas': [0.5, 1, 0.5]}", "overrides={'stages.0.*': null}"])
+    assert (nested.sampling, nested.overrides) == (SamplingConfig((0.5, 1.0, 0.5)), {"stages.0.*": None})
+
+
+def test_numpy_numbers_and_paths_are_numbers_and_text():
+    config = changed(
+        epochs=np.int64(2),
+        lr=np.float32(0.5),
+        augment=np.False_,
+        init_from=Path("runs/a.ckpt"),
+        decay_epochs=[np.float64(1.0)],
+        schedule="multistep",
+        model_options={"widths": [np.int32(4), 4, 8], "patch": np.int64(8)},
+    )
+    plain = changed(
+        epochs=2,
+        lr=0.5,
+        augment=False,
+        init_from="runs/a.ckpt",
+        decay_epochs=(1.0,),
+        schedule="multistep",
+        model_options={"widths": (4, 4, 8), "patch": 8},
+    )
+    assert spelled(config) == spelled(plain)
+    assert spelled(TrainConfig.from_dict(json.loads(json.dumps(config.to_dict())))) == spelled(plain)
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnConfig(ConversionConfig):
+    """Of no method."""
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"model": "resnet18", "model_options": {"act_layer": nn.ReLU}}, "model_options.act_layer (=<class"),
+        ({"model": "resnet18", "model_options": {"mean": torch.zeros(3)}}, "model_options.mean (=tensor("),
+        ({"model": "resnet18", "model_options": {"a": {"b": [float("nan")]}}}, "model_options.a.b[0] (=nan)"),
+        ({"lr": float("inf")}, "lr (=inf) must be a finite number"),
+        ({"ema": float("nan")}, "ema (=nan) must be a finite number"),
+        ({"convert": OwnConfig()}, "convert is a OwnConfig, which is no method"),
+        ({"overrides": {"a": OwnConfig()}}, "overrides.a is a OwnConfig, which is no method"),
+        ({"optimizer": None}, "optimizer (=None) must be text"),
+        ({"epochs": 2.5}, "epochs (=2.5) must be an integer"),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+def test_what_a_checkpoint_cannot_hold_is_refused_at_once(fields, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        changed(**fields)
+
+
+def test_options_of_networks_of_timm():
+    """Numbers and structures are timm's own business; text becomes what the signature says, and a bool is a bool."""
+    options = {"zero_init_last": "off", "num_classes": "7", "act_layer": "silu", "block_args": {"attn_layer": "se"}}
+    found = TrainConfig("resnet18", options).model_options
+    assert found == {"zero_init_last": False, "num_classes": 7, "act_layer": "silu", "block_args": {"attn_layer": "se"}}
+    assert TrainConfig("gnl_resnet50", {"normalize": "none", "zero_init_last": "no"}).model_options == {
+        "normalize": None,
+        "zero_init_last": False,
+    }
+    with pytest.raises(ConfigError, match=r"model_options\.zero_init_last \(='never'\) must be true or false"):
+        TrainConfig("resnet18", {"zero_init_last": "never"})
+    with pytest.raises(ConfigError, match=r"model_options\.pretrained \(=2\) must be true or false"):
+        TrainConfig("efficientvit_b0", {"pretrained": 2})
+
+
+def test_plain_data_of_another_format():
+    data = SMALL.to_dict()
+    assert data["format"] == "seedcnn-config/1"
+    with pytest.raises(ConfigError, match="a training config has the format 'seedcnn-config/2'; this version of"):
+        TrainConfig.from_dict({**data, "format": "seedcnn-config/2"})
+    del data["format"]
+    with pytest.raises(ConfigError, match="a training config names no format"):
+        TrainConfig.from_dict(data)
+    with pytest.raises(ConfigError, match="TrainConfig needs the field 'model', which is missing"):
+        TrainConfig.from_dict({"format": "seedcnn-config/1"})
+
+
+FAMILIES = {ConversionConfig: lambda: st.one_of([instances(kind, FAMILIES) for kind in METHODS.values()])}
+SHARES = st.floats(0.01, 0.99)
+NAMES = st.text(max_size=8)
+
+
+@st.composite
+def configs(draw):
+    """Training configs that keep the rules, with a schedule, sampling or distillation now and then."""
+    schedule = draw(
+        st.sampled_from(
+            [
+                {"schedule": "multistep", "decay_epochs": (1.5, 3)},
+                {"schedule": "step", "decay_epochs": (2,), "decay_rate": 0.9},
+                {"schedule": "poly", "decay_rate": 2, "cooldown_epochs": 1, "lr_noise": (0.25,)},
+                {},
+            ]
+        )
+    )
+    distill = st.builds(DistillConfig, teacher=NAMES, temperature=SHARES, alpha=SHARES) | st.builds(
+        DistillConfig, kind=st.just("stagewise"), stages=st.lists(NAMES, max_size=2).map(tuple)
+    )
+    convert = draw(st.none() | FAMILIES[ConversionConfig]())
+    others = st.dictionaries(NAMES, st.none() | FAMILIES[ConversionConfig](), max_size=2)
+    return TrainConfig(
+        model=draw(NAMES),
+        model_options=draw(st.dictionaries(NAMES, JSON, max_size=3)),
+        convert=convert,
+        overrides=draw(others) if convert is not None else {},
+        epochs=draw(st.integers(5, 10**6)),
+        batch_size=draw(st.integers(1, 10**6)),
+        lr=draw(st.floats(1e-300, 1e300)),
+        optimizer=draw(NAMES),
+        weight_decay=draw(SHARES | st.just(0)),
+        augment=draw(st.booleans()),
+        seed=draw(st.integers(0, 2**63 - 1)),
+        fraction=draw(SHARES),
+        data_seed=draw(st.integers(0, 2**63 - 1)),
+        sampling=draw(st.none() | SHARES.map(SamplingConfig.flat)),
+        distill=draw(st.none() | distill),
+        **schedule,
+    )
+
+
+@given(configs())
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_config_survives_json_with_its_types(config):
+    again = TrainConfig.from_dict(json.loads(json.dumps(config.to_dict(), allow_nan=False)))
+    assert spelled(again) == spelled(config)
