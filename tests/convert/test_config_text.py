@@ -129,7 +129,7 @@ def test_plain_data_of_another_format_or_kind():
     for data, words in [
         (plain | {"format": "seedcnn-config/2"}, "a conversion config has the format 'seedcnn-config/2'; this version"),
         ({"method": "ghost"}, "a conversion config names no format"),
-        ({"format": "seedcnn-config/1"}, "unknown method ''; known methods: groupnl, mono"),
+        ({"format": "seedcnn-config/1"}, "unknown method ''; known methods: cr, dws"),
         (plain | {"method": "groupln"}, "unknown method 'groupln'; did you mean groupnl"),
         (plain | {"norm": "maybe"}, "norm (='maybe') must be true or false"),
     ]:
@@ -142,7 +142,7 @@ def test_a_config_of_no_method_has_no_plain_data():
     class OwnConfig(ConversionConfig):
         """Nobody registered it."""
 
-    with pytest.raises(ConfigError, match="config is a OwnConfig, which is no method: groupnl, mono"):
+    with pytest.raises(ConfigError, match="config is a OwnConfig, which is no method: cr, dws"):
         to_plain(OwnConfig())
     with pytest.raises(ConfigError, match="pointwise is a OwnConfig, which is no method"):
         to_plain(DepthwiseSeparableConfig(pointwise=OwnConfig()))
