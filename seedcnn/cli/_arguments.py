@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
-__all__ = ["AsJson", "InputSize", "Model", "default", "input_size", "refuse_without_effect"]
+from seedcnn.errors import ConfigError
+
+__all__ = [
+    "AsJson",
+    "InputSize",
+    "Model",
+    "Plugins",
+    "as_options",
+    "default",
+    "input_size",
+    "load_plugins",
+    "refuse_without_effect",
+]
 
 _Value = TypeVar("_Value")
 
@@ -18,12 +33,33 @@ InputSize = Annotated[
     str | None, typer.Option("--input", help="Size of an image, such as 3x32x32; by default the model's own.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE.py", help="Run a Python file that registers methods; may be repeated."),
+]
+
+
+def load_plugins(files: list[Path] | None) -> None:
+    """Run the files of ``--plugin``; ``ConfigError`` if one of them fails or registers nothing."""
+    if files:
+        from seedcnn.convert import load_plugin
+
+        for file in files:
+            load_plugin(file)
+
+
+@contextmanager
+def as_options() -> Iterator[None]:
+    """Let a request's ``ConfigError`` name options where it names fields: `max_drop` becomes --max-drop."""
+    try:
+        yield
+    except ConfigError as error:
+        text = re.sub(r"`([a-z][a-z0-9_]*)`", lambda field: "--" + field[1].replace("_", "-"), str(error))
+        raise ConfigError(text) from None
 
 
 def input_size(text: str | None) -> tuple[int, int, int] | None:
     """CHANNELSxHEIGHTxWIDTH as three numbers, None for None; ``ConfigError`` for anything else."""
-    from seedcnn.errors import ConfigError
-
     if text is None:
         return None
     parts = text.lower().split("x")
@@ -45,8 +81,6 @@ def refuse_without_effect(given: Mapping[str, object], why: str) -> None:
         given: option -> its value, None where it was not given.
         why: the reason, as the end of a sentence.
     """
-    from seedcnn.errors import ConfigError
-
     for option, value in given.items():
         if value is not None:
             raise ConfigError(f"{option} {value} has no effect {why}")

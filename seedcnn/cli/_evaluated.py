@@ -5,46 +5,22 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seedcnn.errors import BundleError, BundleFormatError, ConfigError, DataError, TrainingError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from seedcnn.bundle import Bundle
-    from seedcnn.evaluate.accuracies import Predict
+    from seedcnn.evaluate import Opened
     from seedcnn.evaluate.onnx_file import OnnxFile
     from seedcnn.train import TrainConfig
 
-__all__ = ["Normalization", "Opened", "channels", "open_models"]
+__all__ = ["Normalization", "channels", "open_models"]
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation per channel, on the 0..1 scale."""
 _TIMM = "timm:"
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A model that answers.
-
-    Attributes:
-        predict: uint8 [N, H, W, 3] to logits.
-        digest: changes with the model and with how pictures are brought into it.
-        kind: what it is, in a word.
-        module: the network, where there is one.
-        config: what it was trained as, where that is known.
-        file_bytes: size of the file that is shipped, of a bundle.
-    """
-
-    predict: Predict
-    digest: str
-    kind: str
-    module: nn.Module | None = None
-    config: TrainConfig | None = None
-    file_bytes: int | None = None
 
 
 def channels(option: str, text: str | None) -> tuple[float, ...] | None:
@@ -69,7 +45,7 @@ def _timm(name: str, classes: int) -> Opened:
     """timm:NAME with timm's own weights, or timm:NAME=FILE."""
     from importlib.util import find_spec
 
-    from seedcnn.evaluate.accuracies import torch_predictor
+    from seedcnn.evaluate import Opened, torch_predictor
 
     if find_spec("timm") is None:
         raise ConfigError(f"{name}: timm is not installed; install it with: pip install 'seedcnn[train]'")
@@ -85,11 +61,20 @@ def _timm(name: str, classes: int) -> Opened:
     return Opened(predict, f"sha256 {told.hexdigest()}", "timm", found.module)
 
 
+def _published(config: TrainConfig) -> tuple[str, str] | None:
+    """Model and method of a network that has the papers' widths; of any other None."""
+    from seedcnn.convert import METHODS
+
+    if set(config.model_options) - {"num_classes"}:
+        return None
+    methods = [known for known, kind in METHODS.items() if type(config.convert) is kind]
+    return config.model, methods[0] if methods else "vanilla"
+
+
 def _read(name: str, default: Normalization, classes: int) -> Opened | Bundle | OnnxFile:
     """A checkpoint or a network of timm comes back ready; the others as what is in the file."""
     from seedcnn.bundle import open_bundle
-    from seedcnn.evaluate.accuracies import torch_predictor
-    from seedcnn.evaluate.onnx_file import read_onnx
+    from seedcnn.evaluate import Opened, read_onnx, torch_predictor
     from seedcnn.train import load_model
 
     if name.startswith(_TIMM):
@@ -110,7 +95,7 @@ def _read(name: str, default: Normalization, classes: int) -> Opened | Bundle | 
                 "and its name does not end in .onnx"
             ) from None
     digest = f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
-    return Opened(torch_predictor(model, *default), digest, "checkpoint", model, checkpoint.config)
+    return Opened(torch_predictor(model, *default), digest, "checkpoint", model, _published(checkpoint.config))
 
 
 def _of_bundles(bundles: Sequence[Bundle]) -> Normalization:
@@ -140,8 +125,7 @@ def open_models(
         DataError: if a file is none of the three kinds, a network of another kind, or one that does not run.
     """
     from seedcnn.bundle import Bundle
-    from seedcnn.evaluate.onnx_file import onnx_predictor
-    from seedcnn.evaluate.predictors import bundle_predictor
+    from seedcnn.evaluate import Opened, bundle_predictor, onnx_predictor
 
     if len(set(names)) < len(names):
         raise ConfigError(f"a model is named twice: {' '.join(names)}")

@@ -1,39 +1,20 @@
-"""What ``seedcnn evaluate`` prints and writes: tables for the eye, CSV, JSON."""
+"""The tables that ``seedcnn evaluate`` prints."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from seedcnn.errors import DataError
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from seedcnn.data.sets.named import NamedTest
-    from seedcnn.evaluate.accuracies import Accuracy
-    from seedcnn.evaluate.papers import PaperRow
+    from seedcnn.evaluate import Evaluated
     from seedcnn.evaluate.robustness_runs import SeededRobustness, Summary
     from seedcnn.evaluate.styles import StyleTable
 
-__all__ = ["Evaluated", "print_tables", "to_json", "write_csv"]
+__all__ = ["print_tables"]
 
 _WIDTH = 120  # of a file or a pipe
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """All that was measured, by model; what was not asked for is empty."""
-
-    data: NamedTest
-    clean: Mapping[str, Accuracy]
-    corrupted: Mapping[str, SeededRobustness]
-    styles: Mapping[str, StyleTable]
-    papers: Mapping[str, Sequence[PaperRow]]
 
 
 def _told(summary: Summary) -> str:
@@ -135,37 +116,3 @@ def print_tables(found: Evaluated) -> None:
         notes = {row.note: row for rows in found.papers.values() for row in rows if row.note}
         for note, row in notes.items():
             console.print(escape(f"{row.paper}, {row.table}: {note}"), soft_wrap=True, highlight=False)
-
-
-def write_csv(path: Path, found: Evaluated) -> None:
-    """The raw table, one line a number.
-
-    Raises:
-        DataError: if it cannot be written.
-    """
-    from seedcnn.evaluate.robustness_runs import CSV_COLUMNS
-    from seedcnn.files import write_file
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["model", *CSV_COLUMNS])
-    for name, result in found.corrupted.items():
-        writer.writerows([name, *row] for table in result.tables for row in table.csv_rows())
-    try:
-        write_file(path, text.getvalue().encode())
-    except OSError as error:
-        raise DataError(f"--csv {path} cannot be written: {error}") from error
-
-
-def to_json(found: Evaluated) -> dict[str, Any]:
-    """All numbers by model, ready for JSON."""
-    rows: dict[str, Any] = {}
-    for name, c in found.clean.items():
-        row: dict[str, Any] = {"clean": c.top1, "clean_top5": c.top5, "n": c.n}
-        if name in found.corrupted:
-            row["corrupted"] = found.corrupted[name].to_dict()
-        if name in found.styles:
-            row["styles"] = found.styles[name].to_dict()
-        row["papers"] = [paper.to_dict() for paper in found.papers.get(name, ())]
-        rows[name] = row
-    return rows

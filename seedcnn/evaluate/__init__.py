@@ -13,8 +13,10 @@ from seedcnn.evaluate.accuracies import (
 from seedcnn.evaluate.benchmark import bench_latency
 from seedcnn.evaluate.costs import Cost, cost
 from seedcnn.evaluate.equivalence import Equivalence, compare_logits
+from seedcnn.evaluate.evaluated import Evaluated, Opened
 from seedcnn.evaluate.onnx_file import onnx_predictor, read_onnx
 from seedcnn.evaluate.predictors import bundle_predictor
+from seedcnn.evaluate.request import EvaluateRequest
 from seedcnn.evaluate.robustness_runs import (
     RobustnessTable,
     SeededRobustness,
@@ -27,6 +29,9 @@ __all__ = [
     "Accuracy",
     "Cost",
     "Equivalence",
+    "EvaluateRequest",
+    "Evaluated",
+    "Opened",
     "Predict",
     "RobustnessTable",
     "SeededRobustness",

@@ -46,7 +46,9 @@ class RobustnessOptions(TypedDict, total=False):
     digests: Mapping[str, str] | None
 
 
-def _check_lists(corruptions: Sequence[str], severities: Sequence[int], seeds: Sequence[int]) -> None:
+def _check_lists(
+    corruptions: Sequence[str], severities: Sequence[int], seeds: Sequence[int], corrupted: OfficialFiles | None
+) -> None:
     for what, values in (("corruptions", corruptions), ("severities", severities), ("seeds", seeds)):
         if isinstance(values, str) or not values or len(set(values)) != len(values):
             raise ValueError(f"`{what}` (={values!r}) must be a sequence of at least one, none twice")
@@ -54,6 +56,21 @@ def _check_lists(corruptions: Sequence[str], severities: Sequence[int], seeds: S
         for value in values:
             if value not in known:
                 raise ValueError(f"`{what}` holds {value!r}; known: {', '.join(map(str, known))}")
+    if corrupted is not None and len(seeds) > 1:
+        raise ValueError(f"`seeds` (={list(seeds)}) must be one: published pictures are drawn already")
+
+
+def _check_numbers(
+    predictors: Mapping[str, Predict], images: npt.NDArray[np.uint8], batch_size: int, max_images: int | None
+) -> None:
+    if not predictors:
+        raise ValueError("`predictors` is empty; at least one model is needed")
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` (={batch_size}) must be at least 1")
+    if max_images is not None and max_images < 1:
+        raise ValueError(f"`max_images` (={max_images}) must be at least 1")
+    if not len(images):
+        raise ValueError("`images` is empty; at least one picture is needed")
 
 
 def robustness_seeds(
@@ -104,19 +121,10 @@ def robustness_seeds(
             with other models, pictures, seeds, severities, constants or another version of seedcnn (named), or another
             evaluation is writing it.
     """
-    _check_lists(corruptions, severities, seeds)
-    if not predictors:
-        raise ValueError("`predictors` is empty; at least one model is needed")
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` (={batch_size}) must be at least 1")
-    if max_images is not None and max_images < 1:
-        raise ValueError(f"`max_images` (={max_images}) must be at least 1")
+    _check_lists(corruptions, severities, seeds, corrupted)
+    _check_numbers(predictors, images, batch_size, max_images)
     checked = check_labels(images, labels)[:max_images]
     images = images[:max_images]
-    if not len(images):
-        raise ValueError("`images` is empty; at least one picture is needed")
-    if corrupted is not None and len(seeds) > 1:
-        raise ValueError(f"`seeds` (={list(seeds)}) must be one: published pictures are drawn already")
     if corrupted is None:  # a wrong argument or missing frost is told now, not after an hour
         for name, seed in itertools.product(corruptions, seeds):
             corrupt(images[:0], name, severities[0], constants=constants, seed=seed, frost_dir=frost_dir)

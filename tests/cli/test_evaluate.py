@@ -150,6 +150,8 @@ def test_a_record_and_a_csv_file(files, tmp_path):
         (["--seeds", "0"], "--seeds 0: it must be at least 1"),
         (["--images", "0"], "--images 0: it must be at least 1"),
         (["--corruptions", "rain"], "--corruptions rain: it must be one of gaussian_noise"),
+        (["--corruptions", "fog,fog"], "--corruptions fog,fog: none may be named twice"),
+        (["--corruptions", ","], "--corruptions ',': it must name at least one corruption"),
         (["--csv", "nowhere/t.csv"], "there is no directory nowhere"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

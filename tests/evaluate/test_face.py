@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import seedcnn.evaluate
@@ -11,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def _used_outside():
-    """Names that other rooms, benchmarks, examples and tools import from anywhere in the room."""
+    """Names that other rooms, benchmarks, examples and tools import from the room, and those that a guide shows."""
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        yield from re.findall(r"seedcnn\.evaluate\.(\w+)\(", page.read_text("utf-8"))
     paths = [
         path for folder in ("seedcnn", "benchmarks", "examples", "tools") for path in (ROOT / folder).rglob("*.py")
     ]

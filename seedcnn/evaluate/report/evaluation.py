@@ -1,52 +1,48 @@
-"""The HTML report of ``seedcnn evaluate``."""
+"""The report of an evaluation: its rows, samples and settings, from what was measured."""
 
 from __future__ import annotations
 
+import os
 import platform
-import shlex
-import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seedcnn.errors import DataError
+from seedcnn.data.corruptions import corrupt
+from seedcnn.evaluate.costs import cost
+from seedcnn.evaluate.evaluated import Evaluated, Opened
+from seedcnn.evaluate.report.pages import write_report
+from seedcnn.evaluate.report.rows import Measured, ModelRow, Sample
+from seedcnn.evaluate.robustness_runs import SeededRobustness
 
-if TYPE_CHECKING:
-    from seedcnn.cli._evaluated import Opened
-    from seedcnn.cli._evaluation_tables import Evaluated
-    from seedcnn.evaluate.report import ModelRow, Sample
-
-__all__ = ["report"]
+__all__ = ["report_evaluation"]
 
 _PICTURES = 8
 _SEVERITY = 3
 
 
-def _rows(found: Evaluated, models: Mapping[str, Opened]) -> list[ModelRow]:
-    from seedcnn.evaluate.costs import cost
-    from seedcnn.evaluate.report import Measured, ModelRow
+def _corrupted(result: SeededRobustness | None) -> Measured | None:
+    mean = None if result is None else result.summary()["mean_over_corruptions"]
+    if result is None or mean is None:
+        return None
+    table = result.tables[0]
+    n = f"pictures x {len(table.accuracies)} corruptions x {len(table.severities)} severities"
+    return Measured(mean.mean, table.n, table.standard_error, f"{n}, standard error over pictures")
 
+
+def _rows(found: Evaluated, models: Mapping[str, Opened]) -> list[ModelRow]:
     height, width = found.data.test.images.shape[1:3]
     rows = []
     for name, clean in found.clean.items():
-        corrupted = None
-        if name in found.corrupted:
-            result = found.corrupted[name]
-            mean = result.summary()["mean_over_corruptions"]
-            table = result.tables[0]
-            if mean is not None:
-                n = f"pictures x {len(table.accuracies)} corruptions x {len(table.severities)} severities"
-                corrupted = Measured(mean.mean, table.n, table.standard_error, f"{n}, standard error over pictures")
         module = models[name].module
         counted = None if module is None else cost(module, (3, height, width))
         rows.append(
             ModelRow(
                 name,
                 Measured(clean.top1, clean.n, clean.standard_error, "standard error"),
-                corrupted,
+                _corrupted(found.corrupted.get(name)),
                 None if counted is None else counted.params,
                 None if counted is None else counted.macs,
                 None if counted is None else counted.nlf_evals,
@@ -59,9 +55,6 @@ def _rows(found: Evaluated, models: Mapping[str, Opened]) -> list[ModelRow]:
 
 def _samples(found: Evaluated, models: Mapping[str, Opened], frost_dir: Path | None) -> list[Sample]:
     """Pictures spread over the set, each under another of the corruptions that were measured."""
-    from seedcnn.data.corruptions import corrupt
-    from seedcnn.evaluate.report import Sample
-
     test, samples = found.data.test, []
     result = next(iter(found.corrupted.values()), None)
     names = [] if result is None else list(result.tables[0].accuracies)
@@ -95,14 +88,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def report(path: Path, found: Evaluated, models: Mapping[str, Opened], frost_dir: Path | None) -> None:
-    """Write it.
-
-    Raises:
-        DataError: if it cannot be written.
-    """
-    from seedcnn.evaluate.report import write_report
-
+def _settings(found: Evaluated, models: Mapping[str, Opened], command: str) -> dict[str, str]:
     data = found.data
     count, height, width = data.test.images.shape[:3]
     settings = {
@@ -112,7 +98,7 @@ def report(path: Path, found: Evaluated, models: Mapping[str, Opened], frost_dir
         "Left out, not decodable": str(len(data.test.skipped)),
         "Normalisation of checkpoints": f"mean {data.mean}, standard deviation {data.std}",
         **{f"Model {name}": f"{opened.kind}, {opened.digest}" for name, opened in models.items()},
-        "Command": shlex.join(["seedcnn", *sys.argv[1:]]),
+        **({"Command": command} if command else {}),
         **_versions(),
     }
     if found.corrupted:
@@ -120,17 +106,37 @@ def report(path: Path, found: Evaluated, models: Mapping[str, Opened], frost_dir
         settings["Corrupted pictures"] = (
             f"the first {table.n:,}, {table.constants}" if data.corrupted is None else data.corrupted.source
         )
-    try:
-        write_report(
-            path,
-            title=f"Evaluation on {data.name}",
-            rows=_rows(found, models),
-            robustness=found.corrupted,
-            samples=_samples(found, models, frost_dir),
-            settings=settings,
-            notes=[f"{each.name} was left out: {each.reason}" for each in data.test.skipped[:20]],
-            styles=found.styles,
-            papers=found.papers,
-        )
-    except OSError as error:
-        raise DataError(f"--report {path} cannot be written: {error}") from error
+    return settings
+
+
+def report_evaluation(
+    path: str | os.PathLike[str],
+    found: Evaluated,
+    models: Mapping[str, Opened],
+    *,
+    frost_dir: Path | None = None,
+    command: str = "",
+) -> Path:
+    """Write the HTML report of an evaluation, see :func:`seedcnn.evaluate.report.write_report`.
+
+    Args:
+        path: the HTML file; its directory must exist.
+        found: what was measured.
+        models: the models it was measured of, by the same names; they answer the sample images once more.
+        frost_dir: as in the request.
+        command: the command line that was run, for the settings; "" leaves it out.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    return write_report(
+        path,
+        title=f"Evaluation on {found.data.name}",
+        rows=_rows(found, models),
+        robustness=found.corrupted,
+        samples=_samples(found, models, frost_dir),
+        settings=_settings(found, models, command),
+        notes=[f"{each.name} was left out: {each.reason}" for each in found.data.test.skipped[:20]],
+        styles=found.styles,
+        papers=found.papers,
+    )

@@ -1,0 +1,157 @@
+"""An evaluation as a request: which test set, which corruptions, how often. ``seedcnn evaluate`` prints its results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from seedcnn.data.corruptions import CORRUPTIONS
+from seedcnn.data.sets.named import NamedTest, load_test
+from seedcnn.errors import BundleError, ConfigError, DataError
+from seedcnn.evaluate.accuracies import Accuracy, accuracy
+from seedcnn.evaluate.evaluated import Evaluated, Opened
+from seedcnn.evaluate.papers import DATASETS, PaperRow, paper_rows
+from seedcnn.evaluate.robustness_runs import SeededRobustness, robustness_seeds
+from seedcnn.evaluate.styles import StyleTable, accuracy_by_style
+
+__all__ = ["EvaluateRequest"]
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What to measure models on.
+
+    Args:
+        data: NAME or NAME:DIRECTORY of a test set, see :func:`seedcnn.data.sets.named.load_test`.
+        hold_out: for Icons-50, the styles to test on, or how it is divided, see there.
+        corrupted: directory of the published corrupted images; None generates them.
+        images: corrupt no more than this number of test images; None corrupts all.
+        corruptions: names of corruptions; () measures clean accuracy only.
+        frost_dir: directory of the frost pictures; None takes them from the cache or fetches them.
+        seeds: draw the random corruptions this number of times, with seeds 0, 1, ...
+        verify: refuse a data set that is not complete.
+        skip_damaged: leave out images that cannot be decoded, and list them, instead of refusing them.
+        decoded: for ImageNet, a file that keeps the decoded images.
+        record: a file that keeps every answer under corruption; a run that was interrupted goes on from it.
+
+    Raises:
+        ConfigError: if a value is out of range or unknown, or two contradict each other.
+    """
+
+    data: str = "cifar10"
+    hold_out: str = ""
+    corrupted: Path | None = None
+    images: int | None = None
+    corruptions: tuple[str, ...] = tuple(CORRUPTIONS)
+    frost_dir: Path | None = None
+    seeds: int = 1
+    verify: bool = True
+    skip_damaged: bool = False
+    decoded: Path | None = None
+    record: Path | None = None
+
+    def __post_init__(self) -> None:
+        for field, number in (("images", self.images), ("seeds", self.seeds)):
+            if number is not None and number < 1:
+                raise ConfigError(f"`{field}` {number}: it must be at least 1")
+        for name in self.corruptions:
+            if name not in CORRUPTIONS:
+                raise ConfigError(f"`corruptions` {name}: it must be one of {', '.join(CORRUPTIONS)}, or all, or none")
+        if len(set(self.corruptions)) != len(self.corruptions):
+            raise ConfigError(f"`corruptions` {','.join(self.corruptions)}: none may be named twice")
+        if self.record is not None and not self.corruptions:
+            raise ConfigError(f"`record` {self.record}: it keeps corrupted accuracies, and no corruption is asked for")
+        if self.corrupted is not None and (self.seeds > 1 or not self.corruptions):
+            raise ConfigError(
+                f"`corrupted` {self.corrupted}: published pictures go with one seed, and with corruptions"
+            )
+
+    def load(self, progress: Callable[[str], None] | None = None) -> NamedTest:
+        """Load the test set.
+
+        Args:
+            progress: called with one sentence per step.
+
+        Raises:
+            ConfigError, DataError: as :func:`seedcnn.data.sets.named.load_test`.
+        """
+        return load_test(
+            self.data,
+            hold_out=self.hold_out,
+            limit=self.images,
+            corrupted=self.corrupted,
+            verify=self.verify,
+            on_error="skip" if self.skip_damaged else "raise",
+            decoded=self.decoded,
+            progress=progress,
+        )
+
+    def measure(
+        self, models: Mapping[str, Opened], test: NamedTest, progress: Callable[[int, int], None] | None = None
+    ) -> Evaluated:
+        """Measure models side by side on a test set: clean, by style where the images have styles, and corrupted.
+
+        Args:
+            models: by name.
+            test: from :meth:`load`.
+            progress: called with (corrupted images judged, in total).
+
+        Raises:
+            DataError: if a model does not answer the classes of the set, or its logits hold NaN (the message names the
+                model), if a corruption cannot be generated, or the record is of other conditions or damaged.
+        """
+        clean = _clean(models, test)
+        corrupted = self._corrupted(models, test, progress) if self.corruptions else {}
+        return Evaluated(test, clean, corrupted, _styles(models, test), _papers(models, test, bool(self.corruptions)))
+
+    def _corrupted(
+        self, models: Mapping[str, Opened], test: NamedTest, progress: Callable[[int, int], None] | None
+    ) -> dict[str, SeededRobustness]:
+        return robustness_seeds(
+            {name: model.predict for name, model in models.items()},
+            test.test.images,
+            test.test.labels,
+            seeds=range(self.seeds),
+            corruptions=self.corruptions,
+            constants=test.constants,
+            max_images=self.images,
+            frost_dir=self.frost_dir,
+            corrupted=test.corrupted,
+            progress=progress,
+            record=self.record,
+            digests={name: model.digest for name, model in models.items()},
+        )
+
+
+def _clean(models: Mapping[str, Opened], data: NamedTest) -> dict[str, Accuracy]:
+    test, found = data.test, {}
+    for name, model in models.items():
+        try:
+            found[name] = accuracy(model.predict, test.images, test.labels, num_classes=len(test.classes))
+        except (DataError, BundleError) as error:
+            raise DataError(f"{name}: {error}") from error
+    return found
+
+
+def _styles(models: Mapping[str, Opened], data: NamedTest) -> dict[str, StyleTable]:
+    """Accuracy by style, where the images have styles."""
+    test = data.test
+    if test.styles is None:
+        return {}
+    held = [style for style in data.held_out if style in test.styles]  # one may be part of a path, not a style
+    return {
+        name: accuracy_by_style(model.predict, test.images, test.labels, test.styles, held_out=held)
+        for name, model in models.items()
+    }
+
+
+def _papers(models: Mapping[str, Opened], data: NamedTest, corrupted: bool) -> dict[str, list[PaperRow]]:
+    """The papers' rows of the same network and method on the same images."""
+    sets = [data.name] if data.name in DATASETS and (data.name != "icons50" or data.held_out) else []
+    sets += ["cifar10-c"] if data.name == "cifar10" and corrupted else []
+    return {
+        name: [row for each in sets for row in paper_rows(each, *model.published)]
+        for name, model in models.items()
+        if model.published is not None
+    }
