@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seedcnn.cli._arguments import AsJson, InputSize, Model, default, input_size, refuse_without_effect
+from seedcnn.cli._arguments import (
+    AsJson,
+    InputSize,
+    Model,
+    Plugins,
+    default,
+    input_size,
+    load_plugins,
+    refuse_without_effect,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -170,6 +179,7 @@ def bench(
     threads: Annotated[int, typer.Option(help="Threads of every runtime.", min=1)] = 1,
     record: Annotated[Path | None, typer.Option(help="Write the numbers and their conditions as JSON.")] = None,
     as_json: AsJson = False,
+    plugin: Plugins = None,
 ) -> None:
     """Time a network as it is, converted, and its plain alternatives, side by side on this machine.
 
@@ -178,6 +188,7 @@ def bench(
 
     Example: seedcnn bench resnet18_cifar --methods groupnl,groupnl:sparse=true --runtimes ort,openvino
     """
+    load_plugins(plugin)
     from seedcnn.errors import ConfigError
     from seedcnn.evaluate.tables import print_bench
     from seedcnn.files import write_file

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seedcnn.cli._arguments import AsJson, InputSize, Model, input_size
+from seedcnn.cli._arguments import AsJson, InputSize, Model, Plugins, input_size, load_plugins
 
 if TYPE_CHECKING:
     from torch import nn
@@ -171,11 +171,13 @@ def cost(
     ] = "conv-linear",
     layers: Annotated[bool, typer.Option("--layers", help="Show every layer; JSON always has them.")] = False,
     as_json: AsJson = False,
+    plugin: Plugins = None,
 ) -> None:
     """Count what a network costs as it is, converted, and narrowed to the same MACs.
 
     Example: seedcnn cost resnet18_cifar --method groupnl --method ghost --set groupnl.sparse=true
     """
+    load_plugins(plugin)
     from rich.console import Console
 
     from seedcnn.errors import ConfigError

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seedcnn.cli._arguments import Plugins, load_plugins
 from seedcnn.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -121,11 +122,13 @@ def evaluate(
     csv: _Csv = None,
     report: _Report = None,
     as_json: _Json = False,
+    plugin: Plugins = None,
 ) -> None:
     """Measure accuracy on a test set, clean, by style and corrupted at five severities.
 
     Example: seedcnn evaluate runs/vanilla.ckpt runs/groupnl.bundle --images 2000 --report report.html
     """
+    load_plugins(plugin)
     from seedcnn.cli._arguments import as_options
     from seedcnn.cli._evaluated import open_models
     from seedcnn.cli._evaluation_tables import print_tables

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from seedcnn.cli._arguments import AsJson, Model, input_size
+from seedcnn.cli._arguments import AsJson, Model, Plugins, input_size, load_plugins
 
 __all__ = ["plan"]
 
@@ -68,6 +68,7 @@ def plan(
     latency: _Latency = True,
     out: _Out = None,
     as_json: AsJson = False,
+    plugin: Plugins = None,
 ) -> None:
     """Choose a form for each layer, plain alternatives included, so that the network meets a budget at the least loss.
 
@@ -76,6 +77,7 @@ def plan(
 
     Example: seedcnn plan resnet18_cifar --budget-macs 200e6 --out plan.json
     """
+    load_plugins(plugin)
     from seedcnn.cli import _plan_request as request
     from seedcnn.cli._plan_tables import print_plan
     from seedcnn.errors import ConfigError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seedcnn.cli._arguments import AsJson, default, refuse_without_effect
+from seedcnn.cli._arguments import AsJson, Plugins, default, load_plugins, refuse_without_effect
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,11 +96,13 @@ def train(
     workers: _Workers = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     tensorboard: Annotated[Path | None, typer.Option(help="Directory for TensorBoard events.")] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Train a network and write a checkpoint after every epoch. On several GPUs or machines start it with torchrun.
 
     Example: seedcnn train demo:groupnl --set epochs=10 --out runs/groupnl.ckpt
     """
+    load_plugins(plugin)
     from seedcnn.data.sets.named import DATA_SETS, load_test
     from seedcnn.errors import ConfigError
     from seedcnn.train import find_recipe, load_training_data, override

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from seedcnn.convert import METHODS, ConversionConfig, loaded_plugins, method_of
+from seedcnn.convert.plugins import Plugin
 from seedcnn.errors import ConfigError, TrainingError
 from seedcnn.files import remove, write_file
 from seedcnn.train.config import TrainConfig, build_model
@@ -71,6 +73,32 @@ class Checkpoint:
         return self.ema or self.model
 
 
+def _plugins(config: TrainConfig) -> tuple[Plugin, ...]:
+    """Return the plugin files whose methods a run uses."""
+    used = [each for each in (config.convert, *config.overrides.values()) if each is not None]
+    for each in used:  # a method inside another, as the pointwise of a depthwise-separable layer
+        inner = [getattr(each, item.name) for item in fields(each)]
+        used += [value for value in inner if isinstance(value, ConversionConfig)]
+    return loaded_plugins(method_of(each) for each in used)
+
+
+def _check_plugins(wanted: list[dict[str, Any]], path: str | Path) -> None:
+    """Refuse a checkpoint of a plugin that is not loaded, or whose file has another content now."""
+    loaded = loaded_plugins()
+    for each in wanted:
+        name, digest, methods = each["name"], each["sha256"], each["methods"]
+        if any(one.sha256 == digest for one in loaded):
+            continue
+        if not set(methods) <= METHODS.keys():
+            raise TrainingError(
+                f"{path} needs the plugin {name}, which registers {', '.join(methods)}: --plugin {name}"
+            )
+        raise TrainingError(
+            f"{path} was trained with another content of the plugin {name} (SHA-256 {digest[:12]}...); "
+            "load the file it was trained with"
+        )
+
+
 def _encode(checkpoint: Checkpoint) -> bytes:
     tensors = {
         f"{part}.{name}": value.detach().cpu().contiguous()
@@ -79,6 +107,7 @@ def _encode(checkpoint: Checkpoint) -> bytes:
     }
     meta = {"config": checkpoint.config.to_dict(), "epoch": checkpoint.epoch, "history": checkpoint.history}
     meta |= {name: getattr(checkpoint, name) for name in _NUMBERS}
+    meta["plugins"] = [asdict(each) for each in _plugins(checkpoint.config)]
     return save(tensors, {_KEY: json.dumps(meta)})
 
 
@@ -144,6 +173,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             for key in file.keys():  # noqa: SIM118
                 part, _, name = key.partition(".")
                 parts[part][name] = file.get_tensor(key)
+        _check_plugins(meta["plugins"], path)
         config = TrainConfig.from_dict(meta["config"])
         numbers: dict[str, Any] = {name: meta[name] for name in _NUMBERS if name in meta}
         numbers |= {"history": list(meta["history"]), **parts}
