@@ -1,4 +1,4 @@
-"""What ``seedcnn pack`` prints and draws besides its two lines."""
+"""What ``seedcnn pack`` prints and draws."""
 
 from __future__ import annotations
 
@@ -12,13 +12,35 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from seedcnn.pack import PackResult, Search
+    from seedcnn.pack import PackRequest, PackResult
     from seedcnn.train import TrainConfig
 
-__all__ = ["draw_search", "say_delta", "say_int8", "say_search", "say_sizes"]
+__all__ = ["draw_search", "say_result", "say_sizes"]
 
 
-def say_search(result: PackResult, search: Search) -> None:
+def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
+    """What packing did to the network, and what came of it."""
+    if request.searches:
+        _say_search(result, request.max_accuracy_drop or 0.0)
+    on_parent = request.parent is not None
+    float32 = result.step is None and not on_parent
+    grid = "the parent's grids" if on_parent else "float32 weights" if float32 else f"grid step {result.step:.3g}"
+    rate = "" if float32 else f", {result.bits_per_weight:.2f} bits a weight"
+    typer.echo(f"{out}: {len(result.data):,} bytes ({grid}{rate}; {result.seeded_values} values travel as seeds)")
+    typer.echo(
+        f"accuracy {result.before.top1:.2f} -> {result.after.top1:.2f} % on {result.before.n} test pictures; "
+        f"{result.grid.agreement:.2f} % same first class"
+    )
+    if result.plain:
+        shown = ", ".join(result.plain[:6]) + (f" and {len(result.plain) - 6} more" if len(result.plain) > 6 else "")
+        typer.echo(f"convolutions packed as they are: {shown}")
+    _say_int8(result)
+    if result.delta is not None:
+        share = 100 * len(result.delta) / len(result.data)
+        typer.echo(f"{out}.delta: {len(result.delta):,} bytes, {share:.1f} % of the bundle")
+
+
+def _say_search(result: PackResult, max_drop: float) -> None:
     """The grids that were tried."""
     table = Table("step", "weights, bytes", "bits a weight", "points lost", "same first class", "", title="grids tried")
     for each in result.tried:
@@ -29,8 +51,8 @@ def say_search(result: PackResult, search: Search) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(
-        f"on {len(search.images):,} calibration pictures; ± is the standard error, and the loss with it stays within "
-        f"{search.max_drop:g} points",
+        f"on {result.tried[0].n:,} calibration pictures; ± is the standard error, and the loss with it stays within "
+        f"{max_drop:g} points",
         soft_wrap=True,
     )
 
@@ -55,7 +77,7 @@ def draw_search(result: PackResult) -> str:
     return buffer.getvalue()
 
 
-def say_int8(result: PackResult) -> None:
+def _say_int8(result: PackResult) -> None:
     """What int8 did, if it was asked for."""
     found = result.int8
     if found is not None:
@@ -65,14 +87,6 @@ def say_int8(result: PackResult) -> None:
             f"float32; {found.float32_latency.median_ms:.3f} -> {found.latency.median_ms:.3f} ms a picture in "
             f"{found.runtime} (medians of {found.latency.n}, one thread, this machine)"
         )
-
-
-def say_delta(result: PackResult, path: Path) -> None:
-    """Write the delta and say how large it is."""
-    assert result.delta is not None
-    path.write_bytes(result.delta)
-    share = 100 * len(result.delta) / len(result.data)
-    typer.echo(f"{path}: {len(result.delta):,} bytes, {share:.1f} % of the bundle")
 
 
 def say_sizes(result: PackResult, config: TrainConfig) -> None:

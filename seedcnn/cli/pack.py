@@ -2,149 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from seedcnn.pack import PackResult
+
 __all__ = ["apply", "inspect", "pack"]
+
+_Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint of a trained network.")]
+_Out = Annotated[Path, typer.Option(help="Bundle to write.")]
+_Family = Annotated[str, typer.Option(help="Model family that devices follow.")]
+_Release = Annotated[int, typer.Option(help="Release counter; grows with each release of the family.", min=1)]
+_MinRelease = Annotated[int, typer.Option(help="Releases below this are no longer accepted.", min=0)]
+_Step = Annotated[float | None, typer.Option(help="One grid step for all weights; 0 stores float32.", min=0)]
+_MaxDrop = Annotated[
+    float | None,
+    typer.Option(help="Search the coarsest grid that loses no more points; with --step or --parent, refuse more."),
+]
+_Parent = Annotated[
+    Path | None, typer.Option(help="Use the grid of this bundle, and write a delta from it beside the bundle.")
+]
+_Data = Annotated[str, typer.Option(help="NAME or NAME:DIRECTORY; accuracy is measured on its test part.")]
+_DeltaPrice = Annotated[
+    float, typer.Option(help="With --parent: what a change must bring; more makes a smaller delta.", min=0)
+]
+_Calibration = Annotated[
+    str,
+    typer.Option(help="NAME or NAME:DIRECTORY; training pictures for search, --parent, int8 (default: --data)."),
+]
+_CalibrationPictures = Annotated[
+    int | None,
+    typer.Option(help="How many: 5000 for a search, 512 for --parent, 256 for int8 if not given.", min=1),
+]
+_Compression = Annotated[str, typer.Option(help="zstd, or zlib or xz for devices without it.")]
+_Target = Annotated[str, typer.Option(help="Runtime that the graph is written for.")]
+_Int8 = Annotated[bool, typer.Option("--int8", help="Quantise the convolutions; refused where it is slower.")]
+_ForceInt8 = Annotated[bool, typer.Option("--force-int8", help="The same, even where it is slower.")]
+_Plot = Annotated[Path | None, typer.Option(help="Draw what the search tried: accuracy against bytes (SVG).")]
+_Sizes = Annotated[bool, typer.Option("--sizes", help="Also print what other codings would have taken.")]
 
 
 def pack(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of a trained network.")],
-    out: Annotated[Path, typer.Option(help="Bundle to write.")],
-    family: Annotated[str, typer.Option(help="Model family that devices follow.")],
-    release: Annotated[int, typer.Option(help="Release counter; grows with each release of the family.", min=1)],
-    min_release: Annotated[int, typer.Option(help="Releases below this are no longer accepted.", min=0)] = 0,
-    step: Annotated[float | None, typer.Option(help="One grid step for all weights; 0 stores float32.", min=0)] = None,
-    max_accuracy_drop: Annotated[
-        float | None,
-        typer.Option(help="Search the coarsest grid that loses no more points; with --step or --parent, refuse more."),
-    ] = None,
-    parent: Annotated[
-        Path | None, typer.Option(help="Use the grid of this bundle, and write a delta from it beside the bundle.")
-    ] = None,
-    data: Annotated[
-        str, typer.Option(help="NAME or NAME:DIRECTORY; accuracy is measured on its test part.")
-    ] = "cifar10",
-    delta_price: Annotated[
-        float, typer.Option(help="With --parent: what a change must bring; more makes a smaller delta.", min=0)
-    ] = 0.1,
-    calibration: Annotated[
-        str,
-        typer.Option(help="NAME or NAME:DIRECTORY; training pictures for search, --parent, int8 (default: --data)."),
-    ] = "",
-    calibration_pictures: Annotated[
-        int | None,
-        typer.Option(help="How many: 5000 for a search, 512 for --parent, 256 for int8 if not given.", min=1),
-    ] = None,
-    compression: Annotated[str, typer.Option(help="zstd, or zlib or xz for devices without it.")] = "zstd",
-    target: Annotated[str, typer.Option(help="Runtime that the graph is written for.")] = "onnxruntime",
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Quantise the convolutions; refused where it is slower.")
-    ] = False,
-    force_int8: Annotated[bool, typer.Option("--force-int8", help="The same, even where it is slower.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw what the search tried: accuracy against bytes (SVG).")] = None,
-    sizes: Annotated[bool, typer.Option("--sizes", help="Also print what other codings would have taken.")] = False,
+    checkpoint: _Checkpoint,
+    out: _Out,
+    family: _Family,
+    release: _Release,
+    min_release: _MinRelease = 0,
+    step: _Step = None,
+    max_accuracy_drop: _MaxDrop = None,
+    parent: _Parent = None,
+    data: _Data = "cifar10",
+    delta_price: _DeltaPrice = 0.1,
+    calibration: _Calibration = "",
+    calibration_pictures: _CalibrationPictures = None,
+    compression: _Compression = "zstd",
+    target: _Target = "onnxruntime",
+    int8: _Int8 = False,
+    force_int8: _ForceInt8 = False,
+    plot: _Plot = None,
+    sizes: _Sizes = False,
 ) -> None:
     """Fold, export and code a network as one bundle; the accuracy change is measured on test pictures.
 
     Example: seedcnn pack runs/groupnl.ckpt --out groupnl-1.bundle --family cifar-groupnl --release 1
     """
-    from seedcnn.bundle import open_bundle
-    from seedcnn.bundle.compression import COMPRESSIONS
-    from seedcnn.cli._pack_tables import draw_search, say_delta, say_int8, say_search, say_sizes
-    from seedcnn.data.sets.named import load_test
+    from seedcnn.cli._arguments import as_options
+    from seedcnn.cli._pack_tables import draw_search, say_result, say_sizes
     from seedcnn.errors import ConfigError
-    from seedcnn.export import TARGETS, BundleInfo
-    from seedcnn.pack import DEFAULT_STEP, Int8, Parent, Search, preprocessing_of
-    from seedcnn.pack import pack as run
-    from seedcnn.runtime.custom_op import built
+    from seedcnn.pack import PackRequest
     from seedcnn.train import load_model
 
-    for option, value, known in (("--target", target, TARGETS), ("--compression", compression, COMPRESSIONS)):
-        if value not in known:
-            raise ConfigError(f"{option} is {value!r}; it must be one of {', '.join(known)}")
-    if parent is not None and step is not None:
-        raise ConfigError("--parent has a grid already; leave --step out")
-    opened = None if parent is None else open_bundle(parent)
-    libraries = [built()] if TARGETS[target].operator else []
-    model, saved = load_model(checkpoint)
-    say = lambda text: typer.echo(text, err=True)  # noqa: E731
-    measured = load_test(data, progress=say)
-    searching = max_accuracy_drop is not None and step is None and parent is None
-    if plot is not None and not searching:
+    with as_options():
+        request = PackRequest(
+            family,
+            release,
+            min_release,
+            data=data,
+            step=step,
+            max_accuracy_drop=max_accuracy_drop,
+            parent=parent,
+            delta_price=delta_price,
+            calibration=calibration,
+            calibration_pictures=calibration_pictures,
+            compression=compression,
+            target=target,
+            int8=int8,
+            force_int8=force_int8,
+        )
+    if plot is not None and not request.searches:
         raise ConfigError("--plot draws a search; give --max-accuracy-drop without --step and --parent")
-    search = quantised = follow = None
-    if searching or opened is not None or int8 or force_int8:
-        usual = 5000 if searching else 512 if opened is not None else 256
-        images, labels = _calibration(calibration or data, calibration_pictures or usual, say)
-        search = Search(images, labels, max_accuracy_drop or 0.0) if searching else None
-        follow = None if opened is None else Parent(opened, images, delta_price)
-        if int8 or force_int8:
-            quantised = Int8(images[: calibration_pictures or 256] if follow is None else None, force=force_int8)
-    info = BundleInfo(
-        model=saved.config.model,
-        family=family,
-        release=release,
-        min_release=min_release,
-        preprocessing=preprocessing_of(measured.mean, measured.std, measured.test.images.shape[1:3]),
-        labels=measured.test.classes,
-    )
-    result = run(
-        model,
-        info,
-        measured.test.images,
-        measured.test.labels,
-        step=DEFAULT_STEP if step is None else step or None,
-        search=search,
-        parent=follow,
-        max_drop=None if searching else max_accuracy_drop,
-        threads=2,
-        target=target,
-        libraries=libraries,
-        int8=quantised,
-        compression=compression,
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(result.data)
-    if search is not None:
-        say_search(result, search)
-        if plot is not None:
-            plot.write_text(draw_search(result), "utf-8")
-    grid = (
-        "the parent's grids" if opened else "float32 weights" if result.step is None else f"grid step {result.step:.3g}"
-    )
-    rate = "" if result.step is None and opened is None else f", {result.bits_per_weight:.2f} bits a weight"
-    typer.echo(f"{out}: {len(result.data):,} bytes ({grid}{rate}; {result.seeded_values} values travel as seeds)")
-    typer.echo(
-        f"accuracy {result.before.top1:.2f} -> {result.after.top1:.2f} % on {result.before.n} test pictures; "
-        f"{result.grid.agreement:.2f} % same first class"
-    )
-    if result.plain:
-        shown = ", ".join(result.plain[:6]) + (f" and {len(result.plain) - 6} more" if len(result.plain) > 6 else "")
-        typer.echo(f"convolutions packed as they are: {shown}")
-    say_int8(result)
-    if result.delta is not None:
-        say_delta(result, out.with_name(out.name + ".delta"))
+    network, saved = load_model(checkpoint)
+    result = request.pack(network, saved.config.model, lambda text: typer.echo(text, err=True))
+    _write(result, out)
+    if plot is not None:
+        plot.write_text(draw_search(result), "utf-8")
+    say_result(result, request, out)
     if sizes:
         say_sizes(result, saved.config)
 
 
-def _calibration(data: str, count: int, say: Callable[[str], None]) -> tuple[Any, Any]:
-    """Training pictures, the classes in turns; of sets of files those that are drawn are decoded."""
-    from seedcnn.data.pictures.folder import ImageFolder
-    from seedcnn.data.sets.named import load_train
-    from seedcnn.errors import ConfigError
-    from seedcnn.pack import calibration_order
+def _write(result: PackResult, out: Path) -> None:
+    """The bundle, and the delta beside it."""
+    from seedcnn.files import write_file
 
-    name, _, where = data.partition(":")
-    found = load_train(name, where or None, progress=say)
-    if isinstance(found.train, ImageFolder):
-        raise ConfigError(f"calibration data {name!r} is a set of files; pack takes sets that are held in memory")
-    picked = calibration_order(found.train.labels, min(count, len(found.train.labels)))
-    return found.train.images[picked], found.train.labels[picked]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_file(out, result.data)
+    if result.delta is not None:
+        write_file(out.with_name(out.name + ".delta"), result.delta)
 
 
 def apply(

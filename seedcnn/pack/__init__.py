@@ -5,6 +5,7 @@ from __future__ import annotations
 from seedcnn.pack.int8 import Int8, Int8Result, calibration_order, draw_calibration
 from seedcnn.pack.packing import DEFAULT_STEP, PackResult, pack, preprocessing_of
 from seedcnn.pack.parent import Parent
+from seedcnn.pack.request import PackRequest
 from seedcnn.pack.search import Candidate, Search
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Candidate",
     "Int8",
     "Int8Result",
+    "PackRequest",
     "PackResult",
     "Parent",
     "Search",

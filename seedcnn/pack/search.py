@@ -65,6 +65,7 @@ class Candidate:
         drop: accuracy lost on the calibration pictures, in percentage points; all of it where an answer is NaN.
         error: its standard error, over the pictures.
         agreement: share of these pictures that keep their first class, in percent.
+        n: number of calibration pictures.
     """
 
     accepted: bool
@@ -74,6 +75,70 @@ class Candidate:
     drop: float
     error: float
     agreement: float
+    n: int
+
+
+class _Trials:
+    """What all candidates of a search share: statistics of the layers' inputs, and the answers without rounding."""
+
+    def __init__(
+        self,
+        folded: fx.GraphModule,
+        exported: OnnxModel,
+        rule: Preprocessing,
+        search: Search,
+        runtime: Runtime,
+        compression: str,
+    ) -> None:
+        self._exported, self._search, self._compression = exported, search, compression
+        self._limits = {name: divisor_step(exported.tensors[name]) for name in exported.divisors}
+        self._weights = {
+            name: values
+            for name, values in exported.tensors.items()
+            if is_weight(values.shape) and np.abs(values).max() <= LARGEST * self._limits.get(name, inf)
+        }
+        if not self._weights:
+            raise ExportError("the network has no weights to put on a grid")
+        images = torch.from_numpy(preprocess(search.images[:_ROUNDED], rule))
+        self._vectors = vector_grids(exported.tensors, exported.divisors)
+        self._shares = relative_steps(folded, images[:_INFORMED], [*self._weights, *self._vectors])
+        self._rounder = Rounder(folded, images, self._weights)
+        self._count = sum(values.size for values in self._weights.values())
+        self._predict = runtime.graph_predictor(exported, rule)
+        self._before = predict_logits(self._predict(_expanded(exported, self._vectors)), search.images)
+        self._right = accuracy_of_logits(self._before, search.labels).correct
+
+    @property
+    def typical(self) -> float:
+        """Root mean square of the weights, the unit of a search's steps."""
+        squares = sum(float(np.square(values, dtype=np.float64).sum()) for values in self._weights.values())
+        return (squares / self._count) ** 0.5
+
+    def grids(self, step: float) -> dict[str, OnGrid]:
+        """Grids whose steps have this geometric mean over the weights, with the weights' integers."""
+        found = {}
+        for name, finest in self._vectors.items():
+            coarse = min(2.0 ** round(log2(step * self._shares[name] / _FINER)), self._limits.get(name, inf))
+            found[name] = OnGrid(grid_of_step(max(finest.grid.step, 2.0 ** floor(log2(coarse)))))
+        for name, values in self._weights.items():
+            least = float(np.abs(values).max()) / LARGEST  # fits 16 bits
+            grid = grid_of_step(min(max(step * self._shares[name], least), self._limits.get(name, inf)))
+            found[name] = OnGrid(grid, self._rounder.integers(name, grid.step))
+        return found
+
+    def measure(self, step: float, grids: Mapping[str, OnGrid]) -> Candidate:
+        """Code the weights on these grids, and let the graph answer with them."""
+        coded = encode_learned(self._weights, grids, self._compression)
+        size = sum(len(each.payload.data) for each in coded if each.payload is not None)
+        bits, n = 8 * size / self._count, len(self._right)
+        try:
+            logits = predict_logits(self._predict(_expanded(self._exported, grids)), self._search.images)
+        except DataError:  # NaN
+            return Candidate(False, step, size, bits, 100 * float(self._right.mean()), 0.0, 0.0, n)
+        lost = 100.0 * self._right - 100.0 * accuracy_of_logits(logits, self._search.labels).correct
+        drop, error = float(lost.mean()), float(lost.std() / n**0.5)
+        agreement = 100 * float((logits.argmax(1) == self._before.argmax(1)).mean())
+        return Candidate(drop + error <= self._search.max_drop, step, size, bits, drop, error, agreement, n)
 
 
 def search_grids(
@@ -84,12 +149,12 @@ def search_grids(
     runtime: Runtime,
     compression: str = "zstd",
 ) -> tuple[dict[str, OnGrid], tuple[Candidate, ...]]:
-    """The coarsest grids whose accuracy drop on the calibration pictures, and its standard error, are accepted.
+    """The coarsest grids whose accuracy drop on the calibration images, and its standard error, are accepted.
 
     The steps of all weights keep their proportion, see :func:`seedcnn.pack.rounding.relative_steps`; what remains per
-    channel follows with steps a sixteenth as large, rounded to a power of two. A quarter of an octave lies between two
-    candidates, and accuracy is measured on the exported graph in ``runtime``. The drop is taken to grow with the step,
-    so few are tried.
+    channel follows with steps a sixteenth as large, rounded to a power of two. Candidates lie a quarter of an octave
+    apart, and their accuracy is measured on the exported graph in ``runtime``. A coarser step is taken to lose more, so
+    bisection finds the coarsest with a few trials.
 
     Returns:
         The grids by tensor, with the weights' integers, and what was tried, the finest first.
@@ -97,57 +162,22 @@ def search_grids(
     Raises:
         ExportError: if even the finest grid loses more, or the network has no weight.
     """
-    limits = {name: divisor_step(exported.tensors[name]) for name in exported.divisors}
-    weights = {
-        name: values
-        for name, values in exported.tensors.items()
-        if is_weight(values.shape) and (name not in limits or np.abs(values).max() <= LARGEST * limits[name])
-    }
-    if not weights:
-        raise ExportError("the network has no weights to put on a grid")
-    pictures = torch.from_numpy(preprocess(search.images[:_ROUNDED], rule))
-    vectors = vector_grids(exported.tensors, exported.divisors)
-    shares = relative_steps(folded, pictures[:_INFORMED], [*weights, *vectors])
-    rounder = Rounder(folded, pictures, weights)
-    total = sum(values.size for values in weights.values())
-    squares = sum(float(np.square(values, dtype=np.float64).sum()) for values in weights.values())
-    typical = (squares / total) ** 0.5
-    least = {name: float(np.abs(values).max()) / LARGEST for name, values in weights.items()}  # fits 16 bits
-    predict = runtime.graph_predictor(exported, rule)
-    before = predict_logits(predict(_expanded(exported, vectors)), search.images)
-    right = accuracy_of_logits(before, search.labels).correct
+    trials = _Trials(folded, exported, rule, search, runtime, compression)
+    unit = trials.typical
     tried: dict[int, tuple[Candidate, dict[str, OnGrid]]] = {}
 
     def accepted(place: int) -> bool:
-        step = typical * 2.0 ** (place / _PER_OCTAVE)
-        grids = {}
-        for name, finest in vectors.items():
-            coarse = min(2.0 ** round(log2(step * shares[name] / _FINER)), limits.get(name, inf))
-            grids[name] = OnGrid(grid_of_step(max(finest.grid.step, 2.0 ** floor(log2(coarse)))))
-        for name in weights:
-            grid = grid_of_step(min(max(step * shares[name], least[name]), limits.get(name, inf)))
-            grids[name] = OnGrid(grid, rounder.integers(name, grid.step))
-        coded = encode_learned(weights, grids, compression)
-        size = sum(len(each.payload.data) for each in coded if each.payload is not None)
-        try:
-            logits = predict_logits(predict(_expanded(exported, grids)), search.images)
-        except DataError:  # NaN
-            tried[place] = Candidate(False, step, size, 8 * size / total, 100 * float(right.mean()), 0.0, 0.0), grids
-            return False
-        lost = 100.0 * right - 100.0 * accuracy_of_logits(logits, search.labels).correct
-        drop, error = float(lost.mean()), float(lost.std() / len(lost) ** 0.5)
-        agreement = 100 * float((logits.argmax(1) == before.argmax(1)).mean())
-        fits = drop + error <= search.max_drop
-        tried[place] = Candidate(fits, step, size, 8 * size / total, drop, error, agreement), grids
-        return fits
+        step = unit * 2.0 ** (place / _PER_OCTAVE)
+        grids = trials.grids(step)
+        tried[place] = trials.measure(step, grids), grids
+        return tried[place][0].accepted
 
     low, high = _FINEST * _PER_OCTAVE, _COARSEST * _PER_OCTAVE
     if not accepted(low):
         found = tried[low][0]
         raise ExportError(
             f"even a grid step of {found.step:g} costs {found.drop:.2f} points (standard error {found.error:.2f}) on "
-            f"{len(search.images)} calibration pictures; at most {search.max_drop} is accepted: use more pictures, or "
-            "float32"
+            f"{found.n} calibration images; at most {search.max_drop} is accepted: use more images, or float32"
         )
     while high - low > 1:
         middle = (low + high) // 2

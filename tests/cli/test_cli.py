@@ -132,6 +132,10 @@ def test_train_pack_inspect_evaluate(tmp_path, cifar10):
     assert all(words in done.stdout for words in ("taken", "on 500 calibration pictures", "int8 per channel, zstd"))
     assert searched.stat().st_size < bundle.stat().st_size
     assert plot.read_text().startswith("<?xml")
+    bounded = ("--max-accuracy-drop", 0.2, "--calibration-pictures", 1, "--force-int8")
+    done = seedcnn("pack", checkpoint, "--out", tmp_path / "none.bundle", *options, 3, *bounded, expect=1)
+    assert "at most 0.2 is accepted: use float32" in done.stderr
+    assert not (tmp_path / "none.bundle").exists()
     done = seedcnn("pack", checkpoint, "--out", child, *options, 4, "--parent", bundle)
     assert f"{child}.delta: " in done.stdout
     dear = tmp_path / "dear.bundle"

@@ -157,7 +157,7 @@ def test_other_forms(config):
 
 def test_what_cannot_be_searched(trained):
     model, images, labels = trained
-    with pytest.raises(ExportError, match=r"even a grid step of .* costs .* on 400 calibration pictures; at most"):
+    with pytest.raises(ExportError, match=r"even a grid step of .* costs .* on 400 calibration images; at most"):
         pack(model, INFO, images, labels, search=Search(images[:400], labels[:400], -100.0))
     with pytest.raises(ValueError, match="holds 0 calibration pictures and `labels` 0; a search needs at least one"):
         Search(images[:0], labels[:0])

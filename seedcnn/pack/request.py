@@ -1,0 +1,162 @@
+"""A release as a request: how a trained network is to be packed. ``seedcnn pack`` prints what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from seedcnn.bundle import Bundle, open_bundle
+from seedcnn.bundle.compression import COMPRESSIONS
+from seedcnn.data.pictures.folder import ImageFolder
+from seedcnn.data.sets.named import NamedTest, load_test, load_train
+from seedcnn.errors import ConfigError
+from seedcnn.export import TARGETS, BundleInfo
+from seedcnn.pack.int8 import CALIBRATION_COUNT, Int8, calibration_order
+from seedcnn.pack.packing import DEFAULT_STEP, PackResult, pack, preprocessing_of
+from seedcnn.pack.parent import Parent, check_kind
+from seedcnn.pack.search import Search
+from seedcnn.runtime.custom_op import built
+
+__all__ = ["PackRequest"]
+
+Say = Callable[[str], None]
+_SEARCHED, _FOLLOWED = 5000, 512  # calibration images of a search, and of packing on a parent's grid
+_THREADS = 2
+
+
+@dataclass(frozen=True)
+class PackRequest:
+    """How a trained network becomes a release.
+
+    Args:
+        family, release, min_release: see :class:`seedcnn.export.BundleInfo`.
+        data: NAME or NAME:DIRECTORY of a data set; accuracy is measured on its test part.
+        step: one grid step for all weights; 0 stores float32. None takes :data:`seedcnn.pack.DEFAULT_STEP` where
+            neither a search nor a parent gives the grid.
+        max_accuracy_drop: largest accepted drop in points. Without ``step`` and ``parent`` it starts a search for the
+            coarsest grid that keeps to it.
+        parent: a bundle whose grids are taken and from which a delta is made.
+        delta_price: see :class:`seedcnn.pack.Parent`.
+        calibration: NAME or NAME:DIRECTORY of a data set, whose training images a search, a parent and int8 use; ""
+            takes ``data``.
+        calibration_pictures: how many of them; None takes 5000 for a search, 512 with a parent, 256 for int8.
+        compression: "zstd", "zlib" or "xz".
+        target: a key of :data:`seedcnn.export.TARGETS`; the fused operator is built where the target needs it.
+        int8: quantise the convolutions; refused where int8 is slower than float32.
+        force_int8: the same, even where it is slower.
+
+    Raises:
+        ConfigError: if a value is unknown, or two contradict each other.
+    """
+
+    family: str
+    release: int
+    min_release: int = 0
+    data: str = "cifar10"
+    step: float | None = None
+    max_accuracy_drop: float | None = None
+    parent: Path | None = None
+    delta_price: float = Parent.price
+    calibration: str = ""
+    calibration_pictures: int | None = None
+    compression: str = "zstd"
+    target: str = "onnxruntime"
+    int8: bool = False
+    force_int8: bool = False
+
+    def __post_init__(self) -> None:
+        known = (("target", self.target, TARGETS), ("compression", self.compression, COMPRESSIONS))
+        for field, value, names in known:
+            if value not in names:
+                raise ConfigError(f"`{field}` is {value!r}; it must be one of {', '.join(names)}")
+        if self.parent is not None and self.step is not None:
+            raise ConfigError("`parent` has a grid already; leave `step` out")
+        if self.calibration_pictures is not None and self.calibration_pictures < 1:
+            raise ConfigError(f"`calibration_pictures` is {self.calibration_pictures}; it must be at least 1")
+
+    @property
+    def searches(self) -> bool:
+        """Whether the grid is searched."""
+        return self.max_accuracy_drop is not None and self.step is None and self.parent is None
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether the graph becomes int8."""
+        return self.int8 or self.force_int8
+
+    def pack(self, network: nn.Module, model: str, progress: Say | None = None) -> PackResult:
+        """Load the images that the request names, pack the network and measure it.
+
+        Args:
+            network: trained.
+            model: its name in the manifest.
+            progress: called with one sentence per step of loading.
+
+        Raises:
+            ConfigError: if a data set is not known, or its images are not held in memory.
+            DataError: if a data set is not complete.
+            ExportError, BundleError: as :func:`seedcnn.pack.pack`, or if the parent cannot be read.
+            OSError: if the parent cannot be read.
+        """
+        parent = None if self.parent is None else open_bundle(self.parent)
+        if parent is not None:
+            check_kind(parent, self.quantizes)
+        libraries = [built()] if TARGETS[self.target].operator else []
+        test = load_test(self.data, progress=progress)
+        search, follow, quantized = self._calibrated(parent, progress)
+        return pack(
+            network,
+            self._info(model, test),
+            test.test.images,
+            test.test.labels,
+            step=DEFAULT_STEP if self.step is None else self.step or None,
+            search=search,
+            parent=follow,
+            max_drop=None if self.searches else self.max_accuracy_drop,
+            threads=_THREADS,
+            target=self.target,
+            libraries=libraries,
+            int8=quantized,
+            compression=self.compression,
+        )
+
+    def _info(self, model: str, test: NamedTest) -> BundleInfo:
+        return BundleInfo(
+            model=model,
+            family=self.family,
+            release=self.release,
+            min_release=self.min_release,
+            preprocessing=preprocessing_of(test.mean, test.std, test.test.images.shape[1:3]),
+            labels=test.test.classes,
+        )
+
+    def _calibrated(
+        self, parent: Bundle | None, progress: Say | None
+    ) -> tuple[Search | None, Parent | None, Int8 | None]:
+        """What needs calibration images, with them."""
+        if not self.searches and parent is None and not self.quantizes:
+            return None, None, None
+        usual = _SEARCHED if self.searches else _FOLLOWED if parent is not None else CALIBRATION_COUNT
+        images, labels = _calibration(self.calibration or self.data, self.calibration_pictures or usual, progress)
+        search = Search(images, labels, self.max_accuracy_drop or 0.0) if self.searches else None
+        follow = None if parent is None else Parent(parent, images, self.delta_price)
+        quantized = None
+        if self.quantizes:
+            count = self.calibration_pictures or CALIBRATION_COUNT
+            quantized = Int8(images[:count] if parent is None else None, force=self.force_int8)
+        return search, follow, quantized
+
+
+def _calibration(data: str, count: int, progress: Say | None) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Training images, the classes in turns."""
+    name, _, where = data.partition(":")
+    found = load_train(name, where or None, progress=progress)
+    if isinstance(found.train, ImageFolder):
+        raise ConfigError(f"calibration data {name!r} is a set of files; pack takes sets that are held in memory")
+    picked = calibration_order(found.train.labels, min(count, len(found.train.labels)))
+    return found.train.images[picked], found.train.labels[picked]
