@@ -16,7 +16,8 @@ annotation              accepted values
 ``tuple``, ``list``     lists and tuples, or text such as "(0, 1)" or "[16, 16, 32]"
 ``dict``                mappings with text for keys, or their text
 a dataclass             an instance, a mapping of its fields, or the text of that mapping
-the base of a family    the same, with the member's name among the fields (see :func:`register_family`)
+the base of a family    the same, with the member's name among the fields (see :func:`register_family`), or text
+                        such as "ghost:ratio=4:relu=no"
 ``Any``                 whatever JSON can hold; lists become tuples
 ======================  ================================================================================
 
@@ -45,6 +46,7 @@ __all__ = [
     "convertible",
     "field_types",
     "literal",
+    "member_of_text",
     "prefixed",
     "register_family",
     "settle",
@@ -138,6 +140,24 @@ def register_family(base: type, tag: str, members: Mapping[str, Callable[..., An
 
 def _family_of(kind: type) -> _Family | None:
     return next((family for base, family in _FAMILIES.items() if issubclass(kind, base)), None)
+
+
+def member_of_text(text: str, tag: str) -> dict[str, str]:
+    """The plain data of ``member:option=value:option=value``; a colon inside brackets separates nothing.
+
+    Raises:
+        ConfigError: if the text does not look like that, or an option is given twice.
+    """
+    member, *assignments = split(text, ":")
+    options = {tag: member}
+    for assignment in assignments:
+        option, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"{tag} {text!r}: {assignment!r} must look like option=value")
+        if option in options:
+            raise ConfigError(f"{tag} {text!r}: {option} is given twice")
+        options[option] = value
+    return options
 
 
 def field_types(kind: Any) -> dict[str, Any]:
@@ -321,11 +341,13 @@ def _dataclass(kind: type, value: Any, name: str, text: bool) -> Any:
     if isinstance(value, kind):
         own = {field: getattr(value, field) for field in field_types(type(value))}
         return _build(type(value), own, name, type(value), text)
+    family = _family_of(kind)
     found = literal(value) if isinstance(value, str) else value
+    if kind in _FAMILIES and isinstance(found, str) and found:
+        found = value = member_of_text(found, _FAMILIES[kind].tag)
     if not isinstance(found, Mapping):
         raise _mismatch(name or kind.__name__, value, f"a {kind.__name__} (or a mapping of its fields)")
     text = text and found is value
-    family = _family_of(kind)
     if family is None or (kind not in _FAMILIES and family.tag not in found):
         return _build(kind, found, name, kind, text)
     options = dict(found)

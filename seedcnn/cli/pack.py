@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seedcnn.cli._arguments import Plugins, load_plugins
+
 if TYPE_CHECKING:
     from seedcnn.pack import PackResult
 
@@ -64,11 +66,13 @@ def pack(
     force_int8: _ForceInt8 = False,
     plot: _Plot = None,
     sizes: _Sizes = False,
+    plugin: Plugins = None,
 ) -> None:
     """Fold, export and code a network as one bundle; the accuracy change is measured on test pictures.
 
     Example: seedcnn pack runs/groupnl.ckpt --out groupnl-1.bundle --family cifar-groupnl --release 1
     """
+    load_plugins(plugin)
     from seedcnn.cli._arguments import as_options
     from seedcnn.cli._pack_tables import draw_search, say_result, say_sizes
     from seedcnn.errors import ConfigError

@@ -104,16 +104,8 @@ def config_of_text(text: str) -> ConversionConfig:
         ConfigError: if the text does not look like that, the method or an option does not exist, or an option is given
             twice or has a value of the wrong type.
     """
-    method, *assignments = typed.split(text, ":")
-    options: dict[str, str] = {}
-    for assignment in assignments:
-        option, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"method {text!r}: {assignment!r} must look like option=value")
-        if option in options:
-            raise ConfigError(f"method {text!r}: {option} is given twice")
-        options[option] = value
-    return config_for(method, **options)
+    options = typed.member_of_text(text, "method")
+    return config_for(**options)
 
 
 def config_for(method: str, **options: Any) -> ConversionConfig:

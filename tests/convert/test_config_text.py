@@ -75,6 +75,7 @@ def test_a_word_for_false_builds_the_network_without_the_option():
         ("mono:exp_factor=none", MonoConfig()),
         ("mono:exp_factor=8:eps=1e-3", MonoConfig(exp_factor=8, eps=0.001)),
         ("dws:pointwise=None", DepthwiseSeparableConfig()),
+        ("dws:pointwise=ghost", DepthwiseSeparableConfig(pointwise=GhostConfig())),
         (
             "dws:relu=no:pointwise={'method': 'ghost', 'relu': false}",
             DepthwiseSeparableConfig(relu=False, pointwise=GhostConfig(relu=False)),
@@ -96,10 +97,8 @@ def test_options_from_text(text, config):
         ("mono:exp_factor=x", "mono.exp_factor (='x') must be an integer or none"),
         ("lbc:nonzero_fraction=inf", "lbc.nonzero_fraction (='inf') must be a finite number"),
         ("ghost:chaep=pointwise", "method 'ghost' has no option 'chaep'; did you mean cheap"),
-        (
-            "dws:pointwise=ghost",
-            "dws.pointwise (='ghost') must be a ConversionConfig (or a mapping of its fields)",
-        ),
+        ("dws:pointwise=gost", "unknown method 'gost'; did you mean ghost"),
+        ("dws:pointwise=3", "dws.pointwise (='3') must be a ConversionConfig (or a mapping of its fields)"),
         ("dws:pointwise={'method': 'gost'}", "unknown method 'gost'; did you mean ghost"),
         ("groupnl:sparse", "'sparse' must look like option=value"),
         ("groupnl:sparse=on:sparse=off", "method 'groupnl:sparse=on:sparse=off': sparse is given twice"),

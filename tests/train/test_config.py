@@ -139,8 +139,8 @@ def test_wrong_overrides(assignment, words):
         ({"strategy": "dp", "distill": DistillConfig("t.ckpt")}, "distill contradicts strategy 'dp'"),
         ({"sampling": dataclasses.replace(SETTINGS["R2"], gammas=(0.1, 0.5))}, "sampling does not fit epochs"),
         (
-            {"convert": "groupnl"},
-            r"convert \(='groupnl'\) must be a ConversionConfig \(or a mapping of its fields\) or none",
+            {"convert": 3},
+            r"convert \(=3\) must be a ConversionConfig \(or a mapping of its fields\) or none",
         ),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
@@ -373,3 +373,12 @@ def configs(draw):
 def test_any_config_survives_json_with_its_types(config):
     again = TrainConfig.from_dict(json.loads(json.dumps(config.to_dict(), allow_nan=False)))
     assert spelled(again) == spelled(config)
+
+
+def test_a_conversion_is_set_by_its_method_s_name():
+    config = SMALL
+    assert override(config, ["convert=ghost"]).convert == GhostConfig()
+    assert override(config, ["convert=ghost:ratio=4:relu=no"]).convert == GhostConfig(ratio=4, relu=False)
+    assert override(changed(convert=GhostConfig()), ["convert=none"]).convert is None
+    with pytest.raises(ConfigError, match=r"--set convert=gost: unknown method 'gost'; did you mean ghost"):
+        override(config, ["convert=gost"])
