@@ -102,9 +102,9 @@ def register(
         if not _NAME.fullmatch(each):
             raise ConfigError(f"method {each!r}: a name consists of lower-case letters, digits and hyphens")
         if each in taken:
-            raise ConfigError(f"method {each!r} is registered already, with {taken[each].config.__name__}")
+            raise ConfigError(f"method {each!r} is already registered, with {taken[each].config.__name__}")
     if any(family.config is config for family in FAMILIES.values()):
-        raise ConfigError(f"method {name!r}: {config.__name__} is registered already")
+        raise ConfigError(f"method {name!r}: {config.__name__} is already registered")
     handler = _plainly(make) if isinstance(make, type) else make
     FAMILIES[name] = Family(name, config, handler, dict(presets or {}))
 
