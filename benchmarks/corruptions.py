@@ -1,9 +1,9 @@
-"""What it costs to generate CIFAR-10-C: 19 corruptions at 5 severities, on one core, in batches and picture by picture.
+"""Cost of generating CIFAR-10-C: 19 corruptions at 5 severities, on one core, in batches and image by image.
 
-The baseline is the official loop in numpy and Pillow: one picture a call; glass blur pixel by pixel; frost decoded from
-its file for every picture; zoom blur factor by factor. It leaves out ImageMagick and its PNG files, which cost the
-official motion blur and snow another 0.2 to 1 ms a picture. Both make the same pictures from the same random fields,
-which is checked before anything is timed. Times are CPU times of the process, fields drawn included.
+The baseline is the official loop in numpy and Pillow: one image per call; glass blur pixel by pixel; frost decoded from
+its file for every image; zoom blur factor by factor. It leaves out ImageMagick and its PNG files, which cost the
+official motion blur and snow another 0.2 to 1 ms per image. The benchmark first checks that both make the same images
+from the same random fields. Times are CPU times of the process and include drawing the fields.
 
     python benchmarks/corruptions.py                        # on a sample
     python benchmarks/corruptions.py --pictures 10000 --record results/corruptions.json
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-# Before numpy is loaded: one core is what is measured.
+# Set before numpy is loaded, because one core is measured.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 import argparse
@@ -44,14 +44,14 @@ TARGET = 15.0
 
 
 def glass_blur(picture: U8, constant: Any, fields: Fields) -> npt.NDArray[Any]:
-    """The official loop over pixels."""
+    """Run the official loop over pixels."""
     sigma, d, iterations = constant
     height, width, _ = picture.shape
     soft = (gaussian(picture[None] / 255.0, sigma)[0] * 255).astype(np.uint8)
     for i in range(iterations):
         for h in range(height - d, d, -1):
             for w in range(width - d, d, -1):
-                # The official code draws here; what is used is the field that the batched code has too.
+                # The official code draws here; the result uses the same field as the batched code.
                 np.random.randint(-d, d, size=(2,))
                 dx, dy = fields["offsets"][i, height - d - h, width - d - w]
                 soft[h, w], soft[h + dy, w + dx] = soft[h + dy, w + dx], soft[h, w]
@@ -59,7 +59,7 @@ def glass_blur(picture: U8, constant: Any, fields: Fields) -> npt.NDArray[Any]:
 
 
 def frost(picture: U8, constant: Any, fields: Fields) -> npt.NDArray[Any]:
-    """Read the file, shrink it, cut the window."""
+    """Read the file, shrink it and cut the window."""
     with Image.open(frost_cache() / list(FROST_FILES)[int(fields["picture"])]) as file:
         source = np.asarray(file.convert("RGB"))
     h, w = round(source.shape[0] / 5), round(source.shape[1] / 5)
@@ -69,7 +69,7 @@ def frost(picture: U8, constant: Any, fields: Fields) -> npt.NDArray[Any]:
 
 
 def zoom_blur(picture: U8, constant: Any, _: Fields) -> npt.NDArray[Any]:
-    """Factor by factor."""
+    """Blur factor by factor."""
     unit = (picture / 255.0).astype(np.float32)
     factors = np.arange(1, *constant).tolist()
     total = np.zeros_like(unit)
@@ -86,7 +86,7 @@ LOOPS: dict[str, Callable[[U8, Any, Fields], npt.NDArray[Any]]] = {
 
 
 def one_by_one(pictures: U8, name: str, severity: int) -> U8:
-    """The baseline: like ``corrupt``, a picture at a time."""
+    """Run the baseline: ``corrupt`` for one image at a time."""
     row = CORRUPTIONS[name]
     constant = row.constants["cifar"][severity - 1]
     sources = frost_pictures(None, shrink=5, height=32, width=32) if name == "frost" else ()
@@ -104,21 +104,21 @@ def one_by_one(pictures: U8, name: str, severity: int) -> U8:
 
 
 def cpu_ms(run: Callable[[U8, str, int], U8], pictures: U8, name: str, severity: int) -> float:
-    """CPU time per picture, in milliseconds."""
+    """Measure the CPU time per image, in milliseconds."""
     start = time.process_time()
     run(pictures, name, severity)
     return (time.process_time() - start) / len(pictures) * 1000
 
 
 def check(pictures: U8, name: str, severity: int) -> None:
-    """Both make the same pictures, but for zoom blur's rounding: 99.9 % equal, never off by more than 1."""
+    """Check that both make the same images except for zoom blur's rounding: 99.9 % equal, never off by more than 1."""
     difference = np.abs(corrupt(pictures, name, severity).astype(int) - one_by_one(pictures, name, severity))
     if difference.max() > 1 or np.mean(difference > 0) > 0.001:
-        raise SystemExit(f"{name} {severity}: the baseline makes other pictures (off by up to {difference.max()})")
+        raise SystemExit(f"{name} {severity}: the baseline makes different images (off by up to {difference.max()})")
 
 
 def streamed(pictures: U8, name: str, severity: int, size: int) -> U8:
-    """As an evaluation does it: a batch is made, used and forgotten. The last one is returned."""
+    """Corrupt in batches as an evaluation does, which uses and drops each batch; return the last one."""
     for start in range(0, len(pictures), size):
         where = np.arange(start, min(start + size, len(pictures)))
         batch = corrupt(pictures[where], name, severity, indices=where)
@@ -126,10 +126,10 @@ def streamed(pictures: U8, name: str, severity: int, size: int) -> U8:
 
 
 def peak_memory(images: U8, size: int) -> tuple[float, float]:
-    """Peak of this process in MB (Linux), before and after it streamed every corruption at severity 5."""
+    """Return this process's peak memory in MB (Linux), before and after streaming every corruption at severity 5."""
 
     def peak() -> float:
-        # Not ru_maxrss: a child process starts with its parent's.
+        # Not ru_maxrss, which a child process inherits from its parent.
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
         return int(status["VmHWM"].split()[0]) / 1024
 
@@ -142,8 +142,8 @@ def peak_memory(images: U8, size: int) -> tuple[float, float]:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=1000, help="for the batched code")
-    parser.add_argument("--sample", type=int, default=25, help="pictures for the baseline")
+    parser.add_argument("--pictures", type=int, default=1000, help="images for the batched code")
+    parser.add_argument("--sample", type=int, default=25, help="images for the baseline")
     parser.add_argument("--batch", type=int, default=500)
     parser.add_argument("--record", type=Path, help="write the numbers as JSON")
     arguments = parser.parse_args()

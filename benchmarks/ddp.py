@@ -1,8 +1,8 @@
-"""Two processes train one network over gloo: bytes of gradients a step and process, and the time of a step.
+"""Training of one network by two processes over gloo: gradient bytes per step and process, and time per step.
 
-All forms are in the same two processes and take turns in random order; a step begins when both are ready for it. Only
-learnable gradients are exchanged: the bytes are counted where ``DistributedDataParallel`` sends them. Both processes
-are on this machine, so the exchange itself is fast; over a network it takes the longer the more bytes there are.
+All forms run in the same two processes and take turns in random order; a step begins when both processes are ready.
+Only learnable gradients are exchanged, and the bytes are counted where ``DistributedDataParallel`` sends them. Both
+processes run on this machine, so the exchange itself is fast; over a network, its time grows with the bytes.
 
     python benchmarks/ddp.py --record results/ddp.json
 """
@@ -42,9 +42,9 @@ WORLD = 2
 
 
 def counted(sent: list[int]) -> Callable[..., Any]:
-    """A gradient hook of DDP that does what DDP does without one, and notes the bytes."""
+    """Return a DDP gradient hook that does what DDP does by default and records the bytes."""
 
-    def hook(_, bucket):  # type: ignore[no-untyped-def]  # DDP looks at annotations, and refuses one that is a string
+    def hook(_, bucket):  # type: ignore[no-untyped-def]  # DDP inspects annotations and rejects strings
         gradient = bucket.buffer()
         sent.append(gradient.numel() * gradient.element_size())
         future = distributed.all_reduce(gradient, async_op=True).get_future()
@@ -54,7 +54,7 @@ def counted(sent: list[int]) -> Callable[..., Any]:
 
 
 def step(called: Any, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor) -> float:
-    """One training step; seconds."""
+    """Run one training step and return its seconds."""
     distributed.barrier()
     start = time.perf_counter()
     F.cross_entropy(called(images), labels).backward()
@@ -64,7 +64,7 @@ def step(called: Any, optimizer: torch.optim.Optimizer, images: torch.Tensor, la
 
 
 def work(rank: int, port: int, arguments: argparse.Namespace, out: Any) -> None:
-    """One process: build every form, take turns, and give the first process's numbers."""
+    """Run one process: build every form and step them in turn; rank 0 puts its numbers into ``out``."""
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     if hasattr(os, "sched_setaffinity"):
@@ -114,7 +114,7 @@ def main() -> None:
     """Measure, print, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="resnet18_cifar")
-    parser.add_argument("--batch", type=int, default=32, help="pictures of each process")
+    parser.add_argument("--batch", type=int, default=32, help="images per process")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--record", type=Path, help="write the numbers as JSON")

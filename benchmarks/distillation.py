@@ -1,12 +1,12 @@
-"""What a teacher gives MonoCNN and GroupNL at the demo's size: ResNet-8 on CIFAR-10, equal epochs and pictures.
+"""Gain from a teacher for MonoCNN and GroupNL at the demo's size: ResNet-8 on CIFAR-10, equal epochs and images.
 
-The teacher is the vanilla network of the same seed. MonoCNN's stagewise training is run with both presets of
-``seedcnn.train.distill_config.WEIGHTS``, and plain soft labels beside it; the vanilla network with soft labels of its
-own kind is the control for what soft labels give any network.
+The teacher is the vanilla network of the same seed. MonoCNN's stagewise training runs with both presets of
+``seedcnn.train.distill_config.WEIGHTS``, and plain soft labels are compared with it. A vanilla student of the vanilla
+teacher is the control, since soft labels may help any network.
 
     python benchmarks/distillation.py --record results/distillation-cifar10.json
 
-Checkpoints are kept under ``--out``; what is there is not run again. About 40 minutes for two seeds on one core.
+Checkpoints are kept under ``--out``, and finished runs are not repeated. About 40 minutes for two seeds on one core.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from seedcnn.train import DistillConfig, TrainConfig, TrainData, find_recipe, lo
 MONO, GROUPNL = MonoConfig(seed_filters=16), GroupNLConfig.paper(normalize="batch")
 LOGITS = DistillConfig(kind="logits")
 RUNS: dict[str, tuple[ConversionConfig | None, DistillConfig | None]] = {
-    "vanilla": (None, None),  # the teacher: first
+    "vanilla": (None, None),  # the teacher comes first
     "vanilla, soft labels": (None, LOGITS),
     "Mono": (MONO, None),
     "Mono, stagewise (paper)": (MONO, DistillConfig(kind="stagewise", weights="paper")),
@@ -43,7 +43,7 @@ RUNS: dict[str, tuple[ConversionConfig | None, DistillConfig | None]] = {
 
 
 def config(run: str, arguments: argparse.Namespace, seed: int) -> TrainConfig:
-    """One run; gradients are clipped at 5 in all, as MonoCNN's code does."""
+    """Return the config of one run; all of them clip gradients at 5, as MonoCNN's code does."""
     convert, distill = RUNS[run]
     base = find_recipe("demo:vanilla")
     teacher = distill and replace(distill, teacher=str(path_of("vanilla", arguments, seed)))
@@ -52,13 +52,13 @@ def config(run: str, arguments: argparse.Namespace, seed: int) -> TrainConfig:
 
 
 def path_of(run: str, arguments: argparse.Namespace, seed: int) -> Path:
-    """Where the checkpoint of a run is kept."""
+    """Return the path of a run's checkpoint."""
     name = "".join(letter if letter.isalnum() else "-" for letter in run)
     return Path(arguments.out) / f"{name}-{seed}.ckpt"
 
 
 def summary(seeds: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
-    """Means over the seeds, and the change by the teacher within a seed."""
+    """Compute means over the seeds, and the teacher's effect within a seed."""
     result: dict[str, Any] = {}
     for run, (convert, _) in RUNS.items():
         plain = next(name for name, (other, teacher) in RUNS.items() if other == convert and teacher is None)
@@ -74,7 +74,7 @@ def summary(seeds: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
 
 
 def show(found: dict[str, Any]) -> None:
-    """The summary as a table."""
+    """Print the summary as a table."""
     table = Table("run", "top-1", "std", "change by the teacher", "std", "time of training")
     for run, row in found.items():
         spreads = [f"{row[name]:.2f}" if name in row else "-" for name in ("top1_std", "change_std")]
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("runs/distillation"), help="where checkpoints are kept")
+    parser.add_argument("--out", type=Path, default=Path("runs/distillation"), help="directory of the checkpoints")
     parser.add_argument("--record", type=Path, help="write the numbers as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

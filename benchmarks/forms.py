@@ -1,6 +1,6 @@
-"""Latency of networks in every form there is, against the vanilla network of the same run.
+"""Latency of networks in every form, against the vanilla network of the same run.
 
-``make bench`` runs it. Weights are random: these are costs, not accuracies.
+``make bench`` runs this. Weights are random: these are costs, not accuracies.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RESNET50 = {  # what the public code replaces: the 3x3 convolutions of stride 1
 
 
 def cifar(name: str, settings: dict[str, object]) -> dict[str, nn.Module]:
-    """The vanilla network, the same narrowed to the MACs of dense r = 2, and every converted form."""
+    """Build the vanilla network, its narrowed version with the MACs of dense r = 2, and every converted form."""
     torch.manual_seed(0)
     models = converted(create_model(name, **settings), FORMS)
     widths = narrow_to_macs(name, cost(models["GroupNL dense r=2"]).macs, **settings)

@@ -1,17 +1,16 @@
 """Does it help to start a GroupNL network from the trained dense one? A small experiment on CIFAR-10.
 
-The teacher is ``demo:vanilla`` (ResNet-8, five epochs, learning rate 0.2). Then the same network with normalised sine
-layers is trained for two epochs at a quarter of that rate from: fresh weights (scratch); the teacher's filters
-(from_dense); the same with every generated channel switched off for good (pruned: what plain channel pruning would
-give; it tells whether the generated channels do anything); and with ``--long`` from fresh weights for as many epochs
-as teacher and fine-tuning together, at the full learning rate (scratch_long). Two seeds, all 50,000 training and 10,000
-test pictures.
+The teacher is ``demo:vanilla`` (ResNet-8, five epochs, learning rate 0.2). The same network with normalised sine layers
+is then trained for two epochs at a quarter of that rate from fresh weights (scratch); from the teacher's filters
+(from_dense); from these with every generated channel switched off for good (pruned: plain channel pruning, to show
+whether the generated channels contribute); and with ``--long`` from fresh weights for as many epochs as teacher and
+fine-tuning together, at the full learning rate (scratch_long). Two seeds, all 50,000 training and 10,000 test images.
 
     python benchmarks/from_dense.py --long --record results/from_dense.json
     python benchmarks/from_dense.py --protocol distilled --record results/worth/from-dense.json
 
-The second asks again after a longer training of the teacher (12 epochs), with the better function (abs), six epochs and
-the teacher's soft labels for every student. A few minutes on two cores, and a quarter of an hour on one.
+The second command repeats the question with a longer training of the teacher (12 epochs), the better function (abs),
+six epochs and the teacher's soft labels for every student. A few minutes on two cores, and a quarter of an hour on one.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ ARMS = ("from_dense", "pruned", "scratch")
 
 
 def configs(protocol: str, seed: int, teacher: Path) -> dict[str, TrainConfig]:
-    """The runs of one seed, by name; ``teacher`` is where the teacher's checkpoint is kept."""
+    """Return the runs of one seed by name; ``teacher`` is the path of the teacher's checkpoint."""
     dense = replace(find_recipe("demo:vanilla"), seed=seed, lr=0.2)
     student = replace(dense, convert=GroupNLConfig.paper(normalize="batch"))
     if protocol == "short":
@@ -57,7 +56,7 @@ def configs(protocol: str, seed: int, teacher: Path) -> dict[str, TrainConfig]:
 
 
 def schedule(runs: dict[str, TrainConfig]) -> dict[str, str]:
-    """Epochs and learning rates, for the record."""
+    """Describe epochs and learning rates for the record."""
     return {
         name: f"{run.epochs} epochs, lr {run.lr:g}, {run.precision}{', soft labels' if run.distill else ''}"
         for name, run in runs.items()
@@ -65,7 +64,7 @@ def schedule(runs: dict[str, TrainConfig]) -> dict[str, str]:
 
 
 def norms_after(model: nn.Module) -> list[tuple[nn.BatchNorm2d, int]]:
-    """The norm after each GroupNL layer, and the layer's seed channels."""
+    """Return the norm after each GroupNL layer, and the layer's seed channels."""
     leaves = [m for m in model.modules() if isinstance(m, GroupNLConv2d) or not list(m.children())]
     inner = {m.norm for m in leaves if isinstance(m, GroupNLConv2d)}
     leaves = [m for m in leaves if m not in inner]
@@ -78,7 +77,7 @@ def norms_after(model: nn.Module) -> list[tuple[nn.BatchNorm2d, int]]:
 
 
 def switch_off_generated(model: nn.Module) -> None:
-    """Zero scale and shift of the generated channels, and keep them there."""
+    """Zero the scale and shift of the generated channels, and keep them at zero."""
     for norm, seeds in norms_after(model):
         mask = (torch.arange(norm.num_features) < seeds).float()
         for parameter in (norm.weight, norm.bias):
@@ -87,14 +86,14 @@ def switch_off_generated(model: nn.Module) -> None:
 
 
 def top1(model: nn.Module, cifar: Cifar10) -> float:
-    """Test accuracy in percent."""
+    """Measure the test accuracy in percent."""
     return accuracy(torch_predictor(model.eval(), cifar.mean, cifar.std), cifar.test_images, cifar.test_labels).top1
 
 
 def run_one(
     arm: str, config: TrainConfig, dense: nn.Module, cifar: Cifar10, data: TrainData, checkpoint: Path
 ) -> dict[str, float]:
-    """One run: accuracy before and after training."""
+    """Run one arm and return the accuracy before and after training."""
     pictures = torch.from_numpy(cifar.train_images[:RECALIBRATION].transpose(0, 3, 1, 2).copy())
     pictures = normalize(pictures, cifar.mean, cifar.std)
     torch.manual_seed(config.seed)
@@ -120,7 +119,7 @@ def run_one(
 def run_all(
     protocol: str, seeds: list[int], out: Path, arms: tuple[str, ...]
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Every run by seed and name; what ``out`` already holds is not run again."""
+    """Return every run by seed and name; runs that ``out`` already holds are not repeated."""
     cifar = load_cifar10()
     data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
     done = out / "rows.json"
@@ -147,7 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--protocol", choices=("short", "distilled"), default="short")
     parser.add_argument(
-        "--out", type=Path, help="where teachers and finished runs are kept (default: runs/from_dense/PROTOCOL)"
+        "--out", type=Path, help="directory of teachers and finished runs (default: runs/from_dense/PROTOCOL)"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--long", action="store_true", help="also train from fresh weights for many epochs")

@@ -1,7 +1,7 @@
 """Bandwidth of the GroupNL kernels on a GPU, as a share of a plain copy's in the same run.
 
-The forward kernel reads the seeds and writes the output, the backward kernel reads the output's seed half and its
-gradient and writes the seeds' gradient; bytes are counted as such. Needs a CUDA device: ``python
+Bytes are counted as follows: the forward kernel reads the seeds and writes the output; the backward kernel reads the
+output's seed half and its gradient and writes the seeds' gradient. Needs a CUDA device: ``python
 benchmarks/gpu_bandwidth.py``.
 """
 
@@ -25,7 +25,7 @@ LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last
 
 
 def milliseconds(call: Callable[[], object], rounds: int) -> float:
-    """Median time of a call on the GPU, by its own clock."""
+    """Measure the median time of a call by the GPU's own clock."""
     for _ in range(10):
         call()
     times = []
@@ -40,7 +40,7 @@ def milliseconds(call: Callable[[], object], rounds: int) -> float:
 
 
 def measure(shape: tuple[int, int, int], ratio: int, dtype: torch.dtype, layout: torch.memory_format, rounds: int):
-    """GB/s of a copy of the output's size, of the forward kernel and of the backward kernel."""
+    """Measure GB/s of a copy of the output's size, of the forward kernel and of the backward kernel."""
     batch, channels, side = shape
     seeds = torch.randn(batch, channels // ratio, side, side, device="cuda", dtype=dtype)
     seeds = seeds.contiguous(memory_format=layout).requires_grad_()
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--record", type=Path, help="write the numbers as JSON")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
-        raise SystemExit("there is no CUDA device; nothing was measured")
+        raise SystemExit("no CUDA device is available; nothing was measured")
     rows = []
     for shape in SHAPES:
         for ratio in (2, 4):

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the options, the conditions, the tables and the record."""
+"""Shared parts of the benchmarks: options, conditions, tables and the record."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from seedcnn.evaluate.tables import best, cost_row, print_bench
 def options(
     description: str | None, *, rounds: int, runtimes: Sequence[str] = (), memory: bool = False
 ) -> argparse.Namespace:
-    """The command line that every benchmark has; with ``memory`` also ``--memory``."""
+    """Parse the options common to the benchmarks, with ``memory`` also ``--memory``."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--record", type=Path, help="write the numbers as JSON")
-    parser.add_argument("--only", default="", help="run what has this in its name")
+    parser.add_argument("--only", default="", help="run only the parts whose name contains this")
     if memory:
         parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
     if runtimes:
@@ -45,8 +45,10 @@ def options(
 
 
 def about_runs(script: str, what: str, threads: int) -> dict[str, Any]:
-    """What the record of training runs says of how they were made; the command is this process's, with what it has in
-    its environment for the allocator, and without the place of the data."""
+    """Describe for the record how training runs were made.
+
+    The command is this process's, with the allocator's environment variables and without the data's location.
+    """
     given = ["DIRECTORY" if before == "--data" else part for before, part in pairwise(["", *sys.argv[1:]])]
     memory = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("MALLOC_")]
     return {
@@ -62,18 +64,18 @@ def converted(
     forms: Mapping[str, ConversionConfig],
     filter_fn: Callable[[str, nn.Module], bool] | None = None,
 ) -> dict[str, nn.Module]:
-    """The network as it is, and a converted copy for each form; ``filter_fn`` as in ``convert_``."""
+    """Return the unchanged network and a converted copy for each form; ``filter_fn`` as in ``convert_``."""
     models = {"vanilla": model}
     for form, config in forms.items():
         models[form] = copy.deepcopy(model)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # forms that do not pay are what a benchmark is for
+            warnings.simplefilter("ignore", UserWarning)  # a benchmark also measures forms that do not pay
             convert_(models[form], config, filter_fn=filter_fn)
     return models
 
 
 class Bench:
-    """One run of a benchmark: measures networks, prints tables, keeps the record."""
+    """One run of a benchmark, which measures networks, prints tables and keeps the record."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
@@ -82,7 +84,7 @@ class Bench:
         self.record: dict[str, Any] = dict(self.about)
 
     def latency(self, title: str, models: Mapping[str, nn.Module], size: tuple[int, int, int]) -> None:
-        """Inference of one picture in every runtime asked for."""
+        """Measure inference of one image in every requested runtime."""
         a = self.arguments
         if a.only in title:
             found = bench_latency(models, size, runtimes=a.runtimes, rounds=a.rounds, threads=a.threads)
@@ -91,7 +93,7 @@ class Bench:
     def training(
         self, title: str, models: Mapping[str, nn.Module], size: tuple[int, int, int], batch: int, modes: Sequence[str]
     ) -> None:
-        """Training steps."""
+        """Measure training steps."""
         if self.arguments.only in title:
             found = bench_training(models, size, batch=batch, modes=modes, rounds=self.arguments.rounds)
             self._keep(title, models, size, "training", found)
@@ -99,7 +101,7 @@ class Bench:
     def memory(
         self, title: str, models: Mapping[str, nn.Module], size: tuple[int, int, int], batch: int, modes: Sequence[str]
     ) -> None:
-        """Peak memory of training steps, in MB."""
+        """Measure the peak memory of training steps, in MB."""
         if self.arguments.only not in title:
             return
         table = Table("form", *modes, title=title)

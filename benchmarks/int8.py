@@ -1,7 +1,7 @@
-"""float32 against int8 of CIFAR ResNet-18 in every form and runtime; ratios are to the form's own float32.
+"""int8 against float32 for CIFAR ResNet-18 in every form and runtime; ratios are to the form's own float32.
 
 Run with ``python benchmarks/int8.py``. Weights are random: these are costs, not accuracies (``seedcnn pack --int8``
-measures those of a trained network).
+measures the accuracies of a trained network).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CHOSEN = ("GroupNL dense r=2", "GroupNL dense r=4", "GroupNL sparse r=2", "Ghost
 
 
 def call(model: OnnxModel, target: str, image: np.ndarray) -> partial[object]:
-    """A session's answer to one picture."""
+    """Return a call that runs a session on one image."""
     fused = TARGETS[target].operator
     own: SessionOptions = {"libraries": [built()]} if fused else {}
     tensors = {item.entry.name: item.expanded for item in encode_tensors(model, None)}

@@ -1,6 +1,6 @@
 """One layer in every form: chains of four 3x3 convolutions with norm and ReLU, against plain convolutions.
 
-Chains, because a single layer would pay for the runtime's change of memory layout alone. Run with
+Chains, because a single layer would bear the whole cost of the runtime's change of memory layout. Run with
 ``python benchmarks/layers.py``.
 """
 
@@ -25,7 +25,7 @@ FORMS = {
 
 
 def chain(channels: int) -> nn.Module:
-    """Four layers of as many channels in as out."""
+    """Build four layers with equal input and output channels."""
     layers: list[nn.Module] = []
     for _ in range(4):
         conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
@@ -38,7 +38,7 @@ def main() -> None:
     bench = Bench(options(__doc__, rounds=200, runtimes=("onnxruntime", "onnxruntime-custom-op", "openvino", "torch")))
     for name, (channels, side) in SHAPES.items():
         torch.manual_seed(0)
-        models = converted(chain(channels), FORMS, lambda *_: True)  # the first convolution too: there is no stem
+        models = converted(chain(channels), FORMS, lambda *_: True)  # including the first convolution: there is no stem
         bench.latency(f"4 layers {name}", models, (channels, side, side))
 
 

@@ -1,6 +1,6 @@
-"""Mobile networks: vanilla, converted as the public code does (depthwise convolutions), and by pointwise convolutions.
+"""Mobile networks: vanilla, with depthwise convolutions converted as in the public code, and with pointwise ones.
 
-The public code replaces depthwise convolutions by sparse GroupNL layers of equal cost; ours offers the 1x1
+The public code replaces depthwise convolutions by sparse GroupNL layers of equal cost; seedcnn can convert the 1x1
 convolutions, which hold most of the cost. Weights are random: these are costs, not accuracies.
 Run with ``python benchmarks/mobile.py``.
 """

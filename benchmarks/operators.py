@@ -1,7 +1,7 @@
-"""The training operators against plain operations, forward and backward, eager: what each is worth by itself.
+"""Each training operator against plain operations, forward and backward, in eager mode.
 
 Run with ``python benchmarks/operators.py``. Rows: the GroupNL generator (r = 2 and 4), groups with one output each
-(sparse seed convolutions) and mono filters; columns: the plain form, ours, their ratio.
+(sparse seed convolutions) and mono filters; columns: the plain form, ours, and their ratio.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Pair = tuple[Callable[[], object], Callable[[], object]]
 
 def _step(function: Callable[[], Tensor], learned: list[Tensor]) -> Callable[[], object]:
     example = function()
-    # Each side gets a gradient in the layout of its own output, as a network would give it.
+    # Each side gets a gradient in the layout of its own output, as in a network.
     grad = torch.randn(example.shape).contiguous(
         memory_format=torch.channels_last if example.stride()[1] == 1 else torch.contiguous_format
     )
@@ -37,7 +37,7 @@ def _step(function: Callable[[], Tensor], learned: list[Tensor]) -> Callable[[],
 
 
 def generator(channels: int, side: int, ratio: int, layout: torch.memory_format) -> Pair:
-    """The reference and the operator, c_out = ``channels``."""
+    """Return the reference and the operator, with c_out = ``channels``."""
     seeds = torch.randn(BATCH, channels // ratio, side, side).contiguous(memory_format=layout).requires_grad_()
     fixed = (torch.rand(4 * (ratio - 1)) + 1, torch.rand(4 * (ratio - 1)) + 1)
     how = {"nlf_groups": 4, "out_channels": channels}
@@ -46,7 +46,7 @@ def generator(channels: int, side: int, ratio: int, layout: torch.memory_format)
 
 
 def sparse(channels: int, side: int, layout: torch.memory_format) -> Pair:
-    """The grouped convolution and the depthwise one with sums, r = 2."""
+    """Return the grouped convolution and the depthwise one with sums, for r = 2."""
     x = torch.randn(BATCH, channels, side, side).contiguous(memory_format=layout).requires_grad_()
     conv = nn.Conv2d(channels, channels // 2, 3, padding=1, groups=channels // 2, bias=False)
     layer = ConvLayer(channels, channels // 2, 3, padding=1)
@@ -55,7 +55,7 @@ def sparse(channels: int, side: int, layout: torch.memory_format) -> Pair:
 
 
 def mono(channels: int) -> Pair:
-    """Autograd's gradient and ours, 32 monomial seed filters."""
+    """Return autograd's gradient and ours, for 32 monomial seed filters."""
     seeds = torch.randn(32, channels, 3, 3, requires_grad=True)
     beta = torch.rand(1, channels, channels, 1, 1) + 1
 

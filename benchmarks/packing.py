@@ -1,10 +1,10 @@
-"""What travels: bundles and deltas of CIFAR ResNet-18, vanilla and GroupNL, dense and sparse, after real training.
+"""Bundles and deltas of CIFAR ResNet-18, vanilla and GroupNL, dense and sparse, after real training.
 
     python benchmarks/packing.py train vanilla       # or dense, sparse; an hour on one core, and half of it together
-    python benchmarks/packing.py tune vanilla        # 60 steps of SGD, and the head alone, from what was trained
-    python benchmarks/packing.py measure             # bytes, accuracies, deltas, times of all that is trained
+    python benchmarks/packing.py tune vanilla        # 60 SGD steps from the trained network, on all and on the head
+    python benchmarks/packing.py measure             # bytes, accuracies, deltas and times of every trained form
 
-Interrupted trainings go on. ``measure`` writes results/packing-resnet18.json, form by form.
+Interrupted trainings resume. ``measure`` writes results/packing-resnet18.json, form by form.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ STAGES = {
     "vanilla": ((32, 5),),
     "dense": _GROWING,
     "sparse": _GROWING,
-}  # (pixels, epochs); smaller pictures take less time
+}  # (pixels, epochs); smaller images take less time
 STEPS = 60
 CALIBRATION, FOLLOWED = 5000, 512
-STEP = 0.006  # one for all weights
-PRICES = (0.0, 0.5, 2.0)  # of a change in a delta
-PICTURES = 10_000  # of the test part, for what is searched
+STEP = 0.006  # grid step of all weights
+PRICES = (0.0, 0.5, 2.0)  # prices of a change in a delta
+PICTURES = 10_000  # test images for the searched grid
 
 
 def config(form: str, stage: int, precision: str = "bf16") -> TrainConfig:
-    """A stage of the training of a form; all stages together are one cycle of the learning rate.
+    """Return the config of one training stage of a form; all stages together are one cycle of the learning rate.
 
-    Deep networks of seeds diverge at the vanilla network's learning rate; theirs start as their shortcuts.
+    Deep seed networks diverge at the vanilla network's learning rate; here their blocks start as shortcuts only.
     """
     stages = STAGES[form]
     common: dict[str, Any] = {"model": "resnet18_cifar", "epochs": stages[stage][1], "precision": precision}
@@ -78,7 +78,7 @@ def config(form: str, stage: int, precision: str = "bf16") -> TrainConfig:
 
 
 def data_of(cifar: Cifar10, size: int = 32) -> TrainData:
-    """The training part, its pictures averaged down to ``size`` pixels."""
+    """Return the training set, its images averaged down to ``size`` pixels."""
     images = torch.from_numpy(cifar.train_images).permute(0, 3, 1, 2)
     if size != images.shape[-1]:
         parts = [nn.functional.interpolate(part.float(), size=size, mode="area") for part in images.split(1000)]
@@ -87,7 +87,7 @@ def data_of(cifar: Cifar10, size: int = 32) -> TrainData:
 
 
 def place(arguments: argparse.Namespace, form: str, kind: str = "") -> Path:
-    """Of a checkpoint."""
+    """Return the path of a checkpoint."""
     return Path(arguments.out) / f"{form}{'-' * bool(kind)}{kind}.ckpt"
 
 
@@ -104,7 +104,7 @@ def run_training(arguments: argparse.Namespace, cifar: Cifar10) -> None:
 
 
 def run_tuning(arguments: argparse.Namespace, cifar: Cifar10) -> None:
-    """``STEPS`` steps of SGD at 1e-3 from each named form, on all weights and on those of the head alone."""
+    """Run ``STEPS`` steps of SGD at 1e-3 from each named form, on all weights and on the head alone."""
     for form in arguments.forms:
         trained = config(form, -1)
         tune = replace(
@@ -129,7 +129,7 @@ def run_tuning(arguments: argparse.Namespace, cifar: Cifar10) -> None:
 
 
 def tune_head(model: nn.Module, cifar: Cifar10, run: TrainConfig) -> nn.Module:
-    """``STEPS`` steps on the classifier alone; the rest is in eval mode."""
+    """Run ``STEPS`` steps on the classifier alone, with the rest in eval mode."""
     head: Any = model.fc
     optimizer = torch.optim.SGD(head.parameters(), lr=1e-3, momentum=0.9)
     generator = torch.Generator().manual_seed(1)
@@ -145,7 +145,7 @@ def tune_head(model: nn.Module, cifar: Cifar10, run: TrainConfig) -> nn.Module:
 
 
 def told(result: PackResult) -> dict[str, Any]:
-    """Bytes, bits a weight, accuracies."""
+    """Return bytes, bits per weight and accuracies."""
     return {
         "bytes": len(result.data),
         "bits_per_weight": round(result.bits_per_weight, 3),
@@ -158,7 +158,7 @@ def told(result: PackResult) -> dict[str, Any]:
 def deltas(
     parent: Bundle, child: nn.Module, prices: Sequence[float], info: BundleInfo, cifar: Cifar10, pictures: int
 ) -> list[Any]:
-    """A child packed on its parent's grid, with several prices of a change."""
+    """Pack a child on its parent's grid, at several prices of a change."""
     picked = calibration_order(cifar.train_labels, FOLLOWED)
     test = cifar.test_images[:pictures], cifar.test_labels[:pictures]
     answers = predict_logits(bundle_predictor(parent, threads=torch.get_num_threads()), test[0])
@@ -179,7 +179,7 @@ def deltas(
 
 
 def general_deltas(parent: dict[str, F32], child: dict[str, F32]) -> dict[str, int]:
-    """Bytes of what changed, coded as one would without a grid that both share."""
+    """Count the bytes of the changes, coded as one would without a common grid."""
     before, after = (np.concatenate([values.ravel() for values in each.values()]) for each in (parent, child))
     bits = (before.view(np.uint32) ^ after.view(np.uint32)).view(np.uint8).reshape(-1, 4)
     rounded = []
@@ -197,7 +197,7 @@ def general_deltas(parent: dict[str, F32], child: dict[str, F32]) -> dict[str, i
 
 
 def opening_ms(data: bytes, rounds: int = 15) -> float:
-    """Median milliseconds of one core to open a bundle and expand every tensor."""
+    """Measure the median milliseconds on one core to open a bundle and expand every tensor."""
     times = []
     for _ in range(rounds):
         start = time.process_time()
@@ -209,7 +209,7 @@ def opening_ms(data: bytes, rounds: int = 15) -> float:
 
 
 def measure_form(form: str, arguments: argparse.Namespace, cifar: Cifar10) -> dict[str, Any]:
-    """All numbers of a form."""
+    """Measure all numbers of a form."""
     info = BundleInfo(form, form, 1, preprocessing_of(cifar.mean, cifar.std), cifar.classes)
     model, _ = load_model(place(arguments, form))
     counted = cost(model, (3, 32, 32))
@@ -245,7 +245,7 @@ def measure_form(form: str, arguments: argparse.Namespace, cifar: Cifar10) -> di
 
 
 def run_measuring(arguments: argparse.Namespace, cifar: Cifar10) -> None:
-    """Every form that is trained and tuned, or those that are named."""
+    """Measure the named forms, or every form that is trained and tuned."""
     forms = arguments.forms or [form for form in FORMS if place(arguments, form, "head").is_file()]
     record = json.loads(arguments.record.read_text("utf-8")) if arguments.record.is_file() else {"forms": {}}
     for form in forms:
@@ -258,17 +258,17 @@ def run_measuring(arguments: argparse.Namespace, cifar: Cifar10) -> None:
 
 
 def main() -> None:
-    """One stage."""
+    """Run one stage."""
     stages = {"train": run_training, "tune": run_tuning, "measure": run_measuring}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=stages)
     parser.add_argument("forms", nargs="*", choices=[*FORMS, []], help="of: " + ", ".join(FORMS))
-    parser.add_argument("--out", default="runs/packing", help="where the checkpoints are")
+    parser.add_argument("--out", default="runs/packing", help="directory of the checkpoints")
     parser.add_argument("--save", type=int, default=100, help="steps between checkpoints")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--precision", default="bf16", help="of training; fp32 where the processor has no bfloat16")
-    parser.add_argument("--pictures", type=int, default=4000, help="test pictures for all but the searched grid")
-    parser.add_argument("--prices", type=float, nargs="+", default=list(PRICES), help="of a change in a delta")
+    parser.add_argument("--precision", default="bf16", help="training precision; fp32 if the processor has no bfloat16")
+    parser.add_argument("--pictures", type=int, default=4000, help="test images, except for the searched grid")
+    parser.add_argument("--prices", type=float, nargs="+", default=list(PRICES), help="prices of a change in a delta")
     parser.add_argument("--record", type=Path, default=Path("results/packing-resnet18.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -1,15 +1,15 @@
 """One file for devices of two capacities: can r = 4 be a prefix of r = 2? A small experiment on CIFAR-10.
 
-ResNet-8 with GroupNL layers (normalised abs). In each layer the first quarter of the channels are seeds for r = 4, and
-with the second quarter they are the seeds for r = 2: a device with little room would take the first half of the file.
-Both networks are trained at once, the shared seeds with the mean of both losses (nested, 1:1), or with one that counts
-the large network three times (nested, 1:3); each has norms of its own, as slimmable networks have (Yu et al., 2019).
-Controls: each network trained alone, with as many epochs (alone), and the small network made of the large one's numbers
-without training, but for its norms' statistics (cut).
+ResNet-8 with GroupNL layers (normalised abs). In each layer the first quarter of the channels are the seeds for r = 4,
+and the first half are the seeds for r = 2: a device with little room would take the first half of the file. Both
+networks are trained at once, the shared seeds with the mean of both losses (nested, 1:1) or with a mean that counts the
+large network three times (nested, 1:3); each has its own norms, as in slimmable networks (Yu et al., 2019). Controls:
+each network trained alone for as many epochs (alone), and the small network taken from the large one without training,
+except for its norms' statistics (cut).
 
     python benchmarks/prefix.py --record results/prefix-cifar10.json
 
-Forty minutes for each seed on one core; an interrupted run goes on with what its record lacks.
+Forty minutes per seed on one core; an interrupted run resumes with the parts that its record lacks.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from seedcnn.train.randomness import seed_everything
 from seedcnn.train.updates import Update
 
 RATIOS = (4, 2)
-SHARES = {"1:1": 0.5, "1:3": 0.25}  # what the small network's loss counts
+SHARES = {"1:1": 0.5, "1:3": 0.25}  # weight of the small network's loss
 
 
 def config(ratio: int, epochs: int, seed: int, precision: str = "bf16") -> TrainConfig:
-    """The run of one capacity."""
+    """Return the config of one capacity."""
     return TrainConfig(
         model="resnet8_cifar",
         model_options={"widths": (32, 64, 128), "patch": 2},
@@ -57,7 +57,7 @@ def config(ratio: int, epochs: int, seed: int, precision: str = "bf16") -> Train
 
 
 def shared(small: nn.Module, large: nn.Module) -> dict[str, Tensor]:
-    """What the small network takes from the large one, by name: leading seed filters, and all that is not a norm.
+    """Return the small network's parameters that are slices of the large one's, by name: all except those of norms.
 
     The slices are views, so that gradients flow into the large network's parameters.
     """
@@ -71,7 +71,7 @@ def shared(small: nn.Module, large: nn.Module) -> dict[str, Tensor]:
 
 
 class Nested(nn.Module):
-    """Both networks as one: its loss is the mean of theirs, where the small one's counts ``share``."""
+    """Both networks as one, with the mean of their losses, in which the small one's has weight ``share``."""
 
     def __init__(self, small: nn.Module, large: nn.Module, share: float) -> None:
         super().__init__()
@@ -80,13 +80,13 @@ class Nested(nn.Module):
             small.get_parameter(name).requires_grad_(False)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Weighted mean of both cross-entropies."""
+        """Return the weighted mean of both cross-entropies."""
         answers = functional_call(self.small, shared(self.small, self.large), (images,))
         small, large = (F.cross_entropy(each.float(), labels) for each in (answers, self.large(images)))
         return self.share * small + (1 - self.share) * large
 
     def finish(self) -> dict[int, nn.Module]:
-        """The two networks, each with its weights."""
+        """Return the two networks, each with its weights."""
         with torch.no_grad():
             for name, value in shared(self.small, self.large).items():
                 self.small.get_parameter(name).copy_(value)
@@ -94,7 +94,7 @@ class Nested(nn.Module):
 
 
 def cut(small: nn.Module, large: nn.Module, run: TrainConfig, data: TrainData, steps: int = 100) -> nn.Module:
-    """The small network, of the large one's leading numbers, scales and biases of norms too; then it sees the data."""
+    """Cut the small network out of the large one, norms included, then estimate its norms' statistics on the data."""
     theirs = dict(large.named_parameters())
     with torch.no_grad():
         for name, parameter in small.named_parameters():
@@ -113,11 +113,11 @@ class Alone(nn.Module):
         self.model, self.ratio = model, ratio
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy."""
+        """Return the cross-entropy."""
         return F.cross_entropy(self.model(images).float(), labels)
 
     def finish(self) -> dict[int, nn.Module]:
-        """The network."""
+        """Return the network."""
         return {self.ratio: self.model.eval()}
 
 
@@ -140,14 +140,14 @@ def trained(task: Nested | Alone, run: TrainConfig, data: TrainData) -> dict[int
 
 
 def seed_bytes(small: nn.Module, large: nn.Module) -> dict[str, int]:
-    """Learnable numbers of both networks that are the same and need to travel once, and of each alone."""
+    """Count the learnable numbers of each network, and of a file that holds their common ones once."""
     common = sum(value.numel() for value in shared(small, large).values())
     counts = [sum(p.numel() for p in network.parameters()) for network in (small, large)]
     return {"small": counts[0], "large": counts[1], "nested file": counts[1] + counts[0] - common}
 
 
 def measured(model: nn.Module, cifar: Cifar10) -> dict[str, Any]:
-    """Accuracy in percent, MACs, bytes of the float32 bundle."""
+    """Measure accuracy in percent, MACs, and bytes of the float32 bundle."""
     info = BundleInfo("prefix", "prefix", 1, preprocessing_of(cifar.mean, cifar.std), cifar.classes)
     found = accuracy(torch_predictor(model, cifar.mean, cifar.std), cifar.test_images, cifar.test_labels)
     packed = pack(model, info, cifar.test_images[:500], cifar.test_labels[:500], step=None)
@@ -155,7 +155,7 @@ def measured(model: nn.Module, cifar: Cifar10) -> dict[str, Any]:
 
 
 def run_seed(seed: int, run: TrainConfig, cifar: Cifar10, row: dict[str, Any]) -> Iterator[None]:
-    """Add what the row lacks: nested, each alone, and the small one cut from the large one; a pause after each."""
+    """Add the runs that the row lacks, yielding after each: nested, alone, and the small one cut from the large."""
     data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
 
     def fresh(ratio: int) -> nn.Module:
@@ -184,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--precision", default="bf16", help="fp32 where the processor has no bfloat16")
+    parser.add_argument("--precision", default="bf16", help="training precision; fp32 if the processor has no bfloat16")
     parser.add_argument("--record", type=Path, default=Path("results/prefix-cifar10.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,15 +1,15 @@
 """Do seed filters make a small network more robust? The papers' two questions at the demo's size.
 
-Every form of the demo's ResNet-8 (32/64/128 channels) is trained with equal epochs, pictures and learning rate, then
-measured (a) on CIFAR-10 under the 19 corruptions, trained on the clean pictures, and (b) on the pictures of one vendor
-of Icons-50, trained on those of all others, for apple, facebook, google and samsung in turn.
+Every form of the demo's ResNet-8 (32/64/128 channels) is trained with equal epochs, images and learning rate, then
+measured (a) on CIFAR-10 under the 19 corruptions, trained on the clean images, and (b) on the images of one vendor of
+Icons-50, trained on those of all others, for apple, facebook, google and samsung in turn.
 
     python benchmarks/robustness.py cifar --record results/robustness-cifar10.json
     python benchmarks/robustness.py icons --data DIRECTORY --record results/robustness-icons50.json
 
-DIRECTORY holds Icons-50 in the authors' layout. Checkpoints are kept under ``--out``; what is there is not run again.
-A run whose loss is not finite starts again at a quarter of the learning rate, and the record says so. One to two hours
-each on one core.
+DIRECTORY holds Icons-50 in the authors' layout. Checkpoints are kept under ``--out``, and finished runs are not
+repeated. A run whose loss is not finite restarts at a quarter of the learning rate, and the record says so. One to two
+hours each on one core.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ FORMS = {
     "depthwise-separable": DepthwiseSeparableConfig(),
 }
 ONCE = ("groupnl sparse batch", "copied seeds", "depthwise-separable")
-"""Forms that are trained with the first of the seeds only, to save time."""
+"""Forms that are trained with the first seed only, to save time."""
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "cifar": {"epochs": 8, "lr": 0.2, "weight_decay": 5e-4},
     "icons": {"epochs": 12, "lr": 0.1, "weight_decay": 1e-4},  # the authors' rates; they train 50 epochs
@@ -56,14 +56,14 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 
 
 def config(form: str, task: str, seed: int, classes: int) -> TrainConfig:
-    """The run of one form."""
+    """Return the config of one form."""
     base = find_recipe("demo:narrow" if form == "narrowed" else "demo:vanilla")
     shape = {**base.model_options, "num_classes": classes}
     return replace(base, model_options=shape, convert=FORMS[form], seed=seed, **PROTOCOLS[task])
 
 
 def trained(name: str, wanted: TrainConfig, data: TrainData, out: Path) -> tuple[Predict, dict[str, Any]]:
-    """The network of one run, trained now or before, and what happened; a diverged one again, more slowly."""
+    """Return the network of one run, trained now or earlier, and its row; retry a diverged run at a lower rate."""
     rates: list[float] = []
     for lr in (wanted.lr, wanted.lr / 4):
         rates.append(lr)
@@ -85,7 +85,7 @@ def trained(name: str, wanted: TrainConfig, data: TrainData, out: Path) -> tuple
 
 
 def told(table: RobustnessTable) -> dict[str, Any]:
-    """One table, rounded to what it can tell."""
+    """Return one table, rounded to meaningful digits."""
     rounded = {name: round(value, 2) for name, value in table.corruption_means.items()}
     groups = {name: round(value, 2) for name, value in table.group_means.items()}
     figures = {name: None if value is None else round(value, 2) for name, value in table.figures.items()}
@@ -100,12 +100,12 @@ def told(table: RobustnessTable) -> dict[str, Any]:
 
 
 def wanted_forms(arguments: argparse.Namespace, seed: int) -> list[str]:
-    """The forms that are trained with a seed."""
+    """Return the forms to train with a seed."""
     return [form for form in arguments.forms if form not in ONCE or seed == arguments.seeds[0]]
 
 
 def cifar(arguments: argparse.Namespace) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Train all forms, then corrupt the test pictures once for all of them."""
+    """Train all forms, then corrupt the test images once for all of them."""
     found = load_cifar10()
     data = TrainData(found.train_images, found.train_labels, found.mean, found.std)
     for seed in arguments.seeds:
@@ -150,13 +150,13 @@ def icons(arguments: argparse.Namespace) -> Iterator[tuple[str, int, dict[str, A
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Mean over the seeds, and their standard deviation where there are two."""
+    """Return the mean over the seeds, and their standard deviation if there are at least two."""
     row = {"mean": round(statistics.mean(values), 2)}
     return row | ({"std": round(statistics.stdev(values), 2)} if len(values) > 1 else {})
 
 
 def summary(task: str, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What the README of the record would say: each form's mean over the seeds."""
+    """Summarise each form's mean over the seeds."""
     wanted = ("clean", "mean_over_groups", "mean_over_corruptions") if task == "cifar" else ("mean_over_styles",)
     result: dict[str, Any] = {}
     for form in FORMS:
@@ -171,7 +171,7 @@ def summary(task: str, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def costs(task: str) -> dict[str, dict[str, int]]:
-    """Learnable parameters and MACs of each form."""
+    """Count the learnable parameters and MACs of each form."""
     found = {}
     for form in FORMS:
         counted = cost(build_model(config(form, task, 0, 10 if task == "cifar" else 50)))
@@ -180,14 +180,14 @@ def costs(task: str) -> dict[str, dict[str, int]]:
 
 
 def main() -> None:
-    """Run one of the two."""
+    """Run one of the two tasks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=PROTOCOLS)
     parser.add_argument("--data", type=Path, help="directory of Icons-50")
-    parser.add_argument("--out", type=Path, default=Path("runs/robustness"), help="where checkpoints are kept")
+    parser.add_argument("--out", type=Path, default=Path("runs/robustness"), help="directory of the checkpoints")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=FORMS)
-    parser.add_argument("--pictures", type=int, default=10_000, help="corrupt the first so many test pictures")
+    parser.add_argument("--pictures", type=int, default=10_000, help="number of leading test images to corrupt")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--record", type=Path, help="write the numbers as JSON")
     arguments = parser.parse_args()

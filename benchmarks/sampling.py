@@ -1,12 +1,12 @@
-"""Reduced sampling on CIFAR-10: the time it takes beside the predicted one, and what it costs in accuracy.
+"""Reduced sampling on CIFAR-10: measured against predicted time, and its cost in accuracy.
 
-ResNet-8 (32/64/128 channels, 16 x 16 maps) is trained on all pictures and under each published setting, and, as what
-one would do without the method, on all pictures for fewer epochs. The runs of a seed go in turns, an epoch each, in one
-process, so that whatever else the machine does falls on all of them; the time is that of the training steps.
+ResNet-8 (32/64/128 channels, 16 x 16 maps) is trained on all images, under each published setting, and, as the plain
+alternative, on all images for fewer epochs. The runs of a seed take turns, an epoch each, in one process, so that other
+load on the machine affects all of them; the time is that of the training steps.
 
     python benchmarks/sampling.py --seeds 0 1 --record results/sampling-cifar10.json
 
-Checkpoints are kept under ``--out`` and a run that is interrupted goes on. Two hours for two seeds on one core.
+Checkpoints are kept under ``--out``, and an interrupted run resumes. Two hours for two seeds on one core.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RUNS = {"full": None, **SETTINGS, **dict.fromkeys(FEWER)}
 
 
 def config(setting: str, epochs: int, seed: int) -> TrainConfig:
-    """The run of one setting; the last batch of an epoch is kept, as in the source (391 batches)."""
+    """Return the config of one setting; the last batch of an epoch is kept, as in the source (391 batches)."""
     return replace(
         find_recipe("demo:vanilla"),
         epochs=round(epochs * FEWER.get(setting, 1.0)),
@@ -46,7 +46,7 @@ def config(setting: str, epochs: int, seed: int) -> TrainConfig:
 
 
 def run_seed(arguments: argparse.Namespace, seed: int) -> dict[str, dict[str, Any]]:
-    """All settings of a seed, in turns: steps, seconds, training and test accuracy."""
+    """Run all settings of a seed in turns: steps, seconds, training and test accuracy."""
     found = load_cifar10()
     data = TrainData(found.train_images, found.train_labels, found.mean, found.std)
     paths = {setting: arguments.out / f"{setting}-{seed}.ckpt" for setting in RUNS}
@@ -73,7 +73,7 @@ def run_seed(arguments: argparse.Namespace, seed: int) -> dict[str, dict[str, An
 
 
 def summary(epochs: int, seeds: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    """Each setting beside full sampling of the same seed."""
+    """Compare each setting with full sampling of the same seed."""
     result: dict[str, Any] = {}
     for setting in RUNS:
         rows = [(found[setting], found["full"]) for found in seeds.values()]
@@ -100,7 +100,7 @@ def summary(epochs: int, seeds: dict[str, dict[str, dict[str, Any]]]) -> dict[st
 
 
 def show(found: dict[str, Any]) -> None:
-    """The summary as a table."""
+    """Print the summary as a table."""
     table = Table("setting", "predicted", "CPU time", "clock", "difference", "top-1", "change", "std of change")
     for setting, row in found.items():
         means = [f"{statistics.mean(row[name]):.3f}" for name in ("measured_cpu", "measured_clock")]
@@ -121,9 +121,9 @@ def main() -> None:
     """Train, compare, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--epochs", type=int, default=30, help="a multiple of 30 divides into all stages evenly")
+    parser.add_argument("--epochs", type=int, default=30, help="a multiple of 30 divides evenly into all stages")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("runs/sampling"), help="where checkpoints are kept")
+    parser.add_argument("--out", type=Path, default=Path("runs/sampling"), help="directory of the checkpoints")
     parser.add_argument("--record", type=Path, help="write the numbers as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

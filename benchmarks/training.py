@@ -1,10 +1,10 @@
-"""Training steps and what they keep for the backward pass, in every form, against the vanilla network.
+"""Time and memory of training steps in every form, against the vanilla network.
 
-    python benchmarks/training.py                 # the time of a step; half an hour, alone
-    python benchmarks/training.py --memory        # the memory of a step, each form in a process of its own
+    python benchmarks/training.py                 # time per step; half an hour on an idle machine
+    python benchmarks/training.py --memory        # memory per step, each form in its own process
 
-A step of these networks takes seconds on one thread. The memory is what the process holds at most during its second
-step, over what it held before the first one (network and pictures loaded, nothing run).
+A step of these networks takes seconds on one thread. The memory is the process's peak during its second step, minus its
+size before the first one (network and images loaded, nothing run).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FORMS = {
     "Ghost r=2": GhostConfig(),
     "depthwise-separable": DepthwiseSeparableConfig(),
 }
-RESNET50 = {  # the public code's places, and for the sparse form the paper's, which are more
+RESNET50 = {  # the public code's scope, and for the sparse form also the paper's, which is wider
     "GroupNL dense r=2": GroupNLConfig.paper(scope="reference"),
     "GroupNL sparse r=2": GroupNLConfig.paper(scope="reference", sparse=True),
     "GroupNL sparse r=2, paper's scope": GroupNLConfig.paper(sparse=True),

@@ -1,12 +1,12 @@
 """Is a seed network worth choosing? Every form of ``worth_candidates.py`` against the controls, on real CIFAR-10.
 
-    python benchmarks/worth.py tune            # learning rates: each family's representative on a validation part
-    python benchmarks/worth.py screen          # every other candidate, a short run at its family's rate, likewise
-    python benchmarks/worth.py final FORM ...  # long runs on all training pictures, three seeds; test pictures
+    python benchmarks/worth.py tune            # learning rates: each family's representative on a validation split
+    python benchmarks/worth.py screen          # every other candidate at its family's rate, same split, short runs
+    python benchmarks/worth.py final FORM ...  # long runs on all training images, three seeds; test images
     python benchmarks/worth.py icons FORM ... --icons DIRECTORY  # Icons-50, each of four vendors held out in turn
 
-A run is a JSON file under ``results/worth/runs``, kept whatever came of it; its checkpoint is under ``--checkpoints``.
-What is there is not run again, and an interrupted run goes on. ``--share 0/2`` and ``--share 1/2`` divide the work
+A run is a JSON file under ``results/worth/runs``, kept whatever its outcome; its checkpoint is under ``--checkpoints``.
+Finished runs are not repeated, and an interrupted run resumes. ``--share 0/2`` and ``--share 1/2`` divide the work
 between two processes, for two cores.
 """
 
@@ -33,7 +33,7 @@ from seedcnn.evaluate import accuracy, cost, torch_predictor
 from seedcnn.files import write_file
 from seedcnn.train import TrainConfig, TrainData, TrainProgress, build_model, load_model, train
 
-RATES = (0.1, 0.2, 0.4)  # and on by halves or doubles while the best one is the last
+RATES = (0.1, 0.2, 0.4)  # extended by halving or doubling while the best rate is at an end
 EPOCHS = {"tune": 6, "screen": 6, "final": 20, "icons": 12}
 VALIDATION = 5000
 SEEDS = (0, 1, 2)
@@ -51,12 +51,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of its files."""
+        """Name of the run's files."""
         form = re.sub(r"[^a-z0-9]+", "-", self.form.lower())
         return "-".join(filter(None, [self.stage, self.style, form, f"lr{self.lr:g}", str(self.seed)]))
 
     def config(self) -> TrainConfig:
-        """Its training."""
+        """Return the training config of the run."""
         candidate = CANDIDATES[self.form]
         return TrainConfig(
             model="resnet8_cifar",
@@ -73,7 +73,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Pictures:
-    """What the runs of a stage train on, and what they are measured on."""
+    """The images that the runs of a stage train on, and those they are measured on."""
 
     train: TrainData
     images: np.ndarray[Any, np.dtype[np.uint8]]
@@ -81,7 +81,7 @@ class Pictures:
 
 
 def icons(directory: Path) -> dict[str, Pictures]:
-    """By vendor: the pictures of all others, and its own."""
+    """Return by vendor the images of all others for training, and its own for measuring."""
     parts = {style: hold_out_style(load_icons50(directory), style) for style in HELD_OUT_STYLES}
     return {
         style: Pictures(
@@ -92,7 +92,7 @@ def icons(directory: Path) -> dict[str, Pictures]:
 
 
 def pictures(cifar: Cifar10, stage: str) -> Pictures:
-    """All training pictures and the test part for "final"; else the training pictures less a fixed part, and that."""
+    """Return training and test images for "final"; else training images without a validation split, and the split."""
     if stage == "final":
         data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
         return Pictures(data, cifar.test_images, cifar.test_labels)
@@ -103,9 +103,9 @@ def pictures(cifar: Cifar10, stage: str) -> Pictures:
 
 
 def run(wanted: Run, data: Pictures, out: Path, checkpoints: Path) -> dict[str, Any]:
-    """Train and measure one run; what came of it, also where the loss was not finite.
+    """Train and measure one run; return its result, even if the loss was not finite.
 
-    A "final" run also keeps which test pictures it got right, a bit each, for paired tests.
+    A "final" run also records which test images it classified correctly, one bit each, for paired tests.
     """
     path = out / "runs" / f"{wanted.name}.json"
     if path.is_file():
@@ -139,7 +139,7 @@ def run(wanted: Run, data: Pictures, out: Path, checkpoints: Path) -> dict[str, 
 
 
 def best_rates(out: Path) -> dict[str, float]:
-    """The learning rate of each family that did best on the validation part."""
+    """Return each family's best learning rate on the validation split."""
     found: dict[str, list[tuple[float, float]]] = {}
     for path in sorted((out / "runs").glob("tune-*.json")):
         row = json.loads(path.read_text("utf-8"))
@@ -150,7 +150,7 @@ def best_rates(out: Path) -> dict[str, float]:
 
 
 def tune(accuracy_at: Callable[[float], float]) -> dict[float, float]:
-    """The accuracies at ``RATES``, then beyond them as long as the best rate is at an end."""
+    """Measure accuracies at ``RATES``, then beyond them as long as the best rate is at an end."""
     found: dict[float, float] = {}
     wanted = list(RATES)
     while wanted:
@@ -163,7 +163,7 @@ def tune(accuracy_at: Callable[[float], float]) -> dict[float, float]:
 
 
 def runs_of(arguments: argparse.Namespace) -> Iterator[Run]:
-    """The runs of every stage but "tune", in order."""
+    """Yield the runs of every stage except "tune", in order."""
     rates = best_rates(arguments.out)
     if arguments.stage == "screen":
         forms = arguments.forms or [form for form in CANDIDATES if form not in FAMILIES.values()]
@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("forms", nargs="*", metavar="FORM", help=f"of: {'; '.join(CANDIDATES)}")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--icons", type=Path, help="directory of Icons-50")
-    parser.add_argument("--share", default="0/1", help="which part of how many this process runs")
+    parser.add_argument("--share", default="0/1", help="part and number of parts, for this process")
     parser.add_argument("--out", type=Path, default=Path("results/worth"))
     parser.add_argument("--checkpoints", type=Path, default=Path("runs/worth"))
     arguments = parser.parse_args()

@@ -1,8 +1,9 @@
-"""What ``benchmarks/worth.py`` compares: seed forms and the controls, on one small residual network.
+"""Candidates of ``benchmarks/worth.py``: seed forms and the controls, on one small residual network.
 
-Widths and seed widths are multiples of 16 on both sides: others leave the blocked layout of the usual runtimes, and can
-make either side win. "dense" forms stand for the 3x3 convolutions; "separable" ones for a depthwise 3x3 and a pointwise
-convolution, with the form in the pointwise one. Stem and projection shortcuts are plain but in the "paper" scope.
+Widths and seed widths are multiples of 16 on both sides: others leave the blocked layout of the usual runtimes and can
+make either side win. "dense" forms replace the 3x3 convolutions; "separable" ones replace them by a depthwise 3x3 and a
+pointwise convolution, with the form in the pointwise one. Stem and projection shortcuts stay plain except in the
+"paper" scope.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ class Candidate:
     """One network.
 
     Attributes:
-        family: candidates that share a learning rate.
-        control: whether it is what a user would do without seed filters.
-        widths: of the three stages.
-        convert: to what; None for the vanilla network.
-        overrides: by layer name pattern, as ``convert_`` takes them.
+        family: candidates of one family share a learning rate.
+        control: True for an alternative without seed filters.
+        widths: widths of the three stages.
+        convert: config to convert to; None for the vanilla network.
+        overrides: configs by layer name pattern, as ``convert_`` takes them.
     """
 
     family: str
@@ -82,7 +83,7 @@ _DENSE: dict[str, tuple[str, bool, ConversionConfig]] = {
     "lbc, half zero": ("fixed", False, LocalBinaryConfig(scope="spatial", nonzero_fraction=0.5, norm=True)),
     "pnn": ("fixed", False, PerturbativeConfig(scope="spatial", norm=True)),
     "shift": ("fixed", False, ShiftConfig(scope="spatial")),
-    # What needs no seed filter.
+    # Forms without seed filters.
     "duplication": ("copy", True, replace(_SEEDS, nlf="identity")),
     "crelu": ("copy", True, replace(_SEEDS, nlf="negate", normalize="none")),
     "ghost": ("ghost", True, GhostConfig(scope="spatial")),
@@ -112,7 +113,7 @@ _SEPARABLE: dict[str, tuple[str, bool, ConversionConfig]] = {
 }
 _EARLY, _MIDDLE, _LATE = "stages.0.*.conv*", "stages.1.*.conv*", "stages.2.*.conv*"
 _STAGES: dict[str, tuple[str, bool, ConversionConfig, Mapping[str, ConversionConfig | None]]] = {
-    # In some stages only; the others stay dense, or take the plain depthwise-separable form.
+    # Forms in some stages only; the others stay dense or take the plain depthwise-separable form.
     "abs+bn, stages 2 and 3": ("abs", False, _ABS, {_EARLY: None}),
     "abs+bn, stage 3": ("abs", False, _ABS, {_EARLY: None, _MIDDLE: None}),
     "abs+bn, stages 1 and 2": ("abs", False, _ABS, {_LATE: None}),
@@ -195,7 +196,7 @@ FAMILIES: dict[str, str] = {
     "dws+mono": _name("dws+mono r2", WIDE),
     "dws+cr": _name("dws+cr", BASE),
 }
-"""The candidate on which a family's learning rate is tuned."""
+"""Family -> the candidate used to tune its learning rate."""
 
 CONTROLS: dict[str, tuple[str, ...]] = {
     "narrowed": ("vanilla",),
@@ -207,5 +208,5 @@ CONTROLS: dict[str, tuple[str, ...]] = {
 
 
 def network(candidate: Candidate) -> dict[str, Any]:
-    """Its arguments of ``create_model``, for 16 x 16 maps."""
+    """Return the candidate's arguments of ``create_model``, for 16 x 16 maps."""
     return {"widths": candidate.widths, "patch": 2}

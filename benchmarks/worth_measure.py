@@ -1,8 +1,8 @@
-"""Measure the networks that ``benchmarks/worth.py final`` trained: corrupted pictures, latency, bytes, training step.
+"""Measure the networks that ``benchmarks/worth.py final`` trained: corrupted images, latency, bytes, training step.
 
     python benchmarks/worth_measure.py corrupted       # 19 corruptions, five severities, per seed
     python benchmarks/worth_measure.py bytes           # bundle with and without the integer grid
-    python benchmarks/worth_measure.py latency         # ONNX Runtime and OpenVINO, one picture; training step; alone
+    python benchmarks/worth_measure.py latency         # ONNX Runtime, OpenVINO, one image; training step; idle machine
 
 Each writes its part into ``results/worth/measured.json``, by form.
 """
@@ -29,14 +29,14 @@ from seedcnn.files import write_file
 from seedcnn.pack import Search, calibration_order, pack, preprocessing_of
 from seedcnn.train import load_model
 
-MAX_DROP = 0.2  # points, on training pictures
+MAX_DROP = 0.2  # points, on training images
 CHECKED = 5000
 RUNTIMES = ("onnxruntime", "onnxruntime-custom-op", "openvino")
 BATCH = 128
 
 
 def finished(out: Path) -> dict[str, list[Run]]:
-    """The long runs that are done and did not fail, by form."""
+    """Return the long runs that finished without failing, by form."""
     found: dict[str, list[Run]] = {}
     for path in sorted((out / "runs").glob("final-*.json")):
         row = json.loads(path.read_text("utf-8"))
@@ -47,7 +47,7 @@ def finished(out: Path) -> dict[str, list[Run]]:
 
 
 class Measured:
-    """``measured.json``: by form, then by part."""
+    """Contents of ``measured.json``: by form, then by part."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,7 +55,7 @@ class Measured:
         self.about: dict[str, Any] = self.forms.pop("about", {})
 
     def put(self, form: str, part: str, value: Any) -> None:
-        """Keep a number at once."""
+        """Add a value and write the file at once."""
         self.forms.setdefault(form, {})[part] = value
         write_file(self.path, (json.dumps({"about": self.about, **self.forms}, indent=1) + "\n").encode())
 
@@ -65,7 +65,7 @@ def _network(run: Run, checkpoints: Path) -> nn.Module:
 
 
 def corrupted(arguments: argparse.Namespace, measured: Measured) -> None:
-    """Every corruption is made once for all networks that are not measured yet."""
+    """Measure accuracy under corruption; each corruption is made once for all networks not measured yet."""
     cifar = load_cifar10()
     todo = {
         f"{form} {run.seed}": (form, run)
@@ -90,9 +90,9 @@ def corrupted(arguments: argparse.Namespace, measured: Measured) -> None:
 
 
 def bundle_bytes(arguments: argparse.Namespace, measured: Measured) -> None:
-    """Bytes as float32, and on the grid that ``seedcnn pack --max-accuracy-drop 0.2`` finds on training pictures.
+    """Measure bytes as float32, and on the grid that ``seedcnn pack --max-accuracy-drop 0.2`` finds on training images.
 
-    One seed of each form; what the grid costs on the test pictures is measured afterwards.
+    One seed of each form; the grid's cost on the test images is measured afterwards.
     """
     cifar = load_cifar10()
     info = BundleInfo("worth", "worth", 1, preprocessing_of(cifar.mean, cifar.std), cifar.classes)
@@ -111,7 +111,7 @@ def bundle_bytes(arguments: argparse.Namespace, measured: Measured) -> None:
 
 
 def latency(arguments: argparse.Namespace, measured: Measured) -> None:
-    """All forms interleaved; the first is the vanilla network."""
+    """Measure latencies, all forms interleaved; the first is the vanilla network."""
     process = quiet_process(1)
     runs = finished(arguments.out)
     networks = {form: _network(each[0], arguments.checkpoints) for form, each in runs.items()}
@@ -135,7 +135,7 @@ def main() -> None:
     """Measure one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--pictures", type=int, default=3000, help="corrupt the first so many test pictures")
+    parser.add_argument("--pictures", type=int, default=3000, help="number of leading test images to corrupt")
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--out", type=Path, default=Path("results/worth"))
     parser.add_argument("--checkpoints", type=Path, default=Path("runs/worth"))

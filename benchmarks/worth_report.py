@@ -1,9 +1,9 @@
-"""What the runs of ``benchmarks/worth.py`` and the measurements of ``worth_measure.py`` say together.
+"""Table and plots of the runs of ``benchmarks/worth.py`` and the measurements of ``worth_measure.py``.
 
     python benchmarks/worth_report.py
 
 Writes results/worth/table.json (every long run's network with means and standard deviations, every comparison of a seed
-form with its controls at equal cost, the short runs) and the Pareto plots beside it.
+form with its controls at equal cost, the short runs) and the Pareto plots next to it.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two networks trained with the same seeds and asked the same pictures, in points.
+    """Difference in points between two networks trained with the same seeds and tested on the same images.
 
-    For icons a training for each held-out vendor takes the place of one for each seed.
+    For icons, each pair of held-out vendor and seed is one training.
 
     Attributes:
-        mean: over the seeds.
-        error: standard error, from the spread over the seeds and, where the answers are kept, over the pictures.
-        p: two-sided, Student's t with one degree of freedom less than seeds.
-        n: seeds.
+        mean: mean over the seeds.
+        error: standard error, from the spread over the seeds and, if the answers are kept, over the images.
+        p: two-sided p-value of Student's t with one degree of freedom less than seeds.
+        n: number of seeds.
     """
 
     mean: float
@@ -65,8 +65,10 @@ class Difference:
 
 
 def paired(first: dict[Any, float], second: dict[Any, float], pictures: float = 0.0) -> Difference | None:
-    """The paired difference over the seeds that both have; None with fewer than two. ``pictures``: variance of the
-    mean that choosing other test pictures would add."""
+    """Compute the paired difference over the seeds that both have; None with fewer than two.
+
+    ``pictures`` is the variance of the mean that other test images would add.
+    """
     differences = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
     if len(differences) < 2:
         return None
@@ -78,13 +80,13 @@ def paired(first: dict[Any, float], second: dict[Any, float], pictures: float = 
 
 
 def answers(row: Row, pictures: int = 10_000) -> dict[int, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """Which test pictures a network got right, by seed."""
+    """Decode by seed which test images a network classified correctly."""
     packed = {seed: np.frombuffer(base64.b64decode(text), np.uint8) for seed, text in row["correct"].items()}
     return {seed: np.unpackbits(bits, count=pictures).astype(bool) for seed, bits in packed.items()}
 
 
 def compare(first: Row, second: Row, quality: str) -> Difference | None:
-    """Two networks by one quality; for clean pictures the answers to each picture count too."""
+    """Compare two networks by one quality; for clean images, the answers to each image count too."""
     if quality not in first or quality not in second:
         return None
     pictures = 0.0
@@ -98,7 +100,7 @@ def compare(first: Row, second: Row, quality: str) -> Difference | None:
 
 
 def long_runs(out: Path) -> dict[str, Row]:
-    """The networks of the long runs, by form, with what was measured of them."""
+    """Return the networks of the long runs, by form, with their measurements."""
     found: dict[str, Row] = {}
     for path in sorted((out / "runs").glob("final-*.json")):
         run = json.loads(path.read_text("utf-8"))
@@ -134,7 +136,7 @@ def long_runs(out: Path) -> dict[str, Row]:
 
 
 def _unseen_vendors(out: Path) -> dict[str, dict[str, float]]:
-    """By form, then by held-out vendor and seed, of the seeds for which all vendors were run."""
+    """Return accuracies by form, then by held-out vendor and seed, for the seeds with runs of all vendors."""
     found: dict[str, dict[int, dict[str, float]]] = {}
     for path in sorted((out / "runs").glob("icons-*.json")):
         run = json.loads(path.read_text("utf-8"))
@@ -149,7 +151,7 @@ def _unseen_vendors(out: Path) -> dict[str, dict[str, float]]:
 
 
 def front(rows: Iterable[tuple[str, Row]], axis: str, quality: str) -> list[str]:
-    """The forms that no other beats in both cost and quality, the cheapest first."""
+    """Return the forms that no other beats in both cost and quality, cheapest first."""
     costed = [(row[axis], -mean(row[quality].values()), form) for form, row in rows if axis in row and row.get(quality)]
     kept: list[tuple[float, float, str]] = []
     for point in sorted(costed):
@@ -159,7 +161,7 @@ def front(rows: Iterable[tuple[str, Row]], axis: str, quality: str) -> list[str]
 
 
 def against_controls(rows: dict[str, Row], axis: str, quality: str) -> list[Row]:
-    """Each seed form against the best network of each kind of control that is no dearer."""
+    """Compare each seed form with the best network of each kind of control that costs no more."""
     found = []
     for form, row in rows.items():
         if row["control"] or axis not in row or not row.get(quality):
@@ -188,10 +190,10 @@ def against_controls(rows: dict[str, Row], axis: str, quality: str) -> list[Row]
 
 
 def gains(rows: dict[str, Row], axis: str, quality: str) -> dict[str, float]:
-    """By how many points each network is above the vanilla network narrowed to the same cost.
+    """Compute each network's gain in points over the vanilla network narrowed to the same cost.
 
-    The vanilla curve is straight between its networks over the logarithm of the cost, and goes on straight beyond its
-    ends; no gains where it has fewer than two.
+    The vanilla curve is linear between its networks over the logarithm of the cost and is extended linearly beyond its
+    ends; with fewer than two vanilla networks there are no gains.
     """
     shown = {form: row for form, row in rows.items() if axis in row and row.get(quality)}
     curve = sorted(
@@ -213,7 +215,7 @@ def gains(rows: dict[str, Row], axis: str, quality: str) -> dict[str, float]:
 
 
 def leader(gained: dict[str, float]) -> str | None:
-    """The form, without widths, whose networks gain most over the narrowed vanilla one in the mean; of at least two."""
+    """Return the form, without widths, with the largest mean gain over at least two networks."""
     by_form: dict[str, list[float]] = {}
     for form, gain in gained.items():
         by_form.setdefault(form.rpartition(" ")[0], []).append(gain)
@@ -222,13 +224,13 @@ def leader(gained: dict[str, float]) -> str | None:
 
 
 def _summary(values: dict[Any, float], *, vendors: bool = False) -> Row:
-    """Mean over the trainings; their standard deviation where it is not one between vendors."""
+    """Return the mean over the trainings, and their standard deviation unless they differ in vendor."""
     spread = {"std": round(stdev(values.values()), 2)} if len(values) > 1 and not vendors else {}
     return {"mean": round(mean(values.values()), 2), **spread, "n": len(values)}
 
 
 def plot(rows: dict[str, Row], axis: str, quality: str, path: Path) -> None:
-    """Seed forms as labelled dots, each kind of control as a curve, and the front of all."""
+    """Plot seed forms as labelled dots, each kind of control as a curve, and the front of all."""
     with mpl.rc_context({"svg.hashsalt": "worth", "font.size": 9}):
         figure = Figure(figsize=(10, 6.5), layout="constrained")
         axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""Which layers of a network share an order of channels, and may therefore be reordered together."""
+"""Channel orders that layers of a network share, and that must therefore change together."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Spaces:
     Attributes:
         output: space of a module's output channels, by qualified name.
         input: space of a module's input channels, by qualified name.
-        fixed: why a space cannot be reordered; absent for those that can.
+        fixed: why a space cannot be reordered; no entry if it can.
     """
 
     output: dict[str, int] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class _Builder:
         self.fixed.setdefault(self.find(space), reason)
 
     def opaque(self, node: fx.Node, what: str) -> None:
-        """A node that is not understood: neither its inputs nor its output may be reordered."""
+        """Fix the order of an unknown node's inputs and output."""
         for source in node.all_input_nodes:
             self.fix(self.of[source], what)
         self.of[node] = self.new()
@@ -87,7 +87,7 @@ class _Builder:
         name = str(node.target)
         module = self.traced.get_submodule(name)
         source = self.of[node.all_input_nodes[0]]
-        if name in self.input and any(True for _ in module.parameters()):  # called twice with the same numbers
+        if name in self.input and any(True for _ in module.parameters()):  # called twice with the same weights
             self.union(self.input[name], source)
             self.of[node] = self.output[name]
             return
@@ -104,7 +104,7 @@ class _Builder:
         elif isinstance(module, _KEEP_MODULES):
             result = source
         elif isinstance(module, nn.Flatten):
-            # Only after global pooling is a feature a channel.
+            # A feature is a channel only after global pooling.
             before = node.all_input_nodes[0]
             pool = self.traced.get_submodule(str(before.target)) if before.op == "call_module" else None
             if isinstance(pool, nn.AdaptiveAvgPool2d) and pool.output_size in (1, (1, 1)):
@@ -139,9 +139,9 @@ class _Builder:
 
 
 def channel_spaces(dense: nn.Module) -> Spaces | None:
-    """The channel orders of a network of plain convolutions, or None if it cannot be traced."""
+    """Return the channel orders of a network of plain convolutions, or None if it cannot be traced."""
     try:
         traced = fx.symbolic_trace(dense)
-    except Exception:  # the tracer runs the model's own code: anything can come out of it
+    except Exception:  # the tracer runs the model's own code, which may raise anything
         return None
     return _Builder(traced).build()

@@ -1,4 +1,4 @@
-"""Which dense filters become seed filters, and which generated channel stands for which of the others."""
+"""Choice of the dense filters that become seed filters, and of the generated channel that replaces each other one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from seedcnn.ops.group_nl import group_nl_reference, nlf_index
 
 __all__ = ["choose_order", "cosines", "responses"]
 
-_NODES = 64  # of the Gauss-Hermite rule
+_NODES = 64  # nodes of the Gauss-Hermite rule
 
 
 def responses(layer: GroupNLConv2d, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each output channel, for Gaussian seed maps of the given means [c_seed] and variance 1: mean, variance and
-    correlation with its seed, all float64 [c_out]."""
+    """Return each output channel's mean, variance and correlation with its seed, all float64 [c_out], for Gaussian seed
+    maps of the given means [c_seed] and variance 1."""
     nodes, weights = (torch.from_numpy(values) for values in hermgauss(_NODES))
     x, weight = nodes * 2**0.5, weights / weights.sum()
     seeds = mean.double()[:, None, None] + x  # [c_seed, 1, nodes]
@@ -39,14 +39,14 @@ def responses(layer: GroupNLConv2d, mean: Tensor) -> tuple[Tensor, Tensor, Tenso
 
 
 def cosines(weights: list[Tensor]) -> Tensor:
-    """Mean over layers of the cosines between filters, signed, float64 [c_out, c_out]."""
+    """Average the signed cosines between filters over layers, float64 [c_out, c_out]."""
     flat = [nn.functional.normalize(w.detach().cpu().double().flatten(1), dim=1) for w in weights]
     return torch.stack([w @ w.T for w in flat]).mean(0)
 
 
 def _choose(similarity: Tensor, importance: Tensor, count: int) -> Tensor:
-    """Greedy facility location: ``count`` seeds so that the weighted sum of best similarities grows the most."""
-    similarity = similarity * importance  # by column: the filter that is to be represented
+    """Choose ``count`` seeds by greedy facility location: each adds most to the weighted sum of best similarities."""
+    similarity = similarity * importance  # each column is a filter to represent
     best = torch.zeros(len(similarity), dtype=similarity.dtype)
     seeds: list[int] = []
     for _ in range(count):
@@ -58,11 +58,11 @@ def _choose(similarity: Tensor, importance: Tensor, count: int) -> Tensor:
 
 
 def choose_order(layer: GroupNLConv2d, alike: Tensor, importance: Tensor) -> Tensor:
-    """The order of the dense filters, int64 [c_out]: position p of the converted layer takes filter ``order[p]``.
+    """Order the dense filters, int64 [c_out]: position p of the converted layer takes filter ``order[p]``.
 
     Args:
         alike: cosines between the dense filters, [c_out, c_out].
-        importance: of each dense filter, [c_out], positive.
+        importance: importance of each dense filter, [c_out], positive.
     """
     c_seed, c_out = layer.seed_channels, layer.out_channels
     source, _ = nlf_index(c_seed, c_out, layer.nlf_groups)
@@ -73,7 +73,7 @@ def choose_order(layer: GroupNLConv2d, alike: Tensor, importance: Tensor) -> Ten
     for generated in strength.argsort(descending=True).tolist():
         slots[int(source[generated])].append(generated)
     capacity = [len(s) for s in slots]
-    # Seeds that others lean on go where the functions keep most of them.
+    # Seeds with the most followers go where the functions keep most of the seed.
     rest = torch.tensor([c for c in range(c_out) if c not in set(seeds.tolist())], dtype=torch.int64)
     order = torch.full((c_out,), -1, dtype=torch.int64)
     if not len(rest):
@@ -81,7 +81,7 @@ def choose_order(layer: GroupNLConv2d, alike: Tensor, importance: Tensor) -> Ten
         return order
     table = similarity[seeds][:, rest]  # [c_seed, c_gen]
     followers: list[list[int]] = [[] for _ in range(c_seed)]
-    # places[k]: how many more seeds may get a k-th follower, so that every seed finds a position with enough slots.
+    # places[k]: how many more seeds may get a k-th follower while every seed still fits a position with enough slots.
     places = [0, *(sum(c >= k for c in capacity) for k in range(1, max(capacity) + 1)), 0]
     taken: set[int] = set()
     for flat in table.flatten().argsort(descending=True).tolist():

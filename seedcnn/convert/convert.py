@@ -1,4 +1,4 @@
-"""The one conversion verb."""
+"""``convert_``, the conversion verb."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _NARROWING_GROUPS = 2
 
 @dataclass(frozen=True)
 class _Choice:
-    """A convolution and what to do with it: the config's layer, or a convolution in ``groups`` groups for None."""
+    """A convolution and its replacement: the config's layer, or for None a convolution in ``groups`` groups."""
 
     conv: nn.Conv2d
     config: ConversionConfig | None
@@ -48,7 +48,7 @@ class _Choice:
 
 @dataclass(frozen=True)
 class _Policy:
-    """The arguments of one ``convert_`` call, as they decide about one convolution."""
+    """The arguments of a ``convert_`` call that decide about each convolution."""
 
     config: ConversionConfig
     filter_fn: FilterFn | None
@@ -85,11 +85,11 @@ class _Policy:
         return self.filter_fn is None and self.config.scope == "reference"
 
     def pattern_of(self, name: str) -> str | None:
-        """The first pattern of ``overrides`` that matches."""
+        """Return the first pattern of ``overrides`` that matches, or None."""
         return next((pattern for pattern in self.overrides if fnmatchcase(name, pattern)), None)
 
     def decide(self, model: nn.Module, conv: nn.Conv2d, name: str, first: bool) -> _Choice | str:
-        """What to do with a convolution that can be replaced, or why it is left."""
+        """Return what to do with a replaceable convolution, or why it stays."""
         pattern = self.pattern_of(name)
         if pattern is not None:
             config = self.overrides[pattern]
@@ -117,7 +117,7 @@ class _Policy:
 
 
 def _select(model: nn.Module, policy: _Policy) -> tuple[dict[str, _Choice], dict[str, str]]:
-    """Sort the model's convolutions into those to replace and those to leave, with the reasons."""
+    """Split the model's convolutions into those to replace and those to leave, with reasons."""
     rule_of(policy.config.scope)
     found = list(convolutions(model))
     owners = owners_of_weights(found)
@@ -142,7 +142,7 @@ def _check_overrides(policy: _Policy, names: list[str], chosen: dict[str, _Choic
         matched = [name for name in names if policy.pattern_of(name) == pattern]
         if not matched:
             raise ConversionError(
-                f"overrides[{pattern!r}] decides about no convolution: none has such a name, or an earlier pattern does"
+                f"overrides[{pattern!r}] applies to no convolution: no name matches, or earlier patterns match first"
             )
         if config is not None and not any(name in chosen for name in matched):
             raise ConversionError(f"overrides[{pattern!r}] matches only {matched[0]}: {skipped[matched[0]]}")
@@ -155,22 +155,23 @@ def _line(module: nn.Module) -> str:
 def replacement(
     model: nn.Module, name: str, conv: nn.Conv2d, config: ConversionConfig, seed: int, *, norm_follows: bool = False
 ) -> nn.Module:
-    """The layer that :func:`convert_` puts in the place of one convolution; the model is not changed.
+    """Make the layer that :func:`convert_` puts in the place of one convolution, without changing the model.
 
     Args:
-        model: the network, whose blocks say which width a reduction ratio applies to.
-        name: the convolution's qualified name in it.
+        model: the network, whose blocks determine the width that a reduction ratio applies to.
+        name: the convolution's qualified name in the network.
         conv: the convolution.
-        config: of a registered method.
+        config: config of a registered method.
         seed: 64-bit model seed; the layer's own seed is derived from it and the name.
-        norm_follows: whether a norm alone reads the layer's output (:func:`seedcnn.convert.tracing.norm_after`).
+        norm_follows: whether a norm is the only reader of the layer's output
+            (:func:`seedcnn.convert.tracing.norm_after`).
 
     Raises:
-        ConversionError: if the layer cannot take the config, naming the convolution and the rule.
+        ConversionError: if the config does not suit the convolution, naming the convolution and the rule.
     """
     try:
         new = make_layer(config, conv, spatial_width(model, name, conv), rng.layer_seed(seed, name))
-    except (ValueError, TypeError) as error:  # TypeError: a layer of the user's own with other arguments
+    except (ValueError, TypeError) as error:  # TypeError: a user's own layer with other arguments
         raise ConversionError(f"{name} ({conv}): {error}") from None
     if isinstance(new, ConvLayer):
         new.use_norm_after(norm_follows)
@@ -194,8 +195,8 @@ def _warn_of_depthwise(chosen: dict[str, _Choice], replaced: tuple[Replaced, ...
         )
         warnings.warn(
             f"scope 'reference' replaced {count} depthwise convolutions ({before:,} parameters) by sparse layers of "
-            f"equal cost ({after:,} parameters, the same MACs, nonlinear functions on top), as the public code does: "
-            "1.4 to 1.8 times the time in ONNX Runtime (benchmarks/mobile.py); scope 'pointwise' is the one that saves",
+            f"equal cost ({after:,} parameters, the same MACs plus nonlinear functions), as the public code does; they "
+            "take 1.4 to 1.8 times as long in ONNX Runtime (benchmarks/mobile.py). Scope 'pointwise' saves instead.",
             UserWarning,
             stacklevel=3,
         )
@@ -215,28 +216,26 @@ def convert_(
 ) -> ConversionReport:
     """Replace convolutions of ``model`` in place by layers that grow from seeds.
 
-    The new layers are on the old ones' device and dtype, in the old ones' training mode. A GroupNL layer
-    keeps its output for the backward pass where a norm stands next to it in its parent, and else its seeds
-    (``save="seeds"``), so that whatever follows may change the output in place. Nothing is changed unless
-    every chosen layer can be replaced.
+    The new layers have the old ones' device, dtype and training mode. If a norm is the only reader of a GroupNL
+    layer's output, the layer keeps its output for the backward pass; otherwise it keeps its seeds (``save="seeds"``),
+    so that what follows may change the output in place. Nothing changes unless every chosen layer can be replaced.
 
     Args:
         model: any torch model.
-        config: what to convert to, e.g. :class:`seedcnn.convert.GroupNLConfig`; its ``scope`` says which convolutions
+        config: what to convert to, e.g. :class:`seedcnn.convert.GroupNLConfig`; its ``scope`` selects the convolutions
             (:data:`seedcnn.convert.filters.SCOPES`).
-        filter_fn: ``filter_fn(module, qualified_name) -> bool``; decides instead of ``config.scope``, and may take the
-            stem.
+        filter_fn: ``filter_fn(module, qualified_name) -> bool``; replaces ``config.scope`` and may choose the stem.
         seed: 64-bit model seed; each layer's seed is derived from it and the layer's name.
         overrides: pattern (``fnmatch``) of qualified names -> another config for these layers, or None to leave them.
-            Decides before ``filter_fn`` and scope; of several patterns that match the first counts.
-        min_saved_macs: for scope "pointwise": a 1x1 convolution from fewer channels is left, because a generated
+            Takes precedence over ``filter_fn`` and scope; the first matching pattern counts.
+        min_saved_macs: for scope "pointwise": leave 1x1 convolutions with fewer input channels, because a generated
             element saves c_in MACs and costs one nonlinear function. None is 64: at 24 a sine costs what it saves, at
             160 it pays.
         narrowing_groups: for scope "pointwise": groups of the 1x1 convolution that replaces one whose channels do not
             grow; 1 leaves these, None is 2.
         init: "random" (fresh weights) or "from_dense" (GroupNL layers take seed filters from the trained ones; see
             :func:`seedcnn.convert.from_dense.seed_from_dense_`).
-        images: with "from_dense", a batch [N, C, H, W] as the network takes it, to estimate the BatchNorms again.
+        images: with "from_dense", a batch [N, C, H, W] of network inputs to re-estimate the BatchNorm statistics on.
 
     Returns:
         What was replaced, what was left and why, and learnable parameters before and after.
@@ -244,7 +243,7 @@ def convert_(
     Raises:
         ConfigError: if the scope does not exist.
         ConversionError: if a config is of an unknown kind, ``model`` is itself a convolution, nothing matched, an
-            override has no effect, or a chosen layer cannot take the config (named, with the rule).
+            override has no effect, or the config does not suit a chosen layer (named, with the rule).
         ValueError: if ``min_saved_macs``, ``narrowing_groups`` or ``init`` is out of range, or one of the first two or
             ``images`` has no effect.
     """

@@ -1,4 +1,4 @@
-"""Which convolutions of a model are candidates for conversion, and why the others are not."""
+"""Selection of the convolutions to convert, with reasons for those left out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 FilterFn = Callable[[nn.Module, str], bool]
 Rule = Callable[[nn.Module, nn.Conv2d, str], str | None]
 _PROJECTIONS = ("downsample", "shortcut")
-# What a subclass does that its replacement would not; by name, because these classes belong to timm and torch.ao.
+# What these subclasses do that a replacement would not; by name, because they belong to timm and torch.ao.
 _SAME = "pads by the size of its input (TensorFlow SAME padding), which no layer here does"
 _STANDARDISED = "standardises its weight in every forward, which its replacement would not"
 _SPECIAL = {
@@ -43,21 +43,21 @@ _SPECIAL = {
 
 
 def is_projection(name: str) -> bool:
-    """Whether a module is part of a residual block's projection shortcut, by its qualified name."""
+    """Return whether a module is part of a residual block's projection shortcut, by its qualified name."""
     return any(part in _PROJECTIONS for part in name.split("."))
 
 
 def is_depthwise(conv: nn.Conv2d) -> bool:
-    """Whether each input channel has filters of its own, and as many outputs as inputs."""
+    """Return whether each input channel has exactly one filter and one output of its own."""
     return 1 < conv.groups == conv.in_channels == conv.out_channels
 
 
 def spatial_width(model: nn.Module, name: str, conv: nn.Conv2d) -> int:
-    """The output channels that the reduction ratio applies to.
+    """Return the output channels that the reduction ratio applies to.
 
     A projection shortcut takes the width of its block's spatial convolutions: in a bottleneck it keeps c_out / (4 r)
-    seeds, which is what the parameter counts of GroupNL Tables 3 and 4 imply; where the block is wider inside than
-    outside, it takes its own width, as every other convolution does.
+    seeds, as the parameter counts of GroupNL Tables 3 and 4 imply. In a block that is wider inside than outside it
+    takes its own width, as every other convolution does.
     """
     parts = name.split(".")
     for depth, part in enumerate(parts):
@@ -123,23 +123,24 @@ SCOPES: dict[str, Rule] = {
     "square": _square,
     "spatial": _spatial,
 }
-"""Scope name -> rule; a rule gives the reason why a convolution is left alone, or None to take it.
+"""Scope name -> rule; a rule returns the reason to leave a convolution alone, or None to replace it.
 
-- "paper": every convolution but the stem, pointwise ones only where they are projection shortcuts.
+- "paper": every convolution except the stem and pointwise ones that are not projection shortcuts.
 - "stride1": kernels above 1x1 with stride 1.
 - "reference": what GroupNL's public code replaces in timm models: the 3x3 ``conv2`` of stride 1 in bottlenecks, and
   every depthwise ``conv_dw`` of mobile nets (any kernel and stride).
 - "pointwise": 1x1 convolutions without a bias, by the rule of Conditional Reduction; see :func:`pointwise`.
-- "square": those of "stride1" with as many inputs as outputs, which the parameters of VGG11 in MonoCNN's Table 1 imply.
-- "spatial": kernels above 1x1, but the stem: projection shortcuts stay dense.
+- "square": those of "stride1" with equal input and output channels, as the parameters of VGG11 in MonoCNN's Table 1
+  imply.
+- "spatial": kernels above 1x1 except the stem: projection shortcuts stay dense.
 """
 
 
 def pointwise(conv: nn.Conv2d, min_saved_macs: float, narrowing_groups: int) -> tuple[bool, str | None]:
-    """What the "pointwise" scope does with a 1x1 convolution.
+    """Decide what the "pointwise" scope does with a 1x1 convolution.
 
-    Where the channels grow, the config's layer comes in, if it pays: a generated element saves c_in MACs, and costs
-    one nonlinear function. Where they do not grow, a grouped 1x1 convolution comes in.
+    If the channels grow, the config's layer replaces it where that pays: a generated element saves c_in MACs and costs
+    one nonlinear function. If they do not grow, a grouped 1x1 convolution replaces it.
 
     Returns:
         Whether the replacement is the grouped convolution, and the reason to leave the layer alone or None.
@@ -158,7 +159,7 @@ def pointwise(conv: nn.Conv2d, min_saved_macs: float, narrowing_groups: int) -> 
 
 
 def rule_of(scope: str) -> Rule:
-    """The rule of a scope.
+    """Return the rule of a scope.
 
     Raises:
         ConfigError: if the scope does not exist; near names are listed.
@@ -176,7 +177,7 @@ def _looks_like_convolution(module: nn.Module) -> bool:
 
 
 def untouchable(module: Any, names: list[str], owners: dict[int, str], depthwise_too: bool) -> str | None:
-    """Why a convolution cannot be replaced whatever the scope, or None."""
+    """Return why a convolution cannot be replaced in any scope, or None."""
     kind = type(module).__name__
     if isinstance(module, ConvLayer):
         return f"already converted ({kind})"
@@ -198,7 +199,7 @@ def untouchable(module: Any, names: list[str], owners: dict[int, str], depthwise
 
 
 def owners_of_weights(found: Iterable[tuple[str, Any, list[str]]]) -> dict[int, str]:
-    """The first of :func:`convolutions` that holds each weight, by the weight's ``id``."""
+    """Map each weight's ``id`` to the first of :func:`convolutions` that holds it."""
     owners: dict[int, str] = {}
     for name, module, _ in found:
         if type(module) is nn.Conv2d:
@@ -207,9 +208,9 @@ def owners_of_weights(found: Iterable[tuple[str, Any, list[str]]]) -> dict[int, 
 
 
 def convolutions(model: nn.Module) -> Iterator[tuple[str, Any, list[str]]]:
-    """All that looks like a convolution, in the model's order: (qualified name, module, all its names).
+    """Yield everything that looks like a convolution, in the model's order: (qualified name, module, all its names).
 
-    The inside of a converted layer is not looked at.
+    Converted layers are not searched inside.
     """
     names_of: dict[int, list[str]] = {}
     found: dict[int, nn.Module] = {}

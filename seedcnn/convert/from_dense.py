@@ -1,9 +1,9 @@
-"""Initialise a converted network from the trained dense one: seed filters are chosen among the dense filters.
+"""Initialisation of a converted network from the trained dense one, whose filters become the seed filters.
 
-Of each layer's c_out dense filters, c_seed stay as seeds and the others are replaced by what the nonlinear functions
-make of a seed. Seeds are chosen greedily so that every filter has a seed it is strongly correlated with. The choice
-changes the order of the channels, so norms, shortcuts and following layers are reordered with it; where that is not
-possible (an operation that is not understood) the first c_seed filters stay and the rest is lost.
+Each layer keeps c_seed of its c_out dense filters as seeds, and the nonlinear functions generate replacements of the
+others from them. A greedy choice gives every filter a seed that it correlates with strongly. It changes the order of
+the channels, so norms, shortcuts and following layers are reordered with it; if that is impossible (an unknown
+operation), the first c_seed filters stay and the rest is lost.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["FromDenseReport", "reestimate_batchnorm_", "seed_from_dense_"]
 
 @dataclass(frozen=True)
 class FromDenseReport:
-    """What :func:`seed_from_dense_` could keep.
+    """Result of :func:`seed_from_dense_`: what it could keep.
 
     Attributes:
         reordered: layers whose seeds were chosen freely.
@@ -42,7 +42,7 @@ class FromDenseReport:
 
 
 def _pairs(model: nn.Module, dense: nn.Module) -> dict[str, tuple[GroupNLConv2d, nn.Conv2d]]:
-    """The converted layers and the convolutions they replaced, by qualified name."""
+    """Return the converted layers and the convolutions they replaced, by qualified name."""
     plain = dict(dense.named_modules())
     pairs: dict[str, tuple[GroupNLConv2d, nn.Conv2d]] = {}
     for name, module in model.named_modules():
@@ -65,14 +65,14 @@ def _pairs(model: nn.Module, dense: nn.Module) -> dict[str, tuple[GroupNLConv2d,
 
 
 def _importance(norm: nn.BatchNorm2d | None, channels: int) -> Tensor:
-    """How strongly the network listens to each filter: the size of its norm's scale, float64 [channels]."""
+    """Return each filter's importance to the network: the size of its norm's scale, float64 [channels]."""
     if norm is None:
         return torch.ones(channels, dtype=torch.float64)
     return norm.weight.detach().abs().cpu().double().clamp(min=1e-6)
 
 
 def _norms_of(network: nn.Module, names: Mapping[str, str]) -> dict[str, nn.BatchNorm2d]:
-    """The affine BatchNorm with running statistics that follows each convolution that has one."""
+    """Map each convolution to the BatchNorm after it, if that is affine and has running statistics."""
     norms = {conv: network.get_submodule(norm) for conv, norm in names.items()}
     return {
         conv: norm
@@ -84,7 +84,7 @@ def _norms_of(network: nn.Module, names: Mapping[str, str]) -> dict[str, nn.Batc
 def _orders(
     pairs: dict[str, tuple[GroupNLConv2d, nn.Conv2d]], norms: Mapping[str, nn.BatchNorm2d], spaces: Spaces | None
 ) -> dict[int, Tensor]:
-    """One order for each space that can be reordered."""
+    """Choose one order for each space that can be reordered."""
     if spaces is None:
         return {}
     for name, (layer, _) in pairs.items():
@@ -105,7 +105,7 @@ def _orders(
 
 
 def _reordered(tensors: dict[str, Tensor], out: Tensor | None, into: Tensor | None) -> dict[str, Tensor]:
-    """A plain module's state with its output and input channels reordered."""
+    """Return a plain module's state with its output and input channels reordered."""
     result = {}
     for name, value in tensors.items():
         if out is not None and value.dim():
@@ -131,7 +131,7 @@ def _set_layer(
     out: Tensor,
     into: Tensor,
 ) -> float:
-    """Seed filters and the norm after the layer. Returns the explained share of the replaced filters."""
+    """Set the seed filters and the norm after the layer; return the explained share of the replaced filters."""
     c_seed = layer.seed_channels
     weight = conv.weight[out.to(conv.weight.device)][:, into.to(conv.weight.device)]
     bias = None if conv.bias is None else conv.bias[out.to(conv.bias.device)]
@@ -142,7 +142,7 @@ def _set_layer(
             for value, old in zip(_statistics(layer.norm), (old_mean, old_var), strict=True):
                 value.copy_(old)
         else:
-            # The functions expect maps of about unit size; the norm after the layer takes the factor back.
+            # The functions expect maps of about unit size; the norm after the layer undoes the factor.
             scale = (old_var + norms[0].eps).rsqrt().cpu()
             mean = old_mean.cpu() * scale
     seeds = weight[:c_seed] * scale.to(weight)[:, None, None, None]
@@ -169,7 +169,7 @@ def _copy_rest(
     converted: set[str],
     orders: Callable[[str], tuple[Tensor | None, Tensor | None]],
 ) -> None:
-    """Copy whatever was not converted; ``orders(name)`` are those of a module's output and input channels."""
+    """Copy everything that was not converted; ``orders(name)`` orders a module's output and input channels."""
     inside = tuple(f"{name}." for name in converted)
     plain = dict(dense.named_modules())
     for name, module in model.named_modules():
@@ -180,7 +180,7 @@ def _copy_rest(
             raise ConversionError(f"the dense network has no {name or 'root'} module with {', '.join(own)}")
         theirs = {n: t for n, t in plain[name].state_dict().items() if "." not in n}
         if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in theirs.items()}:
-            raise ConversionError(f"{name or 'root'} differs between the two networks in its own tensors")
+            raise ConversionError(f"{name or 'root'} has different tensors in the two networks")
         for n, t in _reordered(theirs, *orders(name)).items():
             own[n].copy_(t)
 
@@ -191,15 +191,15 @@ def seed_from_dense_(
 ) -> FromDenseReport:
     """Initialise a converted network from the trained dense network it was converted from, in place.
 
-    Seed filters are dense filters, scaled to unit response where the layer has no norm of its own. A generated channel
-    takes the place of the replaced filter that its seed resembles most; the norm after it keeps that filter's shift
+    Seed filters are dense filters, scaled to unit response if the layer has no norm of its own. A generated channel
+    takes the place of the replaced filter that its seed resembles most; the norm after it keeps that filter's shift,
     and its scale times the correlation of the two. Everything else is copied, with channels reordered where needed.
 
     Args:
         model: the converted network (:func:`seedcnn.convert.convert_`), with GroupNLConv2d layers.
-        dense: the trained network, unconverted, with the same names; not changed.
-        images: normalised pictures [N, 3, H, W], or several such batches, to re-estimate the BatchNorm statistics on
-            (a few thousand pictures); without them the norms after converted layers hold estimates for Gaussian maps.
+        dense: the trained, unconverted network with the same names; it is not changed.
+        images: normalised images [N, 3, H, W], or several such batches, to re-estimate the BatchNorm statistics on (a
+            few thousand images); without them the norms after converted layers hold estimates for Gaussian maps.
 
     Returns:
         What was reordered, what was not and why, and how much of the replaced filters is explained.
@@ -237,13 +237,13 @@ def seed_from_dense_(
 
 @torch.no_grad()
 def reestimate_batchnorm_(model: nn.Module, images: Tensor | Iterable[Tensor]) -> None:
-    """Set every BatchNorm's running statistics to their averages over the given pictures, in place.
+    """Set every BatchNorm's running statistics to their averages over the given images, in place.
 
     Args:
-        images: normalised pictures [N, 3, H, W] (cut into batches of 250), or an iterable of such batches.
+        images: normalised images [N, 3, H, W] (split into batches of 250), or an iterable of such batches.
 
     Raises:
-        ValueError: if there are no pictures.
+        ValueError: if there are no images.
     """
     batches = images.split(250) if isinstance(images, Tensor) else images
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
@@ -265,4 +265,4 @@ def reestimate_batchnorm_(model: nn.Module, images: Tensor | Iterable[Tensor]) -
         for module, mode in modes.items():
             module.training = mode
     if not seen:
-        raise ValueError("`images` holds no pictures to re-estimate BatchNorm on")
+        raise ValueError("`images` is empty; re-estimating BatchNorm needs at least one image")

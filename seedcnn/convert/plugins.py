@@ -1,4 +1,4 @@
-"""Methods from outside: files of a user's own, and packages that declare the entry point group "seedcnn.methods"."""
+"""Third-party methods: users' files, and packages that declare the entry point group "seedcnn.methods"."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Plugin:
     """A file that registered methods.
 
     Attributes:
-        name: of the file.
-        sha256: of its content, in hexadecimal.
-        methods: the names it registered.
+        name: the file's name.
+        sha256: SHA-256 of its content, in hexadecimal.
+        methods: names that it registered.
     """
 
     name: str
@@ -43,14 +43,14 @@ def _load_entry_points() -> None:
     for entry in metadata.entry_points(group=GROUP):
         try:
             entry.load()
-        except Exception as error:  # another package's code: anything can come out of it
+        except Exception as error:  # another package's code may raise anything
             raise ConfigError(
                 f"the method {entry.name!r} of {entry.value} cannot be loaded: {type(error).__name__}: {error}"
             ) from error
 
 
 def families() -> Mapping[str, Family]:
-    """All registered families by name, those of installed packages included.
+    """Return all registered families by name, including those of installed packages.
 
     Raises:
         ConfigError: if an installed package's method cannot be loaded.
@@ -60,18 +60,18 @@ def families() -> Mapping[str, Family]:
 
 
 def loaded_plugins(methods: Iterable[str] | None = None) -> tuple[Plugin, ...]:
-    """The files that :func:`load_plugin` has run; only those that registered one of ``methods``, where given."""
+    """Return the files that :func:`load_plugin` ran; with ``methods``, only those that registered one of them."""
     wanted = None if methods is None else set(methods)
     return tuple(each for each in _LOADED.values() if wanted is None or wanted & set(each.methods))
 
 
 def load_plugin(file: str | Path) -> Plugin:
-    """Run a Python file that registers methods with :func:`seedcnn.convert.register`; a file runs once.
+    """Run a Python file that registers methods with :func:`seedcnn.convert.register`; each file runs once.
 
-    The file runs with all rights of this process, as any Python module does.
+    The file runs with all rights of this process, like any Python module.
 
     Raises:
-        ConfigError: if there is no such file, it fails, it registers nothing, or it has changed since it ran.
+        ConfigError: if the file does not exist, fails, registers nothing, or has changed since it ran.
     """
     path = Path(file).resolve()
     try:
@@ -88,7 +88,7 @@ def load_plugin(file: str | Path) -> Plugin:
         raise ConfigError(f"plugin {file} is not a Python file; its name must end with .py")
     before = set(families())
     module = module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look up their module
     try:
         spec.loader.exec_module(module)
         if not set(FAMILIES) - before:

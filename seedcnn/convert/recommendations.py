@@ -1,4 +1,4 @@
-"""What to convert to, by what was measured: as yet a plain alternative."""
+"""Recommended configs, from measurements: plain alternatives so far."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ GOALS: dict[str, ConversionConfig] = {
     "bytes": _SEPARABLE_GHOST,
     "robustness": _SEPARABLE,
 }
-"""What ``recommended`` gives for each goal."""
+"""Goal -> the config that ``recommended`` returns."""
 
 
 def recommended(model: nn.Module, goal: str = "latency") -> ConversionConfig:
-    """The config that gave most accuracy at equal cost in the measurements of ``docs/worth.md``.
+    """Return the config that gave the most accuracy at equal cost in the measurements of ``docs/worth.md``.
 
-    Linear depthwise-separable convolutions were 3.2 to 3.8 points above the vanilla network narrowed to the same
-    latency, each in its fastest runtime, and under corruption 0.5 to 2.4; with a Ghost convolution as their pointwise
-    part they were 3.3 to 3.7 points above it at equal bytes. The best seed form was level with it. ResNet-8, CIFAR-10,
-    0.5 to 12 million multiply-adds, three to five trainings of each network (``results/worth/table.json``).
+    Linear depthwise-separable convolutions beat the vanilla network narrowed to the same latency by 3.2 to 3.8 points,
+    each in its fastest runtime, and by 0.5 to 2.4 points under corruption; with a Ghost convolution as their pointwise
+    part they beat it by 3.3 to 3.7 points at equal bytes. The best seed form was level with it. Measured on ResNet-8,
+    CIFAR-10, 0.5 to 12 million multiply-adds, three to five trainings per network (``results/worth/table.json``).
 
     Args:
-        model: a network with dense convolutions above 1x1 beside its stem; it is looked at, not changed.
-        goal: "latency" (clean accuracy at equal milliseconds), "bytes" (clean accuracy at equal bytes of the bundle) or
+        model: a network with dense convolutions above 1x1 besides its stem; it is not changed.
+        goal: "latency" (clean accuracy at equal milliseconds), "bytes" (clean accuracy at equal bundle size) or
             "robustness" (accuracy on 19 corruptions at equal milliseconds).
 
     Returns:
@@ -40,7 +40,7 @@ def recommended(model: nn.Module, goal: str = "latency") -> ConversionConfig:
 
     Raises:
         ConfigError: if there is no such goal.
-        ConversionError: if the model has no such convolution: nothing was measured that speaks about it.
+        ConversionError: if the model has no such convolution, since no measurement applies to it.
     """
     if goal not in GOALS:
         hint = did_you_mean(goal, GOALS)
@@ -48,7 +48,7 @@ def recommended(model: nn.Module, goal: str = "latency") -> ConversionConfig:
     beside_stem = [module for _, module, _ in convolutions(model)][1:]
     if not any(type(conv) is nn.Conv2d and conv.groups == 1 and max(conv.kernel_size) > 1 for conv in beside_stem):
         raise ConversionError(
-            f"{type(model).__name__} has no dense convolution above 1x1 beside its stem, and only such were measured; "
-            "seedcnn.plan measures the forms of this network's own layers"
+            f"{type(model).__name__} has no dense convolution above 1x1 besides its stem, the only kind measured; "
+            "use seedcnn.plan to measure forms for this network's own layers"
         )
     return GOALS[goal]

@@ -1,4 +1,4 @@
-"""What a conversion did: replaced and skipped layers, learnable parameters before and after."""
+"""Report of a conversion: replaced and skipped layers, learnable parameters before and after."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["ConversionReport", "Replaced", "Skipped"]
 
 @dataclass(frozen=True)
 class Replaced:
-    """One replaced layer: qualified name, what stood there, what stands there now, learnable parameters of both."""
+    """One replaced layer: qualified name, the old and the new layer, and learnable parameters of both."""
 
     name: str
     before: str
@@ -22,7 +22,7 @@ class Replaced:
 
 @dataclass(frozen=True)
 class Skipped:
-    """One convolution left alone, and why."""
+    """One convolution left alone, with the reason."""
 
     name: str
     reason: str
@@ -30,7 +30,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What :func:`seedcnn.convert.convert_` did. MACs and times are measured by :mod:`seedcnn.evaluate`."""
+    """Report of :func:`seedcnn.convert.convert_`; :mod:`seedcnn.evaluate` measures MACs and times."""
 
     method: str
     replaced: tuple[Replaced, ...]
@@ -39,11 +39,11 @@ class ConversionReport:
     params_after: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
+        """Return the report as plain data, ready for JSON."""
         return asdict(self)
 
     def to_json(self) -> str:
-        """The same as a JSON text."""
+        """Return the report as JSON text."""
         return json.dumps(self.to_dict(), indent=2)
 
     def __str__(self) -> str:
@@ -63,8 +63,8 @@ class ConversionReport:
         return f"learnable parameters {self.params_before:,} -> {self.params_after:,}{share}"
 
     def __rich__(self) -> Any:
-        """A table for ``rich.print(report)``: each layer, its parameters before and after, what stands there now."""
-        # Not at the top: the report of a conversion works where rich is not installed.
+        """Return a table for ``rich.print(report)``: each layer, its parameters before and after, and the new layer."""
+        # Imported here, so that reports work without rich.
         from rich.markup import escape
         from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""Networks as graphs of their modules: traced where they can be, watched during a forward pass where they cannot."""
+"""Networks as graphs of their modules: traced if possible, else observed during a forward pass."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from seedcnn.layers import ConvLayer
 __all__ = ["NORMS", "copy_without_weights", "norm_after", "norm_node_after", "trace"]
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
-_SIZES = (32, 64, 224, 299)  # tried where nobody says how large an image is
+_SIZES = (32, 64, 224, 299)  # tried if no image size is given
 
 
 class _Tracer(fx.Tracer):
-    """Keeps whole what ``whole`` says, torch's own modules and those of ``opaque``, by qualified name."""
+    """Tracer that keeps whole torch's own modules, those that ``whole`` accepts, and those named in ``opaque``."""
 
     def __init__(self, whole: Callable[[nn.Module], bool], opaque: set[str]) -> None:
         super().__init__()
@@ -37,13 +37,13 @@ class _Tracer(fx.Tracer):
 
 
 def trace(model: nn.Module, whole: Callable[[nn.Module], bool]) -> fx.GraphModule:
-    """Trace a model; a submodule whose code branches on its input is kept whole.
+    """Trace a model, keeping whole any submodule whose code branches on its input.
 
     Args:
-        whole: which modules are kept whole besides torch's own.
+        whole: returns True for modules to keep whole besides torch's own.
 
     Raises:
-        Exception: whatever the model's own code raises when it is traced.
+        Exception: whatever the model's own code raises while it is traced.
     """
     opaque: set[str] = set()
     while True:
@@ -58,7 +58,7 @@ def trace(model: nn.Module, whole: Callable[[nn.Module], bool]) -> fx.GraphModul
 
 
 def norm_node_after(traced: fx.GraphModule, node: fx.Node) -> fx.Node | None:
-    """The call of a norm that alone reads ``node``'s output, if there is one."""
+    """Return the call of the norm that is the only reader of ``node``'s output, if there is one."""
     users = list(node.users)
     if len(users) != 1 or users[0].op != "call_module" or users[0].args[:1] != (node,):
         return None
@@ -66,25 +66,25 @@ def norm_node_after(traced: fx.GraphModule, node: fx.Node) -> fx.Node | None:
 
 
 def norm_after(model: nn.Module, input_size: tuple[int, int, int] | None = None) -> dict[str, str]:
-    """Which norm reads the output of which convolution, in the order of calls.
+    """Find the norm that reads the output of each convolution, in the order of calls.
 
-    The answer comes from a trace. For convolutions that the tracer does not see it comes from a forward pass on the
-    meta device, if the model can do one.
+    A trace gives the answer; for convolutions that the tracer does not see, a forward pass on the meta device does, if
+    the model supports one.
 
     Args:
-        model: not changed; layers of this package count as convolutions.
-        input_size: channels, height and width of an image; None tries the usual sizes where a pass is needed.
+        model: the network, which is not changed; layers of this package count as convolutions.
+        input_size: channels, height and width of an image; if None, a forward pass tries the usual sizes.
 
     Returns:
-        Qualified name of each convolution that a norm, and nothing else, follows -> that norm's. A convolution or a
-        norm that is called more than once is left out.
+        Qualified name of each convolution whose only reader is a norm -> name of that norm. A convolution or norm that
+        is called more than once is left out.
     """
     convolutions = {name for name, module in model.named_modules() if isinstance(module, (nn.Conv2d, ConvLayer))}
     found: dict[str, str] = {}
     calls: dict[str, int] = {}
     try:
         traced = trace(model, lambda module: isinstance(module, (ConvLayer, *NORMS)))
-    except Exception:  # the tracer runs the model's own code: anything can come out of it
+    except Exception:  # the tracer runs the model's own code, which may raise anything
         traced = None
     if traced is not None:
         for node in traced.graph.nodes:
@@ -104,16 +104,16 @@ def norm_after(model: nn.Module, input_size: tuple[int, int, int] | None = None)
 
 
 def _watched(model: nn.Module, input_size: tuple[int, int, int] | None) -> tuple[dict[str, str], dict[str, int]]:
-    """What a forward pass shows: the norm that reads each convolution's output, and how often each module is called."""
+    """Run a forward pass to find the norm that reads each convolution's output and count each module's calls."""
     try:
         network = copy_without_weights(model).eval()
-    except Exception:  # a model that cannot be copied
+    except Exception:  # the model cannot be copied
         return {}, {}
     for size in _images(network, input_size):
         found: dict[str, str] = {}
         calls: dict[str, int] = {}
         made: dict[int, str] = {}
-        alive: list[Tensor] = []  # so that no address is used twice
+        alive: list[Tensor] = []  # so that no address is reused
 
         def watch(name: str, module: nn.Module, args: Any, output: Any) -> None:
             calls[name] = calls.get(name, 0) + 1  # noqa: B023
@@ -133,7 +133,7 @@ def _watched(model: nn.Module, input_size: tuple[int, int, int] | None) -> tuple
             with torch.no_grad():
                 network(torch.empty(2, *size, device="meta"))
             return found, calls
-        except Exception:  # the size does not fit, or the code looks at numbers
+        except Exception:  # the size does not fit, or the code reads values
             continue
         finally:
             for handle in handles:
@@ -149,7 +149,7 @@ def _images(model: nn.Module, input_size: tuple[int, int, int] | None) -> list[t
 
 
 def copy_without_weights(model: nn.Module) -> nn.Module:
-    """A copy on the meta device: the same shapes, no numbers, no work."""
+    """Copy a model onto the meta device: the same shapes without values or computation."""
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         empty = torch.empty_like(parameter, device="meta")

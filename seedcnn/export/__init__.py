@@ -1,4 +1,4 @@
-"""From a trained network to what travels: inference form, ONNX graph, bundle."""
+"""Export of a trained network: inference form, ONNX graph, bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""timm's BatchNorm with an activation inside, taken apart so that the norm can be folded."""
+"""Splitting of timm's BatchNorm-with-activation modules, so that the norm can be folded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 __all__ = ["split_norm_act_"]
 
-_PARTS = ("drop", "act")  # what timm.layers.BatchNormAct2d does after the norm, in this order
+_PARTS = ("drop", "act")  # what timm.layers.BatchNormAct2d applies after the norm, in order
 
 
 def split_norm_act_(model: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""An exported network as a bundle."""
+"""Bundles of exported networks."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ _CANNED_SEED = 0x5EEDC44E
 RELATIVE_TOLERANCE = 1e-3
 _MAX_LOGIT = 1e6
 _VECTOR_LEVELS = 8_000
-_SHORTEST_VECTOR = 8  # numbers: a shorter one is not worth a step in the manifest
-LARGEST = 32_000  # integers, so that a later release has room on the same grid
-DIVISOR_LEVELS = 4  # steps in the smallest number that a graph divides by: none becomes zero
+_SHORTEST_VECTOR = 8  # elements; a shorter vector is not worth a step in the manifest
+LARGEST = 32_000  # largest integer on a grid, which leaves a later release room on the same grid
+DIVISOR_LEVELS = 4  # steps in the smallest number that a graph divides by, so that none becomes zero
 
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """What a bundle says about its model besides the tensors.
+    """A bundle's facts about its model, besides the tensors.
 
     Args:
         model, family: names; a device follows one family.
         release: counter that grows with each release of the family.
         min_release: devices that once ran a release above this may not go below it.
-        preprocessing: how a picture becomes the input.
+        preprocessing: rule that turns an image into the input.
         labels: class names in the order of the logits.
     """
 
@@ -64,30 +64,30 @@ class BundleInfo:
 
 
 def is_weight(shape: tuple[int, ...]) -> bool:
-    """Whether a tensor goes on the grid: two or more axes with more than one value (convolutions, linear layers)."""
+    """Return whether a tensor goes on the weights' grid: at least two axes longer than 1, as in convolutions."""
     return sum(size > 1 for size in shape) >= 2
 
 
 @dataclass(frozen=True, eq=False)
 class OnGrid:
-    """How a tensor goes on a grid: its step, and its integers (int16, of its shape) where they are not the nearest."""
+    """A tensor's grid, and its integers (int16, same shape) if they are not simply the nearest ones."""
 
     grid: Grid
     integers: npt.NDArray[np.int16] | None = None
 
 
 def divisor_step(values: F32) -> float:
-    """The coarsest step for a tensor that the graph divides by: a quarter of its smallest number that is not zero."""
+    """Return the coarsest step for a tensor that the graph divides by: a quarter of its smallest nonzero magnitude."""
     sizes = np.abs(values[values != 0])
     return float(sizes.min(initial=np.inf)) / DIVISOR_LEVELS
 
 
 def vector_grids(tensors: Mapping[str, F32], divisors: Collection[str] = ()) -> dict[str, OnGrid]:
-    """A 16-bit grid of its own for everything that remains per channel (biases, folded norms) and is long enough.
+    """Give each per-channel tensor (biases, folded norms) that is long enough its own 16-bit grid.
 
     The step is a power of two, which is short in the manifest. The error is at most 1/16,000 of the largest number,
-    and a later release may grow twofold on the same grid. A divisor whose smallest number needs a finer step than its
-    largest allows has no grid.
+    and a later release may grow twofold on the same grid. A divisor gets no grid if its smallest number needs a finer
+    step than its largest allows.
 
     Args:
         divisors: tensors that the graph divides by, see :func:`divisor_step`.
@@ -107,9 +107,9 @@ def vector_grids(tensors: Mapping[str, F32], divisors: Collection[str] = ()) -> 
 
 
 def grids_of_step(tensors: Mapping[str, F32], step: float, divisors: Collection[str] = ()) -> dict[str, OnGrid]:
-    """One step for all weights (see :func:`is_weight`), and :func:`vector_grids`.
+    """Give all weights (see :func:`is_weight`) a grid of one step, and the rest :func:`vector_grids`.
 
-    A weight that the graph divides by and that the step would round to zero has no grid.
+    A weight that the graph divides by gets no grid if the step would round any of it to zero.
     """
     grid = OnGrid(grid_of_step(step))
     weights = [name for name, values in tensors.items() if is_weight(values.shape)]
@@ -120,10 +120,7 @@ def grids_of_step(tensors: Mapping[str, F32], step: float, divisors: Collection[
 def encode_tensors(
     model: OnnxModel, grids: Mapping[str, OnGrid] | None = None, compression: str = "zstd"
 ) -> list[Coded]:
-    """Code every tensor of the graph, learned and seeded.
-
-    As :func:`encode_learned`, and what travels as a seed.
-    """
+    """Code every tensor of the graph: learned ones by :func:`encode_learned`, fixed ones as seeds."""
     seeded = [encode_seeded(name, shape, drawn) for name, (shape, drawn) in model.seeded.items()]
     return [*encode_learned(model.tensors, grids, compression), *seeded]
 
@@ -134,7 +131,7 @@ def encode_learned(
     """Code learned tensors.
 
     Args:
-        grids: by tensor; what is not in it is stored as float32.
+        grids: grid by tensor name; other tensors are stored as float32.
         compression: see :mod:`seedcnn.bundle.compression`.
 
     Raises:
@@ -164,18 +161,18 @@ def to_bundle(
 ) -> bytes:
     """Write a bundle: coded tensors, seeds, graph, manifest and eight canned test vectors.
 
-    The expected logits of the canned vectors come from ONNX Runtime on the tensors as the device will expand them.
+    ONNX Runtime computes the expected logits of the canned vectors from the tensors as the device will expand them.
 
     Args:
-        step: of the weights' grid, see :func:`grids_of_step`; None stores float32.
-        grids: instead of a step, by tensor.
-        tolerance: how far a device's answers to the canned vectors may be off, as a share of the largest logit.
+        step: step of the weights' grid, see :func:`grids_of_step`; None stores float32.
+        grids: grid by tensor name, instead of a step.
+        tolerance: largest deviation of a device's logits on the canned vectors, as a share of the largest logit.
         libraries: shared libraries of the operators that the graph needs, see ``seedcnn.runtime.custom_op``.
-        compression: of tensors and graph, see :mod:`seedcnn.bundle.compression`.
+        compression: compression of tensors and graph, see :mod:`seedcnn.bundle.compression`.
 
     Raises:
         BundleError: if a weight is not finite or does not fit the grid.
-        ExportError: if the network's answers to the canned vectors are not finite, over 1e6, or do not fit the labels.
+        ExportError: if the logits on the canned vectors are not finite, exceed 1e6, or do not fit the labels.
     """
     if grids is None and step is not None:
         grids = grids_of_step(model.tensors, step, model.divisors)

@@ -18,13 +18,13 @@ _RELU_METHODS = ("relu", "relu_")
 
 
 class FusedGroupNL(FoldedGroupNL):
-    """A folded layer whose generator, concatenation and following ReLU leave as one operator.
+    """A folded layer whose generator, concatenation and following ReLU are exported as one operator.
 
-    The function, the parameters and their names are those of the folded layer; only what an exporter writes differs.
+    The function, the parameters and their names are those of the folded layer; only the exported graph differs.
 
     Args:
         form: the folded layer, with the norm absorbed.
-        relu: whether a ReLU is part of it.
+        relu: include a ReLU.
 
     Shape:
         [N, c_in, H, W] to [N, c_out, H', W'].
@@ -59,13 +59,13 @@ def _is_relu(traced: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def use_custom_op(folded: fx.GraphModule) -> fx.GraphModule:
-    """Let every GroupNL layer that can leave as the fused operator, in place, with the ReLU that alone follows it.
+    """Use the fused operator for every GroupNL layer that allows it, in place, with a ReLU that is its only reader.
 
-    A layer whose norm is not absorbed (none follows it, the seeds are l2-normalised, or the scales are too small), or
-    whose function is none of the operator's, stays in its stock form.
+    A layer keeps its stock form if its norm is not absorbed (none follows, the seeds are l2-normalised, or the scales
+    are too small) or the operator does not have its function.
 
     Args:
-        folded: from :func:`seedcnn.export.fold`.
+        folded: network from :func:`seedcnn.export.fold`.
 
     Returns:
         ``folded``; its graphs need the library that :func:`seedcnn.runtime.custom_op.build` makes.

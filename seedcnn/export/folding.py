@@ -1,4 +1,4 @@
-"""Fold a trained network into its inference form."""
+"""Folding of a trained network into its inference form."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ _WHOLE = (SeededConv2d, BatchNorm2d, ChannelShift)
 
 
 def _is_whole(module: nn.Module) -> bool:
-    """What the tracer does not look into: layers with an inference form of their own, and pieces of layers."""
+    """Return whether the tracer keeps a module whole: layers with their own inference form, and parts of layers."""
     return isinstance(module, _WHOLE) or (isinstance(module, ConvLayer) and type(module).folded is not ConvLayer.folded)
 
 
 def _trace(model: nn.Module) -> fx.GraphModule:
     try:
         return trace(model, _is_whole)
-    except Exception as error:  # the tracer runs the model's own code: anything can come out of it
+    except Exception as error:  # the tracer runs the model's own code, which may raise anything
         raise ExportError(f"{type(model).__name__} cannot be traced for folding: {error}") from error
 
 
 @dataclass(frozen=True)
 class _Forms:
-    """What the caller asked for."""
+    """The caller's choice of inference forms."""
 
     mono: str
     target: Target
     absorb: Mapping[str, bool]
 
     def of(self, name: str) -> Form:
-        """For the layer of a qualified name."""
+        """Return the form requested for the layer called ``name``."""
         return Form(self.target, self.mono, self.absorb.get(name))
 
 
 def _fold_layer(name: str, module: nn.Module, norm: nn.BatchNorm2d | None, forms: _Forms) -> nn.Module | None:
-    """The inference form of one convolution and the norm after it, or None for anything else."""
+    """Return the inference form of a convolution and the norm after it, or None for anything else."""
     if isinstance(module, ConvLayer):
         rest, put_back = (None, None) if norm is None else split_norm(norm)
         folded = module.folded(rest, forms.of(name))
@@ -82,7 +82,7 @@ def _fold_node(traced: fx.GraphModule, node: fx.Node, module: nn.Module, forms: 
 
 
 def _fold_inside(module: nn.Module, forms: _Forms) -> None:
-    """Replace the layers of a module that was kept whole; norms after them stay."""
+    """Fold the layers inside a module that was kept whole; norms after them stay."""
     for name, layer in list(module.named_modules()):
         if name and isinstance(layer, ConvLayer):
             folded = _fold_layer(name, layer, None, forms)
@@ -91,7 +91,7 @@ def _fold_inside(module: nn.Module, forms: _Forms) -> None:
 
 
 def _fold_lone_norms(traced: fx.GraphModule) -> None:
-    """A BatchNorm that follows no single convolution leaves as scale and shift, which travel like weights."""
+    """Replace each BatchNorm that follows no single convolution by scale and shift, which travel like weights."""
     for node in traced.graph.nodes:
         if node.op == "call_module":
             module = traced.get_submodule(str(node.target))
@@ -106,28 +106,28 @@ def fold(
     mono: str = "graph",
     absorb: Mapping[str, bool] | None = None,
 ) -> fx.GraphModule:
-    """A copy of ``model`` in inference form: the same function in eval mode, fewer operations.
+    """Fold a copy of ``model`` into inference form: the same function in eval mode with fewer operations.
 
     BatchNorm is folded into the convolution before it; GroupNL layers become
     :class:`seedcnn.layers.group_nl_form.FoldedGroupNL` (the seeds' norm and the following norm folded in, sparse seed
     convolutions as depthwise + sum); the other seeded layers become forms that keep their fixed numbers as seeds. A
-    BatchNorm that follows no single convolution becomes a scale and a shift. Anything else stays as it is.
+    BatchNorm that follows no single convolution becomes a scale and a shift. Everything else stays unchanged.
 
     Args:
-        target: the runtime the form is for, a key of :data:`seedcnn.layers.targets.TARGETS`; any form but
-            "onnxruntime-custom-op" (see :mod:`seedcnn.runtime.custom_op`) runs in any runtime that reads ONNX.
-        mono: how mono filters leave: "graph" (generated from seed filters and beta when the graph is loaded; small
-            files) or "expanded" (as the filters of a plain convolution).
-        absorb: by name of a GroupNL layer, whether the norm after it is absorbed, see
-            :class:`seedcnn.layers.group_nl_form.FoldedGroupNL`; for others that depends on the norm's numbers. A later
+        target: the runtime, a key of :data:`seedcnn.layers.targets.TARGETS`; any form except "onnxruntime-custom-op"
+            (see :mod:`seedcnn.runtime.custom_op`) runs in any runtime that reads ONNX.
+        mono: form of mono filters: "graph" (generated from seed filters and beta when the graph is loaded; small
+            files) or "expanded" (the filters of a plain convolution).
+        absorb: name of a GroupNL layer -> whether to absorb the norm after it, see
+            :class:`seedcnn.layers.group_nl_form.FoldedGroupNL`; other layers decide by the norm's numbers. A later
             release that keeps its parent's choices (:func:`seedcnn.export.absorbed_norms`) has its parent's graph.
 
     Returns:
         A module on the CPU in float32 and eval mode, without gradients.
 
     Raises:
-        ValueError: if ``target`` or ``mono`` is none of these.
-        ExportError: if the model cannot be traced, or uses one convolution in two places.
+        ValueError: if ``target`` or ``mono`` is not one of these.
+        ExportError: if the model cannot be traced, or calls one convolution twice.
     """
     if mono not in MONO_FORMS:
         raise ValueError(f"`mono` (={mono!r}) must be one of {', '.join(map(repr, MONO_FORMS))}")
@@ -163,10 +163,10 @@ def fold(
 
 
 def load_tensors(folded: fx.GraphModule, tensors: Mapping[str, npt.NDArray[np.float32]]) -> None:
-    """Give a folded network the tensors of a bundle, by name, in place.
+    """Load the tensors of a bundle into a folded network, by name, in place.
 
     Raises:
-        ExportError: if a tensor has no counterpart of its shape.
+        ExportError: if the network has no tensor of the same name and shape.
     """
     parameters = dict(folded.named_parameters())
     for name, values in tensors.items():

@@ -1,4 +1,4 @@
-"""A folded network as an ONNX graph whose weights stay outside."""
+"""Export of folded networks as ONNX graphs whose weights stay outside."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorP
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """An ONNX graph and what it needs.
+    """An ONNX graph with the tensors it needs.
 
     Attributes:
-        graph: ONNX bytes; every weight is an external initializer of the name used in ``tensors`` or ``seeded``.
+        graph: ONNX bytes; every weight is an external initializer, named as in ``tensors`` or ``seeded``.
         tensors: learned tensors, float32.
         seeded: fixed tensors as seeds, with their shapes.
         divisors: learned tensors that the graph divides by; a coding may not round their numbers to zero.
@@ -71,7 +71,7 @@ def _export(model: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
 
 
 def _reason(error: BaseException) -> str:
-    """The operator that ONNX has no form of, if that is what torch complains about; else its own first line."""
+    """Name the operator that ONNX lacks if that is torch's complaint, else return the first line of the error."""
     cause: BaseException | None = error
     while cause is not None:
         if found := _NO_FORM.search(str(cause)):
@@ -84,14 +84,14 @@ def _reason(error: BaseException) -> str:
 def _optimize(proto: onnx.ModelProto, parameters: set[str]) -> onnx.ModelProto:
     """Simplify the graph without computing anything from the parameters.
 
-    While the optimizer runs, parameters are inputs of the graph: it would otherwise fold what is computed from them
-    into new constants, and the numbers that travel as seeds would be baked in.
+    While the optimizer runs, parameters are inputs of the graph. Otherwise it would fold values computed from them into
+    new constants and bake in the numbers that travel as seeds.
     """
     graph = proto.graph
     own_inputs = list(graph.input)
     others = [tensor for tensor in graph.initializer if tensor.name not in parameters]
     if weights := [t.name for t in others if t.data_type in _FLOATS and prod(t.dims) > 1]:
-        raise ExportError(f"these tensors are no parameters and would stay inside the graph: {', '.join(weights)}")
+        raise ExportError(f"these tensors are not parameters and would stay inside the graph: {', '.join(weights)}")
     moved = [tensor for tensor in graph.initializer if tensor.name in parameters]
     graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in moved)
     del graph.initializer[:]
@@ -103,7 +103,7 @@ def _optimize(proto: onnx.ModelProto, parameters: set[str]) -> onnx.ModelProto:
 
 
 def _strip(proto: onnx.ModelProto) -> None:
-    """Remove what the exporter notes about its own run: source paths, stack traces, versions."""
+    """Remove the exporter's notes about its own run: source paths, stack traces, versions."""
     proto.producer_name, proto.producer_version, proto.doc_string = "seedcnn", "", ""
     del proto.metadata_props[:]
     for item in (proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.initializer):
@@ -150,7 +150,7 @@ def to_onnx(folded: fx.GraphModule, input_size: tuple[int, int, int] = (3, 32, 3
 
 
 def _divisors(graph: onnx.GraphProto) -> frozenset[str]:
-    """Initializers that the graph divides by or takes the logarithm of, as they are or after a :data:`_ZERO_STAYS`."""
+    """Find initializers that the graph divides by or takes the log of, directly or through :data:`_ZERO_STAYS`."""
     sources = {output: node for node in graph.node for output in node.output}
     waiting = [node.input[_DIVIDING[node.op_type]] for node in graph.node if node.op_type in _DIVIDING]
     seen: set[str] = set()
@@ -164,7 +164,7 @@ def _divisors(graph: onnx.GraphProto) -> frozenset[str]:
 
 
 def absorbed_norms(graph: bytes) -> dict[str, bool]:
-    """Which layers of an exported graph have the norm after them absorbed, by name: those that divide by its scale."""
+    """Return by layer name whether an exported graph absorbs the norm after the layer: it then divides by its scale."""
     proto = onnx.load_from_string(graph).graph
     divisors = _divisors(proto)
     scales = [tensor.name for tensor in proto.initializer if tensor.name.endswith(".scale")]

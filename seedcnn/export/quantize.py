@@ -1,4 +1,4 @@
-"""Static int8: the convolutions and the last linear layer are quantised, everything else stays float32."""
+"""Static int8 quantisation of the convolutions and the last linear layer; everything else stays float32."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _attribute(node: NodeProto, name: str, default: float) -> float:
 
 
 def _chosen(graph: onnx.GraphProto, tensors: Iterable[str]) -> list[NodeProto]:
-    """The nodes to quantise: ungrouped convolutions and linear layers whose weights come from the model's tensors."""
+    """Return the nodes to quantise: ungrouped convolutions and linear layers with weights from the model's tensors."""
     learned, constant = set(tensors), {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         if all(name in constant or not name for name in node.input):
@@ -48,7 +48,7 @@ def _chosen(graph: onnx.GraphProto, tensors: Iterable[str]) -> list[NodeProto]:
 
 
 def _output_of(node: NodeProto, users: dict[str, list[NodeProto]], outputs: set[str]) -> str | None:
-    """The tensor behind a convolution that is quantised too: after a ReLU that alone reads it; none at the end."""
+    """Return the tensor after a convolution to quantise too, past a ReLU that is its only reader; None at the end."""
     name = node.output[0]
     readers = users.get(name, [])
     if node.op_type != "Conv" or name in outputs:
@@ -59,7 +59,7 @@ def _output_of(node: NodeProto, users: dict[str, list[NodeProto]], outputs: set[
 
 
 def _observing(proto: onnx.ModelProto, wanted: list[str]) -> bytes:
-    """The graph with other outputs."""
+    """Return the graph with the wanted outputs."""
     observed = onnx.ModelProto()
     observed.CopyFrom(proto)
     del observed.graph.output[:]
@@ -68,13 +68,13 @@ def _observing(proto: onnx.ModelProto, wanted: list[str]) -> bytes:
 
 
 def _ranges(session: Session, wanted: list[str], pictures: F32, batch_size: int) -> dict[str, tuple[float, float]]:
-    """Smallest and largest value of each wanted tensor over the calibration pictures, zero included."""
+    """Return the smallest and largest value of each wanted tensor over the calibration images, zero included."""
     found = {INPUT: (min(0.0, float(pictures.min())), max(0.0, float(pictures.max())))}
     for start in range(0, len(pictures), batch_size):
         for name, value in zip(wanted, session.run(wanted, {INPUT: pictures[start : start + batch_size]}), strict=True):
             low, high = float(value.min()), float(value.max())
             if not np.isfinite([low, high]).all():
-                raise ExportError(f"tensor {name!r} is not finite on the calibration pictures; it cannot be quantised")
+                raise ExportError(f"tensor {name!r} is not finite on the calibration images; it cannot be quantised")
             before = found.get(name, (0.0, 0.0))
             found[name] = (min(before[0], low), max(before[1], high))
     return found
@@ -82,7 +82,7 @@ def _ranges(session: Session, wanted: list[str], pictures: F32, batch_size: int)
 
 @dataclass
 class _Builder:
-    """The new graph as it grows: nodes in order and small constants."""
+    """Builder of the new graph: nodes in order and small constants."""
 
     ranges: dict[str, tuple[float, float]]
     nodes: list[NodeProto] = field(default_factory=list)
@@ -98,7 +98,7 @@ class _Builder:
         return output
 
     def activation(self, name: str) -> None:
-        """A tensor rounded to 256 levels between its smallest and largest value: ``name:int8`` beside ``name``."""
+        """Add ``name:int8``: tensor ``name`` rounded to 256 levels between its smallest and largest value."""
         low, high = self.ranges[name]
         scale = max((high - low) / 255, _TINY)
         zero = self.constant(f"{name}:zero", np.uint8(np.clip(round(-low / scale), 0, 255)))
@@ -107,7 +107,7 @@ class _Builder:
         self.add("DequantizeLinear", [levels, step, zero], f"{name}:int8")
 
     def weight(self, name: str, rank: int) -> str:
-        """A weight rounded per output channel; its steps are computed from it, once, when the graph is loaded."""
+        """Add a weight rounded per output channel; the graph computes its steps from it once, when it is loaded."""
         if name not in self.weights:
             self.weights.add(name)
             axes = self.constant(f"int8:axes{rank}", np.arange(1, rank))
@@ -120,7 +120,7 @@ class _Builder:
         return f"{name}:int8"
 
     def bias(self, node: NodeProto) -> str:
-        """The bias in steps of input times weight, as the integer kernels add it."""
+        """Add the bias in steps of input times weight, as the integer kernels add it."""
         x, weight, bias = node.input
         key = f"{bias}@{node.output[0]}"
         step = self.add("Mul", [f"{weight}:step", f"{x}:step"], f"{key}:step")
@@ -132,7 +132,7 @@ class _Builder:
 def _rewrite(
     graph: onnx.GraphProto, chosen: list[NodeProto], sources: set[str], sinks: set[str], builder: _Builder
 ) -> None:
-    """Put the quantised nodes in the place of the chosen ones; everything else keeps reading what it read."""
+    """Replace the chosen nodes by quantised ones; the other nodes keep their inputs, except quantised outputs."""
     picked = {node.output[0] for node in chosen}
     if INPUT in sources:
         builder.activation(INPUT)
@@ -163,9 +163,9 @@ def _check_calibration(pictures: F32, shape: list[int]) -> None:
             f"`calibration` is {pictures.dtype} {pictures.shape}; it must be float32 [N, {', '.join(map(str, shape))}]"
         )
     if not len(pictures):
-        raise ValueError("`calibration` holds no picture; at least one is needed")
+        raise ValueError("`calibration` is empty; at least one image is needed")
     if not np.isfinite(pictures).all():
-        raise ValueError("`calibration` holds values that are not finite")
+        raise ValueError("`calibration` has values that are not finite")
 
 
 def quantize(
@@ -176,26 +176,26 @@ def quantize(
     batch_size: int = 16,
     libraries: Sequence[Path] = (),
 ) -> OnnxModel:
-    """Static int8 of an exported network, by QuantizeLinear/DequantizeLinear pairs that the runtimes fuse.
+    """Quantise an exported network to static int8, by QuantizeLinear/DequantizeLinear pairs that the runtimes fuse.
 
-    Quantised are the convolutions of one group and linear layers: their inputs and outputs to 256 levels between the
-    smallest and the largest value on the calibration pictures (zero included), their weights symmetrically per output
-    channel. Depthwise and grouped convolutions, and what generates maps (sine, scale and shift, concatenation), stay
-    float32. Weights stay the float tensors they were: steps, rounding and integer biases are computed from them in
-    the graph, which a runtime does once when it loads it, so grid weights and seeds travel unchanged.
+    Ungrouped convolutions and linear layers are quantised: their inputs and outputs to 256 levels between the smallest
+    and the largest value on the calibration images (zero included), their weights symmetrically per output channel.
+    Depthwise and grouped convolutions, and the operations that generate maps (sine, scale and shift, concatenation),
+    stay float32. The weight tensors stay float: the graph computes steps, rounding and integer biases from them, once,
+    when a runtime loads it, so grid weights and seeds travel unchanged.
 
     Args:
         model: from :func:`seedcnn.export.to_onnx`.
         calibration: network inputs, float32 [N, C, H, W], normalised as in use.
         weight_bits: 7, whose products cannot overflow the 16-bit sums of x86 processors without VNNI, or 8.
-        batch_size: pictures of one calibration run.
+        batch_size: images per calibration run.
         libraries: shared libraries of the operators that the graph needs, see ``seedcnn.runtime.custom_op``.
 
     Returns:
         The same tensors and seeds with another graph.
 
     Raises:
-        ValueError: if the calibration pictures are of a wrong type or shape, none, or not finite, or an option is out
+        ValueError: if the calibration images are empty, not finite, or of a wrong type or shape, or an option is out
             of range.
         ExportError: if a tensor is not finite on them, or the network has nothing to quantise.
     """

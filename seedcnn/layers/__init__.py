@@ -1,4 +1,4 @@
-"""Convolution layers that keep a few learnable filters and generate the rest, and the controls beside them."""
+"""Convolution layers that keep a few learnable filters and generate the rest, and their controls."""
 
 from __future__ import annotations
 

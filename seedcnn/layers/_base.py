@@ -1,4 +1,4 @@
-"""What every layer shares: ``nn.Conv2d``'s geometry, and the seed in the state_dict."""
+"""Base classes of the layers: ``nn.Conv2d``'s geometry, and the seed in the state_dict."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["ConvLayer", "SeededConv2d", "conv_like", "copy_leading_filters", "le
 
 
 def slow_gradient(x: Tensor, stride: tuple[int, ...]) -> bool:
-    """Whether a depthwise convolution of ``x`` is better done in float32.
+    """Return whether a depthwise convolution of ``x`` should run in float32.
 
-    Under autocast on the CPU torch has no good kernel for the bfloat16 gradient of a strided one: it takes 20 to 60
-    times as long as float32's, and leaves channels_last.
+    On the CPU under autocast, torch has no good kernel for the bfloat16 gradient of a strided depthwise convolution:
+    it takes 20 to 60 times as long as float32's and loses channels_last.
     """
     training = torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()
     return (
@@ -33,7 +33,7 @@ def slow_gradient(x: Tensor, stride: tuple[int, ...]) -> bool:
 
 
 def conv_like(source: Any, in_channels: int, out_channels: int, *, groups: int = 1, bias: bool = False) -> nn.Conv2d:
-    """A new ``nn.Conv2d`` with the geometry, device and dtype of an ``nn.Conv2d`` or a :class:`ConvLayer`."""
+    """Return a new ``nn.Conv2d`` with the geometry, device and dtype of an ``nn.Conv2d`` or a :class:`ConvLayer`."""
     like = next(source.parameters(), torch.empty(0))
     return nn.Conv2d(
         in_channels,
@@ -52,7 +52,7 @@ def conv_like(source: Any, in_channels: int, out_channels: int, *, groups: int =
 
 @torch.no_grad()
 def copy_leading_filters(part: Any, conv: nn.Conv2d) -> None:
-    """Give ``part`` the first filters of the dense ``conv``, cut to the input channels that each of its groups sees.
+    """Copy the first filters of the dense ``conv`` into ``part``, cut to the input channels that each group sees.
 
     Args:
         part: anything with ``weight``, ``bias``, ``in_channels``, ``out_channels`` and ``groups``; changed in place.
@@ -65,14 +65,14 @@ def copy_leading_filters(part: Any, conv: nn.Conv2d) -> None:
 
 
 def learnable_count(module: nn.Module) -> int:
-    """The learnable scalars of a module; lazy parameters, which have no shape yet, count as none."""
+    """Count the learnable scalars of a module, except lazy parameters, which have no shape yet."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad and not is_lazy(p))
 
 
 class ConvLayer(nn.Module):
-    """Base of all layers: ``nn.Conv2d``'s geometry, checked and resolved; no weights of its own.
+    """Base of all layers: ``nn.Conv2d``'s geometry, checked and resolved, without weights.
 
-    A family overrides what others ask of a layer: :meth:`inner_widths`, :meth:`nlf_evals`, :meth:`start_from`,
+    A family overrides the members that other rooms use: :meth:`inner_widths`, :meth:`nlf_evals`, :meth:`start_from`,
     :meth:`use_norm_after`, :meth:`folded` and :attr:`generates_filters`.
 
     Args:
@@ -83,7 +83,7 @@ class ConvLayer(nn.Module):
     """
 
     generates_filters: ClassVar[bool] = False
-    """Whether the layer convolves with filters that are not a parameter of its own."""
+    """True if the layer convolves with filters that are not one of its parameters."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class ConvLayer(nn.Module):
         super().__init__()
         check_positive(in_channels=in_channels, out_channels=out_channels)
         self.in_channels, self.out_channels = in_channels, out_channels
-        # nn.Conv2d resolves and checks the geometry, padding="same" included; only its rules are kept.
+        # nn.Conv2d checks and resolves the geometry, padding="same" included; only the result is kept.
         rules = nn.Conv2d(
             1,
             1,
@@ -115,39 +115,39 @@ class ConvLayer(nn.Module):
         self._explicit_padding: list[int] = list(rules._reversed_padding_repeated_twice)
 
     def fixed(self) -> dict[str, Fixed]:
-        """What travels as a seed, by the attribute that holds its numbers; nothing in a layer without a seed."""
+        """Return the tensors that travel as a seed, by attribute name; empty for a layer without a seed."""
         return {}
 
     def inner_widths(self) -> tuple[int, ...]:
-        """The channels that the layer computes on the way to its output; none where it computes the output directly."""
+        """Return the channel counts of the intermediate maps; empty if the layer computes its output directly."""
         return ()
 
     def nlf_evals(self, shape: tuple[int, ...]) -> int:  # noqa: ARG002
-        """Evaluations of nonlinear functions for one image, given the output's shape [..., H', W']."""
+        """Count the evaluations of nonlinear functions per image, given the output's shape [..., H', W']."""
         return 0
 
     def start_from(self, conv: nn.Conv2d) -> None:
-        """Take over what the layer has a place for of the dense convolution it replaces, in place.
+        """Copy what fits from the dense convolution that the layer replaces, in place.
 
-        A layer without such a place keeps its fresh weights, as this method does.
+        This default copies nothing: a layer with no use for dense weights keeps its fresh ones.
 
         Raises:
-            ValueError: if the convolution has another shape than the layer.
+            ValueError: if the convolution's shape differs from the layer's.
         """
 
     def use_norm_after(self, norm: bool) -> None:
-        """Hear whether a norm follows the layer, which keeps the layer's output for the backward pass anyway."""
+        """Note whether a norm follows the layer; a norm keeps the layer's output for the backward pass anyway."""
 
     def folded(self, norm: nn.BatchNorm2d | None, form: Form) -> nn.Module | None:  # noqa: ARG002
-        """The layer and the norm after it in inference form, the same function in eval mode.
+        """Return the layer and the norm after it in inference form, the same function in eval mode.
 
         Args:
-            norm: the BatchNorm that alone reads the layer's output, or None.
-            form: what is asked for.
+            norm: the BatchNorm that is the only reader of the layer's output, or None.
+            form: the requested form.
 
         Returns:
-            A module on the CPU in float32. None where the layer has no form of its own: a seeded layer then leaves as
-            :class:`seedcnn.layers.forms.FoldedSeeded`, and of any other layer the convolutions and norms inside it are
+            A module on the CPU in float32, or None if the layer has no form of its own: a seeded layer then becomes a
+            :class:`seedcnn.layers.forms.FoldedSeeded`; in any other layer, the convolutions and norms inside are
             folded one by one.
         """
         return None
@@ -158,8 +158,8 @@ class ConvLayer(nn.Module):
         Shape:
             [..., c, H, W], weight [o, c / groups, kh, kw] to [..., o, H', W'].
 
-        Groups with one output each are computed as a depthwise convolution whose maps are added: the same function to
-        rounding, forward and backward several times faster.
+        Groups with one output each run as a depthwise convolution whose maps are added: the same function up to
+        rounding, several times faster forward and backward.
         """
         padding: Any = self.padding
         if self.padding_mode != "zeros":
@@ -176,26 +176,26 @@ class ConvLayer(nn.Module):
         inputs = weight.shape[1]
         if inputs == 1:
             return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, x.shape[-3])
-        # Several inputs to one output: torch has no fast kernel for that, and a good one for depthwise convolutions.
+        # torch has no fast kernel for groups of several inputs and one output, but a good depthwise one.
         filters = weight.flatten(0, 1).unsqueeze(1)
         seeds = sum_runs(F.conv2d(x, filters, None, self.stride, padding, self.dilation, x.shape[-3]), inputs)
         return seeds if bias is None else seeds + bias.to(seeds.dtype)[:, None, None]
 
     def make_weight(self, out_channels: int, in_per_group: int, device: Any, dtype: Any) -> nn.Parameter:
-        """Filters [out_channels, in_per_group, kh, kw], initialised as ``nn.Conv2d`` does."""
+        """Return filters [out_channels, in_per_group, kh, kw], initialised as in ``nn.Conv2d``."""
         weight = nn.Parameter(torch.empty(out_channels, in_per_group, *self.kernel_size, device=device, dtype=dtype))
         nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
         return weight
 
     def make_bias(self, channels: int, fan_in: int, device: Any, dtype: Any) -> nn.Parameter:
-        """A bias [channels], initialised as ``nn.Conv2d`` does."""
+        """Return a bias [channels], initialised as in ``nn.Conv2d``."""
         bias = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
         bound = 1 / math.sqrt(fan_in)
         nn.init.uniform_(bias, -bound, bound)
         return bias
 
     def extra_repr(self) -> str:
-        """Arguments that differ from the defaults, as in ``nn.Conv2d``."""
+        """Return the arguments that differ from the defaults, as ``nn.Conv2d`` does."""
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         if self.padding not in (0, (0, 0)):
             text += f", padding={self.padding}"
@@ -207,11 +207,11 @@ class ConvLayer(nn.Module):
 
 
 class SeededConv2d(ConvLayer):
-    """Base of the layers with fixed numbers that come from a seed.
+    """Base of the layers whose fixed numbers come from a seed.
 
     The state_dict holds ``seed``, the layer's own 64-bit seed as an int64 scalar, beside the learned tensors. Fixed
     numbers are plain attributes drawn from it by :meth:`draw_fixed`, so that no optimiser, ``requires_grad_`` call or
-    DDP broadcast ever touches them; they stay float32 and follow the module's device. A subclass says what they are in
+    DDP broadcast ever touches them; they stay float32 and follow the module's device. A subclass declares them in
     :meth:`fixed`, creates its parameters, then calls ``self.draw_fixed(device)`` at the end of its constructor.
     """
 
@@ -222,7 +222,7 @@ class SeededConv2d(ConvLayer):
         self.seed = seed
 
     def draw_fixed(self, device: torch.device) -> None:
-        """Draw the tensors of :meth:`fixed` from ``self.seed`` onto ``device``, as attributes of their names."""
+        """Draw each tensor of :meth:`fixed` from ``self.seed`` onto ``device`` and set it as an attribute."""
         for name, each in self.fixed().items():
             setattr(self, name, draw(self.seed, each.bounds, each.tensor_id, each.shape, device))
 
@@ -231,7 +231,7 @@ class SeededConv2d(ConvLayer):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SeededConv2d:
         super()._apply(fn, recurse)
-        # Drawing anew, rather than moving, also serves `to_empty` from the meta device.
+        # Drawing again instead of moving also covers `to_empty` from the meta device.
         self.draw_fixed(self._device())
         return self
 
@@ -263,5 +263,5 @@ class SeededConv2d(ConvLayer):
         self.draw_fixed(self._device())
 
     def extra_repr(self) -> str:
-        """Arguments that differ from the defaults."""
+        """Return the arguments that differ from the defaults."""
         return f"{super().extra_repr()}, seed={self.seed:#018x}"

@@ -25,7 +25,7 @@ def check_divisible(name: str, value: int, by_name: str, by: int) -> None:
 
 
 def pair_of(name: str, value: IntPair, low: int) -> tuple[int, int]:
-    """An integer, or a pair of them, as a pair; ``ValueError`` naming the argument for anything below ``low``."""
+    """Return ``value`` as a pair of integers; raise ``ValueError`` naming the argument if one is below ``low``."""
     pair = (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < low for v in pair):
         raise ValueError(f"`{name}` (={value!r}) must be an integer >= {low} or a pair of them")
@@ -33,7 +33,7 @@ def pair_of(name: str, value: IntPair, low: int) -> tuple[int, int]:
 
 
 def conv2d(in_channels: int, out_channels: int, kernel_size: Any, *args: Any, **kwargs: Any) -> nn.Conv2d:
-    """``nn.Conv2d``, with the error that names the argument where its groups do not divide the channels."""
+    """Return an ``nn.Conv2d``; raise ``ValueError`` naming the argument that ``groups`` does not divide."""
     groups = kwargs.get("groups", 1)
     check_positive(groups=groups)
     for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
@@ -51,7 +51,7 @@ def require(name: str, value: object, choices: tuple[object, ...]) -> None:
 def same_size(
     kernel_size: tuple[int, ...], padding: str | tuple[int, ...], dilation: tuple[int, ...], padding_mode: str
 ) -> None:
-    """Refuse the geometries that a layer without a spatial kernel cannot stand in for.
+    """Reject geometries that a layer without a spatial kernel cannot replace.
 
     Raises:
         ValueError: unless padding is "same" or dilation * (kernel_size - 1) / 2, and the padding mode is "zeros".

@@ -1,4 +1,4 @@
-"""Fixed numbers: their range in fixed point, and how they are drawn from a seed."""
+"""Fixed numbers: their fixed-point range, and drawing them from a seed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Fixed:
     """A tensor of fixed numbers, drawn from its layer's seed (seedcnn-rng/1); the seed travels in its place.
 
     Attributes:
-        tensor_id: tells it from the layer's other fixed tensors in the generator's counter.
+        tensor_id: distinguishes the layer's fixed tensors in the generator's counter.
         bounds: [low, high) in fixed point.
-        shape: of the tensor, filled in row-major order.
+        shape: the tensor's shape, filled in row-major order.
     """
 
     tensor_id: int
@@ -28,7 +28,7 @@ class Fixed:
 
 
 def fixed_range(name: str, bounds: tuple[float, float]) -> rng.FixedPoint:
-    """The fixed-point form of ``[low, high)``; ``ValueError`` naming the argument where there is none."""
+    """Return ``[low, high)`` in fixed point; raise ``ValueError`` naming the argument if that is impossible."""
     try:
         low, high = bounds
         return rng.FixedPoint.from_range(low, high)
@@ -37,7 +37,7 @@ def fixed_range(name: str, bounds: tuple[float, float]) -> rng.FixedPoint:
 
 
 def draw(seed: int, fixed: rng.FixedPoint, tensor_id: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Uniform fixed numbers in row-major order, float32 of ``shape`` (seedcnn-rng/1); none are drawn for "meta"."""
+    """Draw uniform numbers, float32 of ``shape`` in row-major order (seedcnn-rng/1); on "meta", draw nothing."""
     count = 1
     for size in shape:
         count *= size

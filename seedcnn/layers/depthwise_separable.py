@@ -17,16 +17,16 @@ __all__ = ["DepthwiseSeparableConv2d"]
 
 
 class DepthwiseSeparableConv2d(ConvLayer):
-    """A depthwise k x k convolution, BatchNorm, ReLU, and a dense 1x1 convolution (MobileNet, without its last norm).
+    """A depthwise k x k convolution, BatchNorm, ReLU, and a dense 1x1 convolution (MobileNet without its last norm).
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode: as in ``nn.Conv2d``; the
             geometry is the depthwise convolution's.
-        groups: must be 1: the depthwise convolution has in_channels groups, the pointwise one.
-        bias: of the pointwise convolution.
-        norm: BatchNorm after the depthwise convolution.
-        relu: ReLU after it.
-        device, dtype: of the weights.
+        groups: must be 1: the depthwise convolution has in_channels groups, the pointwise one has 1.
+        bias: add a bias to the pointwise convolution.
+        norm: add a BatchNorm after the depthwise convolution.
+        relu: add a ReLU before the pointwise convolution.
+        device, dtype: device and dtype of the weights.
 
     Shape:
         [N, c_in, H, W] or [c_in, H, W] to [N, c_out, H', W'] or [c_out, H', W'], H' and W' as in ``nn.Conv2d``.
@@ -65,18 +65,18 @@ class DepthwiseSeparableConv2d(ConvLayer):
         self.pointwise: nn.Module = nn.Conv2d(in_channels, out_channels, 1, bias=bias, **place)
 
     def inner_widths(self) -> tuple[int, ...]:
-        """The depthwise channels, and those inside the pointwise layer."""
+        """Return the depthwise channels and the pointwise layer's inner widths."""
         inside = self.pointwise.inner_widths() if isinstance(self.pointwise, ConvLayer) else ()
         return (self.in_channels, *inside)
 
     def use_norm_after(self, norm: bool) -> None:
-        """As the pointwise layer does."""
+        """Pass the call on to the pointwise layer."""
         if isinstance(self.pointwise, ConvLayer):
             self.pointwise.use_norm_after(norm)
 
     @torch.no_grad()
     def start_from(self, conv: nn.Conv2d) -> None:
-        """The best product of one spatial filter and one column of weights for each input channel, by its SVD."""
+        """Set each input channel's spatial filter and pointwise column to its best rank-one fit, by SVD."""
         u, s, v = torch.linalg.svd(conv.weight.transpose(0, 1).flatten(2), full_matrices=False)  # [c_in, c_out, k * k]
         root = s[:, :1].sqrt()
         self.depthwise.weight.copy_((root * v[:, 0]).reshape(self.depthwise.weight.shape))
@@ -90,7 +90,7 @@ class DepthwiseSeparableConv2d(ConvLayer):
             copy_leading_filters(self.pointwise, dense)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
+        """Map [N, c_in, H, W] to [N, c_out, H', W'], keeping channels_last and the autocast dtype."""
         return self.pointwise(self.relu(self.norm(self._filtered(x))))
 
     def _filtered(self, x: Tensor) -> Tensor:
@@ -102,12 +102,12 @@ class DepthwiseSeparableConv2d(ConvLayer):
 
 @dataclass(frozen=True)
 class DepthwiseSeparableConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.DepthwiseSeparableConv2d`, the control; the arguments are that layer's.
+    """Config of :class:`seedcnn.layers.DepthwiseSeparableConv2d`, the control; the arguments are that layer's.
 
     Args:
         norm, relu: see the layer.
-        pointwise: what its 1x1 convolution is replaced by in turn, such as a :class:`GroupNLConfig`; its scope has no
-            part. None leaves it dense.
+        pointwise: config of the layer that replaces the 1x1 convolution in turn, such as a :class:`GroupNLConfig`; its
+            scope is ignored. None leaves the convolution dense.
     """
 
     norm: bool = True

@@ -1,7 +1,7 @@
-"""The register of layer families: what a config is, which layer it makes, and under which name.
+"""Register of the layer families: their names, their configs, and the layers these make.
 
-A family is one file: the layer, its config, how the layer is made from a convolution, and its inference form. The file
-ends with a call of :func:`register`; a user's own file does the same (docs/plugins.md).
+A family is one file: the layer, its config, the rule that makes the layer from a convolution, and its inference form.
+The file ends with a call to :func:`register`, as does a user's own file (docs/plugins.md).
 """
 
 from __future__ import annotations
@@ -35,39 +35,39 @@ class ConversionConfig:
     """Base of the family configs.
 
     Args:
-        scope: which convolutions are candidates, a key of :data:`seedcnn.convert.filters.SCOPES`: "paper" (every
-            convolution but the stem, pointwise ones only where they are projection shortcuts, as the tables of the
-            GroupNL paper imply), "stride1" (kernels above 1x1 with stride 1), "reference" (what the public code
-            replaces in timm networks), "pointwise" (1x1 convolutions by input-output pattern and cost),
-            "square" (those of "stride1" with as many inputs as outputs) or "spatial" (kernels above 1x1, but the stem).
+        scope: which convolutions are candidates, a key of :data:`seedcnn.convert.filters.SCOPES`: "paper" (all except
+            the stem and 1x1 convolutions that are not projection shortcuts, as the tables of the GroupNL paper imply),
+            "stride1" (kernels above 1x1 with stride 1), "reference" (what the public code replaces in timm networks),
+            "pointwise" (1x1 convolutions by input-output pattern and cost), "square" (those of "stride1" with equal
+            input and output channels) or "spatial" (kernels above 1x1 except the stem).
     """
 
     scope: str = "paper"
     narrows: ClassVar[bool] = False
-    """Whether the layer has a form for 1x1 convolutions whose channels do not grow (scope "pointwise")."""
+    """True if the layer has a form for 1x1 convolutions that do not add channels (scope "pointwise")."""
 
     def __post_init__(self) -> None:
         typed.settle(self, type(self).__name__)
 
     def for_depthwise(self) -> ConversionConfig | None:
-        """The config for a depthwise convolution, or None where the layer cannot replace one at equal cost."""
+        """Return the config for a depthwise convolution, or None if the layer cannot replace one at equal cost."""
         return None
 
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 Handler = Callable[[Any, nn.Conv2d, int, int], nn.Module]
-"""(config, convolution, width that a ratio applies to, seed) -> the new layer; ValueError where there is none."""
+"""(config, convolution, width that a ratio applies to, seed) -> layer; raises ValueError if it cannot make one."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """One family.
+    """A registered family.
 
     Attributes:
-        name: of the method, as the command line and the recipes use it.
-        config: its config's class.
-        make: makes the layer.
-        presets: other names, for forms with other defaults: name -> callable that gives the config.
+        name: method name on the command line and in recipes.
+        config: class of the family's config.
+        make: function that makes the layer.
+        presets: names of forms with other defaults: name -> callable that returns the config.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Family:
 
 
 FAMILIES: dict[str, Family] = {}
-"""Method name -> family, in the order of registration."""
+"""Method name -> family, in registration order."""
 
 
 def register(
@@ -86,15 +86,15 @@ def register(
     make: Handler | type[nn.Module],
     presets: Mapping[str, Callable[..., ConversionConfig]] | None = None,
 ) -> None:
-    """Add a family, so that ``convert_``, the command line, recipes, checkpoints and plans know it.
+    """Add a family to ``convert_``, the command line, recipes, checkpoints and plans.
 
     Args:
-        name: of the method: lower-case letters, digits and hyphens.
+        name: method name: lower-case letters, digits and hyphens.
         config: a frozen dataclass derived from :class:`ConversionConfig`.
         make: a layer class that takes ``nn.Conv2d``'s arguments and the config's options by keyword (and ``seed``, if
             it is a :class:`seedcnn.layers.SeededConv2d`), or a function (config, convolution, width that a ratio
             applies to, seed) -> layer.
-        presets: further names for the same config with other defaults.
+        presets: more names for the same config with other defaults.
 
     Raises:
         ConfigError: if a name is taken or malformed, or the config has the wrong base.
@@ -106,22 +106,22 @@ def register(
         if not _NAME.fullmatch(each):
             raise ConfigError(f"method {each!r}: a name consists of lower-case letters, digits and hyphens")
         if each in taken:
-            raise ConfigError(f"method {each!r} is registered already, with {taken[each].config.__name__}")
+            raise ConfigError(f"method {each!r} is already registered, with {taken[each].config.__name__}")
     if any(family.config is config for family in FAMILIES.values()):
-        raise ConfigError(f"method {name!r}: {config.__name__} is registered already")
+        raise ConfigError(f"method {name!r}: {config.__name__} is already registered")
     handler = _plainly(make) if isinstance(make, type) else make
     FAMILIES[name] = Family(name, config, handler, dict(presets or {}))
 
 
 def make_layer(config: ConversionConfig, conv: nn.Conv2d, width: int, seed: int) -> nn.Module:
-    """The layer that ``config`` puts in the place of ``conv``.
+    """Make the layer that ``config`` puts in the place of ``conv``.
 
     Args:
-        width: output channels that a reduction ratio applies to.
+        width: output channels to which a reduction ratio applies.
         seed: the layer's own 64-bit seed.
 
     Raises:
-        ValueError: if the layer cannot stand in for this convolution, or the config is not registered.
+        ValueError: if the layer cannot replace this convolution, or the config is not registered.
     """
     for family in FAMILIES.values():
         if type(config) is family.config:
@@ -131,7 +131,7 @@ def make_layer(config: ConversionConfig, conv: nn.Conv2d, width: int, seed: int)
 
 
 def conv_arguments(conv: nn.Conv2d) -> dict[str, Any]:
-    """The arguments of ``nn.Conv2d`` that give a convolution of the same kind, but ``groups``."""
+    """Return the ``nn.Conv2d`` arguments, except ``groups``, that make a convolution like ``conv``."""
     return {
         "in_channels": conv.in_channels,
         "out_channels": conv.out_channels,
@@ -147,7 +147,7 @@ def conv_arguments(conv: nn.Conv2d) -> dict[str, Any]:
 
 
 def share_of(name: str, ratio: int, width: int) -> int:
-    """``width / ratio``; ``ValueError`` naming the option unless it is a positive integer that divides the width."""
+    """Return ``width / ratio``; raise ``ValueError`` naming the option unless it is a positive divisor of the width."""
     if isinstance(ratio, bool) or not isinstance(ratio, int) or ratio < 1:
         raise ValueError(f"`{name}` (={ratio!r}) must be a positive integer")
     if width % ratio:
@@ -159,13 +159,13 @@ def share_of(name: str, ratio: int, width: int) -> int:
 
 
 def options_of(config: ConversionConfig) -> dict[str, Any]:
-    """The options of a config, without those that every config has."""
+    """Return a config's options without those that every config has."""
     general = {item.name for item in fields(ConversionConfig)}
     return {item.name: getattr(config, item.name) for item in fields(config) if item.name not in general}
 
 
 def _plainly(layer: type[nn.Module]) -> Handler:
-    """The handler of a layer that takes the config's options as they are."""
+    """Return the handler of a layer that takes the config's options unchanged."""
     seeded = issubclass(layer, SeededConv2d)
 
     def handler(config: ConversionConfig, conv: nn.Conv2d, width: int, seed: int) -> nn.Module:  # noqa: ARG001

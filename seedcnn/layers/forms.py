@@ -32,17 +32,17 @@ __all__ = [
 ]
 
 
-_STILL = 1e-4  # of a norm's eps: a smaller variance is rounding noise
+_STILL = 1e-4  # fraction of a norm's eps below which a variance is rounding noise
 
 
 def column(values: Tensor) -> nn.Parameter:
-    """Numbers per channel, [C] of any precision, as a float32 parameter [C, 1, 1]."""
+    """Return per-channel numbers [C] of any precision as a float32 parameter [C, 1, 1]."""
     return nn.Parameter(values.float()[:, None, None].contiguous())
 
 
 @dataclass(frozen=True)
 class SeedSpec:
-    """How a fixed tensor is drawn again: ``count`` draws, each repeated ``repeat`` times in a row."""
+    """Rule for redrawing a fixed tensor: ``count`` draws, each repeated ``repeat`` times in a row."""
 
     seed: int
     tensor_id: int
@@ -52,10 +52,10 @@ class SeedSpec:
 
 
 def affine_of(norm: nn.BatchNorm2d | None, channels: int) -> tuple[Tensor, Tensor]:
-    """A BatchNorm in eval mode as scale and shift, both [channels] in float64; ones and zeros for None.
+    """Return a BatchNorm in eval mode as scale and shift, both [channels] in float64; ones and zeros for None.
 
-    The same function for every channel, also for one that never varied in training, whose scale is near the root of
-    1 / eps; see :func:`still_channels`.
+    They give the norm's function for every channel, even one that never varied in training, whose scale is near
+    sqrt(1 / eps); see :func:`still_channels`.
     """
     if norm is None:
         return torch.ones(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
@@ -69,10 +69,10 @@ def affine_of(norm: nn.BatchNorm2d | None, channels: int) -> tuple[Tensor, Tenso
 
 
 def still_channels(norm: nn.BatchNorm2d | None, channels: int) -> Tensor:
-    """Which channels never varied in training, though the norm amplifies what would vary: bool [channels].
+    """Return a mask of the channels that never varied in training but that the norm amplifies: bool [channels].
 
-    Folded into a weight, their scales would leave numbers of no use that spoil the grid of all others, so such a
-    channel's scale and shift stay outside (:class:`Rescaled`).
+    Folding such a large scale into a weight would give useless large values that spoil the integer grid of all other
+    channels, so the scale and shift of these channels stay outside (:class:`Rescaled`).
     """
     if norm is None or norm.running_var is None:
         return torch.zeros(channels, dtype=torch.bool)
@@ -81,11 +81,11 @@ def still_channels(norm: nn.BatchNorm2d | None, channels: int) -> Tensor:
 
 
 class Rescaled(nn.Module):
-    """A module whose still channels are scaled and shifted after it: ``scale * body(x) + shift``.
+    """A module followed by the scale and shift of its still channels: ``scale * body(x) + shift``.
 
     Args:
-        body: answers [N, C, H, W].
-        scale, shift: [C]; 1 and 0 where a channel is left alone.
+        body: a module that returns [N, C, H, W].
+        scale, shift: [C]; 1 and 0 for a channel that is left alone.
     """
 
     def __init__(self, body: nn.Module, scale: Tensor, shift: Tensor) -> None:
@@ -93,13 +93,13 @@ class Rescaled(nn.Module):
         self.body, self.scale, self.shift = body, column(scale), column(shift)
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the body takes, to [N, C, H, W]."""
+        """Map the body's input to [N, C, H, W]."""
         y: Tensor = self.body(x) * self.scale + self.shift
         return y
 
 
 def split_norm(norm: nn.BatchNorm2d) -> tuple[nn.BatchNorm2d, Callable[[nn.Module], nn.Module]]:
-    """A norm without its still channels, and what puts these after the module that the rest is folded into."""
+    """Return a norm without its still channels, and a function that reapplies these after the folded module."""
     still = still_channels(norm, norm.num_features)
     if not still.any() or norm.running_mean is None or norm.running_var is None:
         return norm, lambda body: body
@@ -116,7 +116,7 @@ def split_norm(norm: nn.BatchNorm2d) -> tuple[nn.BatchNorm2d, Callable[[nn.Modul
 class DepthwiseSum(nn.Module):
     """A grouped convolution with one output per group, as a depthwise convolution and a sum over each group's inputs.
 
-    The same function as ``conv`` (groups == out_channels), and several times faster in most runtimes.
+    It computes the same function as ``conv`` (groups == out_channels), several times faster in most runtimes.
 
     Args:
         conv: the grouped convolution.
@@ -132,7 +132,7 @@ class DepthwiseSum(nn.Module):
         self.bias = nn.Parameter(conv.bias.detach()[:, None, None]) if conv.bias is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, H, W] to [N, c_out, H', W']."""
+        """Map [N, c_in, H, W] to [N, c_out, H', W']."""
         y = self.depthwise(x)
         y = self._sum_by_rows(y) if self.sums == "rows" else self._sum_by_convolution(y)
         return y if self.bias is None else y + self.bias
@@ -154,9 +154,9 @@ class DepthwiseSum(nn.Module):
 
 
 def _block(outputs: int) -> int:
-    """How many sums a group of the 1x1 convolution makes: whole vectors of 16, and as few products with zero as can be.
+    """Return how many sums each group of the 1x1 convolution makes.
 
-    The smallest divisor of ``outputs`` that is a multiple of 16, else of 8, else all of them.
+    16 if that divides ``outputs``, else 8, else all of them: whole vectors, with as few products with zero as possible.
     """
     for unit in (16, 8):
         if outputs % unit == 0:
@@ -167,7 +167,7 @@ def _block(outputs: int) -> int:
 def seed_conv_of(
     layer: Any, groups: int, scale: Tensor, shift: Tensor, target: Target, still: Tensor | None = None
 ) -> nn.Module:
-    """The layer's seed convolution followed by ``scale * s + shift`` per seed channel, as one module.
+    """Return the layer's seed convolution followed by ``scale * s + shift`` per seed channel, as one module.
 
     Args:
         layer: a :class:`ConvLayer` with ``seed_channels``, ``weight`` and ``bias``.
@@ -196,15 +196,15 @@ class ChannelAffine(nn.Module):
         self.scale, self.shift = column(scale), column(shift)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., C, H, W] to the same shape."""
+        """Scale and shift [..., C, H, W]."""
         return x * self.scale + self.shift
 
 
 class FoldedSeeded(nn.Module):
-    """Any seeded layer and the norm after it: the layer's own code, with its fixed tensors as parameters.
+    """A seeded layer and the norm after it: the layer's own code, with its fixed tensors as parameters.
 
     Args:
-        layer: in eval mode; copied.
+        layer: the layer in eval mode; it is copied.
         norm: the BatchNorm that follows it, or None.
 
     Shape:
@@ -226,19 +226,19 @@ class FoldedSeeded(nn.Module):
         self.after = nn.Identity() if norm is None else ChannelAffine(norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, H, W] to [N, c_out, H', W']."""
+        """Map [N, c_in, H, W] to [N, c_out, H', W']."""
         y: Tensor = self.after(self.layer(x))
         return y
 
 
 def geometry_of(layer: ConvLayer) -> ConvLayer:
-    """A layer without weights that convolves with the geometry of ``layer``."""
+    """Return a layer without weights that convolves with the geometry of ``layer``."""
     geometry: Any = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.padding_mode)
     return ConvLayer(layer.in_channels, layer.out_channels, *geometry)
 
 
 def with_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> nn.Module:
-    """A convolution with the norm that follows it folded in."""
+    """Fold the norm that follows a convolution into it."""
     if norm is None:
         return conv
     rest, put_back = split_norm(norm)

@@ -1,4 +1,4 @@
-"""Ghost: convolve some channels, generate the others from them by a cheap linear operation."""
+"""Ghost: convolve some channels and generate the others from them by a cheap linear operation."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ CHEAP = ("depthwise", "pointwise")
 class GhostConv2d(ConvLayer):
     """The Ghost module as a convolution (GhostNet; GroupNL Eq. 6 and 14).
 
-    ``c0 = ceil(c_out / ratio)`` channels are convolved; (ratio - 1) times as many come from them by a cheap operation;
-    the output is both, cropped to c_out.
+    The primary convolution makes ``c0 = ceil(c_out / ratio)`` channels, and a cheap operation makes (ratio - 1) times
+    as many from them; the output is both, cropped to c_out.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode: as in ``nn.Conv2d``,
-            of the primary convolution.
-        bias: of both convolutions.
+            for the primary convolution.
+        bias: add a bias to both convolutions.
         ratio: c_out / c0; 1 gives a plain convolution.
-        primary_channels: c0, instead of ``ratio``; the cheap part then makes as few multiples of it as are needed.
+        primary_channels: c0, instead of ``ratio``; the cheap part then makes the smallest multiple of it that suffices.
         cheap: "depthwise" (d x d, one group for each primary channel) or "pointwise" (dense 1x1, as in MonoCNN's
             comparison).
-        cheap_kernel_size: d, odd; of the depthwise form only.
-        norm: BatchNorm after both parts (False is GroupNL's Eq. 14).
-        relu: ReLU after both parts.
-        device, dtype: of the weights.
+        cheap_kernel_size: d, odd; used by the depthwise form only.
+        norm: add a BatchNorm after both parts (False is GroupNL's Eq. 14).
+        relu: add a ReLU after both parts.
+        device, dtype: device and dtype of the weights.
 
     Shape:
         [N, c_in, H, W] or [c_in, H, W] to [N, c_out, H', W'] or [c_out, H', W'], H' and W' as in ``nn.Conv2d``.
@@ -109,31 +109,31 @@ class GhostConv2d(ConvLayer):
             )
 
     def inner_widths(self) -> tuple[int, ...]:
-        """The primary channels."""
+        """Return the primary channels."""
         return (self.primary_channels,)
 
     def start_from(self, conv: nn.Conv2d) -> None:
-        """The primary convolution takes the first filters."""
+        """Copy the first filters into the primary convolution."""
         copy_leading_filters(next(iter(self.primary)), conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
+        """Map [N, c_in, H, W] to [N, c_out, H', W'], keeping channels_last and the autocast dtype."""
         y = self.primary(x)
         if not self.generated_channels:
             return y
         return torch.cat([y, self.cheap(y)[..., : self.generated_channels, :, :]], dim=-3)
 
     def extra_repr(self) -> str:
-        """Arguments that differ from the defaults."""
+        """Return the arguments that differ from the defaults."""
         return f"{super().extra_repr()}, primary_channels={self.primary_channels}, cheap={self.cheap_kind}"
 
 
 @dataclass(frozen=True)
 class GhostConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.GhostConv2d`; the arguments are that layer's.
+    """Config of :class:`seedcnn.layers.GhostConv2d`; the arguments are that layer's.
 
     Args:
-        ratio: c_out / c0 of the block's spatial convolutions, as GroupNL's ``reduction_ratio``.
+        ratio: c_out / c0 of the block's spatial convolutions, like GroupNL's ``reduction_ratio``.
         cheap, cheap_kernel_size, norm, relu: see the layer. ``norm=False, relu=False`` is GroupNL's Eq. 14;
             ``ratio=4, cheap="pointwise"`` is the form of MonoCNN's Table 1.
     """
@@ -147,7 +147,7 @@ class GhostConfig(ConversionConfig):
 
 def _ghost(config: GhostConfig, conv: nn.Conv2d, width: int, seed: int) -> nn.Module:  # noqa: ARG001
     options = options_of(config)
-    # Where the ratio is of another width than the layer's own, as in the shortcut of a bottleneck.
+    # The ratio may apply to another width than the layer's own, as in a bottleneck's shortcut.
     if width != conv.out_channels:
         options["primary_channels"] = share_of("ratio", config.ratio, width)
     return GhostConv2d(**conv_arguments(conv), **options)

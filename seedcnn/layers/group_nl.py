@@ -1,4 +1,4 @@
-"""GroupNL: learn a few seed filters, generate the other channels with grouped nonlinear functions of their maps."""
+"""GroupNL: learn a few seed filters and generate the other channels by grouped nonlinear functions of their maps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OMEGA_ID, PHI_ID = 0, 1  # tensor ids in the counter of the generator
 
 
 def check_dense(conv: nn.Conv2d, layer: GroupNLConv2d) -> None:
-    """Raise ``ValueError`` unless ``conv`` is a dense convolution of the layer's shape."""
+    """Raise ``ValueError`` unless ``conv`` is a dense convolution with the layer's shape."""
     expected = (layer.out_channels, layer.in_channels, *layer.kernel_size)
     if conv.groups != 1 or tuple(conv.weight.shape) != expected:
         raise ValueError(f"`conv` ({conv}) has weight {tuple(conv.weight.shape)}; the layer needs {expected}, groups=1")
@@ -48,21 +48,21 @@ class GroupNLConv2d(SeededConv2d):
             ``nn.Conv2d``; ``groups`` are the groups of the seed convolution, ``bias`` has ``seed_channels`` elements.
         reduction_ratio: r; seed_channels = ceil(out_channels / r).
         seed_channels: c_seed, instead of ``reduction_ratio``; must be a multiple of ``nlf_groups``.
-        nlf_groups: g, the number of groups with hyperparameters of their own.
+        nlf_groups: g, the number of groups with their own hyperparameters.
         nlf: a key of :data:`seedcnn.ops.group_nl.NLFS`.
         sparse: use gcd(in_channels, seed_channels) groups in the seed convolution.
         omega_range, phi_range: [low, high) of the fixed numbers; monomial exponents must be at least 1.
-        normalize: of the seed maps, before both branches: "none" (the paper), "batch" (BatchNorm; folds away at
-            export) or "l2" (each pixel's channel vector to length one, as the public code does).
-        shuffle: channel shuffle before a grouped seed convolution, so that groups see each other's channels.
-        variant: "paper" or "reference". reference is the public code: l2 normalisation always, phi = -shift with the
+        normalize: normalisation of the seed maps, before both branches: "none" (the paper), "batch" (BatchNorm; folds
+            away at export) or "l2" (each pixel's channel vector to length one, as the public code does).
+        shuffle: shuffle channels before a grouped seed convolution, so that groups see each other's channels.
+        variant: "paper" or "reference". "reference" is the public code: always l2 normalisation, phi = -shift with
             shifts drawn from ``omega_range`` (its ``phi_range`` never had an effect), and a state_dict with that
-            code's keys ``conv1.weight``, ``periods`` and ``shifts``, whose numbers then replace the drawn ones.
-        save: what is kept for the backward pass in eager mode, beside the input: "output" (free where a norm follows,
-            which keeps it too; nothing may change it in place) or "seeds" (1 / r of it; for a layer that an in-place
-            activation follows directly). Not part of the function.
+            code's keys ``conv1.weight``, ``periods`` and ``shifts``, whose numbers replace the drawn ones when loaded.
+        save: what eager mode keeps for the backward pass besides the input: "output" (free if a norm follows, which
+            keeps it too; nothing may change it in place) or "seeds" (1 / r of its size; for a layer directly followed
+            by an in-place activation). The function stays the same.
         seed: the layer's own 64-bit seed.
-        device, dtype: of the weights; the fixed numbers stay float32.
+        device, dtype: device and dtype of the weights; the fixed numbers stay float32.
 
     Shape:
         [N, c_in, H, W] or [c_in, H, W] to [N, c_out, H', W'] or [c_out, H', W'], H' and W' as in ``nn.Conv2d``.
@@ -133,7 +133,7 @@ class GroupNLConv2d(SeededConv2d):
         self.phi_fixed = fixed_range("phi_range", phi_range)
         if variant == "reference":  # phi = -shift, shifts in omega_range
             self.phi_fixed = fixed_range("omega_range", (-omega_range[1], -omega_range[0]))
-        self.given: tuple[Tensor, Tensor] | None = None  # numbers of a loaded public checkpoint, instead of drawn ones
+        self.given: tuple[Tensor, Tensor] | None = None  # numbers of a loaded public checkpoint instead of drawn ones
         self.weight = self.make_weight(seed_channels, in_channels // conv_groups, device, dtype)
         fan_in = self.weight[0].numel()
         self.bias = self.make_bias(seed_channels, fan_in, device, dtype) if bias else None
@@ -146,7 +146,7 @@ class GroupNLConv2d(SeededConv2d):
         return self.out_channels - self.seed_channels
 
     def fixed(self) -> dict[str, Fixed]:
-        """omega and phi, float32 [nlf_groups * gamma]."""
+        """Return omega and phi, float32 [nlf_groups * gamma]."""
         shape = (self.nlf_groups * self.gamma,)
         return {
             "omega": Fixed(OMEGA_ID, self.omega_fixed, shape),
@@ -154,29 +154,29 @@ class GroupNLConv2d(SeededConv2d):
         }
 
     def draw_fixed(self, device: torch.device) -> None:
-        """Draw omega and phi from ``self.seed``, or take those of a loaded public checkpoint."""
+        """Draw omega and phi from ``self.seed``, or use those of a loaded public checkpoint."""
         if self.given is None:
             super().draw_fixed(device)
         else:
             self.omega, self.phi = (numbers.to(device) for numbers in self.given)
 
     def inner_widths(self) -> tuple[int, ...]:
-        """The seed channels."""
+        """Return the seed channels."""
         return (self.seed_channels,)
 
     def nlf_evals(self, shape: tuple[int, ...]) -> int:
-        """One for each generated element, if the function has hyperparameters."""
+        """Count one per generated element if the function has hyperparameters, else none."""
         return self.generated_channels * shape[-2] * shape[-1] if NLFS[self.nlf].uses else 0
 
     @torch.no_grad()
     def start_from(self, conv: nn.Conv2d) -> None:
-        """Seed channel k takes dense filter k, so whatever follows still fits the seed channels.
+        """Copy dense filter k into seed channel k, so that the following layers still fit the seed channels.
 
-        A grouped seed convolution keeps the input channels it sees. :func:`seedcnn.convert.seed_from_dense_` does
-        better for a whole network.
+        A grouped seed convolution keeps only the input channels it sees. For a whole network,
+        :func:`seedcnn.convert.seed_from_dense_` does better.
 
         Raises:
-            ValueError: if the convolution has groups or another shape than the layer.
+            ValueError: if the convolution has groups or its shape differs from the layer's.
         """
         check_dense(conv, self)
         self.weight.copy_(self.fitting(conv.weight[: self.seed_channels]))
@@ -184,17 +184,17 @@ class GroupNLConv2d(SeededConv2d):
             self.bias.copy_(conv.bias[: self.seed_channels])
 
     def fitting(self, weight: Tensor) -> Tensor:
-        """Dense filters [c_seed, c_in, kh, kw] cut to the input channels that a grouped seed convolution sees."""
+        """Cut dense filters [c_seed, c_in, kh, kw] to the input channels that a grouped seed convolution sees."""
         seen, rows = self.in_channels // self.conv_groups, self.seed_channels // self.conv_groups
         parts = [weight[i * rows : (i + 1) * rows, i * seen : (i + 1) * seen] for i in range(self.conv_groups)]
         return torch.cat(parts)
 
     def use_norm_after(self, norm: bool) -> None:
-        """Keep the output for the backward pass where a norm keeps it anyway, and the seeds otherwise."""
+        """Keep the output for the backward pass if a norm keeps it anyway, else the seeds."""
         self.save = "output" if norm else "seeds"
 
     def folded(self, norm: nn.BatchNorm2d | None, form: Form) -> nn.Module:
-        """A :class:`FoldedGroupNL`, or a plain convolution where nothing is generated."""
+        """Return a :class:`FoldedGroupNL`, or a plain convolution if nothing is generated."""
         if self.gamma == 0 and self.normalize != "l2" and not self.shuffle:
             scale, shift = affine_of(self.norm, self.out_channels)
             outer_scale, outer_shift = affine_of(norm, self.out_channels)
@@ -204,7 +204,7 @@ class GroupNLConv2d(SeededConv2d):
         return FoldedGroupNL(self, norm, form)
 
     def normalized_seeds(self, x: Tensor) -> Tensor:
-        """The learned part, normalised: [..., c_in, H, W] to [..., c_seed, H', W']."""
+        """Compute the normalised seed maps: [..., c_in, H, W] to [..., c_seed, H', W']."""
         if self.shuffle and self.conv_groups > 1:
             x = channel_shuffle(x, self.conv_groups)
         seeds = self.convolve(x, self.weight, self.bias, self.conv_groups)
@@ -213,7 +213,7 @@ class GroupNLConv2d(SeededConv2d):
         return l2_normalize(seeds) if self.normalize == "l2" else seeds
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
+        """Map [N, c_in, H, W] to [N, c_out, H', W'], keeping channels_last and the autocast dtype."""
         seeds = self.normalized_seeds(x)
         if self.gamma == 0:
             return seeds
@@ -253,7 +253,7 @@ class GroupNLConv2d(SeededConv2d):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def extra_repr(self) -> str:
-        """Arguments that differ from the defaults."""
+        """Return the arguments that differ from the defaults."""
         text = f"{super().extra_repr()}, seed_channels={self.seed_channels}, nlf_groups={self.nlf_groups}"
         if self.conv_groups != 1:
             text += f", groups={self.conv_groups}"
@@ -270,16 +270,16 @@ class GroupNLConv2d(SeededConv2d):
 
 @dataclass(frozen=True)
 class GroupNLConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.GroupNLConv2d`; the arguments are that layer's.
+    """Config of :class:`seedcnn.layers.GroupNLConv2d`; the arguments are that layer's.
 
     The defaults are the form that learns best (docs/adr/0009): normalised seeds, absolute values with shifts around
     zero. The layer's own defaults, and :meth:`paper`, are the paper's form.
 
     Args:
         reduction_ratio: r; c_seed = c_out / r of the block's spatial convolutions (GroupNL Tables 3 and 4).
-        sparse: gcd(c_in, c_seed) groups in the seed convolution.
-        groups: groups of the seed convolution between dense (1) and sparse; a layer takes the greatest common divisor
-            of it, c_in and c_seed.
+        sparse: use gcd(c_in, c_seed) groups in the seed convolution.
+        groups: groups of the seed convolution, between dense (1) and sparse; a layer uses the greatest common divisor
+            of this, c_in and c_seed.
         nlf_groups, nlf, omega_range, phi_range, normalize, shuffle, variant: see the layer.
     """
 
@@ -295,17 +295,17 @@ class GroupNLConfig(ConversionConfig):
     variant: str = "paper"
 
     def for_depthwise(self) -> GroupNLConfig:
-        """Sparse: a dense seed convolution would cost far more than the depthwise convolution it replaces."""
+        """Return the sparse form: a dense seed convolution would cost far more than the depthwise one it replaces."""
         return replace(self, sparse=True, groups=1)
 
     @classmethod
     def paper(cls, **options: Any) -> GroupNLConfig:
-        """The form of GroupNL, Section 3: sine, omega in [1, 2), phi in [1, 5), seeds that are not normalised.
+        """Return the form of GroupNL, Section 3: sine, omega in [1, 2), phi in [1, 5), unnormalised seeds.
 
-        It needs a learning rate some thirty times smaller than the other forms, and learns less well (docs/worth.md).
+        It needs a learning rate about thirty times smaller than the other forms, and learns less well (docs/worth.md).
 
         Args:
-            options: other fields; those given here win.
+            options: fields that override these.
         """
         return cls(**({"nlf": "sine", "phi_range": (1, 5), "normalize": "none"} | options))
 

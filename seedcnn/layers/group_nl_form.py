@@ -1,4 +1,4 @@
-"""The inference form of a GroupNL layer: the norms around it folded in, its fixed numbers as seeds."""
+"""Inference form of a GroupNL layer: the norms around it folded in, its fixed numbers as seeds."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from seedcnn.ops.group_nl import NLFS, nlf_index, triangle_wave
 
 __all__ = ["FoldedGroupNL"]
 
-# Functions of one affine argument u = W * z + B, which absorbs omega, phi and the undoing of the following norm; sine,
-# which is one of them, is written as the target wants it.
+# Functions of one affine argument u = W * z + B, which absorbs omega, phi and the inverse of the following norm. Sine
+# is one of them too, but the target decides how it is written.
 _OF_AFFINE: dict[str, Callable[[Tensor], Tensor]] = {
     "triangle": triangle_wave,
     "gaussian": lambda u: torch.exp(-u.square()),
@@ -24,7 +24,7 @@ _OF_AFFINE: dict[str, Callable[[Tensor], Tensor]] = {
     "negate": torch.neg,
     "identity": lambda u: u,
 }
-# Beyond this the seed maps cannot be recovered from their normalised form to 1e-5 in float32.
+# Beyond this ratio float32 cannot recover the seed maps from their normalised form to 1e-5.
 _MAX_SHIFT_OVER_SCALE = 64.0
 
 
@@ -32,16 +32,16 @@ class FoldedGroupNL(nn.Module):
     """conv + GroupNL + BatchNorm in inference form: ``cat(z, A * f(W * z + B) + C)``.
 
     z is the seed convolution with the seeds' norm and the following norm's seed half folded in, ``z = a * s + c``; W
-    and B undo that: ``W = omega / a`` and ``B = omega * (phi - c / a)`` for sine. They are computed from the fixed
-    omega and phi and the learned a and c, which an exporter writes as operations on constants: the runtime does them
-    once when it loads the graph, and the fixed numbers can travel as a seed. Where a is too small against c for this
-    to be exact in float32, or the seeds are l2-normalised, nothing is absorbed: z = s, and a and c are applied to the
-    seed half of the output.
+    and B undo that: ``W = omega / a`` and ``B = omega * (phi - c / a)`` for sine. An exporter writes their computation
+    from the fixed omega and phi and the learned a and c as operations on constants: the runtime runs them once when it
+    loads the graph, and the fixed numbers can travel as a seed. If a is too small relative to c for this to be exact
+    in float32, or the seeds are l2-normalised, nothing is absorbed: z = s, and a and c are applied to the seed half of
+    the output.
 
     Args:
-        layer: a :class:`seedcnn.layers.GroupNLConv2d`, whose running statistics are used (eval mode).
+        layer: a :class:`seedcnn.layers.GroupNLConv2d`, folded with its running statistics (eval mode).
         norm: the BatchNorm that follows it, or None.
-        form: what is asked for.
+        form: the requested form.
 
     Shape:
         [N, c_in, H, W] to [N, c_out, H', W'].
@@ -67,7 +67,7 @@ class FoldedGroupNL(nn.Module):
         self.nlf, self.nlf_groups = layer.nlf, layer.nlf_groups
         self.of_affine = SINES[target.sine] if self.nlf == "sine" else _OF_AFFINE.get(self.nlf)
         self.c_seed = c_seed
-        self.scale = None if norm is None else column(scale)  # a, then A: one tensor, which is one entry of a bundle
+        self.scale = None if norm is None else column(scale)  # a, then A, as one tensor and one entry of a bundle
         self.shift = None if norm is None else column(shift)  # c, then C
         source, block = nlf_index(c_seed, layer.out_channels, layer.nlf_groups)
         self.gathers = source.tolist() != list(range(c_seed))
@@ -77,7 +77,7 @@ class FoldedGroupNL(nn.Module):
         self.omega = column(layer.omega.cpu()[block]) if "omega" in used else None
         self.phi = column(layer.phi.cpu()[block]) if "phi" in used else None
         fixed, repeat = layer.fixed(), c_seed // layer.nlf_groups
-        # Numbers of a loaded public checkpoint have no seed: they travel as they are.
+        # Numbers of a loaded public checkpoint have no seed: they travel as values.
         self.seed_specs = {
             name: SeedSpec(layer.seed, fixed[name].tensor_id, fixed[name].bounds, fixed[name].shape[0], repeat)
             for name in used
@@ -88,13 +88,13 @@ class FoldedGroupNL(nn.Module):
         return x.index_select(dim, self.get_buffer("source")) if self.gathers else x
 
     def _spread(self, z: Tensor) -> Tensor:
-        """The seed map of each generated channel."""
+        """Return the seed map of each generated channel."""
         if self.runs is None or not self.gathers:
             return self._gather(z, 1)
         return torch.cat([z[:, begin:end] for begin, end in self.runs], dim=1)
 
     def argument(self) -> tuple[Tensor | None, Tensor | None]:
-        """W and B of a function of one affine argument, both [c_gen, 1, 1]; None stands for ones and zeros."""
+        """Return W and B of a function of one affine argument, both [c_gen, 1, 1]; None stands for ones or zeros."""
         w, b = self._undo()
         if self.phi is not None:
             b = self.phi if b is None else self.phi + b
@@ -104,14 +104,14 @@ class FoldedGroupNL(nn.Module):
         return w, b
 
     def _undo(self) -> tuple[Tensor | None, Tensor | None]:
-        """What gives back the seeds before the absorbed norm: scale and shift, both [c_gen, 1, 1]."""
+        """Return the scale and shift that undo the absorbed norm, both [c_gen, 1, 1]; None if nothing is absorbed."""
         if not self.absorbed or self.scale is None or self.shift is None:
             return None, None
         a, c = (self._gather(part[: self.c_seed], 0) for part in (self.scale, self.shift))
         return a.reciprocal(), -(c / a)
 
     def generate(self, z: Tensor) -> Tensor:
-        """The generated maps before A and C: [N, c_seed, H', W'] to [N, c_gen, H', W']."""
+        """Generate the maps before A and C: [N, c_seed, H', W'] to [N, c_gen, H', W']."""
         u = self._spread(z)
         w, b = self._undo() if self.of_affine is None else self.argument()
         u = u if w is None else u * w
@@ -123,14 +123,14 @@ class FoldedGroupNL(nn.Module):
         return NLFS[self.nlf].function(u, omega, phi)
 
     def seeds(self, x: Tensor) -> Tensor:
-        """The seed maps z: [N, c_in, H, W] to [N, c_seed, H', W']."""
+        """Compute the seed maps z: [N, c_in, H, W] to [N, c_seed, H', W']."""
         if self.shuffle_groups > 1:
             x = channel_shuffle(x, self.shuffle_groups)
         z = self.seed_conv(x)
         return l2_normalize(z) if self.l2 else z
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, H, W] to [N, c_out, H', W']."""
+        """Map [N, c_in, H, W] to [N, c_out, H', W']."""
         z = self.seeds(x)
         generated = self.generate(z)
         if self.scale is not None and self.shift is not None:
@@ -141,7 +141,7 @@ class FoldedGroupNL(nn.Module):
 
 
 def _runs(indices: list[int]) -> list[tuple[int, int]]:
-    """Indices as runs of neighbours: (first, last + 1) of each."""
+    """Group indices into runs of neighbours: (first, last + 1) of each."""
     runs: list[tuple[int, int]] = []
     for index in indices:
         if runs and runs[-1][1] == index:

@@ -25,27 +25,27 @@ DRAWS_RANGE = FixedPoint.from_range(-1, 1)
 
 
 def ternary(draws: Tensor, threshold: float) -> Tensor:
-    """1 where a draw is at least ``threshold``, -1 where it is below ``-threshold``, 0 elsewhere; float32."""
+    """Return 1 where a draw is at least ``threshold``, -1 where it is below ``-threshold``, 0 elsewhere; float32."""
     return (draws >= threshold).float() - (draws < -threshold).float()
 
 
 class LocalBinaryConv2d(SeededConv2d):
     """A fixed sparse ternary convolution, ReLU, and a learnable 1x1 convolution (LBCNN, Juefei-Xu et al. 2017).
 
-    Each element of the fixed filters comes from one draw u, uniform in [-1, 1) from ``seed``: 1 where u >= 1 - p, -1
-    where u < p - 1, 0 elsewhere, with p = ``nonzero_fraction``. (In the original code p counts draws with replacement,
-    so that fewer elements are nonzero than it says; a later port uses 1 - p under the same name.)
+    Each element of the fixed filters comes from one draw u, uniform in [-1, 1) from ``seed``: 1 if u >= 1 - p, -1 if
+    u < p - 1, else 0, with p = ``nonzero_fraction``. (In the original code p counts draws with replacement, so fewer
+    elements are nonzero than it says; a later port uses 1 - p under the same name.)
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode: as in ``nn.Conv2d``; the
             geometry is the fixed convolution's.
-        groups: of the fixed convolution.
-        bias: of the 1x1 convolution.
-        mid_channels: maps between the fixed and the learnable part; out_channels where not given.
+        groups: groups of the fixed convolution.
+        bias: add a bias to the 1x1 convolution.
+        mid_channels: maps between the fixed and the learnable part; out_channels if not given.
         nonzero_fraction: expected share of nonzero elements, in (0, 1].
-        norm: BatchNorm before the fixed convolution, as in the original block.
+        norm: add a BatchNorm before the fixed convolution, as in the original block.
         seed: the layer's own 64-bit seed.
-        device, dtype: of the weights; the fixed filters stay float32.
+        device, dtype: device and dtype of the weights; the fixed filters stay float32.
 
     Shape:
         [N, c_in, H, W] or [c_in, H, W] to [N, c_out, H', W'] or [c_out, H', W'], H' and W' as in ``nn.Conv2d``.
@@ -85,14 +85,14 @@ class LocalBinaryConv2d(SeededConv2d):
         if not 0 < nonzero_fraction <= 1:
             raise ValueError(f"`nonzero_fraction` (={nonzero_fraction!r}) must be in (0, 1]")
         self.mid_channels, self.groups, self.nonzero_fraction = mid_channels, groups, nonzero_fraction
-        # In float32 from the start: the device compares with the same number.
+        # Rounded to float32 here, so that the device compares with the same number.
         self.threshold = float(np.float32(1 - nonzero_fraction))
         self.norm = BatchNorm2d(in_channels, device=device, dtype=dtype) if norm else None
         self.pointwise: nn.Conv2d = conv2d(mid_channels, out_channels, 1, bias=bias, device=device, dtype=dtype)
         self.draw_fixed(self.pointwise.weight.device)
 
     def fixed(self) -> dict[str, Fixed]:
-        """The draws that the filters are made of, [mid_channels, c_in / groups, kh, kw]."""
+        """Return the draws that the filters are made of, [mid_channels, c_in / groups, kh, kw]."""
         shape = (self.mid_channels, self.in_channels // self.groups, *self.kernel_size)
         return {"filters": Fixed(DRAWS_ID, DRAWS_RANGE, shape)}
 
@@ -102,23 +102,23 @@ class LocalBinaryConv2d(SeededConv2d):
         self.filters = ternary(self.filters, self.threshold)
 
     def folded(self, norm: nn.BatchNorm2d | None, form: Form) -> nn.Module:  # noqa: ARG002
-        """A :class:`FoldedLocalBinary`."""
+        """Return a :class:`FoldedLocalBinary`."""
         return FoldedLocalBinary(self, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
+        """Map [N, c_in, H, W] to [N, c_out, H', W'], keeping channels_last and the autocast dtype."""
         if self.norm is not None:
             x = self.norm(x)
         return self.pointwise(torch.relu(self.convolve(x, self.filters.to(x.dtype), None, self.groups)))
 
     def extra_repr(self) -> str:
-        """Arguments that differ from the defaults."""
+        """Return the arguments that differ from the defaults."""
         text = f"{super().extra_repr()}, mid_channels={self.mid_channels}, nonzero_fraction={self.nonzero_fraction}"
         return text if self.groups == 1 else f"{text}, groups={self.groups}"
 
 
 class FoldedLocalBinary(nn.Module):
-    """Local binary convolution + BatchNorm; the ternary filters are made from seeded draws when the graph is loaded.
+    """Local binary convolution + BatchNorm; loading the graph makes the ternary filters from seeded draws.
 
     Shape:
         [N, c_in, H, W] to [N, c_out, H', W'].
@@ -134,14 +134,14 @@ class FoldedLocalBinary(nn.Module):
         self.seed_specs = {"draws": SeedSpec(layer.seed, fixed.tensor_id, fixed.bounds, self.draws.numel(), 1)}
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, H, W] to [N, c_out, H', W']."""
+        """Map [N, c_in, H, W] to [N, c_out, H', W']."""
         filters = ternary(self.draws, self.threshold)
         return self.pointwise(torch.relu(self.geometry.convolve(self.before(x), filters, None, self.groups)))
 
 
 @dataclass(frozen=True)
 class LocalBinaryConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.LocalBinaryConv2d` with as many maps in the middle as at its output."""
+    """Config of :class:`seedcnn.layers.LocalBinaryConv2d`, with ``mid_channels`` equal to its output channels."""
 
     nonzero_fraction: float = 0.9
     norm: bool = False

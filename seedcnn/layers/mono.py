@@ -1,4 +1,4 @@
-"""MonoConv: learn one or a few seed filters, generate every filter of the layer from them by fixed functions."""
+"""MonoConv: learn one or a few seed filters and generate every filter of the layer from them by fixed functions."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ class MonoConv2d(SeededConv2d):
     """A convolution whose filters are all generated from a few learnable seed filters (MonoCNN, Sections 3.3 and 3.4).
 
     Filter o is ``f(seed filter o % n_seed, beta)`` with fixed beta, then standardised (Eq. 3, which the authors' code
-    applies to the filter, not to the response map). No seed filter is used as it is. beta is drawn from ``seed``; it is
-    neither learned nor stored.
+    applies to the filter, not to the response map). No seed filter is used unchanged. beta is drawn from ``seed``;
+    it is neither learned nor stored.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode: as in ``nn.Conv2d``.
-        bias: as in ``nn.Conv2d``; with ``pointwise`` it is the 1x1 convolution's.
-        seed_filters: n_seed, number of learnable filters (1 where neither this nor ``exp_factor`` is given).
-        exp_factor: fan-out of a seed filter instead: n_seed = ceil(out_channels / exp_factor).
+        bias: as in ``nn.Conv2d``; with ``pointwise``, the 1x1 convolution has the bias.
+        seed_filters: n_seed, number of learnable filters (1 if neither this nor ``exp_factor`` is given).
+        exp_factor: fan-out of a seed filter, instead: n_seed = ceil(out_channels / exp_factor).
         fgf: "monomial" (sign(s) |s|^beta), "gaussian", "multiquadric", "inverse_quadric", "inverse_multiquadric"
-            (Eq. 5-9), or "polynomial": the sum of ``terms`` monomials with exponents of their own (the paper leaves
-            the coefficients open; ours are 1).
-        terms: of the polynomial; 1 in every other function.
-        beta_range: [low, high) of beta; low >= 1 for monomials, whose slope would be infinite at 0.
-        beta_per: "element": one beta for each (filter, input channel) pair, as in the authors' code; "filter": one for
-            each filter, as in the text.
+            (Eq. 5-9), or "polynomial": the sum of ``terms`` monomials, each with its own exponents (the paper does not
+            specify the coefficients; ours are 1).
+        terms: number of monomials in the polynomial; must be 1 for every other function.
+        beta_range: [low, high) of beta; low >= 1 for monomials, whose slope would otherwise be infinite at 0.
+        beta_per: "element": one beta per (filter, input channel) pair, as in the authors' code; "filter": one per
+            filter, as in the text.
         normalize: standardise each filter.
-        eps: added to the standard deviation; 1e-5 for "element" and 1e-16 for "filter" where not given: high powers of
+        eps: added to the standard deviation; by default 1e-5 for "element" and 1e-16 for "filter": high powers of
             small weights have standard deviations far below 1e-5, and such filters would vanish.
         pointwise: append GroupNorm(16), ReLU and a learnable 1x1 convolution, the form of the paper's Table 1.
         seed: the layer's own 64-bit seed.
-        device, dtype: of the weights; beta stays float32.
+        device, dtype: device and dtype of the weights; beta stays float32.
 
     Shape:
         [N, c_in, H, W] or [c_in, H, W] to [N, c_out, H', W'] or [c_out, H', W'], H' and W' as in ``nn.Conv2d``.
@@ -121,16 +121,16 @@ class MonoConv2d(SeededConv2d):
         self.draw_fixed(self.weight.device)
 
     def fixed(self) -> dict[str, Fixed]:
-        """beta, float32 [terms, c_out, c_in / groups or 1, 1, 1]."""
+        """Return beta, float32 [terms, c_out, c_in / groups or 1, 1, 1]."""
         per_filter = self.weight.shape[1] if self.beta_per == "element" else 1
         return {"beta": Fixed(BETA_ID, self.beta_fixed, (self.terms, self.out_channels, per_filter, 1, 1))}
 
     def nlf_evals(self, shape: tuple[int, ...]) -> int:  # noqa: ARG002
-        """One for each generated weight and term: the filters are generated in every forward pass."""
+        """Count one per generated weight and term: every forward pass generates the filters."""
         return self.terms * self.out_channels * self.weight[0].numel()
 
     def folded(self, norm: nn.BatchNorm2d | None, form: Form) -> nn.Module:
-        """A :class:`FoldedMono`, or with ``form.mono == "expanded"`` an ``nn.Conv2d`` with the generated filters."""
+        """Return a :class:`FoldedMono`, or an ``nn.Conv2d`` with its filters if ``form.mono`` is "expanded"."""
         core = FoldedMono(self, None if self.pointwise is not None else norm)
         body = _expanded(core) if form.mono == "expanded" else core
         if self.norm is None or self.pointwise is None:
@@ -138,19 +138,19 @@ class MonoConv2d(SeededConv2d):
         return nn.Sequential(body, FoldedGroupNorm(self.norm), nn.ReLU(), with_norm(self.pointwise, norm))
 
     def filters(self) -> Tensor:
-        """The generated filters [c_out, c_in / groups, kh, kw] in the weight's dtype; computed in float32 at least."""
+        """Generate the filters [c_out, c_in / groups, kh, kw] in the weight's dtype, computed in float32 or wider."""
         made = generate_filters(self.weight, self.beta, fgf=self.fgf, normalize=self.normalize, eps=self.eps)
         return made.to(self.weight.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
+        """Map [N, c_in, H, W] to [N, c_out, H', W'], keeping channels_last and the autocast dtype."""
         y = self.convolve(x, self.filters(), self.bias, self.groups)
         if self.norm is not None and self.pointwise is not None:
             y = self.pointwise(torch.relu(self.norm(y)))
         return y
 
     def extra_repr(self) -> str:
-        """Arguments that differ from the defaults."""
+        """Return the arguments that differ from the defaults."""
         text = f"{super().extra_repr()}, seed_filters={self.seed_filters}, fgf={self.fgf}, beta_per={self.beta_per}"
         if self.terms != 1:
             text += f", terms={self.terms}"
@@ -177,12 +177,12 @@ def _count_seeds(out_channels: int, seed_filters: int | None, exp_factor: int | 
 class FoldedMono(nn.Module):
     """MonoConv + BatchNorm in inference form, with the filters generated in the graph.
 
-    ``conv(x, scale * generate(weight, beta)) + bias``: what is computed from parameters alone is written as operations
-    on constants, which a runtime does once when it loads the graph. Only the seed filters, beta's seed, and one scale
-    and one bias for each output channel travel.
+    It computes ``conv(x, scale * generate(weight, beta)) + bias``. The part that depends on parameters alone is
+    exported as operations on constants, which a runtime runs once when it loads the graph. Only the seed filters,
+    beta's seed, and one scale and one bias per output channel travel.
 
     Args:
-        layer: a layer without its pointwise part.
+        layer: the layer; its pointwise part is left out.
         norm: the BatchNorm that follows it, or None.
 
     Shape:
@@ -202,17 +202,17 @@ class FoldedMono(nn.Module):
         self.seed_specs = {"beta": SeedSpec(layer.seed, BETA_ID, layer.beta_fixed, layer.beta.numel(), 1)}
 
     def filters(self) -> Tensor:
-        """The filters with the norm's scale, [c_out, c_in / groups, kh, kw]."""
+        """Generate the filters, scaled by the norm: [c_out, c_in / groups, kh, kw]."""
         made = generate_filters(self.weight, self.beta, **self.rule)
         return made if self.scale is None else made * self.scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, H, W] to [N, c_out, H', W']."""
+        """Map [N, c_in, H, W] to [N, c_out, H', W']."""
         return self.geometry.convolve(x, self.filters(), self.bias, self.groups)
 
 
 class FoldedGroupNorm(nn.Module):
-    """GroupNorm written out; an exporter's own form would leave constants of its own in the graph.
+    """GroupNorm written out, because an exporter's own form would put extra constants in the graph.
 
     Shape:
         [N, C, H, W] to the same shape.
@@ -225,7 +225,7 @@ class FoldedGroupNorm(nn.Module):
         self.bias = nn.Parameter(norm.bias.detach()[:, None, None].clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to the same shape."""
+        """Normalise [N, C, H, W]."""
         y = x.unflatten(1, (self.num_groups, x.shape[1] // self.num_groups))
         y = y - y.mean((2, 3, 4), keepdim=True)
         y = y * (y.square().mean((2, 3, 4), keepdim=True) + self.eps).rsqrt()
@@ -243,14 +243,14 @@ def _expanded(core: FoldedMono) -> nn.Conv2d:
 
 @dataclass(frozen=True)
 class MonoConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.MonoConv2d`; the arguments are that layer's.
+    """Config of :class:`seedcnn.layers.MonoConv2d`; the arguments are that layer's.
 
     Args:
-        seed_filters: learnable filters of each layer, cut to the layer's output channels. The same number in every
-            layer is what a fan-out that doubles with the width means: MonoCNN's {2, 4, 8, 16} over the widths 64, 128,
-            256, 512 is ``seed_filters=32``, and its Table 1 form is ``seed_filters=1, pointwise=True``, both with
+        seed_filters: learnable filters per layer, at most the layer's output channels. The same number in every layer
+            means a fan-out that doubles with the width: MonoCNN's {2, 4, 8, 16} over the widths 64, 128, 256, 512 is
+            ``seed_filters=32``, and its Table 1 form is ``seed_filters=1, pointwise=True``, both with
             ``scope="stride1"`` for residual networks and ``scope="square"`` for VGG11.
-        exp_factor: the same fan-out in every layer instead (then ``seed_filters`` has no part).
+        exp_factor: the same fan-out in every layer instead; ``seed_filters`` is then ignored.
         fgf, terms, beta_range, beta_per, normalize, eps, pointwise: see the layer.
     """
 

@@ -1,4 +1,4 @@
-"""Norms that also take unbatched maps; a tracer takes them whole."""
+"""Norms that also accept unbatched maps; a tracer does not look inside them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ __all__ = ["BatchNorm2d", "GroupNorm"]
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """``nn.BatchNorm2d`` that takes [C, H, W] too, as a batch of one."""
+    """``nn.BatchNorm2d`` that also accepts [C, H, W], as a batch of one."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] or [C, H, W] to the same shape."""
+        """Normalise [N, C, H, W] or [C, H, W]."""
         return super().forward(x) if x.dim() == 4 else super().forward(x[None])[0]
 
 
 class GroupNorm(nn.GroupNorm):
-    """``nn.GroupNorm`` over maps that takes [C, H, W] too, as a batch of one, and keeps channels_last."""
+    """``nn.GroupNorm`` over maps that also accepts [C, H, W], as a batch of one, and keeps channels_last."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] or [C, H, W] to the same shape."""
+        """Normalise [N, C, H, W] or [C, H, W]."""
         if x.dim() == 3:
             return super().forward(x[None])[0]
         y = super().forward(x)

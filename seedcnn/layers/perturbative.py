@@ -24,7 +24,7 @@ NOISE_ID = 0  # tensor id in the counter of the generator
 
 
 def noise_of_size(noise: Tensor, height: int, width: int) -> Tensor:
-    """The mask [c, height, width] for maps of that size: the tile [c, T, T], cropped, or repeated where it ends."""
+    """Return the mask [c, height, width] for maps of that size: the tile [c, T, T], cropped or repeated."""
     side = noise.shape[-1]
     rows = torch.arange(height, device=noise.device) % side
     columns = torch.arange(width, device=noise.device) % side
@@ -34,20 +34,20 @@ def noise_of_size(noise: Tensor, height: int, width: int) -> Tensor:
 class PerturbativeConv2d(SeededConv2d):
     """``conv1x1(relu(x + noise))`` in the place of a spatial convolution (PNN, Juefei-Xu et al. 2018).
 
-    The noise is fixed, uniform in [-level, level), one value for each channel and position, shared over the batch. It
-    comes from ``seed`` alone: a tile [c_in, T, T] with T = ``mask_size`` is drawn, and maps of any size meet the part
-    of it that they cover, or, beyond T, the tile again. So a layer can be built, saved and loaded before any input is
-    seen, and nothing but the seed is stored.
+    The noise is fixed, uniform in [-level, level), one value per channel and position, shared over the batch. It comes
+    from ``seed`` alone: the layer draws a tile [c_in, T, T] with T = ``mask_size``; smaller maps use a part of it,
+    larger ones repeat it. So a layer can be built, saved and loaded before it sees any input, and only the seed is
+    stored.
 
     Args:
-        in_channels, out_channels, stride, groups, bias: as in ``nn.Conv2d``, of the 1x1 convolution.
-        kernel_size, padding, dilation, padding_mode: of the convolution this layer stands in for; they must keep the
-            map's size (before the stride), and have no other part.
+        in_channels, out_channels, stride, groups, bias: as in ``nn.Conv2d``, for the 1x1 convolution.
+        kernel_size, padding, dilation, padding_mode: geometry of the replaced convolution; it must keep the map's size
+            (before the stride) and has no other effect.
         level: half width of the noise.
         mask_size: T, side of the tile.
-        norm: BatchNorm before the 1x1 convolution, as in the original block.
+        norm: add a BatchNorm before the 1x1 convolution, as in the original block.
         seed: the layer's own 64-bit seed.
-        device, dtype: of the weights; the noise stays float32.
+        device, dtype: device and dtype of the weights; the noise stays float32.
 
     Shape:
         [N, c_in, H, W] or [c_in, H, W] to [N, c_out, H', W'] or [c_out, H', W'], H' and W' as in ``nn.Conv2d``.
@@ -90,25 +90,25 @@ class PerturbativeConv2d(SeededConv2d):
         self.draw_fixed(self.pointwise.weight.device)
 
     def fixed(self) -> dict[str, Fixed]:
-        """The tile of noise, [c_in, mask_size, mask_size]."""
+        """Return the tile of noise, [c_in, mask_size, mask_size]."""
         return {"noise": Fixed(NOISE_ID, self.noise_fixed, (self.in_channels, self.mask_size, self.mask_size))}
 
     def folded(self, norm: nn.BatchNorm2d | None, form: Form) -> nn.Module:  # noqa: ARG002
-        """A :class:`FoldedPerturbative`."""
+        """Return a :class:`FoldedPerturbative`."""
         return FoldedPerturbative(self, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
+        """Map [N, c_in, H, W] to [N, c_out, H', W'], keeping channels_last and the autocast dtype."""
         y = torch.relu(x + noise_of_size(self.noise, x.shape[-2], x.shape[-1]).to(x.dtype))
         return self.pointwise(y if self.norm is None else self.norm(y))
 
     def extra_repr(self) -> str:
-        """Arguments that differ from the defaults."""
+        """Return the arguments that differ from the defaults."""
         return f"{super().extra_repr()}, level={self.level}, mask_size={self.mask_size}"
 
 
 class FoldedPerturbative(nn.Module):
-    """Perturbative layer + BatchNorm; the mask is cut from the seeded tile when the graph is loaded.
+    """Perturbative layer + BatchNorm; loading the graph cuts the mask from the seeded tile.
 
     Shape:
         [N, c_in, H, W] to [N, c_out, H', W'].
@@ -123,14 +123,14 @@ class FoldedPerturbative(nn.Module):
         self.seed_specs = {"noise": spec}
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, H, W] to [N, c_out, H', W']."""
+        """Map [N, c_in, H, W] to [N, c_out, H', W']."""
         mask = noise_of_size(self.noise, x.shape[-2], x.shape[-1])
         return self.pointwise(self.after(torch.relu(x + mask)))
 
 
 @dataclass(frozen=True)
 class PerturbativeConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.PerturbativeConv2d`; the arguments are that layer's."""
+    """Config of :class:`seedcnn.layers.PerturbativeConv2d`; the arguments are that layer's."""
 
     level: float = 0.1
     mask_size: int = 32

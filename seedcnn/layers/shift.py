@@ -1,4 +1,4 @@
-"""Shift convolution: every channel moved by its own learnable offset, ReLU, and a 1x1 convolution."""
+"""Shift convolution: a learnable offset for each channel, ReLU, and a 1x1 convolution."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ChannelShift", "ShiftConv2d"]
 
 
 def _moved(x: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
-    """``y[..., c, i, j] = x[..., c, i + dy[c], j + dx[c]]``, 0 outside the map. dy, dx: whole numbers [c]."""
+    """Compute ``y[..., c, i, j] = x[..., c, i + dy[c], j + dx[c]]``, 0 outside the map. dy, dx: whole numbers [c]."""
     height, width = x.shape[-2], x.shape[-1]
     rows = torch.arange(height, device=x.device) + dy.long()[:, None]  # [c, H]
     columns = torch.arange(width, device=x.device) + dx.long()[:, None]  # [c, W]
@@ -27,10 +27,10 @@ def _moved(x: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
 
 
 class ChannelShift(nn.Module):
-    """Move each channel by a learnable offset, rounded to whole pixels; what comes from outside is 0.
+    """Shift of each channel by a learnable offset, rounded to whole pixels; pixels from outside the map are 0.
 
     The offsets' gradient is that of bilinear interpolation at the real offset; the input's is that of the rounded
-    move. ``offsets`` is [channels, 2], (down, right) in pixels, initialised uniform in [-1, 1).
+    shift. ``offsets`` is [channels, 2], (down, right) in pixels, initialised uniformly in [-1, 1).
 
     Shape:
         [..., channels, H, W] to the same shape.
@@ -42,12 +42,12 @@ class ChannelShift(nn.Module):
         nn.init.uniform_(self.offsets, -1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., channels, H, W] to the same shape; channels_last is kept."""
+        """Shift [..., channels, H, W], keeping channels_last."""
         dy, dx = self.offsets.unbind(1)
         y = _moved(x, dy.round(), dx.round())
         if torch.is_grad_enabled() and self.offsets.requires_grad:
             between = _interpolated(x.detach(), dy, dx).to(x.dtype)
-            y = y + (between - between.detach())  # adds 0, and the gradient of the offsets
+            y = y + (between - between.detach())  # adds 0 and the offsets' gradient
         if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
             return y.contiguous(memory_format=torch.channels_last)
         return y
@@ -62,13 +62,13 @@ def _interpolated(x: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
 
 
 class ShiftConv2d(ConvLayer):
-    """Learnable shift of each channel, ReLU, 1x1 convolution, in the place of a spatial convolution (active shift).
+    """A learnable shift of each channel, ReLU and a 1x1 convolution in place of a spatial convolution (active shift).
 
     Args:
-        in_channels, out_channels, stride, groups, bias: as in ``nn.Conv2d``, of the 1x1 convolution.
-        kernel_size, padding, dilation, padding_mode: of the convolution this layer stands in for; they must keep the
-            map's size (before the stride), and have no other part.
-        device, dtype: of the weights and of the 2 * in_channels offsets.
+        in_channels, out_channels, stride, groups, bias: as in ``nn.Conv2d``, for the 1x1 convolution.
+        kernel_size, padding, dilation, padding_mode: geometry of the replaced convolution; it must keep the map's size
+            (before the stride) and has no other effect.
+        device, dtype: device and dtype of the weights and of the 2 * in_channels offsets.
 
     Shape:
         [N, c_in, H, W] or [c_in, H, W] to [N, c_out, H', W'] or [c_out, H', W'], H' and W' as in ``nn.Conv2d``.
@@ -100,13 +100,13 @@ class ShiftConv2d(ConvLayer):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
+        """Map [N, c_in, H, W] to [N, c_out, H', W'], keeping channels_last and the autocast dtype."""
         return self.pointwise(torch.relu(self.shift(x)))
 
 
 @dataclass(frozen=True)
 class ShiftConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.ShiftConv2d`."""
+    """Config of :class:`seedcnn.layers.ShiftConv2d`."""
 
 
 register("shift", ShiftConfig, ShiftConv2d)

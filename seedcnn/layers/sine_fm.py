@@ -1,4 +1,4 @@
-"""SineFM: convolve some channels, generate the others from several normalised sines of each."""
+"""SineFM: convolve some channels and generate the others from several normalised sines of each."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ OMEGA_ID, PHI_ID = 0, 1  # tensor ids in the counter of the generator
 
 
 class SineFMConv2d(SeededConv2d):
-    """SineFM as GroupNL describes it (GroupNL Eq. 7-9 and 15); no public code of its authors is known.
+    """SineFM as GroupNL describes it (GroupNL Eq. 7-9 and 15); its authors' code is not public as far as we know.
 
     ``s = conv(x)`` has c_seed channels; view i of t is ``BatchNorm_i(sin(omega_i * (s + phi_i)))``; a 1x1 convolution
     with c_seed groups makes the generated channels from the views, and the output is ``cat[s, generated]``, cropped to
-    c_out. Inferred, because the paper does not say it: the views are interleaved seed by seed, so that a group of the
-    1x1 convolution sees the t views of one seed channel, and that convolution has no bias.
+    c_out. The paper leaves two points open, and we infer them: the views are interleaved seed by seed, so that a group
+    of the 1x1 convolution sees the t views of one seed channel, and that convolution has no bias.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode: as in
             ``nn.Conv2d``; ``groups`` are the groups of the seed convolution, ``bias`` has ``seed_channels`` elements.
         reduction_ratio: r; seed_channels = ceil(out_channels / r).
         seed_channels: c_seed, instead of ``reduction_ratio``.
-        t: number of sines, each a view of the seed maps with a norm of its own.
+        t: number of sines, each a view of the seed maps with its own norm.
         omega_range, phi_range: [low, high) of the fixed numbers.
         seed: the layer's own 64-bit seed.
-        device, dtype: of the weights; the fixed numbers stay float32.
+        device, dtype: device and dtype of the weights; the fixed numbers stay float32.
 
     Shape:
         [N, c_in, H, W] or [c_in, H, W] to [N, c_out, H', W'] or [c_out, H', W'], H' and W' as in ``nn.Conv2d``.
@@ -95,41 +95,41 @@ class SineFMConv2d(SeededConv2d):
         self.draw_fixed(self.weight.device)
 
     def fixed(self) -> dict[str, Fixed]:
-        """omega and phi, float32 [t]."""
+        """Return omega and phi, float32 [t]."""
         return {
             "omega": Fixed(OMEGA_ID, self.omega_fixed, (self.t,)),
             "phi": Fixed(PHI_ID, self.phi_fixed, (self.t,)),
         }
 
     def inner_widths(self) -> tuple[int, ...]:
-        """The seed channels."""
+        """Return the seed channels."""
         return (self.seed_channels,)
 
     def nlf_evals(self, shape: tuple[int, ...]) -> int:
-        """One for each sine."""
+        """Count one per sine."""
         return self.t * self.seed_channels * shape[-2] * shape[-1] if self.generated_channels else 0
 
     def folded(self, norm: nn.BatchNorm2d | None, form: Form) -> nn.Module:
-        """A :class:`FoldedSineFM`."""
+        """Return a :class:`FoldedSineFM`."""
         return FoldedSineFM(self, norm, form)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, H, W] to [N, c_out, H', W']; channels_last and the autocast dtype are kept."""
+        """Map [N, c_in, H, W] to [N, c_out, H', W'], keeping channels_last and the autocast dtype."""
         seeds = self.convolve(x, self.weight, self.bias, self.groups)
         if self.align is None:
             return seeds
-        # The seeds, then the sines: one operator, of which only the output is kept, as the norms do anyway.
+        # One operator makes the seeds and the sines, and keeps only its output, as the norms do anyway.
         maps = group_nl(seeds, self.omega, self.phi, nlf_groups=1, out_channels=(self.t + 1) * self.seed_channels)
         sines = maps[..., self.seed_channels :, :, :].split(self.seed_channels, -3)  # type: ignore[no-untyped-call]
         views = [norm(sine) for norm, sine in zip(self.norms, sines, strict=True)]
-        generated = self.align(torch.stack(views, dim=-3).flatten(-4, -3))  # [..., c_seed * t, H, W] before
+        generated = self.align(torch.stack(views, dim=-3).flatten(-4, -3))  # from [..., c_seed * t, H, W]
         result = torch.cat([seeds, generated[..., : self.generated_channels, :, :]], dim=-3)
         if seeds.dim() == 4 and seeds.is_contiguous(memory_format=torch.channels_last):
             return result.contiguous(memory_format=torch.channels_last)
         return result
 
     def extra_repr(self) -> str:
-        """Arguments that differ from the defaults."""
+        """Return the arguments that differ from the defaults."""
         text = f"{super().extra_repr()}, seed_channels={self.seed_channels}, t={self.t}"
         return text if self.bias is None else f"{text}, bias=True"
 
@@ -161,7 +161,7 @@ class FoldedSineFM(nn.Module):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, H, W] to [N, c_out, H', W']."""
+        """Map [N, c_in, H, W] to [N, c_out, H', W']."""
         s = self.seed_conv(x)
         seeds = s if self.seed_scale is None or self.seed_shift is None else s * self.seed_scale + self.seed_shift
         if not self.generated:
@@ -171,7 +171,7 @@ class FoldedSineFM(nn.Module):
 
 
 def _align(layer: SineFMConv2d, align: nn.Conv2d, scale: Tensor, shift: Tensor) -> nn.Conv2d:
-    """The 1x1 convolution with the views' norms before it and ``scale``, ``shift`` [c_gen] after it folded in."""
+    """Fold the views' norms before the 1x1 convolution and ``scale``, ``shift`` [c_gen] after it into its weights."""
     wide, times = align.out_channels, align.out_channels // layer.seed_channels
     inner = [affine_of(norm, layer.seed_channels) for norm in layer.norms]  # type: ignore[arg-type]
     in_scale, in_shift = (torch.stack(part, 1).repeat_interleave(times, 0) for part in zip(*inner, strict=True))
@@ -186,7 +186,7 @@ def _align(layer: SineFMConv2d, align: nn.Conv2d, scale: Tensor, shift: Tensor) 
 
 @dataclass(frozen=True)
 class SineFMConfig(ConversionConfig):
-    """Replace by :class:`seedcnn.layers.SineFMConv2d`; the arguments are that layer's.
+    """Config of :class:`seedcnn.layers.SineFMConv2d`; the arguments are that layer's.
 
     Args:
         reduction_ratio: as in :class:`GroupNLConfig`.

@@ -1,1 +1,1 @@
-"""Tensor functions; one folder for each op that has more than one implementation, its readable reference first."""
+"""Tensor functions; an op with several implementations has its own folder, with a readable reference."""

@@ -1,4 +1,4 @@
-"""Networks that meet a budget: a form for each layer, and the narrowed vanilla network that belongs beside it."""
+"""Networks that meet a budget: a form for each layer, and the narrowed vanilla network to compare with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan beside what it was made from and the plain alternative, all measured as whole networks."""
+"""Comparison of a plan with the original network and the plain alternative, all measured as whole networks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Compared", "Comparison", "compare"]
 
 @dataclass(frozen=True)
 class Compared:
-    """One network: its name, its counted costs, and its latency (None where it was not measured)."""
+    """One network: its name, its counted costs, and its latency (None if not measured)."""
 
     name: str
     costs: Costs
@@ -32,15 +32,15 @@ class Comparison:
     """Networks measured against each other.
 
     Attributes:
-        networks: "vanilla", "plan", and whatever was set beside them.
-        verdict: what the numbers say about the budget, a sentence each.
+        networks: "vanilla", "plan", and the other networks compared.
+        verdict: conclusions about the budget, one sentence each.
     """
 
     networks: tuple[Compared, ...]
     verdict: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
+        """Return the comparison as plain data, ready for JSON."""
         return asdict(self)
 
 
@@ -70,11 +70,11 @@ def _verdict(plan: Plan, rows: Mapping[str, Compared]) -> tuple[str, ...]:
             continue
         other = of(row)
         if budget.of == "macs":
-            told.append(f"{name}: made to cost about as much. Train both before you choose.")
+            told.append(f"{name}: sized to cost about as much. Train both before you choose.")
         elif other is not None and mine is not None and other <= mine:
-            told.append(f"{name}: {budget.say(other)}, as good or better on the budget. Train both before you choose.")
+            told.append(f"{name}: {budget.say(other)}, no more than the plan. Train both before you choose.")
         elif other is not None and mine is not None:
-            told.append(f"{name}: {budget.say(other)}, more than the plan takes.")
+            told.append(f"{name}: {budget.say(other)}, more than the plan.")
         theirs, ours = row.latency, rows["plan"].latency
         if budget.of != "latency" and theirs is not None and ours is not None:
             faster = "as fast or faster than" if theirs.median_ms <= ours.median_ms else "slower than"
@@ -91,17 +91,17 @@ def compare(
     threads: int = 1,
     latency: bool = True,
 ) -> Comparison:
-    """Convert a copy of ``model`` as planned and measure it against the model and whatever is set beside it.
+    """Convert a copy of ``model`` as planned and measure it against the model and other networks.
 
     Args:
-        model: the network that was planned for; not changed.
+        model: the network that the plan was made for; it is not changed.
         beside: other networks by name, such as the vanilla one narrowed to as many multiply-accumulates.
-        rounds, threads: of the latencies, which are interleaved; in the plan's runtime, one picture at a time.
-        latency: False counts only.
+        rounds, threads: for the latencies, which are interleaved, in the plan's runtime, one image at a time.
+        latency: False only counts, without measuring latencies.
 
     Raises:
-        ConversionError: if the model is not the one that was planned for.
-        ExportError: if a network cannot be exported, or is not the same in the runtime.
+        ConversionError: if the plan was made for another model.
+        ExportError: if a network cannot be exported or differs in the runtime.
     """
     converted = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]):
@@ -112,7 +112,7 @@ def compare(
     if latency:
         found = bench_latency(networks, plan.input_size, runtimes=(plan.runtime,), rounds=rounds, threads=threads)
         times = {one.form: one.latency for one in found}
-    # On a grid the converted layers' bytes depend on weights that are not trained yet: there the float32 ones count.
+    # On a grid the converted layers' bytes depend on weights that are not trained yet, so float32 bytes are counted.
     rows = {
         name: Compared(name, costs_of_network(network, plan.input_size, None), times.get(name))
         for name, network in networks.items()

@@ -1,4 +1,4 @@
-"""What each layer costs in each form: multiply-accumulates, bytes, parameters, and measured milliseconds."""
+"""Costs of each layer in each form: multiply-accumulates, bytes, parameters, and measured milliseconds."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Costs:
-    """Of a layer with its norm, or of a network.
+    """Costs of a layer with its norm, or of a network.
 
     Attributes:
-        macs: multiply-accumulates for one picture.
+        macs: multiply-accumulates per image.
         params: learnable scalars.
-        bytes: of the folded tensors as a bundle codes them, see :func:`tensor_bytes`; graph and manifest not counted.
-        latency_ms: of one picture, None where it was not measured.
+        bytes: bytes of the folded tensors as a bundle codes them, without graph and manifest; see
+            :func:`tensor_bytes`.
+        latency_ms: milliseconds per image, None if not measured.
     """
 
     macs: int
@@ -42,14 +43,14 @@ class Costs:
     latency_ms: float | None = None
 
     def of(self, what: str) -> float:
-        """One of them by its name, "macs", "bytes" or "latency"."""
+        """Return the cost called "macs", "bytes" or "latency"."""
         value = self.latency_ms if what == "latency" else getattr(self, what)
         if value is None:
             raise ValueError(f"`what` (={what!r}) was not measured")
         return float(value)
 
     def plus(self, after: Costs, before: Costs) -> Costs:
-        """These costs with ``after`` in the place of ``before``."""
+        """Return these costs with ``before`` replaced by ``after``."""
         times = (self.latency_ms, after.latency_ms, before.latency_ms)
         whole, new, old = times
         latency = None if whole is None or new is None or old is None else whole + new - old
@@ -66,10 +67,10 @@ class Option:
     """One form for one layer.
 
     Attributes:
-        form: its name.
-        config: to convert with, None to keep the layer.
-        costs: with the norm that follows.
-        weights: learnable scalars but for those that are one to a channel (biases, norms).
+        form: the form's name.
+        config: config to convert with, None to keep the layer.
+        costs: costs with the norm that follows.
+        weights: learnable scalars except those with one value per channel (biases, norms).
     """
 
     form: str
@@ -79,11 +80,11 @@ class Option:
 
 
 Table = dict[str, list[Option]]
-"""Name of a site -> its options, the first of which keeps it."""
+"""Name of a site -> its options; the first keeps the layer."""
 
 
 def _folded_tensors(model: nn.Module) -> tuple[dict[str, F32], set[str]]:
-    """The learned tensors of a network's inference form, without those that travel as seeds, and what divides."""
+    """Return the learned tensors of a network's inference form, without seeded ones, and its divisors."""
     folded = fold(model)
     seeded, divisors = (
         {f"{name}.{part}" for name, m in folded.named_modules() for part in getattr(m, parts, ())}
@@ -94,10 +95,10 @@ def _folded_tensors(model: nn.Module) -> tuple[dict[str, F32], set[str]]:
 
 
 def tensor_bytes(model: nn.Module, step: float | None = None) -> int:
-    """Bytes of the tensors that a bundle of ``model`` holds; its graph, manifest and canned vectors come on top.
+    """Count the bytes of the tensors in a bundle of ``model``, without its graph, manifest and canned vectors.
 
     Args:
-        step: grid step of the weights; None stores float32. On the grid it depends on the weights as they are now.
+        step: grid step of the weights; None stores float32. On a grid the count depends on the current weights.
 
     Raises:
         ValueError: if the step is out of range.
@@ -119,13 +120,13 @@ def _weights(layer: nn.Module) -> int:
 
 
 def costs_of_network(model: nn.Module, input_size: tuple[int, int, int], step: float | None = None) -> Costs:
-    """Macs, parameters and bytes of a whole network; its latency is not measured here."""
+    """Count the MACs, parameters and bytes of a whole network, without measuring its latency."""
     return Costs(cost(model, input_size).macs, learnable_count(model), tensor_bytes(model, step))
 
 
 def _costs(layer: nn.Module, site: Site, bytes_a_weight: float) -> Costs:
     alone = site.alone(layer).cpu().float().eval()
-    # By the counter that `cost` agrees with; `cost` itself also looks at training, which takes many times as long.
+    # `cost` gives the same count, but also measures training memory, which takes many times as long.
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         alone(torch.zeros(1, *site.input_shape))
     return Costs(counter.get_total_flops() // 2, learnable_count(alone), _bytes_at(alone, bytes_a_weight))
@@ -139,14 +140,14 @@ def cost_table(
     multiple: int = 16,
     step: float | None = None,
 ) -> Table:
-    """Every form that fits each site and saves multiply-accumulates or bytes there, with what it costs.
+    """List every form that fits each site and saves multiply-accumulates or bytes there, with its costs.
 
-    With a grid step, a kept layer's bytes are those of its coded weights, and a form's are its number of weights at
-    the kept layer's bytes a weight: an estimate, since its own weights are not trained yet.
+    With a grid step, a kept layer's bytes are those of its coded weights. A form's bytes are an estimate, since its
+    weights are not trained yet: its number of weights times the kept layer's bytes per weight.
 
     Args:
-        model: the network of the sites; as before afterwards.
-        forms: the candidates by name.
+        model: the network of the sites; it is not changed.
+        forms: candidate configs by name.
         multiple: see :func:`seedcnn.plan.sites.form_of_site`.
         step: grid step of the weights, None for float32.
     """
@@ -154,7 +155,7 @@ def cost_table(
     known: dict[str, list[Option]] = {}
     with torch.random.fork_rng(devices=[]):
         for site in sites:
-            key = site.key if step is None else site.name  # on the grid the weights themselves count
+            key = site.key if step is None else site.name  # on a grid the bytes depend on the weights
             if key not in known:
                 known[key] = _options(model, site, forms, multiple, step)
             table[site.name] = known[key]
@@ -188,9 +189,10 @@ def _options(
     options, seen = [Option(KEEP, None, plain, _weights(site.conv))], []
     for form, config in forms.items():
         layer = form_of_site(model, site, config, multiple=multiple)
-        if (
-            isinstance(layer, str) or (facts := _facts(layer)) in seen
-        ):  # four groups that divide nothing are the dense form
+        if isinstance(layer, str):
+            continue
+        facts = _facts(layer)
+        if facts in seen:  # with nothing to divide, a grouped form equals the dense one
             continue
         seen.append(facts)
         found = _costs(layer, site, rate)
@@ -209,18 +211,18 @@ def add_latency(
     threads: int,
     say: Say = lambda _: None,
 ) -> Table:
-    """The same table with the measured milliseconds of each option, one picture at a time.
+    """Return the table with the measured milliseconds of each option, one image at a time.
 
-    Each distinct layer is exported alone with its norm and activation, in all its forms; these are timed against each
-    other, interleaved, and the medians are kept.
+    Each distinct layer is exported alone with its norm and activation, in all its forms; these are timed interleaved,
+    and the medians are kept.
 
     Args:
-        runtime: of :data:`seedcnn.evaluate.runners.RUNNERS`.
+        runtime: a key of :data:`seedcnn.evaluate.runners.RUNNERS`.
         rounds, threads: see :func:`seedcnn.evaluate.benchmark.bench_latency`.
-        say: hears one sentence for each distinct layer.
+        say: called with one sentence for each distinct layer.
 
     Raises:
-        ExportError, BundleError: if a form does not run in the runtime as it does in torch.
+        ExportError, BundleError: if a form behaves differently in the runtime than in torch.
     """
     result: Table = {}
     known: dict[tuple[str, tuple[str, ...]], dict[str, float]] = {}
@@ -246,9 +248,7 @@ def _times(
         for option in options:
             layer = form_of_site(model, site, option.config, multiple=1)
             if isinstance(layer, str):
-                raise ValueError(
-                    f"`options` name the form {option.form!r} for {site.name}, where it does not fit: {layer}"
-                )
+                raise ValueError(f"`options` name the form {option.form!r}, which does not fit {site.name}: {layer}")
             forms[option.form] = site.alone(layer)
     found = bench_latency(forms, site.input_shape, runtimes=(runtime,), rounds=rounds, threads=threads)
     return {one.form: one.latency.median_ms for one in found}

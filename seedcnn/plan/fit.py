@@ -1,7 +1,7 @@
-"""A layer of any family, brought as near as a few steps can to the trained convolution it would replace.
+"""Short fit of a layer of any family to the trained convolution it would replace.
 
-Every family gets the same treatment, so that none looks better for having an initialisation of its own: the dense
-filters where it has a place for them, then steps of Adam on the layer's own output.
+Every family gets the same treatment, so that a special initialisation favours none: the dense filters where the layer
+has a place for them, then steps of Adam on the layer's own output.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from seedcnn.layers import ConvLayer, copy_leading_filters
 
 __all__ = ["fit", "start_from_dense"]
 
-_RATE = 0.03  # of a tensor's root mean square, a step
+_RATE = 0.03  # learning rate, as a share of a tensor's root mean square
 _SMALLEST = 1e-2
 
 
 def start_from_dense(layer: nn.Module, conv: nn.Conv2d) -> None:
-    """Put the dense filters where the layer has a place for them, in place; other layers keep fresh weights.
+    """Copy the dense filters into a layer that has a place for them, in place; other layers keep fresh weights.
 
-    Seed and primary filters are the first ones; a depthwise-separable layer takes the best separable filters.
+    Seed and primary filters are the first dense ones; a depthwise-separable layer gets the best separable fit.
     """
     if isinstance(layer, ConvLayer):
         layer.start_from(conv)
@@ -35,9 +35,9 @@ def _centred(x: Tensor) -> Tensor:
 
 
 def _miss(z: Tensor, y: Tensor, importance: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What is lost of ``y`` [N, C, H, W], as a share, and the correlations [C] of both.
+    """Return the share of ``y`` [N, C, H, W] that ``z`` misses, and the correlations [C] of both.
 
-    With ``importance`` [C] a norm follows, which takes any scale and shift of ``z`` back; without it nothing does.
+    ``importance`` [C] means that a norm follows, which undoes any scale and shift of ``z``.
     """
     zc, yc = _centred(z), _centred(y)
     tiny = 1e-12
@@ -50,16 +50,16 @@ def _miss(z: Tensor, y: Tensor, importance: Tensor | None) -> tuple[Tensor, Tens
 
 
 def fit(layer: nn.Module, x: Tensor, y: Tensor, norm: nn.BatchNorm2d | None, *, steps: int) -> Tensor:
-    """Bring ``layer(x)`` near ``y``, in place, and leave the layer in eval mode.
+    """Fit ``layer(x)`` to ``y``, in place, and leave the layer in eval mode.
 
     Args:
-        x: [N, c_in, H, W], what the trained convolution was given.
-        y: [N, c_out, H', W'], what it answered.
-        norm: the BatchNorm that follows, whose squared scales say how much each channel matters; None if none does.
-        steps: of Adam; the best of the layers on the way is kept, the start among them.
+        x: [N, c_in, H, W], the trained convolution's input.
+        y: [N, c_out, H', W'], its output.
+        norm: the BatchNorm that follows, whose squared scales weight the channels, or None.
+        steps: steps of Adam; the best state on the way, including the start, is kept.
 
     Returns:
-        Correlation of each output channel with the trained one, float32 [c_out].
+        The correlation of each output channel with the trained one, float32 [c_out].
     """
     importance = None if norm is None else torch.ones(y.shape[1])
     if norm is not None and norm.weight is not None:

@@ -1,4 +1,4 @@
-"""One option for each layer, so that the sum of the losses is least and the sum of the costs within a budget."""
+"""Multiple-choice knapsack: one option per layer, with the least total loss whose total cost meets a budget."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STATES = 50_000
 
 
 def _pareto(cost: F64, loss: F64) -> npt.NDArray[np.int64]:
-    """Indices of the states that no other beats, by growing cost; of equal ones the first."""
+    """Return the indices of the states that no other beats, by growing cost; of equal ones, the first."""
     order = np.lexsort((loss, cost))
     best = np.minimum.accumulate(loss[order])
     better = np.ones(len(order), bool)
@@ -23,29 +23,29 @@ def _pareto(cost: F64, loss: F64) -> npt.NDArray[np.int64]:
 
 
 def _thinned(cost: F64, capacity: float, states: int) -> npt.NDArray[np.int64]:
-    """At most ``states`` + 1 indices of a front: the least loss within each step of the budget."""
+    """Return at most ``states`` + 1 indices of a front: the least loss within each step of the budget."""
     step = np.minimum((cost / capacity * states).astype(np.int64), states)
-    # Along a front the loss falls, so the last of a step is its best.
+    # Loss falls along a front, so the last state of a step is its best.
     return np.flatnonzero(np.append(step[1:] != step[:-1], True))
 
 
 def choose(
     costs: Sequence[Sequence[float]], losses: Sequence[Sequence[float]], capacity: float, *, states: int = _STATES
 ) -> list[int] | None:
-    """Multiple-choice knapsack by dynamic programming over the states that no other state beats.
+    """Solve the multiple-choice knapsack by dynamic programming over the states that no other state beats.
 
-    Exact as long as at most ``states`` such states stand after a layer. Above that the least loss within each
-    ``capacity / states`` is kept: the answer is then still within the budget, and at least as good as the best one
-    within ``capacity * (1 - layers / states)``.
+    The answer is exact as long as at most ``states`` such states remain after each layer. Above that, only the least
+    loss within each ``capacity / states`` is kept: the answer still meets the budget, and is at least as good as the
+    best one within ``capacity * (1 - layers / states)``.
 
     Args:
-        costs, losses: of each layer's options; costs are not negative.
+        costs, losses: for each layer's options; costs are not negative.
         capacity: the budget.
-        states: how many states are kept.
+        states: number of states to keep.
 
     Returns:
-        The index of one option for each layer; None if even the cheapest options exceed the budget. Of answers of
-        equal loss the cheapest one; of options equal in cost and loss the earlier one.
+        The index of one option for each layer, or None if even the cheapest options exceed the budget. Of answers with
+        equal loss it is the cheapest; of options equal in cost and loss, the earlier.
 
     Raises:
         ValueError: if a layer has no option, the two differ in length, a cost is negative, or a number is not finite.

@@ -1,4 +1,4 @@
-"""Networks that meet a budget: the narrowed vanilla network that every comparison needs beside it."""
+"""Narrowing of the vanilla network to a budget, the control of every comparison."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def narrow_to_macs(
     input_size: tuple[int, int, int] = (3, 32, 32),
     **kwargs: Any,
 ) -> tuple[int, ...]:
-    """Widths of the vanilla network ``name`` that cost nearest to ``macs``.
+    """Find widths with which the vanilla network ``name`` costs about ``macs``.
 
-    Every stage is narrowed by about the same factor; widths are multiples of ``divisor``, because other widths leave
-    the blocked memory layout of the usual runtimes and would handicap the control.
+    Every stage is narrowed by about the same factor. Widths are multiples of ``divisor``, because others leave the
+    blocked memory layout of the usual runtimes and would handicap the control.
 
     Args:
-        macs: the budget, multiply-accumulates for one picture.
-        divisor: widths are multiples of it.
+        macs: the budget, in multiply-accumulates per image.
+        divisor: divisor of the widths.
         tolerance: largest accepted relative distance from the budget.
         kwargs: arguments of :func:`seedcnn.models.create_model`; ``widths`` are the widths to narrow.
 
     Returns:
-        One width for each stage. Among the combinations within ``tolerance`` the most evenly narrowed one is taken.
+        One width for each stage: the most evenly narrowed combination within ``tolerance``.
 
     Raises:
         ConfigError: if no combination comes within ``tolerance``.
@@ -73,7 +73,7 @@ def _narrow(
         return _macs(lambda: build(widths), input_size)
 
     low, high = 0.0, 1.0
-    for _ in range(20):  # the even factor, ignoring the divisor
+    for _ in range(20):  # find the common factor, ignoring the divisor
         middle = (low + high) / 2
         if macs_of(tuple(max(1, round(w * middle)) for w in full)) > macs:
             high = middle
@@ -102,11 +102,11 @@ def _narrow(
 def _narrowest_step(
     name: str, build: _Build, full: Sequence[int], macs: int, input_size: tuple[int, int, int]
 ) -> tuple[int, ...]:
-    """Widths in steps of 16, or of 8 or 4 where coarser ones miss."""
+    """Find widths in steps of 16, or of 8 or 4 if the coarser ones miss."""
     for divisor in (16, 8):
         try:
             return _narrow(name, build, full, macs, divisor, 0.05, input_size)
-        except (ConfigError, ValueError):  # widths that the network cannot take
+        except (ConfigError, ValueError):  # the network cannot take such widths
             continue
     try:
         return _narrow(name, build, full, macs, 4, 0.05, input_size)
@@ -115,7 +115,7 @@ def _narrowest_step(
 
 
 def narrowed_widths(name: str, macs: int, input_size: tuple[int, int, int] = (3, 32, 32)) -> tuple[int, ...]:
-    """Widths of a network of ours that cost about ``macs``, in steps of 16, or of 8 or 4 where coarser ones miss.
+    """Find widths with which a seedcnn network costs about ``macs``, in steps of 16, or of 8 or 4 if those miss.
 
     Raises:
         ConfigError: if no combination comes within 5 %.
@@ -128,18 +128,18 @@ def narrowed_widths(name: str, macs: int, input_size: tuple[int, int, int] = (3,
 def narrowed_network(
     name: str, macs: int, input_size: tuple[int, int, int], **options: Any
 ) -> tuple[str, nn.Module, int]:
-    """The vanilla network made narrower until it costs about ``macs``: the plain alternative to any form.
+    """Narrow the vanilla network until it costs about ``macs``: the plain alternative to any form.
 
-    A network of ours, and a residual network of timm's, is narrowed in all its stages; of other networks of timm that
-    come in several widths the one nearest to ``macs`` is taken.
+    A seedcnn network or a timm ResNet is narrowed in all its stages. For other timm networks that come in several
+    widths, the width nearest to ``macs`` is chosen.
 
     Args:
-        name: of the network, ours or timm's.
-        macs: multiply-accumulates for one picture.
-        options: further arguments of the network, such as ``num_classes``.
+        name: name of a seedcnn or timm network.
+        macs: multiply-accumulates per image.
+        options: more arguments of the network, such as ``num_classes``.
 
     Returns:
-        What it is in words, the network with fresh weights, and its multiply-accumulates.
+        A description in words, the network with fresh weights, and its multiply-accumulates.
 
     Raises:
         ConfigError: if the network cannot be narrowed, or no widths come within 5 % of ``macs``.
@@ -152,7 +152,7 @@ def narrowed_network(
     from seedcnn.models.timm_registry import timm
 
     if not timm.is_model(name):
-        raise ConfigError(f"{name} cannot be narrowed: it is neither a network of ours nor one of timm's")
+        raise ConfigError(f"{name} cannot be narrowed: it is neither a seedcnn network nor a timm network")
     with torch.device("meta"):
         vanilla = timm.create_model(name, **options)
     if type(vanilla) is timm.models.ResNet:
@@ -164,7 +164,7 @@ def narrowed_network(
 
 
 def _stage_channels(model: Any) -> list[int]:
-    """What timm's ResNet takes as ``channels``: those of each stage, before a block's expansion."""
+    """Return each stage's channels before a block's expansion, as timm's ResNet takes them in ``channels``."""
     expansion = next(iter(model.layer1)).expansion
     return [stage["num_chs"] // expansion for stage in model.feature_info[1:]]
 
@@ -185,8 +185,8 @@ def _sibling(
     found = _WIDTH_IN_NAME.fullmatch(name)
     names = timm.list_models(f"{found[1]}[0-9][0-9][0-9]") if found else []
     others = [n for n in names if n != name]
-    if not found or not others or not timm.is_model(f"{found[1]}100"):  # elsewhere the digits mean something else
-        raise ConfigError(f"{name} cannot be narrowed: it takes no widths, and timm has no narrower or wider one of it")
+    if not found or not others or not timm.is_model(f"{found[1]}100"):  # otherwise the digits are not a width
+        raise ConfigError(f"{name} cannot be narrowed: it takes no widths, and timm has no other width of it")
     costs = {n: _macs(lambda n=n: timm.create_model(n, **options), input_size) for n in others}  # type: ignore[misc]
     nearest = min(costs, key=lambda n: abs(costs[n] - macs))
     return f"narrowed: {nearest}", timm.create_model(nearest, **options), costs[nearest]

@@ -1,4 +1,4 @@
-"""Choose a form for each layer, so that the network meets a budget at the least loss."""
+"""Choice of a form for each layer, so that the network meets a budget at the least loss."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["plan"]
 
 @dataclass(frozen=True)
 class _Job:
-    """What is planned for, and how latencies are measured."""
+    """The network and budget of one plan, and how to measure latencies."""
 
     model: nn.Module
     budget: Budget
@@ -35,7 +35,7 @@ class _Job:
     say: Say
 
     def whole_latency(self) -> float:
-        """Median milliseconds of the network as it is."""
+        """Measure the median milliseconds of the unchanged network."""
         found = bench_latency(
             {"vanilla": self.model},
             self.input_size,
@@ -46,7 +46,7 @@ class _Job:
         return found[0].latency.median_ms
 
     def with_latency(self, sites: list[Site], table: Table) -> Table:
-        """The table with measured milliseconds."""
+        """Return the table with measured milliseconds."""
         return add_latency(
             self.model,
             sites,
@@ -60,7 +60,7 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Choice:
-    """An option for each site, out of which table, by which sensitivities."""
+    """An option for each site, with the table and sensitivities it was chosen by."""
 
     table: Table
     chosen: dict[str, Option]
@@ -75,7 +75,7 @@ def _checked_runtime(runtime: str) -> str:
 
 
 def _predicted(vanilla: Costs, chosen: Iterable[tuple[Option, Option]]) -> Costs:
-    """``vanilla`` with the chosen options (second) in the place of the kept layers (first)."""
+    """Return the costs of ``vanilla`` with the kept layers (first) replaced by the chosen options (second)."""
     total = vanilla
     for kept, option in chosen:
         if option.config is not None:
@@ -84,7 +84,7 @@ def _predicted(vanilla: Costs, chosen: Iterable[tuple[Option, Option]]) -> Costs
 
 
 def _pick(table: Table, found: Sensitivities, budget: Budget, vanilla: Costs) -> dict[str, Option]:
-    """The least sum of sensitivities within the budget, by site."""
+    """Choose the options with the least sum of sensitivities within the budget, by site."""
     usable = {n: [o for o in options if (n, o.form) in found.of] for n, options in table.items()}
     least = {n: min(options, key=lambda o: o.costs.of(budget.of)) for n, options in usable.items()}
     smallest = _predicted(vanilla, [(table[n][0], option) for n, option in least.items()]).of(budget.of)
@@ -97,13 +97,13 @@ def _pick(table: Table, found: Sensitivities, budget: Budget, vanilla: Costs) ->
         told = ", ".join(f"{form} in {count} layers" for form, count in forms) or "no layer can be replaced"
         raise ConfigError(
             f"the budget cannot be met: {budget}; the least that can be reached is {budget.say(smallest)} ({told}); "
-            f"the network as it is takes {budget.say(vanilla.of(budget.of))}"
+            f"the unchanged network takes {budget.say(vanilla.of(budget.of))}"
         )
     return {n: options[index] for (n, options), index in zip(usable.items(), picked, strict=True)}
 
 
 def _keep(table: Table) -> _Choice:
-    how = "not looked at: the network meets the budget as it is"
+    how = "not needed: the unchanged network meets the budget"
     kept = {name: options[0] for name, options in table.items()}
     return _Choice(table, kept, replace(proxy_sensitivity(table), how=how))
 
@@ -121,7 +121,7 @@ def _choose(
 
 
 def _timed(job: _Job, sites: list[Site], choice: _Choice) -> _Choice:
-    """The same choice with latencies, measured for the layers that are replaced only."""
+    """Return the choice with latencies, measured only for the replaced layers."""
     pairs = {name: [choice.table[name][0], o] for name, o in choice.chosen.items() if o.config is not None}
     measured = job.with_latency(sites, pairs)
     table = {name: [pair[0], *choice.table[name][1:]] for name, pair in measured.items()}
@@ -147,28 +147,28 @@ def plan(
 ) -> Plan:
     """Choose a form for each convolution, so that the sum of the sensitivities is least within the budget.
 
-    Sensitivities add up here, which is an assumption: what two layers lose together is not measured.
+    The plan assumes that sensitivities add up: what two layers lose together is not measured.
 
     Args:
-        model: the network; trained, if there is a ``calibration``. It is not changed.
-        budget: what the converted network may cost.
-        input_size: channels, height, width of a picture.
-        runtime: of :data:`seedcnn.evaluate.runners.RUNNERS`; latencies are measured in it.
+        model: the network, trained if there is a ``calibration``; it is not changed.
+        budget: largest cost of the converted network.
+        input_size: channels, height, width of an image.
+        runtime: runtime to measure latencies in, a key of :data:`seedcnn.evaluate.runners.RUNNERS`.
         forms: names of :data:`seedcnn.plan.FORMS` or ``method:option=value``; None for all.
-        calibration: pictures to measure sensitivities on; without them a stand-in is used, and named as such.
-        multiple: the widths that a form brings in are multiples of it; 1 allows any. Other widths than multiples of
-            16 leave the blocked memory layout of the runtimes.
-        rounds, threads: of the latencies.
-        step: grid step that bytes are estimated at, None for float32 (exact).
+        calibration: images to measure sensitivities on; without them the plan uses a stand-in and says so.
+        multiple: divisor of the widths that a form introduces; 1 allows any. Widths that are not multiples of 16 leave
+            the blocked memory layout of the runtimes.
+        rounds, threads: for the latencies.
+        step: grid step to estimate bytes at, None for float32 (exact).
         seed: 64-bit model seed of the conversion.
-        latency: False measures none where the budget is not of latency.
-        say: hears what goes on, a sentence at a time.
+        latency: False skips latency measurements unless the budget is a latency.
+        say: called with progress messages, one sentence each.
 
     Raises:
-        ConfigError: if the budget cannot be met (the message names the least that can be reached), or there is no such
-            form or runtime.
+        ConfigError: if the budget cannot be met (the message names the least that can be reached), or a form or the
+            runtime does not exist.
         ValueError: naming an argument, its value and the rule.
-        ExportError: if the network, or a layer of it, cannot be exported, or is not the same in the runtime.
+        ExportError: if the network, or a layer of it, cannot be exported or differs in the runtime.
     """
     if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
         raise ValueError(f"`multiple` (={multiple!r}) must be a positive integer")

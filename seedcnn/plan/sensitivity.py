@@ -1,4 +1,4 @@
-"""What a network loses when one layer takes one form: measured on pictures, or a stand-in where there are none."""
+"""Sensitivities: the loss of a network when one layer takes one form, measured on images or by a stand-in."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from seedcnn.plan.sites import Site, form_of_site
 
 __all__ = ["PROXY", "Calibration", "Sensitivities", "measured_sensitivity", "proxy_sensitivity"]
 
-PROXY = "stand-in, no measurement: ln(weights of the layer / weights of the form), norms and biases left out"
+PROXY = "stand-in, not measured: ln(weights of the layer / weights of the form), without norms and biases"
 _BATCH = 128
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Labelled pictures that a trained network's loss is measured on; a few hundred are enough.
+    """Labelled images to measure a trained network's loss on; a few hundred are enough.
 
     Args:
-        images: float32 [N, C, H, W] as the network takes them, at least 16.
+        images: network inputs, float32 [N, C, H, W], at least 16.
         labels: int64 [N].
-        fit_images: so many of the first pictures are used to fit each form to the layer it replaces.
+        fit_images: number of leading images used to fit each form to the layer it replaces.
         fit_steps: steps of that fit.
 
     Raises:
@@ -51,7 +51,7 @@ class Calibration:
             shape = tuple(self.labels.shape)
             raise ValueError(f"`labels` is {self.labels.dtype} {shape}; it must be int64 [{len(self.images)}]")
         if int(self.labels.min()) < 0:
-            raise ValueError(f"`labels` (={int(self.labels.min())}, the least) must not be negative")
+            raise ValueError(f"`labels` (smallest: {int(self.labels.min())}) must not be negative")
         for name, value, least in (("fit_images", self.fit_images, 2), ("fit_steps", self.fit_steps, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"`{name}` (={value!r}) must be an integer of at least {least}")
@@ -59,13 +59,13 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Sensitivities:
-    """Of every option of every layer.
+    """Sensitivities of every option of every layer.
 
     Attributes:
-        of: by site and form; 0 for a layer that is kept.
-        how: what was measured, in words.
-        loss: cross-entropy of the network as it is, None for the stand-in.
-        seconds: how long it took.
+        of: sensitivity by site and form; 0 for a kept layer.
+        how: the measurement, in words.
+        loss: cross-entropy of the unchanged network, None for the stand-in.
+        seconds: time taken.
     """
 
     of: dict[tuple[str, str], float]
@@ -75,9 +75,9 @@ class Sensitivities:
 
 
 def proxy_sensitivity(table: Table) -> Sensitivities:
-    """:data:`PROXY` for every option: without trained weights there is nothing to be sensitive to.
+    """Compute :data:`PROXY` for every option, for networks without trained weights to measure.
 
-    A form with a quarter of its layer's weights counts as much as two layers at half of theirs.
+    A form with a quarter of its layer's weights counts as much as two layers with half of theirs.
     """
     start = time.perf_counter()
     found = {
@@ -89,24 +89,24 @@ def proxy_sensitivity(table: Table) -> Sensitivities:
 
 
 class _Network:
-    """A copy of the trained network in which one layer at a time is exchanged."""
+    """A copy of the trained network in which one layer at a time is replaced."""
 
     def __init__(self, model: nn.Module, calibration: Calibration) -> None:
         self.net = copy.deepcopy(model).cpu().float().eval()
         self.data = calibration
-        parts = math.ceil(len(calibration.images) / _BATCH)  # of about equal size: a norm cannot learn from one picture
+        parts = math.ceil(len(calibration.images) / _BATCH)  # of about equal size: a norm cannot learn from one image
         self.batches = calibration.images.float().chunk(parts)
         self.norms = {n: m for n, m in self.net.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
         self.kept = {name: copy.deepcopy(norm.state_dict()) for name, norm in self.norms.items()}
 
     def loss(self) -> float:
-        """Cross-entropy over all pictures, with the norms' statistics taken anew on them."""
+        """Compute the cross-entropy over all images, after re-estimating the norms' statistics on them."""
         reestimate_batchnorm_(self.net, self.batches)
         with torch.inference_mode():
             logits = torch.cat([self.net(x) for x in self.batches])
         classes = logits.shape[1] if logits.dim() == 2 else 0
         if int(self.data.labels.max()) >= classes:
-            raise ValueError(f"`labels` reach {int(self.data.labels.max())}; the network answers {classes} classes")
+            raise ValueError(f"`labels` reach {int(self.data.labels.max())}; the network has {classes} classes")
         return float(F.cross_entropy(logits, self.data.labels))
 
     def restore(self) -> None:
@@ -115,7 +115,7 @@ class _Network:
 
     @torch.no_grad()
     def seen_by(self, site: Site) -> tuple[Tensor, Tensor]:
-        """What the layer is given and what it answers, on the pictures that forms are fitted on."""
+        """Return the layer's input and output on the images that forms are fitted on."""
         kept: list[Tensor] = []
         conv = self.net.get_submodule(site.name)
         handle = conv.register_forward_pre_hook(lambda module, args: kept.append(args[0].clone()))  # noqa: ARG005
@@ -126,7 +126,7 @@ class _Network:
         return kept[0], conv(kept[0])
 
     def with_form(self, site: Site, layer: nn.Module, x: Tensor, y: Tensor) -> float:
-        """The loss with ``layer`` in the site's place; the network is as before afterwards."""
+        """Compute the loss with ``layer`` in the site's place, then restore the network."""
         parent, _, child = site.name.rpartition(".")
         conv = self.net.get_submodule(site.name)
         norm = self.norms[site.norm_name] if site.norm_name else None
@@ -135,7 +135,7 @@ class _Network:
         try:
             setattr(self.net.get_submodule(parent), child, layer)
             if norm is not None and norm.weight is not None:
-                with torch.no_grad():  # a channel that is less like the trained one is listened to less
+                with torch.no_grad():  # weaken a channel by its correlation with the trained one
                     norm.weight.mul_(correlation)
             return self.loss()
         finally:
@@ -153,20 +153,21 @@ def measured_sensitivity(
     seed: int = 0,
     say: Say = lambda _: None,
 ) -> Sensitivities:
-    """The rise of the loss when one layer alone takes one form, for every option that saves something of the budget.
+    """Measure the rise of the loss when one layer alone takes one form, for every option that saves on the budget.
 
-    The form starts from the trained filters, is fitted to the layer's own output (:mod:`seedcnn.plan.fit`), the norm
-    after it listens to each channel as far as it still says the same, and all norms take their statistics anew. A fall
-    of the loss counts as 0. Options that cost as much as the layer itself are not tried, and cannot be chosen.
+    Each form starts from the trained filters and is fitted to the layer's own output (:mod:`seedcnn.plan.fit`). The
+    norm after it scales each channel by its correlation with the trained one, and all norms re-estimate their
+    statistics. A fall of the loss counts as 0. Options that cost as much as the layer itself are not tried and cannot
+    be chosen.
 
     Args:
-        model: the trained network; not changed.
-        budget: "macs", "bytes" or "latency": what must be saved.
-        seed: of the forms' fresh weights and fixed numbers.
-        say: hears one sentence for each layer.
+        model: the trained network; it is not changed.
+        budget: the cost to save: "macs", "bytes" or "latency".
+        seed: seed of the forms' fresh weights and fixed numbers.
+        say: called with one sentence for each layer.
 
     Raises:
-        ValueError: if the network cannot take the pictures, or a label has no class.
+        ValueError: if the network cannot take the images, or a label has no class.
     """
     start = time.perf_counter()
     network = _Network(model, calibration)
@@ -184,7 +185,7 @@ def measured_sensitivity(
             if tried:
                 found |= _rises(network, site, tried, base, seed)
     n = len(calibration.images)
-    how = f"rise of the cross-entropy on {n} calibration pictures when only this layer takes this form"
+    how = f"rise of the cross-entropy on {n} calibration images when only this layer takes this form"
     return Sensitivities(found, how, base, time.perf_counter() - start)
 
 
@@ -196,6 +197,6 @@ def _rises(network: _Network, site: Site, tried: list[Option], base: float, seed
     for option in tried:
         layer = form_of_site(network.net, mine, option.config, multiple=1, seed=seed)
         if isinstance(layer, str):
-            raise ValueError(f"`table` names the form {option.form!r} for {site.name}, where it does not fit: {layer}")
+            raise ValueError(f"`table` names the form {option.form!r}, which does not fit {site.name}: {layer}")
         rises[site.name, option.form] = max(0.0, network.with_form(mine, layer, x, y) - base)
     return rises

@@ -1,4 +1,4 @@
-"""The convolutions of a network, each with what stands around it, and the layer that each form would put there."""
+"""Sites: the replaceable convolutions of a network with their surroundings, and the layers that forms put there."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Site:
     """One convolution that can be replaced.
 
     Attributes:
-        name: its qualified name.
+        name: qualified name.
         conv: the convolution.
-        norm_name: of the BatchNorm that reads its output, "" if there is none.
+        norm_name: name of the BatchNorm that reads its output, "" if there is none.
         norm: that BatchNorm.
-        activation: what follows, or None.
-        input_shape: [C, H, W] of one picture's map.
+        activation: the activation that follows, or None.
+        input_shape: [C, H, W] of one image's input map.
         key: equal for sites whose forms cost the same.
     """
 
@@ -56,7 +56,7 @@ class Site:
     key: str
 
     def alone(self, layer: nn.Module) -> nn.Module:
-        """``layer`` with copies of this site's norm and activation after it."""
+        """Return ``layer`` followed by copies of this site's norm and activation."""
         after = [copy.deepcopy(module) for module in (self.norm, self.activation) if module is not None]
         return nn.Sequential(layer, *after)
 
@@ -68,15 +68,15 @@ class Site:
 
 
 class _Watch(TorchFunctionMode):
-    """Which activation reads which tensor, and how a convolution, its norm and its activation hang together."""
+    """Observer of a forward pass that links each convolution with its norm and its activation."""
 
     def __init__(self, norms: Mapping[str, str]) -> None:
         super().__init__()
-        self.maker: dict[int, str] = {}  # of a tensor that only a convolution, or it and its norm, have touched
+        self.maker: dict[int, str] = {}  # tensor id -> the convolution that made it, directly or through its norm
         self.norms = norms
         self.activations: dict[str, nn.Module] = {}
         self.shapes: dict[str, list[tuple[int, int, int]]] = {}
-        self.alive: list[Tensor] = []  # so that no address comes twice
+        self.alive: list[Tensor] = []  # so that no address is reused
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _ACTIVATIONS and args and (name := self.maker.pop(id(args[0]), None)) is not None:
@@ -121,13 +121,13 @@ def _foldable(norm: nn.Module) -> bool:
 
 
 def find_sites(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[list[Site], dict[str, str]]:
-    """The convolutions that can be replaced, in the model's order, and why the others cannot.
+    """Find the convolutions that can be replaced, in the model's order, and why the others cannot.
 
     Args:
-        input_size: channels, height, width of a picture.
+        input_size: channels, height, width of an image.
 
     Raises:
-        ValueError: if the model cannot take such a picture.
+        ValueError: if the model cannot take such an image.
     """
     watch = _watched(model, input_size)
     modules = dict(model.named_modules())
@@ -150,7 +150,7 @@ def find_sites(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[list
 
 
 def replaced(model: nn.Module, overrides: Mapping[str, ConversionConfig], seed: int) -> Any:
-    """Give the named convolutions of ``model`` their configs, in place: the report of :func:`convert_`."""
+    """Convert the named convolutions of ``model`` to their configs, in place; return :func:`convert_`'s report."""
     base = next(iter(overrides.values()))
     exact = {escape(name): config for name, config in overrides.items()}
     return convert_(model, base, filter_fn=lambda module, name: False, overrides=exact, seed=seed)  # noqa: ARG005
@@ -159,13 +159,13 @@ def replaced(model: nn.Module, overrides: Mapping[str, ConversionConfig], seed: 
 def form_of_site(
     model: nn.Module, site: Site, config: ConversionConfig | None, *, multiple: int = 16, seed: int = 0
 ) -> nn.Module | str:
-    """The layer that a form puts in a site's place, with fresh weights, or why it does not fit.
+    """Return the layer that a form puts in a site's place, with fresh weights, or why it does not fit.
 
     Args:
-        model: the site's network; not changed.
-        config: of the form; None gives a copy of the convolution itself.
-        multiple: the widths that a form brings in must be multiples of it.
-        seed: 64-bit model seed; the layer is the one that :func:`convert_` makes with it.
+        model: the site's network; it is not changed.
+        config: config of the form; None returns a copy of the convolution itself.
+        multiple: required divisor of the widths that a form introduces.
+        seed: 64-bit model seed; :func:`convert_` makes the same layer with it.
     """
     if config is None:
         return copy.deepcopy(site.conv)

@@ -137,7 +137,7 @@ def test_statistics_are_those_of_the_pictures():
     torch.testing.assert_close(model.bn1.running_var, variance, atol=0.03, rtol=0.1)
     assert model.bn1.momentum == 0.1
     assert not any(module.training for module in model.modules())
-    with pytest.raises(ValueError, match="holds no pictures"):
+    with pytest.raises(ValueError, match="is empty"):
         reestimate_batchnorm_(model, [])
 
 

@@ -28,7 +28,7 @@ def test_timm_networks():
     model = timm.create_model("resnet18")
     assert convert_(model, recommended(model)).replaced
     model = timm.create_model("mobilenetv2_050")
-    with pytest.raises(ConversionError, match="EfficientNet has no dense convolution above 1x1 beside its stem"):
+    with pytest.raises(ConversionError, match="EfficientNet has no dense convolution above 1x1 besides its stem"):
         recommended(model)
 
 

@@ -102,10 +102,10 @@ def test_a_seeded_layer_without_a_form_of_its_own_travels_as_a_seed(registry):
 @pytest.mark.parametrize(
     ("name", "config", "presets", "words"),
     [
-        ("ghost", NoisyConfig, None, "'ghost' is registered already, with GhostConfig"),
-        ("noisy", GhostConfig, None, "GhostConfig is registered already"),
+        ("ghost", NoisyConfig, None, "'ghost' is already registered, with GhostConfig"),
+        ("noisy", GhostConfig, None, "GhostConfig is already registered"),
         ("Noisy", NoisyConfig, None, "'Noisy': a name consists of lower-case letters, digits and hyphens"),
-        ("noisy", NoisyConfig, {"groupnl-paper": NoisyConfig}, "'groupnl-paper' is registered already"),
+        ("noisy", NoisyConfig, {"groupnl-paper": NoisyConfig}, "'groupnl-paper' is already registered"),
         ("noisy", ConversionConfig, None, "must be a class derived from ConversionConfig"),
         ("noisy", nn.Conv2d, None, "must be a class derived from ConversionConfig"),
     ],
@@ -139,7 +139,7 @@ def test_a_plugin_runs_once_and_is_refused_when_it_has_changed(registry, tmp_pat
     [
         ("x = 1", "registers no method; it must call seedcnn.convert.register"),
         (PLUGIN.format(name="own2") + "\nraise RuntimeError('half-way')", "failed: RuntimeError: half-way"),
-        (PLUGIN.format(name="ghost"), "'ghost' is registered already"),
+        (PLUGIN.format(name="ghost"), "'ghost' is already registered"),
         ("def", "failed: SyntaxError"),
     ],
 )

@@ -171,7 +171,7 @@ def test_overrides_decide_first():
 
 def test_an_override_without_effect_is_an_error():
     model = create_model("resnet8_cifar")
-    with pytest.raises(ConversionError, match=r"overrides\['stage.*'\] decides about no convolution"):
+    with pytest.raises(ConversionError, match=r"overrides\['stage.*'\] applies to no convolution"):
         convert_(model, GroupNLConfig.paper(), overrides={"stage.*": None})
     with pytest.raises(ConversionError, match=r"overrides\['\*.conv1'\].*earlier pattern"):
         convert_(model, GroupNLConfig.paper(), overrides={"*conv1": None, "*.conv1": GroupNLConfig.paper()})

@@ -312,7 +312,7 @@ def test_a_float_buffer_would_stay_inside_the_graph_and_is_refused_by_name():
         def forward(self, x):
             return x * self.scale
 
-    with pytest.raises(ExportError, match=r"no parameters and would stay inside the graph: 0\.scale"):
+    with pytest.raises(ExportError, match=r"not parameters and would stay inside the graph: 0\.scale"):
         to_onnx(fold(nn.Sequential(Scaled(), nn.Conv2d(3, 3, 1))))
 
 

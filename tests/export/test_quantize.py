@@ -163,7 +163,7 @@ def test_a_channel_without_weights_stays_zero(exported, pictures):
 @pytest.mark.parametrize(
     ("calibration", "message"),
     [
-        (np.zeros((0, 3, 16, 16), np.float32), "no picture"),
+        (np.zeros((0, 3, 16, 16), np.float32), "at least one image"),
         (np.zeros((2, 3, 16, 8), np.float32), r"must be float32 \[N, 3, 16, 16\]"),
         (np.zeros((2, 16, 16, 3), np.float32), r"must be float32 \[N, 3, 16, 16\]"),
         (np.zeros((3, 16, 16), np.float32), r"must be float32 \[N, 3, 16, 16\]"),
@@ -186,7 +186,7 @@ def test_wrong_options_are_errors(exported, pictures):
 
 def test_a_network_that_overflows_is_refused(exported):
     """The pictures are finite, what the network makes of them is not."""
-    with pytest.raises(ExportError, match="not finite on the calibration pictures"):
+    with pytest.raises(ExportError, match="not finite on the calibration images"):
         quantize(exported("vanilla"), np.full((2, 3, 16, 16), 3e38, np.float32))
 
 

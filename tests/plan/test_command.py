@@ -46,7 +46,7 @@ def test_a_network_of_the_users_own_with_times(tmp_path):
     options = ["--input", "3x8x8", "--budget-macs", 4e5, "--forms", "copy-r2", "--rounds", 3, "--out", "plan.json"]
     done = run("nets:make", *options, cwd=tmp_path)
     assert re.search(r"whole networks, counted and timed in onnxruntime,\s+median of 3", done.stdout)
-    assert "stand-in, no measurement" in done.stdout
+    assert "stand-in, not measured" in done.stdout
     assert "meets the budget (at most 400,000 MACs)" in done.stdout
     assert "no narrowed network to compare with: nets:make cannot be narrowed" in done.stderr
     found = read_plan(tmp_path / "plan.json")
@@ -60,7 +60,7 @@ def test_a_checkpoint_and_the_narrowed_network_beside_it(tmp_path, cifar10, caps
     options = {"pictures": 16, "steps": 1, "forms": "copy-r2", "latency": False, "threads": torch.get_num_threads()}
     command("resnet8_cifar", checkpoint=path, budget_bytes=110_000, as_json=True, **options)
     data = json.loads(capsys.readouterr().out)
-    assert data["plan"]["how"].startswith("rise of the cross-entropy on 16 calibration pictures")
+    assert data["plan"]["how"].startswith("rise of the cross-entropy on 16 calibration images")
     assert data["plan"]["predicted"]["bytes"] <= 110_000
     names = [one["name"] for one in data["compared"]["networks"]]
     assert names[:2] == ["vanilla", "plan"]

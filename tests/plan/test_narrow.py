@@ -57,7 +57,7 @@ def test_of_a_family_of_widths_the_nearest_is_taken():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("ghostnetv3_100x", "neither a network of ours nor one of timm's"),
+        ("ghostnetv3_100x", "neither a seedcnn network nor a timm network"),
         ("regnetx_002", "takes no widths"),
     ],
 )

@@ -61,7 +61,7 @@ def test_a_plan_with_pictures(small, calibration, one_thread):
     macs = cost(small, SIZE).macs
     found = plan(small, Budget("macs", 0.5 * macs), input_size=SIZE, calibration=calibration, latency=False)
     assert found.predicted.macs <= 0.5 * macs
-    assert "32 calibration pictures" in found.how
+    assert "32 calibration images" in found.how
     assert found.loss > 0
     assert found.seconds["sensitivity"] > 0
     assert {layer.name for layer in found.layers} == {"stem.0", "conv", "point", "last"}

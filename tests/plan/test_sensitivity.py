@@ -45,7 +45,7 @@ def test_every_option_that_saves_has_a_finite_rise_and_the_model_is_as_before(sm
     assert max(found.of.values()) > 0
     assert 0 < found.loss < 10
     assert found.seconds > 0
-    assert "48 calibration pictures" in found.how
+    assert "48 calibration images" in found.how
     assert len(heard) == len(table)
     assert all(torch.equal(before[name], value) for name, value in small.state_dict().items())
     assert measured(small, pictures)[1].of == found.of  # nothing depends on the time of day
@@ -149,5 +149,5 @@ def test_mistakes_are_named(change, words):
 
 def test_a_label_without_a_class_is_named(small):
     calibration = Calibration(torch.zeros(16, *SIZE), torch.full((16,), 7))
-    with pytest.raises(ValueError, match="`labels` reach 7; the network answers 4 classes"):
+    with pytest.raises(ValueError, match="`labels` reach 7; the network has 4 classes"):
         measured(small, calibration)

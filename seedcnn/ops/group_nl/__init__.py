@@ -1,4 +1,4 @@
-"""The generator of GroupNL: seed maps in, seed maps and generated maps out."""
+"""GroupNL's generator: seed maps in, seed maps and generated maps out."""
 
 from __future__ import annotations
 

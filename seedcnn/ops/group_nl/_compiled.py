@@ -1,9 +1,9 @@
-"""The GroupNL generator in plain operations that inductor's vector code for CPUs can take.
+"""The GroupNL generator in plain operations that inductor can vectorise on CPUs.
 
-Inductor lays maps out as channels_last on CPUs and vectorises over channels. The reference's order of blocks, broken
-into groups and runs, becomes a division and a remainder for each element there, which falls back to scalar code: a
-training step of the layer was then slower than the plain convolution. Here nothing is indexed: each channel has its own
-fixed numbers, and where a seed has several images a 1x1 convolution with zeros and ones spreads the seeds.
+On CPUs inductor lays out maps as channels_last and vectorises over channels. There the reference's order of blocks, by
+groups and runs, becomes a division and a remainder per element and falls back to scalar code, which made a training
+step of the layer slower than the plain convolution. This form indexes nothing: each channel has its own fixed numbers,
+and if a seed has several generated channels, a 1x1 convolution with zeros and ones spreads the seeds.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ __all__ = ["group_nl_vectorised"]
 
 
 def _per_channel(fixed: Tensor, run: int, count: int) -> Tensor:
-    """Fixed numbers [g * gamma], each for ``run`` channels, cropped to ``count``: [count, 1, 1]."""
-    # A concatenation is stored; repeat_interleave would be indexed anew for each element.
+    """Repeat fixed numbers [g * gamma] for ``run`` channels each, cropped to ``count``: [count, 1, 1]."""
+    # A concatenation is stored; repeat_interleave would be indexed again for each element.
     return torch.cat([number.expand(run) for number in fixed.unbind()])[:count, None, None]
 
 
 def _spread(seeds: Tensor, nlf_groups: int, gamma: int, count: int) -> Tensor:
-    """The seed of each generated channel: [N, c, H, W] to [N, count, H, W], exactly."""
+    """Return the seed of each generated channel: [N, c, H, W] to [N, count, H, W], exactly."""
     channels = seeds.shape[1]
     run = channels // nlf_groups
     block = torch.arange(count, device=seeds.device) // run
     source = block // gamma * run + torch.arange(count, device=seeds.device) % run
     chosen = source[:, None] == torch.arange(channels, device=seeds.device)
-    with torch.autocast(seeds.device.type, enabled=False):  # a product with 1 is exact in the dtype that the seeds have
+    with torch.autocast(seeds.device.type, enabled=False):  # a product with 1 is exact in the seeds' dtype
         return F.conv2d(seeds, chosen.to(seeds.dtype)[:, :, None, None])
 
 
 def group_nl_vectorised(
     seeds: Tensor, omega: Tensor, phi: Tensor, *, nlf_groups: int, out_channels: int, nlf: str
 ) -> Tensor:
-    """:func:`group_nl_reference` for seed maps [N, c_seed, H, W] on a CPU, under torch.compile.
+    """Compute :func:`group_nl_reference` for seed maps [N, c_seed, H, W] on a CPU, under torch.compile.
 
-    A seed that is not finite makes its pixel's generated channels not finite where gamma is above 1.
+    If gamma is above 1, a seed that is not finite makes all its pixel's generated channels not finite.
     """
     channels = seeds.shape[1]
     gamma, run, count = omega.numel() // nlf_groups, channels // nlf_groups, out_channels - channels

@@ -1,7 +1,7 @@
-"""The GroupNL generator and its gradient in torch's own kernels, a piece of the batch at a time.
+"""The GroupNL generator and its gradient in torch's own kernels, one piece of the batch at a time.
 
-Both layouts are read as a matrix of rows: a picture in NCHW, a pixel in channels_last. In either, a row of the output
-is the row of the seeds followed by nlf_groups * gamma blocks, and a block is made from one contiguous run of the seeds.
+Both layouts are read as a matrix of rows: an image in NCHW, a pixel in channels_last. In either, a row of the output is
+the row of the seeds followed by nlf_groups * gamma blocks, and each block is made from one contiguous run of the seeds.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from seedcnn.ops.group_nl.reference import NLFS
 
 __all__ = ["backward", "forward", "is_channels_last", "rows"]
 
-_PIECE = 1 << 20  # generated elements in a piece and thread: bounds what is held beside input and output
+_PIECE = 1 << 20  # generated elements per piece and thread: bounds the memory besides input and output
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether a [N, C, H, W] tensor lies in memory as [N, H, W, C]."""
+    """Return whether a [N, C, H, W] tensor lies in memory as [N, H, W, C]."""
     return x.stride(1) == 1 and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def rows(x: Tensor, channels_last: bool) -> Tensor:
-    """A view of [N, C, H, W], or of a slice of its channels, as rows: [N, C * H * W] or [N * H * W, C]."""
+    """View [N, C, H, W], or a slice of its channels, as rows: [N, C * H * W] or [N * H * W, C]."""
     return x.permute(0, 2, 3, 1).flatten(0, 2) if channels_last else x.flatten(1)
 
 
 def exact_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype that is computed in: float64 for itself, float32 for every other."""
+    """Return the dtype to compute in: float64 for float64, float32 for every other."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 class _Blocks:
-    """The shape of a row: g groups with gamma blocks each of ``run`` elements."""
+    """The shape of a row: g groups of gamma blocks of ``run`` elements."""
 
     def __init__(self, omega: Tensor, phi: Tensor, groups: int, row: int, generated: int, channels_last: bool) -> None:
         self.groups, self.gamma = groups, omega.numel() // groups
@@ -46,21 +46,21 @@ class _Blocks:
         return range(0, count, self.step)
 
     def seeds(self, x: Tensor) -> Tensor:
-        """[R, g * run] as [R, g, 1, run]."""
+        """View [R, g * run] as [R, g, 1, run]."""
         return x.unflatten(1, (self.groups, 1, self.run))
 
     def blocks(self, y: Tensor) -> Tensor:
-        """[R, g * gamma * run] as [R, g, gamma, run]."""
+        """View [R, g * gamma * run] as [R, g, gamma, run]."""
         return y.unflatten(1, (self.groups, self.gamma, self.run))
 
     def angle(self, x: Tensor, out: Tensor) -> Tensor:
-        """omega * (x + phi) of x [R, g * run] into ``out`` [R, g * gamma * run]."""
+        """Write omega * (x + phi) of x [R, g * run] into ``out`` [R, g * gamma * run]."""
         if not self.channels_last:
             blocks = self.blocks(out)
             torch.add(self.seeds(x), self.phi, out=blocks)
             blocks.mul_(self.omega)
             return out
-        # Runs of a few channels are too short for vector code: the fixed numbers are spread over the channels instead.
+        # Runs of a few channels are too short for vector code, so the fixed numbers are spread over the channels.
         omega, phi = (fixed.expand(-1, -1, self.run).flatten() for fixed in (self.omega, self.phi))
         if self.gamma == 1:
             torch.add(x, phi, out=out)
@@ -79,7 +79,10 @@ class _Blocks:
 def forward(
     seeds: Tensor, omega: Tensor, phi: Tensor, out: Tensor, *, nlf_groups: int, nlf: str, channels_last: bool
 ) -> None:
-    """Write seeds [N, c, H, W] and the maps generated from them into ``out`` [N, C, H, W]; both lie as told."""
+    """Write seeds [N, c, H, W] and the maps generated from them into ``out`` [N, C, H, W].
+
+    ``channels_last`` gives the layout of both.
+    """
     exact = exact_dtype(seeds.dtype)
     x, y = rows(seeds, channels_last), rows(out, channels_last)
     kept, generated = y[:, : x.shape[1]], y[:, x.shape[1] :]
@@ -111,9 +114,9 @@ def backward(
     nlf: str,
     channels_last: bool,
 ) -> None:
-    """Write the gradient by the seeds into ``out`` [N, c, H, W].
+    """Write the gradient with respect to the seeds into ``out`` [N, c, H, W].
 
-    ``grad`` is the gradient by the maps [N, C, H, W]; ``maps`` are these, or the seeds alone [N, c, H, W].
+    ``grad`` is the gradient with respect to the maps [N, C, H, W]; ``maps`` are these, or only the seeds [N, c, H, W].
     """
     exact = exact_dtype(maps.dtype)
     g, y, target = rows(grad, channels_last), rows(maps, channels_last), rows(out, channels_last)

@@ -1,4 +1,4 @@
-"""The readable truth of the GroupNL generator (GroupNL, Eq. 3-6, 11 and Algorithm 1)."""
+"""Readable reference of the GroupNL generator (GroupNL, Eq. 3-6, 11 and Algorithm 1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["NLF", "NLFS", "group_nl_reference", "nlf_index", "triangle_wave"]
 
 
 def triangle_wave(u: Tensor) -> Tensor:
-    """A triangle wave with the period, zeros and extremes of sine: ``2 / pi * asin(sin(u))``."""
+    """Compute a triangle wave with the period, zeros and extremes of sine: ``2 / pi * asin(sin(u))``."""
     v = u * (0.5 / math.pi) - 0.25
     return 1 - 4 * (v - v.round()).abs()
 
@@ -29,8 +29,9 @@ class NLF:
 
     Attributes:
         function: ``function(x, omega, phi)``; the fixed numbers broadcast against x.
-        uses: which of "omega" and "phi" it looks at.
-        derivative: ``derivative(x, omega, phi)``, by x; at a kink the value that autograd gives for ``function``.
+        uses: which of "omega" and "phi" the function uses.
+        derivative: ``derivative(x, omega, phi)`` with respect to x; at a kink, the value that autograd gives for
+            ``function``.
     """
 
     function: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -39,7 +40,7 @@ class NLF:
 
 
 def _spread(x: Tensor, omega: Tensor) -> Tensor:
-    """One copy of x for each hyperparameter, for functions that have none."""
+    """Repeat x for each hyperparameter, for functions that use none."""
     return x.expand(torch.broadcast_shapes(x.shape, omega.shape))  # type: ignore[no-untyped-call]
 
 
@@ -79,16 +80,16 @@ NLFS: dict[str, NLF] = {
     "negate": NLF(lambda x, w, p: -_spread(x, w), (), lambda x, w, p: -torch.ones_like(_spread(x, w))),
     "identity": NLF(lambda x, w, p: _spread(x, w), (), lambda x, w, p: torch.ones_like(_spread(x, w))),
 }
-"""The functions by name.
+"""Functions by name.
 
-sine, monomial (exponent omega), gaussian and laplace (scale omega) are GroupNL Table 2; the bars of |x| in monomial
-and laplace are lost in the printed table. abs, leaky (slope omega below zero) and triangle are ours. negate (CReLU,
+sine, monomial (exponent omega), gaussian and laplace (scale omega) are GroupNL Table 2, whose print lacks the bars of
+|x| in monomial and laplace. abs, leaky (slope omega below zero) and triangle are ours. negate (CReLU,
 with the ReLU that follows) and identity (plain duplication) are controls.
 """
 
 
 def nlf_index(seed_channels: int, out_channels: int, nlf_groups: int) -> tuple[Tensor, Tensor]:
-    """Where each generated channel comes from.
+    """Return the source of each generated channel.
 
     Returns:
         ``(source, nlf)``, both int64 [out_channels - seed_channels]: generated channel c is made from seed channel
@@ -113,7 +114,7 @@ def group_nl_reference(
         seeds: seed maps [..., c_seed, H, W]; c_seed % nlf_groups == 0.
         omega, phi: fixed numbers [nlf_groups * gamma], gamma = ceil(out_channels / c_seed) - 1.
         nlf_groups: number of groups g that the seed channels are split into.
-        out_channels: channels of the result; what is generated beyond it is cropped.
+        out_channels: channels of the result; generated channels beyond it are cropped.
         nlf: a key of :data:`NLFS`.
 
     Returns:
