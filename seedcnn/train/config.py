@@ -40,8 +40,8 @@ class TrainConfig:
         convert: what the model is converted to, or None for the network as it is.
         overrides: pattern of layer names -> another config for these layers, or None to leave them, as in
             :func:`seedcnn.convert.convert_`.
-        epochs: passes over the training pictures, those of ``cooldown_epochs`` among them.
-        batch_size: pictures a step of one process.
+        epochs: passes over the training images, those of ``cooldown_epochs`` among them.
+        batch_size: images a step of one process.
         drop_last: whether the incomplete last batch of an epoch is left out.
         lr: peak learning rate.
         optimizer: timm optimizer name ("sgd" is SGD with Nesterov momentum).
@@ -58,19 +58,19 @@ class TrainConfig:
         label_smoothing: of the cross entropy.
         augment: random crop with padding 4 and horizontal flip; for "imagenet" timm's random resized crop, flip and
             colour jitter.
-        channels_last: memory format of model and pictures.
+        channels_last: memory format of model and images.
         init_from: checkpoint whose weights the run starts from (fine-tuning), or "".
-        seed: of the initial weights, the layers' seeds, the order of the pictures and the augmentation.
+        seed: of the initial weights, the layers' seeds, the order of the images and the augmentation.
         data: "cifar10", "cifar100", "gtsrb", "icons50", "icons50-rebuilt" or "imagenet".
         hold_out: for Icons-50: what the network does not see, as in :func:`seedcnn.data.sets.named.load_test`.
-        fraction: of the training pictures that is used, with the classes in their proportions.
+        fraction: of the training images that is used, with the classes in their proportions.
         data_seed: of that choice.
-        input_size: height and width of the pictures of "imagenet"; 0 for 224.
+        input_size: height and width of the images of "imagenet"; 0 for 224.
         rand_augment: timm's text for RandAugment, e.g. "rand-m9-mstd0.5"; "imagenet" only.
-        random_erasing: probability that a rectangle of a picture is replaced by noise.
+        random_erasing: probability that a rectangle of an image is replaced by noise.
         mixup, cutmix: alpha of timm's Mixup; 0 for none.
         drop_path: stochastic depth rate, of timm's networks.
-        lr_base_batch: the linear-scaling rule: ``lr`` is for this many pictures an update, over all processes and
+        lr_base_batch: the linear-scaling rule: ``lr`` is for this many images an update, over all processes and
             accumulated batches; 0 takes ``lr`` as it is.
         decay_epochs: where "multistep" lowers the learning rate: before the first update of these epochs, counted from
             0; for "step" one number, the interval. They may be fractional.
@@ -239,7 +239,7 @@ def _check_together(config: TrainConfig) -> None:
         raise ConfigError(f"hold_out (={config.hold_out!r}) goes with the data icons50 only, not with {config.data}")
     if config.input_size and config.data != "imagenet":
         raise ConfigError(
-            f"input_size (={config.input_size}) goes with the data imagenet only, whose pictures have none of their own"
+            f"input_size (={config.input_size}) goes with the data imagenet only, whose images have none of their own"
         )
     if config.rand_augment and config.data != "imagenet":
         raise ConfigError(
@@ -248,9 +248,9 @@ def _check_together(config: TrainConfig) -> None:
     if config.rand_augment and not config.augment:
         raise ConfigError(f"rand_augment (={config.rand_augment!r}) contradicts augment=False")
     if (config.mixup or config.cutmix) and config.batch_size % 2:
-        raise ConfigError(f"batch_size (={config.batch_size}) must be even for mixup and cutmix: pictures go in pairs")
+        raise ConfigError(f"batch_size (={config.batch_size}) must be even for mixup and cutmix: images go in pairs")
     if (config.mixup or config.cutmix) and not config.drop_last:
-        raise ConfigError("drop_last=False contradicts mixup and cutmix: pictures go in pairs, also in the last batch")
+        raise ConfigError("drop_last=False contradicts mixup and cutmix: images go in pairs, also in the last batch")
     if config.strategy == "dp" and config.sync_bn:
         raise ConfigError("sync_bn contradicts strategy 'dp': it is of processes, and dp has one")
     if config.strategy == "dp" and config.distill is not None:
@@ -258,7 +258,7 @@ def _check_together(config: TrainConfig) -> None:
     changed = [name for name in _AUGMENTATIONS if getattr(config, name)]
     if config.distill is not None and config.distill.cache and changed:
         raise ConfigError(
-            f"distill.cache keeps the logits of pictures that are the same in every epoch; it contradicts "
+            f"distill.cache keeps the logits of images that are the same in every epoch; it contradicts "
             f"{changed[0]}={getattr(config, changed[0])!r}"
         )
     if config.sampling is not None:

@@ -1,6 +1,6 @@
 """The GroupNL generator and its gradient in torch's own kernels, a piece of the batch at a time.
 
-Both layouts are read as a matrix of rows: a picture in NCHW, a pixel in channels_last. In either, a row of the output
+Both layouts are read as a matrix of rows: an image in NCHW, a pixel in channels_last. In either, a row of the output
 is the row of the seeds followed by nlf_groups * gamma blocks, and a block is made from one contiguous run of the seeds.
 """
 

@@ -1,6 +1,6 @@
 """Triton kernels of the GroupNL generator and its gradient, one pass over memory each.
 
-A row of the output (a picture in NCHW, a pixel in channels_last) is the row of the seeds followed by groups * gamma
+A row of the output (an image in NCHW, a pixel in channels_last) is the row of the seeds followed by groups * gamma
 blocks, and a block is made from one contiguous run of the seeds with one pair of hyperparameters. A program takes some
 rows and a piece of one group's run: forward it reads that once and writes it and its gamma images once; backward it
 reads the same pieces of the gradient and the seeds once and writes the seeds' gradient once. Arithmetic is float32.
