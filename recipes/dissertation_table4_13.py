@@ -2,14 +2,14 @@
 
 Stated: 150 epochs, batch 256, SGD with momentum 0.9, weight decay 4e-5, learning rate 0.05 with cosine decay (Section
 4.2.5), one seed for all. `train_seconds` is the printed time (hours and minutes); the changes (Table 4-14) are in
-percent of `full`, the text's own run on all pictures. Of R1_0.8's top-1 the printed change is -0.74, from the printed
+percent of `full`, the text's own run on all images. Of R1_0.8's top-1 the printed change is -0.74, from the printed
 accuracies it is -0.73.
 
 The text does not say, and we take:
 - random resized crop and flip, timm's for ImageNet, because the text names no other; nothing beyond them;
 - weight decay on every parameter, momentum without Nesterov, no warm-up, because PyTorch's SGD, which it names, does
   so;
-- one process with all 256 pictures of a batch; the hardware (two Quadro RTX 5000) is stated for CIFAR only.
+- one process with all 256 images of a batch; the hardware (two Quadro RTX 5000) is stated for CIFAR only.
 
 Run: seedcnn train dissertation_table4_13:r2_2 --data /data/imagenet --out runs/model.ckpt
 """

@@ -2,7 +2,7 @@
 
 Stated: 120 epochs, batch 128, SGD with momentum 0.9, weight decay 1e-4, learning rate 0.1, 0.01 from epoch 60, 0.001
 from epoch 90 (Section 4.2.3), one seed for all. `train_seconds` is the printed time; the changes (Table 4-10) are in
-percent of `full`, the text's own run on all pictures. Hardware: two Quadro RTX 5000; whether times include tests is
+percent of `full`, the text's own run on all images. Hardware: two Quadro RTX 5000; whether times include tests is
 not stated.
 
 The text does not say, and we take:
@@ -11,7 +11,7 @@ The text does not say, and we take:
   parameters);
 - weight decay on every parameter, momentum without Nesterov, no warm-up, because PyTorch's SGD, which it names, does
   so;
-- one process with all 128 pictures of a batch.
+- one process with all 128 images of a batch.
 
 Run: seedcnn train dissertation_table4_9:r2 --out runs/model.ckpt
 """

@@ -1,6 +1,6 @@
 """GroupNL on ImageNet-1K: ResNet-101 on eight RTX 4090, 10 and 300 epochs (Section 4.2.3 and Fig. 9).
 
-Stated: Adam, learning rate 0.001 for 1024 pictures, cosine annealing, 224x224, DDP with 128 pictures on each GPU. The
+Stated: Adam, learning rate 0.001 for 1024 images, cosine annealing, 224x224, DDP with 128 images on each GPU. The
 times are for the whole training; 300 epochs take 52.5 % less with GroupNL, the "about 53 %" of the abstract.
 
 The paper does not say, and we take what its public training script does, because these runs are that script's

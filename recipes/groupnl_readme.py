@@ -1,11 +1,11 @@
 """The six ImageNet trainings of GroupNL's public README, as its commands and its script's defaults give them.
 
-All: 8 processes of 128 pictures, mixed precision (fp16 with a scaler), label smoothing 0.1, mixup 0.8 or cutmix 1.0,
+All: 8 processes of 128 images, mixed precision (fp16 with a scaler), label smoothing 0.1, mixup 0.8 or cutmix 1.0,
 pixel random erasing, five epochs of warm-up from 1e-6, norms and biases not decayed. ResNet-101: AdamW 1e-3 and weight
 decay 0.05, cosine to 1e-6, and ten more epochs there, the script's default. Mobile networks: TensorFlow's RMSprop at
 0.064 with an epsilon of 1e-3, lowered to 0.97 (0.973) of itself every 2.4 epochs, weight decay 1e-5, dropout and
 drop-path 0.2; MobileNetV3's learning rate is noisy between 42 and 90 % of the epochs. EfficientNetV2-S trains on
-288x288 (and the public validation script crops 224x224), the others on 224x224. Learning rates are for 1024 pictures;
+288x288 (and the public validation script crops 224x224), the others on 224x224. Learning rates are for 1024 images;
 `lr_base_batch` scales them on fewer GPUs.
 
 No accuracy is printed with them (but see `groupnl_imagenet` for ResNet-101; the abstract of the paper's later version

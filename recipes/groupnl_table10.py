@@ -1,7 +1,7 @@
 """GroupNL, Table 10: settings of the DataParallel runs, ResNet-101 on CIFAR-10 on one to four RTX 2080 Ti.
 
 The results are Fig. 7's, which prints no numbers: nothing is expected here but the ratio of the times of a pair,
-vanilla to GroupNL. Parallelism k stands for k times 128 pictures an update and, by linear scaling, learning rate 0.1
+vanilla to GroupNL. Parallelism k stands for k times 128 images an update and, by linear scaling, learning rate 0.1
 k. `batch_size` counts all GPUs of the one process. GroupNL is sparse (Section 3.3.1). Neither mixed precision nor the
 number of epochs is stated; we take float32, because AMP is named for the DDP runs only, and Table 1's 300. The rest is
 in `groupnl_table6`.
@@ -16,7 +16,7 @@ from dataclasses import replace
 from seedcnn.train import TrainConfig, find_recipe
 from seedcnn.train.recipes import define
 
-_ROWS = {  # GPUs, learning rate, pictures on each GPU
+_ROWS = {  # GPUs, learning rate, images on each GPU
     "baseline": (1, 0.1, 128),
     "x1": (2, 0.1, 64),
     "x2": (2, 0.2, 128),
@@ -36,7 +36,7 @@ def _recipe(row: str, method: str) -> None:
         return replace(base, strategy="dp" if gpus > 1 else base.strategy, batch_size=gpus * batch)
 
     name = f"{row}_{method}"
-    doc = f"""ResNet-101 {method}, DataParallel, {gpus} x {batch} pictures: time only, no number printed.
+    doc = f"""ResNet-101 {method}, DataParallel, {gpus} x {batch} images: time only, no number printed.
 
     Source: GroupNL, Table 10, row {row}: learning rate {lr}, {batch} x {gpus}; Fig. 7. Hardware: NVIDIA RTX 2080 Ti.
     Run: CUDA_VISIBLE_DEVICES={",".join(map(str, range(gpus)))} seedcnn train groupnl_table10:{name}

@@ -1,7 +1,7 @@
 """GroupNL, Table 11: settings of the DistributedDataParallel runs of ResNet-101, CIFAR-10 and ImageNet.
 
 The CIFAR-10 results are Fig. 8's (with automatic mixed precision), which prints no numbers: nothing is expected here
-but the ratio of the times of a pair, vanilla to GroupNL. Learning rates follow linear scaling, 0.1 for 128 pictures an
+but the ratio of the times of a pair, vanilla to GroupNL. Learning rates follow linear scaling, 0.1 for 128 images an
 update. One process for each GPU; `batch_size` is a process's. The 8-GPU row is the ImageNet run, whose figures the
 text prints (`groupnl_imagenet`). Epochs are not stated; we take Table 1's 300. What else is left open is in
 `groupnl_table6`.
@@ -16,7 +16,7 @@ from dataclasses import replace
 from seedcnn.train import TrainConfig, find_recipe
 from seedcnn.train.recipes import define
 
-_ROWS = {  # GPUs, learning rate, pictures on each GPU
+_ROWS = {  # GPUs, learning rate, images on each GPU
     "baseline": (1, 0.1, 128),
     "x2": (2, 0.2, 128),
     "x4": (2, 0.4, 256),
@@ -38,7 +38,7 @@ def _recipe(row: str, method: str) -> None:
 
     name = f"{row}_{method}"
     hardware = "NVIDIA RTX 4090" if row == "imagenet_x8" else "NVIDIA RTX 2080 Ti"
-    doc = f"""ResNet-101 {method}, DDP, {gpus} x {batch} pictures: time only, no number in the table.
+    doc = f"""ResNet-101 {method}, DDP, {gpus} x {batch} images: time only, no number in the table.
 
     Source: GroupNL, Table 11, row {row}: learning rate {lr}, {batch} x {gpus}; Figs. 8 and 9. Hardware: {hardware}.
     Run: torchrun --nproc-per-node {gpus} -m seedcnn.cli train groupnl_table11:{name}

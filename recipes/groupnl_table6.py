@@ -1,4 +1,4 @@
-"""GroupNL, Table 6: five ways to build a network, on clean pictures of CIFAR-10 and GTSRB.
+"""GroupNL, Table 6: five ways to build a network, on clean images of CIFAR-10 and GTSRB.
 
 Tables 1, 3, 4 and 7 to 11 take these recipes.
 

@@ -1,4 +1,4 @@
-"""GroupNL, Table 7: accuracy on corrupted pictures (CIFAR-10-C), networks trained on clean CIFAR-10.
+"""GroupNL, Table 7: accuracy on corrupted images (CIFAR-10-C), networks trained on clean CIFAR-10.
 
 The trainings are those of Table 6 (`groupnl_table6`, which also says what the paper leaves open). The severities are
 not stated; we take the mean over all five, as CIFAR-10-C is used elsewhere. "mean" is that of the four groups, but in

@@ -1,4 +1,4 @@
-"""GroupNL, Table 8: Icons-50 at 32x32, one company's pictures held out for the test, the others for training.
+"""GroupNL, Table 8: Icons-50 at 32x32, one company's images held out for the test, the others for training.
 
 A row of the table is four trainings, one for each company held out: a function for each, and the printed mean of the
 four in `MEANS`. The recipe is Table 6's (`groupnl_table6`, which also says what the paper leaves open) with 50

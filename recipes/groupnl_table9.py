@@ -1,6 +1,6 @@
 """GroupNL, Table 9: training time of ResNet-101 on CIFAR-10 on two RTX 2080 Ti in `nn.DataParallel`.
 
-Learning rate 0.1, 64 pictures on each GPU (`batch_size` counts both). 300 epochs are Table 1's, whose figures these
+Learning rate 0.1, 64 images on each GPU (`batch_size` counts both). 300 epochs are Table 1's, whose figures these
 are; what else the paper leaves open is in `groupnl_table6`. `accelerated_pct` is the cut in training time as printed,
 against vanilla.
 

@@ -1,10 +1,10 @@
-"""MonoCNN, Fig. 9: CIFAR-10 with a part of the training pictures only, all test pictures.
+"""MonoCNN, Fig. 9: CIFAR-10 with a part of the training images only, all test images.
 
 The figure prints no numbers: nothing is expected here but that MonoCNN loses less than the vanilla network. The paper
-says that the pictures are chosen at random. It does not say the network, the shares, or the recipe; we take ResNet-18
+says that the images are chosen at random. It does not say the network, the shares, or the recipe; we take ResNet-18
 and the recipe of Table 1 (`monocnn_table1`, which also says what is open there), and 10, 25, 50, 75 and 100 %, because
 they cover the axis; the epochs are as many for every share. MonoCNN's teacher is the vanilla network of the same
-pictures, because one of all pictures would know what the small set leaves out; it has to be trained first. The choice
+images, because one of all images would know what the small set leaves out; it has to be trained first. The choice
 depends on `data_seed`, and keeps the classes in their proportions. Hardware: RTX 2080 Ti; time is not stated.
 
 Run: seedcnn train monocnn_fig9:vanilla_25 --out runs/monocnn_fig9_vanilla_25.ckpt
@@ -30,7 +30,7 @@ def _recipe(method: str, percent: int) -> None:
         return replace(base, fraction=percent / 100, distill=distill)
 
     name = f"{method}_{percent}"
-    doc = f"""ResNet-18, {method} on {percent} % of CIFAR-10's pictures: no number printed in Fig. 9.
+    doc = f"""ResNet-18, {method} on {percent} % of CIFAR-10's images: no number printed in Fig. 9.
 
     Source: MonoCNN, Fig. 9. Hardware: NVIDIA RTX 2080 Ti.
     Run: seedcnn train monocnn_fig9:{name} --out runs/monocnn_fig9_{name}.ckpt

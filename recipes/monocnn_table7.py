@@ -1,4 +1,4 @@
-"""MonoCNN, Table 7: accuracy on corrupted pictures (CIFAR-10-C), networks trained on clean CIFAR-10.
+"""MonoCNN, Table 7: accuracy on corrupted images (CIFAR-10-C), networks trained on clean CIFAR-10.
 
 The paper does not say which network this is, nor its recipe. We take ResNet-18 of Table 1, because it is the backbone
 of the paper's other tables (Sections 4.2.2), with that table's recipe (`monocnn_table1`, which also says what is open

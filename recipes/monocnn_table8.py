@@ -1,4 +1,4 @@
-"""MonoCNN, Table 8: Icons-50 at 32x32, one company's pictures held out for the test, the others for training.
+"""MonoCNN, Table 8: Icons-50 at 32x32, one company's images held out for the test, the others for training.
 
 A row of the table is four trainings, one for each company held out: a function for each, and the printed mean of the
 four in `MEANS`. The paper does not say which network this is, nor its recipe. We take ResNet-18 and the recipe of

@@ -15,7 +15,7 @@ import numpy as np
 from seedcnn.data.sets.icons50 import load_icons50
 from seedcnn.data.sets.icons50_rebuilt import load_icons50_rebuilt
 
-SAME = 12  # mean absolute difference of 255 below which two pictures show the same drawing
+SAME = 12  # mean absolute difference of 255 below which two images show the same drawing
 REAL_NAMES = {"emojione": "emoji-one", "messenger": "facebook", "fluent3d": "microsoft"}
 
 

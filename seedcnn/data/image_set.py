@@ -1,4 +1,4 @@
-"""A classification set in memory, and what every set can do: be picked from, measured, and held a part of."""
+"""Classification sets in memory: selecting images, measuring them, and limiting a set to a part of itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def selection(which: npt.ArrayLike) -> npt.NDArray[np.generic]:
 def _column(values: object, length: int, name: str) -> npt.NDArray[np.str_]:
     array = np.asarray(values)
     if array.dtype.kind != "U" or array.shape != (length,):
-        raise ValueError(f"`{name}` is {array.dtype} {array.shape}; it must hold one text per picture, ({length},)")
+        raise ValueError(f"`{name}` is {array.dtype} {array.shape}; it must hold one string per image, ({length},)")
     return array
 
 
@@ -38,16 +38,16 @@ class Unreadable:
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Pictures with labels, all of one size, decoded.
+    """Decoded images of one size, with labels.
 
     Attributes:
         images: uint8 [N, H, W, 3], RGB.
         labels: int64 [N], indices into ``classes``.
-        classes: the names, by label.
-        source: where it was read from, in words.
-        styles: text [N], the style of each picture (Icons-50: the vendor); None where there is no such thing.
-        names: text [N], each picture's path inside its data set, with "/"; None where pictures have no names.
-        skipped: files that belong to the set but could not be decoded and were left out on demand.
+        classes: the class names, by label.
+        source: where the set was read from, for messages.
+        styles: strings [N], the style of each image (Icons-50: the vendor); None if the set has no styles.
+        names: strings [N], the path of each image inside its data set, with "/"; None if images have no names.
+        skipped: files of the set that could not be decoded and were left out because the caller asked for it.
 
     Raises:
         ValueError: naming the attribute, its value and the rule.
@@ -78,7 +78,7 @@ class ImageSet:
         return len(self.images)
 
     def take(self, which: npt.ArrayLike) -> ImageSet:
-        """The pictures picked by indices (int [M]) or by a mask (bool [N]), in that order, as copies."""
+        """A copy with the images that indices (int [M]) or a mask (bool [N]) select, in that order."""
         picked = selection(which)
         return replace(
             self,
@@ -90,21 +90,21 @@ class ImageSet:
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
-        """Pictures per class, int64 [classes]."""
+        """Images per class, int64 [classes]."""
         return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class TrainTest:
-    """A set to train on and one to test on, over the same classes. It reads like ``Cifar10``.
+    """A training and a test set with the same classes. It has the attributes of ``Cifar10``.
 
     Attributes:
         train, test: the two parts.
-        mean, std: what pictures are normalised with, per channel on the 0..1 scale; (0, 0, 0) and (1, 1, 1) where the
-            papers do not normalise.
+        mean, std: the normalisation, per channel on the 0..1 scale; (0, 0, 0) and (1, 1, 1) where the papers do not
+            normalise.
 
     Raises:
-        ValueError: if the two have different classes.
+        ValueError: if the two parts have different classes.
     """
 
     train: ImageSet
@@ -139,23 +139,23 @@ class TrainTest:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names, by label."""
+        """The class names, by label."""
         return self.train.classes
 
     @property
     def source(self) -> str:
-        """Where the training part was read from, in words."""
+        """Where the training part was read from, for messages."""
         return self.train.source
 
 
 def channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[Triple, Triple]:
-    """Mean and standard deviation of all pixels per channel, on the 0..1 scale, exact (from integer counts).
+    """Mean and standard deviation of all pixels per channel, on the 0..1 scale, computed exactly from integer counts.
 
     Args:
         images: uint8 [N, H, W, 3], at least one pixel.
 
     Raises:
-        ValueError: if it is not.
+        ValueError: if ``images`` has another shape or dtype, or is empty.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.size:
         raise ValueError(f"`images` is {images.dtype} {images.shape}; it must be uint8 [N, H, W, 3], not empty")
@@ -163,7 +163,7 @@ def channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[Triple, Triple]:
     pairs = []
     for channel in range(3):
         counts = np.zeros(256, np.int64)
-        for start in range(0, len(images), _BLOCK):  # bincount makes eight bytes of each
+        for start in range(0, len(images), _BLOCK):  # in blocks: bincount widens every byte to eight
             counts += np.bincount(images[start : start + _BLOCK, ..., channel].ravel(), minlength=256)
         n, total, squares = int(counts.sum()), int(counts @ levels), int(counts @ levels**2)
         pairs.append((total / n / 255, math.sqrt(n * squares - total * total) / n / 255))
@@ -172,11 +172,11 @@ def channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[Triple, Triple]:
 
 
 def stratified_indices(labels: npt.NDArray[np.int64], fraction: float, *, seed: int = 0) -> npt.NDArray[np.int64]:
-    """Indices of a random part of a training set with the classes in their proportions (MonoCNN, Fig. 9).
+    """Indices of a random part of a training set that keeps the proportions of the classes (MonoCNN, Fig. 9).
 
-    Of a class with n pictures exactly round(fraction * n) are picked (halves go up). Each class is shuffled by raw
-    words of Philox(key=(seed, class)), so the pick depends on nothing but (labels, fraction, seed), and with the same
-    seed a smaller part lies wholly inside a larger one.
+    Exactly round(fraction * n) images of a class with n images are selected (halves round up). Raw words of
+    Philox(key=(seed, class)) shuffle each class, so the selection depends only on (labels, fraction, seed). With the
+    same seed, a smaller part is a subset of a larger one.
 
     Args:
         labels: int64 [N].
@@ -187,7 +187,7 @@ def stratified_indices(labels: npt.NDArray[np.int64], fraction: float, *, seed: 
         int64 [M], ascending.
 
     Raises:
-        ValueError: if an argument is out of range, or the fraction leaves a class without a picture.
+        ValueError: if an argument is out of range, or the fraction leaves a class without images.
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"`fraction` (={fraction}) must be in (0, 1]")
@@ -201,7 +201,7 @@ def stratified_indices(labels: npt.NDArray[np.int64], fraction: float, *, seed: 
         count = math.floor(fraction * len(members) + 0.5)
         if not count:
             raise ValueError(
-                f"`fraction` (={fraction}) leaves none of the {len(members)} pictures of class {label}; "
+                f"`fraction` (={fraction}) leaves none of the {len(members)} images of class {label}; "
                 f"it must be at least {0.5 / len(members):.3g}"
             )
         words = np.random.Philox(key=np.array([seed, label], np.uint64)).random_raw(len(members))
@@ -220,10 +220,10 @@ _Set = TypeVar("_Set", bound=_Pickable)
 
 
 def limited(data: _Set, fraction: float, *, seed: int = 0) -> _Set:
-    """A random part of a training set with the classes in their proportions; see ``stratified_indices``.
+    """A random part of a training set that keeps the proportions of the classes; see :func:`stratified_indices`.
 
     Args:
         data: an ``ImageSet`` or an ``ImageFolder``.
-        fraction, seed: as there.
+        fraction, seed: as in :func:`stratified_indices`.
     """
     return data.take(stratified_indices(data.labels, fraction, seed=seed))

@@ -1,4 +1,4 @@
-"""Batched augmentation and normalisation of uint8 pictures."""
+"""Batched augmentation and normalisation of uint8 images."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ def _check_images(images: Tensor) -> None:
 
 
 def random_crop_flip(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
-    """Pad with zeros, crop each picture back to its size at a random place, mirror half of the pictures left-right.
+    """Pad with zeros, crop each image back to its size at a random position, and mirror half of the images.
 
-    The usual CIFAR augmentation (He et al., "Deep residual learning", Section 4.2): zeros are black, as the padding is
-    done before the normalisation.
+    The usual CIFAR augmentation (He et al., "Deep residual learning", Section 4.2). The padding is black, because it
+    comes before the normalisation.
 
     Args:
         images: uint8 [N, C, H, W].
-        generator: a CPU generator; the same state gives the same crops, on any device of the images.
-        padding: pixels on each side; 0 only mirrors.
+        generator: a CPU generator; the same state gives the same crops, whatever device the images are on.
+        padding: pixels added on each side; 0 only mirrors.
 
     Returns:
         uint8 [N, C, H, W], contiguous, on the device of ``images``.
 
     Raises:
-        ValueError: if the images are not uint8 [N, C, H, W], or padding is negative.
+        ValueError: if the images are not uint8 [N, C, H, W], or ``padding`` is negative.
     """
     _check_images(images)
     if padding < 0:
@@ -56,14 +56,15 @@ def normalize(
 
     Args:
         images: uint8 [N, C, H, W].
-        mean, std: C numbers each, on the 0..1 scale; std positive.
-        dtype: of the result; the arithmetic is float32 (float64 for float64).
+        mean, std: C numbers each, on the 0..1 scale; ``std`` must be positive.
+        dtype: of the result. The arithmetic is in float64 for float64, else in float32.
 
     Returns:
         [N, C, H, W] of ``dtype`` in the memory format of ``images``.
 
     Raises:
-        ValueError: if the images are not uint8 [N, C, H, W], or mean and std do not fit the channels.
+        ValueError: if the images are not uint8 [N, C, H, W], ``mean`` or ``std`` does not have C numbers, or ``std`` is
+            not positive.
     """
     _check_images(images)
     channels = images.shape[1]

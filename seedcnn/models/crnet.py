@@ -1,7 +1,7 @@
 """CRnet: residual networks whose 1x1 convolutions are replaced by Conditional Reduction (CR).
 
 CRnet-CB is built from C-Bnecks (small inside, wide outside, as a ResNet bottleneck), CRnet-CIB from C-IBnecks (wide
-inside, as an inverted bottleneck with squeeze-excite). Both read 32x32 pictures. The published parameter and FLOP
+inside, as an inverted bottleneck with squeeze-excite). Both read 32x32 images. The published parameter and FLOP
 columns fix every convolution, norm and bias; they cannot show where the ReLUs sit, which gate the squeeze-excite has,
 or whether channels are shuffled. Chosen: ReLU in the first CR of a block and not in the second; after the addition in
 CRnet-CB only; a hard sigmoid gate; no shuffle.

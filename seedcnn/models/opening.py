@@ -35,14 +35,14 @@ def _own(name: str) -> nn.Module:
 def network(
     name: str, size: tuple[int, int, int] | None = None, *, weights: bool = True
 ) -> tuple[nn.Module, tuple[int, int, int]]:
-    """A network of ours, of timm or of the user's own (``package.module:callable``), and the size of its pictures.
+    """A network of ours, of timm or of the user's own (``package.module:callable``), and the size of its images.
 
     Args:
-        size: of the pictures, instead of the network's own; a network of the user's needs it.
+        size: of the images, instead of the network's own; a network of the user's needs it.
         weights: False for a network of ours whose shapes alone are looked at (on the "meta" device).
 
     Raises:
-        ConfigError: if there is no such network, or the size of its pictures is unknown.
+        ConfigError: if there is no such network, or the size of its images is unknown.
     """
     from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""Residual networks for 32x32 pictures.
+"""Residual networks for 32x32 images.
 
 ResNet-18/34/101 with four stages of 64..512 channels, as the GroupNL and MonoCNN tables count them (3x3 stem, no max
 pooling, projection shortcuts), and the small ResNet-8/20 with three stages of 16, 32, 64 channels (He et al., 2016,
@@ -67,7 +67,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNetCifar(nn.Module):
-    """A residual network for small pictures.
+    """A residual network for small images.
 
     Args:
         block: :class:`BasicBlock` or :class:`Bottleneck`.

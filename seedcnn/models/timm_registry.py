@@ -116,7 +116,7 @@ for _name, _spec in GNL_MODELS.items():
 
 
 class TimmModel(NamedTuple):
-    """A trained network of timm: the module, the size of its pictures [C, H, W], their mean and standard deviation."""
+    """A trained network of timm: the module, the size of its images [C, H, W], their mean and standard deviation."""
 
     module: nn.Module
     input_size: tuple[int, int, int]

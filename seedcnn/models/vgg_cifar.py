@@ -1,4 +1,4 @@
-"""VGG11 for 32x32 pictures: BatchNorm after each convolution, no convolution bias, one linear layer."""
+"""VGG11 for 32x32 images: BatchNorm after each convolution, no convolution bias, one linear layer."""
 
 from __future__ import annotations
 

@@ -40,9 +40,9 @@ class Scale:
     Attributes:
         about: what it changes, in a sentence.
         epochs: at most so many; None keeps the recipe's.
-        fraction: of the training pictures, over what the recipe takes itself.
-        pictures: test pictures that are corrupted; None for all.
-        clean: test pictures that are not; None for all.
+        fraction: of the training images, over what the recipe takes itself.
+        images: test images that are corrupted; None for all.
+        clean: test images that are not; None for all.
         small: train the small network of the family instead.
     """
 
@@ -58,15 +58,15 @@ SCALES: Mapping[str, Scale] = {
     "full": Scale("the recipe to the letter"),
     "cpu": Scale(
         "ResNets become ResNet-8 of 32, 64 and 128 channels on 16 x 16 maps, VGG11 has a quarter of its channels, "
-        "CRnet-CB 5 of its 16 blocks on 16 x 16 maps, CRnet-CIB 6 of 16 on 16 x 16 maps and half of the pictures; "
-        "GroupNL has at most as many groups g as the first layer has seeds; at most 8 epochs, 2,000 pictures are "
+        "CRnet-CB 5 of its 16 blocks on 16 x 16 maps, CRnet-CIB 6 of 16 on 16 x 16 maps and half of the images; "
+        "GroupNL has at most as many groups g as the first layer has seeds; at most 8 epochs, 2,000 images are "
         "corrupted, all in float32 and one process: for the order of the rows, not for their values",
         epochs=8,
         pictures=2000,
         small=True,
     ),
     "smoke": Scale(
-        "as cpu, with one epoch over a fiftieth of the pictures, 500 test pictures and 20 corrupted ones: it shows "
+        "as cpu, with one epoch over a fiftieth of the images, 500 test images and 20 corrupted ones: it shows "
         "that the chain runs",
         epochs=1,
         fraction=0.02,
@@ -89,7 +89,7 @@ def _small_conversion(convert: ConversionConfig | None, form: _Form) -> Conversi
 def _small(config: TrainConfig) -> TrainConfig:
     if config.data == "imagenet":
         raise ConfigError(
-            f"{config.model} on ImageNet has no small scale: a smaller network on fewer pictures says nothing of it; "
+            f"{config.model} on ImageNet has no small scale: a smaller network on fewer images says nothing of it; "
             "run it with --scale full"
         )
     found = next((form for prefix, form in _FORMS.items() if config.model.startswith(prefix)), None)

@@ -216,7 +216,7 @@ def reproduce(
         rows: only these recipes; what is no recipe's name takes all that contain it; () for all.
         data: by data set, the directory it lies in; those that are downloaded need none.
         out: directory for checkpoints and results; what is there is not run again.
-        frost_dir: of the frost pictures.
+        frost_dir: of the frost images.
         progress: called with one sentence per step.
 
     Raises:

@@ -17,16 +17,16 @@ class ReducedBatchSampler(Sampler[list[int]]):
     """Batches of indices for ``DataLoader(dataset, batch_sampler=...)``, fewer in an epoch of a smaller ratio.
 
     The order depends on (seed, epoch) alone, so a resumed run draws the same batches. With several processes a step
-    takes ``batch_size * world_size`` pictures, the same ones as a single process with batches of that size would take;
-    every process has the same number of batches, of the same sizes, and no picture comes twice in an epoch. An
-    incomplete last step is shared equally and up to ``world_size - 1`` of its pictures are left out.
+    takes ``batch_size * world_size`` images, the same ones as a single process with batches of that size would take;
+    every process has the same number of batches, of the same sizes, and no image comes twice in an epoch. An
+    incomplete last step is shared equally and up to ``world_size - 1`` of its images are left out.
 
     Call :meth:`set_epoch` before every epoch but the first.
 
     Args:
-        samples: pictures in the data set.
-        batch_size: pictures in a batch of this process.
-        ratios: the ratio of each epoch, from :meth:`SamplingConfig.ratios`; ``[1] * epochs`` for all pictures.
+        samples: images in the data set.
+        batch_size: images in a batch of this process.
+        ratios: the ratio of each epoch, from :meth:`SamplingConfig.ratios`; ``[1] * epochs`` for all images.
         seed: of the order, in [0, 2**64).
         rank, world_size: this process and their number.
         drop_last: whether an epoch of ratio 1 leaves out its incomplete last batch.
@@ -77,7 +77,7 @@ class ReducedBatchSampler(Sampler[list[int]]):
         """The batches of the chosen epoch.
 
         Raises:
-            TrainingError: if they have been drawn and no epoch was chosen since: the pictures would be the same ones.
+            TrainingError: if they have been drawn and no epoch was chosen since: the images would be the same ones.
         """
         epoch = self._epoch
         if self._drawn:

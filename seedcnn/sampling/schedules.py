@@ -1,6 +1,6 @@
 """Reduced random sampling: fewer batches in an epoch, by a schedule of ratios, for any ``DataLoader``.
 
-In an epoch of ratio alpha the pictures are shuffled and the first floor(alpha * M) of its M batches are used; batch
+In an epoch of ratio alpha the images are shuffled and the first floor(alpha * M) of its M batches are used; batch
 size and learning rates stay. A schedule is flat, or has three stages of which the middle one is a chain of bottlenecks:
 epochs at a squeezed ratio between epochs at the full one. Source: the dissertation on CRnet and reduced random
 sampling, Section 3.2; its settings are those of Tables 4-9, 4-11 and 4-13.
@@ -165,11 +165,11 @@ class SamplingPlan:
 
     Attributes:
         epochs, samples, batch_size: what it is for.
-        batches_full: batches of an epoch over all pictures.
+        batches_full: batches of an epoch over all images.
         runs: (ratio, batches, epochs in a row), in order.
         time_ratio: predicted, by Corollaries 1 and 2; of training steps alone.
         time_ratio_by_batches: with whole batches, by Theorems 2 and 4.
-        log10_missing: of the probability that a picture is never drawn, by Theorems 1 and 3; -inf for 0.
+        log10_missing: of the probability that an image is never drawn, by Theorems 1 and 3; -inf for 0.
         log10_missing_by_batches: the same by the share really seen.
     """
 
@@ -189,11 +189,11 @@ class SamplingPlan:
             counted[ratio, count] = counted.get((ratio, count), 0) + length
         levels = ", ".join(f"{n} at {float(ratio):g} ({count})" for (ratio, count), n in counted.items())
         return (
-            f"reduced sampling: {self.epochs} epochs over {self.samples} pictures in batches of {self.batch_size}\n"
+            f"reduced sampling: {self.epochs} epochs over {self.samples} images in batches of {self.batch_size}\n"
             f"  epochs at a ratio (batches of {self.batches_full}): {levels}\n"
             f"  predicted time of the training steps: {self.time_ratio_by_batches:.4f} of full sampling "
             f"({self.time_ratio:.4f} without rounding to batches)\n"
-            f"  probability that a picture is never drawn: {_power(self.log10_missing_by_batches)} "
+            f"  probability that an image is never drawn: {_power(self.log10_missing_by_batches)} "
             f"({_power(self.log10_missing)} by formula)"
         )
 

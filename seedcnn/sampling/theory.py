@@ -1,7 +1,7 @@
-"""Reduced sampling on paper: exact ratios, batches of an epoch, predicted time and the chance that a picture is missed.
+"""Reduced sampling on paper: exact ratios, batches of an epoch, predicted time and the chance that an image is missed.
 
 Source: the dissertation on CRnet and reduced random sampling, Sections 3.2.1 to 3.2.3, Theorems 1 to 4 and Corollaries
-1 and 2. Its symbols: D pictures, B of them in a batch, M = ceil(D / B) batches in a full epoch, N epochs, T0 the time
+1 and 2. Its symbols: D images, B of them in a batch, M = ceil(D / B) batches in a full epoch, N epochs, T0 the time
 of a full batch and T1 that of the last one of a full epoch.
 """
 
@@ -62,14 +62,14 @@ def positive(name: str, value: int, least: int = 1) -> int:
 
 
 def full_batches(samples: int, batch_size: int, drop_last: bool = False, world_size: int = 1) -> int:
-    """M, the batches of each process in an epoch over all pictures.
+    """M, the batches of each process in an epoch over all images.
 
     Args:
-        samples: D, pictures.
-        batch_size: B, pictures in a batch of one process.
+        samples: D, images.
+        batch_size: B, images in a batch of one process.
         drop_last: whether an incomplete last batch is left out.
-        world_size: processes; a step takes ``batch_size * world_size`` pictures. An incomplete last step that does not
-            hold a picture for each of them is left out.
+        world_size: processes; a step takes ``batch_size * world_size`` images. An incomplete last step that does not
+            hold an image for each of them is left out.
 
     Raises:
         TypeError, ValueError: if an argument is no positive int, or there is no batch at all.
@@ -90,7 +90,7 @@ def full_batches(samples: int, batch_size: int, drop_last: bool = False, world_s
 
 
 def short_batch(samples: int, batch_size: int, drop_last: bool = False, world_size: int = 1) -> int:
-    """Pictures of each process in the last batch of an epoch over all pictures; ``batch_size`` if it is complete."""
+    """Pictures of each process in the last batch of an epoch over all images; ``batch_size`` if it is complete."""
     step = full_batches(samples, batch_size, drop_last, world_size) * batch_size * world_size
     return batch_size if step <= samples else (samples - step + batch_size * world_size) // world_size
 
@@ -135,7 +135,7 @@ def predicted_time_ratio(
     world_size: int = 1,
     last_batch: float = 1.0,
 ) -> float:
-    """Training time over that of the same epochs with all pictures.
+    """Training time over that of the same epochs with all images.
 
     Without ``samples`` the mean of the ratios (Corollary 1, Eq. 10; Corollary 2, Eq. 13), which leaves out that a ratio
     of M batches is rounded down. With ``samples`` and ``batch_size`` whole batches are counted (Theorem 2, Eq. 8;
@@ -176,10 +176,10 @@ def log10_missing_probability(
     drop_last: bool = False,
     world_size: int = 1,
 ) -> float:
-    """Decimal logarithm of the probability that a given picture is in no epoch; -inf for a probability of 0.
+    """Decimal logarithm of the probability that a given image is in no epoch; -inf for a probability of 0.
 
     Without ``samples`` by formula: the product of (1 - alpha) over the epochs (Theorem 1, Eq. 6; Theorem 3, Eq. 11).
-    With ``samples`` and ``batch_size`` the share of pictures that an epoch really sees, whole batches over D, stands
+    With ``samples`` and ``batch_size`` the share of images that an epoch really sees, whole batches over D, stands
     for alpha. Epochs are independent draws either way.
 
     Raises:
@@ -206,7 +206,7 @@ def missing_probability(
     drop_last: bool = False,
     world_size: int = 1,
 ) -> float:
-    """The probability that a given picture is in no epoch (Theorems 1 and 3); D times this are expected never to be.
+    """The probability that a given image is in no epoch (Theorems 1 and 3); D times this are expected never to be.
 
     Arguments and errors as for :func:`log10_missing_probability`, which still tells what a float rounds to 0
     (below 1e-323).

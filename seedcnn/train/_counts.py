@@ -15,7 +15,7 @@ class NotFiniteError(TrainingError):
 
     Attributes:
         step: batches of the epoch that were done before.
-        pictures: indices of the batch by process, where its loss is not finite.
+        images: indices of the batch by process, where its loss is not finite.
     """
 
     def __init__(self, text: str, step: int, pictures: dict[int, list[int]]) -> None:
@@ -39,7 +39,7 @@ class Counts:
     started: tuple[float, float] = field(default_factory=_clocks)
 
     def add(self, loss: float, correct: int, pictures: int) -> None:
-        """One more batch: mean loss, right answers, and pictures."""
+        """One more batch: mean loss, right answers, and images."""
         self.loss += loss * pictures
         self.correct += correct
         self.seen += pictures

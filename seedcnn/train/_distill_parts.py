@@ -12,7 +12,7 @@ __all__ = ["LogitCache", "logit_loss", "soft_loss", "stage_loss", "wide"]
 
 
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """Cross entropy of the student with the teacher's probabilities, mean over pictures.
+    """Cross entropy of the student with the teacher's probabilities, mean over images.
 
     Args:
         student, teacher: logits [N, classes]; gradients reach the student's alone.
@@ -23,7 +23,7 @@ def soft_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Ten
 
 
 def logit_loss(student: Tensor, teacher: Tensor, hard: Tensor, temperature: float, alpha: float) -> Tensor:
-    """(1 - alpha) * hard + alpha * T^2 * KL(teacher || student), both at temperature T, mean over pictures.
+    """(1 - alpha) * hard + alpha * T^2 * KL(teacher || student), both at temperature T, mean over images.
 
     T^2 keeps the gradient's size when T changes (Hinton et al., 2015, Section 2).
 
@@ -38,7 +38,7 @@ def logit_loss(student: Tensor, teacher: Tensor, hard: Tensor, temperature: floa
 
 
 def stage_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mean: bool = True) -> Tensor:
-    """Squared differences of maps, mean over pictures and elements, then mean or sum over stages.
+    """Squared differences of maps, mean over images and elements, then mean or sum over stages.
 
     Args:
         student, teacher: one [N, C, H, W] for each stage; gradients reach the student's alone.
@@ -65,7 +65,7 @@ def wide(x: Tensor) -> Tensor:
 
 
 class LogitCache:
-    """Logits by picture index, on the CPU."""
+    """Logits by image index, on the CPU."""
 
     def __init__(self) -> None:
         self.known = torch.zeros(0, dtype=torch.bool)
@@ -73,7 +73,7 @@ class LogitCache:
 
     @torch.compiler.disable
     def get(self, indices: Tensor, ask: Callable[[Tensor], Tensor]) -> Tensor:
-        """Logits [N, classes] of ``indices`` [N]; ``ask(mask)`` computes those of the pictures that are not known."""
+        """Logits [N, classes] of ``indices`` [N]; ``ask(mask)`` computes those of the images that are not known."""
         if (size := int(indices.max()) + 1) > len(self.known):
             self.known = F.pad(self.known, (0, max(size, 2 * len(self.known)) - len(self.known)))
         if (missing := ~self.known[indices]).any():

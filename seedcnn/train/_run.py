@@ -36,7 +36,7 @@ class Run:
     Attributes:
         model: the network itself, whatever wraps it.
         counts: batches of each epoch.
-        steps: batches of an epoch over all pictures.
+        steps: batches of an epoch over all images.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class Run:
         rank, (value, pictures) = next(iter(bad.items()))
         who = f" of process {rank}" if self.processes.world > 1 else ""
         text = (
-            f"loss{who} is {value} in epoch {epoch + 1}, step {step + 1} of {self.counts[epoch]} (pictures "
+            f"loss{who} is {value} in epoch {epoch + 1}, step {step + 1} of {self.counts[epoch]} (images "
             f"{pictures[:8]} and {max(0, len(pictures) - 8)} more)"
         )
         done = step - step % self.config.grad_accumulation

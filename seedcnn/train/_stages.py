@@ -127,7 +127,7 @@ def listen(network: nn.Module, taps: Sequence[Tap], images: Tensor) -> tuple[Ten
 
 @torch.no_grad()
 def probe(network: nn.Module, taps: Sequence[Tap], size: tuple[int, int, int]) -> list[tuple[int, ...]]:
-    """Shapes of the logits and of the maps for one black picture, without the picture's axis.
+    """Shapes of the logits and of the maps for one black image, without the picture's axis.
 
     The pass is in eval mode, so that no running statistic moves; the modes are put back.
     """

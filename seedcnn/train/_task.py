@@ -1,4 +1,4 @@
-"""What the loop calls: pictures, targets and indices to a loss and logits."""
+"""What the loop calls: images, targets and indices to a loss and logits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def make_task(
     Args:
         model: the network, on its device.
         teacher: for distillation, instead of the checkpoint that the config names.
-        size: (3, H, W) of the pictures.
+        size: (3, H, W) of the images.
 
     Raises:
         ConfigError: if there is a teacher without distillation, or distillation without a teacher.
@@ -76,14 +76,14 @@ def outputs(model: nn.Module, size: tuple[int, int, int]) -> int:
     """How many classes a network tells apart, by asking it.
 
     Raises:
-        ConfigError: if it cannot take pictures of this size.
+        ConfigError: if it cannot take images of this size.
     """
     first = next(model.parameters())
     mode = model.training
     try:
         logits = model.eval()(torch.zeros((2, *size), device=first.device, dtype=first.dtype))
     except (MissingExtraError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"the network cannot take pictures of {size[1]}x{size[2]}: {error}") from error
+        raise ConfigError(f"the network cannot take images of {size[1]}x{size[2]}: {error}") from error
     finally:
         model.train(mode)
     return int(logits.shape[1])

@@ -1,4 +1,4 @@
-"""Training pictures: by name, in memory or as files, and the batches of an epoch that a process gets."""
+"""Training images: by name, in memory or as files, and the batches of an epoch that a process gets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, eq=False)
 class TrainData:
-    """Training pictures: uint8 [N, H, W, 3], labels int64 [N], mean and standard deviation per channel (0..1)."""
+    """Training images: uint8 [N, H, W, 3], labels int64 [N], mean and standard deviation per channel (0..1)."""
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
@@ -41,13 +41,13 @@ class TrainData:
 
     @property
     def size(self) -> tuple[int, int, int]:
-        """(3, H, W) of the pictures that the network gets."""
+        """(3, H, W) of the images that the network gets."""
         return 3, self.images.shape[1], self.images.shape[2]
 
 
 @dataclass(frozen=True, eq=False)
 class FolderData:
-    """Training pictures as files, decoded as they are needed: the files, mean and std, and (3, H, W) of the crops."""
+    """Training images as files, decoded as they are needed: the files, mean and std, and (3, H, W) of the crops."""
 
     folder: ImageFolder
     mean: tuple[float, float, float] = imagenet.MEAN
@@ -65,7 +65,7 @@ class Batches(Protocol):
 
     @property
     def steps(self) -> int:
-        """Of an epoch over all pictures."""
+        """Of an epoch over all images."""
         ...
 
     def epoch(self, number: int, first: int, last: int) -> Iterator[Batch]:
@@ -74,7 +74,7 @@ class Batches(Protocol):
 
 
 class _InMemory:
-    """Batches of decoded pictures, which are kept on the device."""
+    """Batches of decoded images, which are kept on the device."""
 
     def __init__(self, config: TrainConfig, data: TrainData, processes: Processes) -> None:
         self.config, self.data, self.processes = config, data, processes
@@ -139,7 +139,7 @@ class _FromFolder:
 
 
 class _Erased:
-    """Batches with rectangles of noise in some pictures (timm's random erasing, by the global generators)."""
+    """Batches with rectangles of noise in some images (timm's random erasing, by the global generators)."""
 
     def __init__(self, batches: Batches, probability: float, device: torch.device) -> None:
         self.batches, self.steps = batches, batches.steps
@@ -154,10 +154,10 @@ def open_batches(config: TrainConfig, data: TrainData | FolderData, processes: P
     """The batches of this process.
 
     Args:
-        workers: processes that decode files; none are needed for pictures in memory.
+        workers: processes that decode files; none are needed for images in memory.
 
     Raises:
-        ConfigError: if there is no picture, or fewer than a batch for each process.
+        ConfigError: if there is no image, or fewer than a batch for each process.
     """
     count, needed = len(data.labels), config.batch_size * processes.world
     if not count:
@@ -185,7 +185,7 @@ def load_training_data(
 
     Raises:
         ConfigError: if the set needs a directory, takes none, or the hold-out or fraction does not fit it.
-        DataError: if what is there is not what it should be, or holds no picture.
+        DataError: if what is there is not what it should be, or holds no image.
     """
     found = load_train(config.data, directory, hold_out=config.hold_out, verify=verify, progress=progress)
     train = found.train

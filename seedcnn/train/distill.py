@@ -47,12 +47,12 @@ class Distiller(nn.Module):
     """A student and its loss with a teacher: what the training loop calls instead of the network.
 
     The teacher is in eval mode and takes part in no graph. It is no submodule: it is not in ``parameters()``,
-    ``state_dict()`` or what DDP exchanges, but moves with ``to``. Both networks get the same pictures, so the teacher
+    ``state_dict()`` or what DDP exchanges, but moves with ``to``. Both networks get the same images, so the teacher
     has to expect the same normalisation. Where the maps of a stage differ in channels, a learnable 1x1 convolution
     (``projections``, without bias; not in the papers, whose teachers are as wide as the students) takes the student's
     to the teacher's. Wrap a distiller in DDP, not in ``DataParallel``, whose copies would share the taps.
 
-    With ``config.cache`` each picture goes through the teacher once in a run of a process, and its logits are kept on
+    With ``config.cache`` each image goes through the teacher once in a run of a process, and its logits are kept on
     the CPU. A resumed run fills the cache anew, in other batches, whose rounding may differ in the last bit.
 
     Args:
@@ -60,12 +60,12 @@ class Distiller(nn.Module):
         student: the network that is trained; the taps of the stages are hooks on its modules.
         teacher: a trained network with as many classes; it is put in eval mode.
         criterion: loss of (logits, targets) with the labels; cross entropy if None.
-        input_size: (channels, H, W) of the pictures, by which shapes are compared before training.
-        augmented: whether a picture can look different from epoch to epoch; a cache needs False.
+        input_size: (channels, H, W) of the images, by which shapes are compared before training.
+        augmented: whether an image can look different from epoch to epoch; a cache needs False.
 
     Raises:
         ConfigError: if stages are not found or not named rightly, their numbers, sizes or the classes differ, or a
-            cache is asked for augmented pictures.
+            cache is asked for augmented images.
         TrainingError: if a module that ends a stage gives no maps.
         ValueError: if student and teacher are one network.
     """
@@ -85,7 +85,7 @@ class Distiller(nn.Module):
             raise ValueError("`teacher` must be another network than `student`")
         if config.cache and augmented:
             raise ConfigError(
-                "distill.cache is for pictures that are the same in every epoch; switch augmentation, mixup and random "
+                "distill.cache is for images that are the same in every epoch; switch augmentation, mixup and random "
                 "erasing off, or the cache"
             )
         self.config, self.student = config, student
@@ -152,7 +152,7 @@ class Distiller(nn.Module):
         Args:
             images: [N, C, H, W], normalised.
             targets: labels [N] or whatever else the criterion takes.
-            indices: int64 [N], which pictures of the data set these are; needed by a cache alone.
+            indices: int64 [N], which images of the data set these are; needed by a cache alone.
 
         Raises:
             ValueError: if the distiller has a cache and ``indices`` are missing or wrong.

@@ -40,7 +40,7 @@ WEIGHTS: dict[str, StageWeights] = {
 """Presets of the stagewise loss.
 
 "paper": the three terms of MonoCNN's loss as printed, each with weight 1, over all stages. Not stated there, and
-chosen: the squared l2 norm of a stage is averaged over pictures and map elements (the paper calls it "MSE loss"; a sum
+chosen: the squared l2 norm of a stage is averaged over images and map elements (the paper calls it "MSE loss"; a sum
 over 65,536 elements would drown the cross entropies); the probabilities are at temperature 1; a stage ends with its
 last maps, after the ReLU.
 
@@ -62,7 +62,7 @@ class DistillConfig:
         stages, teacher_stages: of "stagewise", names of the modules that end the stages of the student and of the
             teacher; () to find them, and for the teacher to take the student's where these are named. All that are
             named are used, whatever ``weights`` leaves out.
-        cache: keep the teacher's logits of each picture; for "logits" without augmentation.
+        cache: keep the teacher's logits of each image; for "logits" without augmentation.
 
     Raises:
         ConfigError: naming the field, its value and the rule.

@@ -26,7 +26,7 @@ from seedcnn.train.randomness import deterministic
 __all__ = ["Validate", "train"]
 
 Validate = Callable[[nn.Module], float]
-"""From the network in eval mode to its accuracy, percent, on pictures that are not trained on."""
+"""From the network in eval mode to its accuracy, percent, on images that are not trained on."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def train(
         keep: epochs whose checkpoints are kept; from 2 on as NAME.epoch0007.ckpt, beside the last.
         save_steps: also write the checkpoint after every so many updates; 0 for the ends of epochs alone.
         until: stop after this epoch, counted from 1, as if interrupted there; a run with ``resume`` goes on.
-        workers: processes that decode picture files.
+        workers: processes that decode image files.
         device: "cpu", "cuda", or "auto" for CUDA where it is to be had.
         tensorboard: directory for TensorBoard's events.
 

@@ -16,7 +16,7 @@ __all__ = ["capture", "deterministic", "epoch_generator", "restore", "seed_every
 
 
 def epoch_generator(seed: int, epoch: int, rank: int = 0) -> torch.Generator:
-    """Order and augmentation of an epoch depend on these alone, so a resumed run sees the same pictures."""
+    """Order and augmentation of an epoch depend on these alone, so a resumed run sees the same images."""
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch + rank * 0x9E3779B97F4A7C15) % 2**63)
 
 

@@ -21,10 +21,10 @@ _NOISE_LIMIT = 0.67  # timm's lr_noise_pct
 
 
 def peak_lr(config: TrainConfig, world: int = 1) -> float:
-    """The peak learning rate by the linear-scaling rule (Goyal et al., 2017): it grows with the pictures an update.
+    """The peak learning rate by the linear-scaling rule (Goyal et al., 2017): it grows with the images an update.
 
     Args:
-        world: processes, each with ``config.batch_size`` pictures a step.
+        world: processes, each with ``config.batch_size`` images a step.
     """
     if not config.lr_base_batch:
         return config.lr

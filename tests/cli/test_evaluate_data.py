@@ -107,7 +107,7 @@ def test_damaged_pictures_are_listed(icons, small, tmp_path):
     bad.write_bytes(b"no picture")
     try:
         data = ("--data", f"icons50:{icons}", "--no-verify", "--corruptions", "none")
-        assert "1 of 19 pictures" in refusal(small, *data)
+        assert "1 of 19 images" in refusal(small, *data)
         result = run(small, *data, "--skip-damaged", "--report", tmp_path / "r.html")
         assert result.exit_code == 0, result.output
         assert "left out: bird/lg_3_bird.png: UnidentifiedImageError" in result.stderr

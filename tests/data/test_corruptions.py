@@ -12,12 +12,12 @@ from seedcnn.data.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, corrupt
 from seedcnn.data.corruptions.frost import frost_pictures
 from seedcnn.errors import DataError
 
-# From the official code. Pictures 0 to 7 of the CIFAR-10 test set with np.random.seed(i) before picture i: pictures 0
-# and 1 at severity 1, picture 2 at severity 3, picture 3 at severity 5, picture 4 of motion blur at fixed angles; and,
-# run at 32 x 32 with the ImageNet constants and seed 0, one more picture at severities 2 and 5.
+# From the official code. Images 0 to 7 of the CIFAR-10 test set with np.random.seed(i) before image i: images 0
+# and 1 at severity 1, image 2 at severity 3, image 3 at severity 5, image 4 of motion blur at fixed angles; and,
+# run at 32 x 32 with the ImageNet constants and seed 0, one more image at severities 2 and 5.
 GOLDEN = Path(__file__).with_name("golden_corruptions.npz")
 GOLDEN_PICTURES = {1: slice(0, 2), 3: slice(2, 3), 5: slice(3, 4)}
-# By corruption and severity, over the first 1000 test pictures: mean, mean absolute difference, mean L2 distance on the
+# By corruption and severity, over the first 1000 test images: mean, mean absolute difference, mean L2 distance on the
 # 0..1 scale, shares of values changed, 0 and 255.
 STATISTICS = json.loads(Path(__file__).with_name("statistics_corruptions.json").read_text())
 NAMES = tuple(CORRUPTIONS)
@@ -40,17 +40,17 @@ def images(golden):
 
 @pytest.fixture(autouse=True)
 def frost_at_hand(request):
-    """Skip what needs the frost pictures where they cannot be had."""
+    """Skip tests that need the frost images if they are not available."""
     params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     if params.get("name") == "frost":
         try:
             frost_pictures(None, shrink=5, height=32, width=32)
         except DataError as error:
-            pytest.skip(f"the frost pictures could not be had: {error}")
+            pytest.skip(f"the frost images are not available: {error}")
 
 
 def official_draw(name, constant, number, picture, frost_sizes):
-    """What the official code draws for one picture after np.random.seed(number), as our fields."""
+    """What the official code draws for one image after np.random.seed(number), as our fields."""
     rng, (h, w, _) = np.random.RandomState(number), picture.shape
     if name == "shot_noise":
         return {"counts": rng.poisson(picture / 255.0 * constant)}
@@ -141,7 +141,7 @@ def test_statistics_on_1000_pictures(cifar10, name):
         ])  # fmt: skip
         rounding = 2e-4  # of the published numbers, and what 99.99 % agreement leaves
         if CORRUPTIONS[name].draw:
-            # Both are samples of 1000; what varies between pictures bounds what varies between draws.
+            # Both are samples of 1000; what varies between images bounds what varies between draws.
             noise = rows.std(axis=1)
             noise[0] = (ours.mean(axis=(1, 2, 3)) - pictures.mean(axis=(1, 2, 3))).std()
             rounding = rounding + 5 * np.sqrt(2 / 1000) * noise

@@ -23,13 +23,13 @@ def images():
 
 @pytest.fixture(autouse=True)
 def frost_at_hand(request):
-    """Skip what needs the frost pictures where they cannot be had."""
+    """Skip tests that need the frost images if they are not available."""
     params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     if "frost" in (params.get("name"), params.get("change", {}).get("name")):
         try:
             frost_pictures(None, shrink=5, height=32, width=32)
         except DataError as error:
-            pytest.skip(f"the frost pictures could not be had: {error}")
+            pytest.skip(f"the frost images are not available: {error}")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -112,16 +112,16 @@ def test_tensors_stay_on_their_device(images):
 
 
 def with_frost(number):
-    """What `corrupt` says about a frost field, for pictures of 32 x 32."""
+    """What `corrupt` says about a frost field, for images of 32 x 32."""
     return {"name": "frost", "fields": {"picture": [0, 0], "row": [0, 0], "column": [0, 0], **number}}
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"name": "rain"}, r"`name` \(='rain'\) is no corruption; known: gaussian_noise, shot_noise"),
+        ({"name": "rain"}, r"`name` \(='rain'\) is not a corruption; known: gaussian_noise, shot_noise"),
         ({"name": "gausian_noise"}, r"did you mean gaussian_noise"),
-        ({"name": ["fog"]}, r"`name` \(=\['fog'\]\) is no corruption"),
+        ({"name": ["fog"]}, r"`name` \(=\['fog'\]\) is not a corruption"),
         ({"severity": 0}, r"`severity` \(=0\) must be one of 1, 2, 3, 4, 5"),
         ({"severity": 6}, r"`severity` \(=6\)"),
         ({"severity": 2.0}, r"`severity` \(=2.0\)"),
@@ -133,7 +133,7 @@ def with_frost(number):
         ({"images": np.zeros((2, 3, 32, 32), np.uint8)}, r"`images` is uint8 \(2, 3, 32, 32\)"),
         (
             {"images": np.zeros((2, 31, 32, 3), np.uint8)},
-            r"pictures of \(31, 32\) pixels; each side must have at least",
+            r"`images` are \(31, 32\) pixels large; each side must have at least",
         ),
         ({"images": [[1]]}, "`images` is list"),
         ({"indices": [1, 2, 3]}, r"`indices` has shape \(3,\); it must be \(2,\)"),
@@ -149,7 +149,7 @@ def with_frost(number):
         ({"name": "glass_blur", "fields": {"offsets": np.zeros((2, 1, 30, 30, 2))}}, r"is float64; it must be int8"),
         ({"name": "glass_blur", "fields": {"offsets": np.ones((2, 1, 30, 30, 2), int)}}, r"must lie in -1..0"),
         (with_frost({"picture": [0, 5]}), r"`fields\['picture'\]` holds 5; it must be 0 to 4"),
-        (with_frost({"row": [0, 500]}), r"row 500, column 0; frost picture 0 has \(120, 180\) pixels"),
+        (with_frost({"row": [0, 500]}), r"row 500, column 0; frost image 0 has \(120, 180\) pixels"),
     ],
 )
 def test_wrong_arguments(change, words):

@@ -1,4 +1,4 @@
-"""The frost pictures: where they come from, and what is said when they do not come."""
+"""The frost images: where they come from, and what is said when they do not come."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def official():
     try:
         frost_pictures(None, shrink=5, height=32, width=32)
     except DataError as error:
-        pytest.skip(f"the frost pictures could not be had: {error}")
+        pytest.skip(f"the frost images are not available: {error}")
     return frost_cache()
 
 
@@ -46,7 +46,7 @@ def test_a_missing_or_different_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"frost1\.png cannot be read: No such file"):
         corrupt(images, "frost", 1, frost_dir=tmp_path)
     Image.new("RGB", (900, 600)).save(tmp_path / "frost1.png")
-    with pytest.raises(DataError, match=r"frost1\.png has SHA-256 [0-9a-f]{64}; the official picture has ff9f9078"):
+    with pytest.raises(DataError, match=r"frost1\.png has SHA-256 [0-9a-f]{64}; the official image has ff9f9078"):
         corrupt(images, "frost", 1, frost_dir=tmp_path)
 
 
@@ -83,7 +83,7 @@ def test_frost_adds_the_window():
         0.75 * images[1] + 0.45 * pictures[0][8:40, 0:32],
     ]).clip(0, 255)  # fmt: skip
     np.testing.assert_allclose(frost(images, at, fields), expected)
-    with pytest.raises(ValueError, match=r"row 9, column 0; frost picture 0 has \(40, 50\) pixels"):
+    with pytest.raises(ValueError, match=r"row 9, column 0; frost image 0 has \(40, 50\) pixels"):
         frost(images, at, {**fields, "row": np.array([3, 9])})
     drawn = [draw_frost(rng, images[0], at) for _ in range(300)]
     assert {row["picture"] for row in drawn} == {0, 1, 2, 3, 4}

@@ -42,7 +42,7 @@ def test_counts_include_empty_classes():
         ({"labels": np.zeros(3, np.int64)}, r"int64 \(3,\); it must be int64 \(2,\)"),
         ({"labels": np.array([0, 2])}, r"`labels` goes from 0 to 2; with 2 classes it must be in 0 to 1"),
         ({"labels": np.array([-1, 1])}, "`labels` goes from -1 to 1"),
-        ({"styles": np.array(["x"])}, r"`styles` is <U1 \(1,\); it must hold one text per picture, \(2,\)"),
+        ({"styles": np.array(["x"])}, r"`styles` is <U1 \(1,\); it must hold one text per image, \(2,\)"),
         ({"names": np.array([1, 2])}, "`names` is int64"),
     ],
 )
@@ -123,7 +123,7 @@ def test_every_picture_is_as_likely():
         (LABELS, 1.5, 0, r"`fraction` \(=1.5\)"),
         (LABELS, float("nan"), 0, r"`fraction` \(=nan\)"),
         (LABELS, 0.5, -1, r"`seed` \(=-1\)"),
-        (LABELS, 0.1, 0, r"leaves none of the 3 pictures of class 2; it must be at least 0\.167"),
+        (LABELS, 0.1, 0, r"leaves none of the 3 images of class 2; it must be at least 0\.167"),
         (LABELS - 1, 0.5, 0, "`labels` is int64"),
         (LABELS.astype(float), 0.5, 0, "`labels` is float64"),
     ],

@@ -1,4 +1,4 @@
-"""Augmentation against a picture-by-picture reference, and normalisation against its formula."""
+"""Augmentation against an image-by-picture reference, and normalisation against its formula."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def generator(seed=1):
 
 
 def candidates(image, padding):
-    """Every crop of the padded picture, plain and mirrored: [2, 2p+1, 2p+1, C, H, W]."""
+    """Every crop of the padded image, plain and mirrored: [2, 2p+1, 2p+1, C, H, W]."""
     c, h, w = image.shape
     padded = torch.zeros(c, h + 2 * padding, w + 2 * padding, dtype=torch.uint8)
     padded[:, padding : padding + h, padding : padding + w] = image

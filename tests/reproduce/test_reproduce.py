@@ -1,4 +1,4 @@
-"""Tables rerun: scales, resuming, teachers, failures; one row through the whole chain on real pictures."""
+"""Tables rerun: scales, resuming, teachers, failures; one row through the whole chain on real images."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_the_command(tmp_path, cifar10):
     ]
     result = CliRunner().invoke(app, [*arguments, "--json"])
     if isinstance(result.exception, DataError) and "frost" in str(result.exception):
-        pytest.skip(f"the frost pictures could not be had: {result.exception}")
+        pytest.skip(f"the frost images could not be had: {result.exception}")
     assert result.exit_code == 0, result.output
     (row,) = json.loads(result.stdout)["rows"]
     assert row["figures"]["Noise"]["printed"] == 57.55

@@ -62,7 +62,7 @@ def start_group(start):
 
 @pytest.fixture
 def save_picture():
-    """Write a random picture of (width, height) to a path, making its folders."""
+    """Write a random image of (width, height) to a path, making its folders."""
 
     def save(path, size, seed):
         pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)

@@ -43,7 +43,7 @@ def quiet(config):
 
 
 def run(path, config=SMALL, *, data=None, **options):
-    """Train on 96 pictures (six batches an epoch), quietly."""
+    """Train on 96 images (six batches an epoch), quietly."""
     return train(config, data or coloured(), path, progress=quiet(config), device="cpu", **options)
 
 

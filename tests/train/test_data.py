@@ -1,4 +1,4 @@
-"""Training sets by name, and training on picture files."""
+"""Training sets by name, and training on image files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def imagenet(tmp_path, save_picture):
-    """Two classes of six pictures."""
+    """Two classes of six images."""
     for rank, wnid in enumerate(WNIDS):
         for number in range(6):
             save_picture(tmp_path / "train" / wnid / f"{wnid}_{number}.JPEG", (50 + number, 60), 10 * rank + number)

@@ -77,6 +77,6 @@ def test_kept_logits_change_no_step(tmp_path, teacher):
         config = changed(distill=DistillConfig(cache=cache), augment=False, epochs=3)
         asked.clear()
         histories.append(run(tmp_path / f"{cache}.ckpt", config, teacher=teacher)[1].history)
-        assert sum(asked) - 1 == (96 if cache else 3 * 96)  # one black picture tells the shapes
+        assert sum(asked) - 1 == (96 if cache else 3 * 96)  # one black image tells the shapes
     plain, cached = ([row["loss"] for row in history] for history in histories)
     assert cached == pytest.approx(plain, rel=1e-4)

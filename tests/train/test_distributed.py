@@ -22,17 +22,17 @@ from tests.train.runs import changed, coloured, count_bytes, meet, run, torchrun
     ids=["vanilla", "groupnl", "sparse", "mono"],
 )
 def test_only_learnable_gradients_are_exchanged(tmp_path, start_group, convert):
-    """Two gloo processes: four bytes a learnable parameter and step, nothing else; each sees pictures of its own."""
+    """Two gloo processes: four bytes a learnable parameter and step, nothing else; each sees images of its own."""
     config = changed(convert=convert, model_options={"widths": (8, 8, 16), "patch": 8})
     for process in start_group(2, count_bytes, tmp_path / "told", config):
         process.join()
         assert process.exitcode == 0
     told = [json.loads((tmp_path / f"told.{rank}.json").read_text()) for rank in range(2)]
     for each in told:
-        assert each["steps"] == 3  # 96 pictures, 2 processes, batches of 16
+        assert each["steps"] == 3  # 96 images, 2 processes, batches of 16
         assert each["sent"] == 4 * each["learnable"] * each["steps"]
     assert told[0]["sums"] == told[1]["sums"]
-    assert len(set(told[0]["seen"]) | set(told[1]["seen"])) == 96  # no picture twice
+    assert len(set(told[0]["seen"]) | set(told[1]["seen"])) == 96  # no image twice
 
 
 def test_a_loss_that_is_not_finite_stops_all_processes(tmp_path, start_group):

@@ -130,7 +130,7 @@ def test_reduced_sampling_takes_the_first_batches_and_says_what_it_saves(tmp_pat
     assert [row["loss"] for row in state.history[:2]] == [row["loss"] for row in full.history[:2]]
     text = capsys.readouterr().err
     assert "predicted time of the training steps: 0.7500" in text
-    assert "probability that a picture is never drawn" in text
+    assert "probability that an image is never drawn" in text
     assert "time ratio predicted 0.7500, measured" in text
     run(tmp_path / "c.ckpt", changed(sampling=SamplingConfig.flat(0.5)))
 
@@ -138,7 +138,7 @@ def test_reduced_sampling_takes_the_first_batches_and_says_what_it_saves(tmp_pat
 def test_the_last_batch_is_kept_if_wanted(tmp_path):
     config = changed(epochs=1, batch_size=20, drop_last=False)
     _, state = run(tmp_path / "a.ckpt", config)
-    assert state.history[0]["batches"] == 5  # 96 pictures: four batches of 20 and one of 16
+    assert state.history[0]["batches"] == 5  # 96 images: four batches of 20 and one of 16
     dropped = run(tmp_path / "b.ckpt", replace(config, drop_last=True))[1]
     assert dropped.history[0]["batches"] == 4
     half = replace(config, sampling=SamplingConfig.flat(0.5))

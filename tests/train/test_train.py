@@ -81,7 +81,7 @@ def test_a_prepared_network_is_trained_instead_of_a_fresh_one(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_a_checkpoint(tmp_path):
     config = changed(lr=1e12, warmup_epochs=0.0, convert=None)
-    with pytest.raises(TrainingError, match=r"loss is (nan|inf) in epoch \d+, step \d+ of 6 \(pictures \[\d+") as told:
+    with pytest.raises(TrainingError, match=r"loss is (nan|inf) in epoch \d+, step \d+ of 6 \(images \[\d+") as told:
         run(tmp_path / "a.ckpt", config)
     assert "8 more" in str(told.value)
     assert "a.stopped.ckpt" in str(told.value)
@@ -111,7 +111,7 @@ def test_data_that_do_not_fit(tmp_path):
         run(path, changed(model_options={**SMALL.model_options, "num_classes": 5}))
     small = coloured()
     small = TrainData(small.images[:, :6, :6].copy(), small.labels, small.mean, small.std)
-    with pytest.raises(ConfigError, match="the network cannot take pictures of 6x6"):
+    with pytest.raises(ConfigError, match="the network cannot take images of 6x6"):
         run(path, data=small)
     assert not path.exists()
 

@@ -1,8 +1,8 @@
-"""Common corruptions (Hendrycks and Dietterich, ICLR 2019) as batched array functions of numpy.
+"""Common corruptions (Hendrycks and Dietterich, ICLR 2019) as batched functions of numpy arrays.
 
-Each corruption is one row of ``CORRUPTIONS``: its group, its constants by severity, the random fields it draws, and a
-function from a batch to the corrupted batch. Constants, order of operations, quirks and truncation follow the official
-``make_cifar_c.py`` and ``make_imagenet_c.py`` (github.com/hendrycks/robustness, commit 8190fe3).
+Each corruption is one entry of ``CORRUPTIONS``: its group, its constants by severity, the random fields it draws, and
+a function from a batch to the corrupted batch. Constants, order of operations, quirks and truncation follow the
+official ``make_cifar_c.py`` and ``make_imagenet_c.py`` (github.com/hendrycks/robustness, commit 8190fe3).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Blur: defocus, glass, motion, zoom and gaussian blur."""
+"""Blur: defocus, glass, motion, zoom and Gaussian blur."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from seedcnn.data.corruptions.core import F32, F64, U8, Fields, Setting, to_leve
 from seedcnn.data.corruptions.filters import clipped_zoom, gaussian, streak, zoom_axis
 
 _DIRECT_REACH = 2  # wider kernels go through the Fourier transform
-_OPERATOR_LIMIT = 64 * 64  # pixels up to which zoom blur is applied as one linear operator
+_OPERATOR_LIMIT = 64 * 64  # zoom blur is one linear operator up to this number of pixels
 
 
 def gaussian_blur(images: U8, at: Setting, _: Fields) -> F64:
-    """A separable Gaussian, edges repeated."""
+    """A separable Gaussian, with edges repeated."""
     return to_levels(gaussian(images / 255.0, at.constant))
 
 
 def _blur_kernel(kernel: F32, size: int, sigma: float) -> F32:
-    """``cv2.GaussianBlur`` of a square float32 kernel, edges mirrored without repeating them."""
+    """``cv2.GaussianBlur`` of a square float32 kernel; edges are mirrored without repeating the outermost pixel."""
     radius = size // 2
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     weights = (weights / weights.sum()).astype(np.float32)
@@ -37,7 +37,7 @@ def _blur_kernel(kernel: F32, size: int, sigma: float) -> F32:
 
 @lru_cache(maxsize=16)
 def disk(radius: float, alias_blur: float) -> F64:
-    """The defocus kernel, cut to its nonzero square [k, k], k odd."""
+    """The defocus kernel, cropped to its nonzero square [k, k] with k odd."""
     side, blur_size = (8, 3) if radius <= 8 else (int(radius), 5)
     grid = np.arange(-side, side + 1)
     inside = (grid[:, None] ** 2 + grid**2 <= radius**2).astype(np.float32)
@@ -49,21 +49,21 @@ def disk(radius: float, alias_blur: float) -> F64:
 
 
 def _correlate(unit: F64, kernel: F64) -> F64:
-    """Correlate [N, H, W, C] with a kernel of four-fold symmetry, edges mirrored without repeating them."""
+    """Correlate [N, H, W, C] with a kernel of four-fold symmetry; edges are mirrored without repeating a pixel."""
     reach, (h, w, c) = len(kernel) // 2, unit.shape[1:]
     padded = np.pad(unit, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
     if reach > _DIRECT_REACH:
         size = padded.shape[1:3]
         spectrum = np.fft.rfft2(padded, axes=(1, 2)) * np.conj(np.fft.rfft2(kernel, size))[None, :, :, None]
         return np.fft.irfft2(spectrum, size, axes=(1, 2))[:, :h, :w]
-    # Shifts of the flat array: long loops. What runs over an edge lands in the padding and is cut off.
+    # Shifts of the flattened array give long loops. What runs over an edge lands in the padding and is cropped.
     flat, line = padded.ravel(), (w + 2 * reach) * c
     height = flat.size - 2 * reach * line
     count = height - 2 * reach * c
     result = np.zeros_like(padded)
     total = result.ravel()[:count]
     for row in range(reach + 1):
-        # Rows and columns at equal distance share their weight.
+        # Rows and columns at the same distance from the centre have the same weight.
         pair = flat[row * line :][:height]
         if row < reach:
             pair = pair + flat[(2 * reach - row) * line :][:height]
@@ -82,17 +82,17 @@ def defocus_blur(images: U8, at: Setting, _: Fields) -> F64:
 
 
 def draw_offsets(generator: np.random.Generator, picture: U8, at: Setting) -> dict[str, Any]:
-    """``offsets``: int8 [iterations, H - 2 d, W - 2 d, 2] as (dx, dy), each -d..d-1; rows and columns from the end."""
+    """``offsets``: int8 [iterations, H - 2 d, W - 2 d, 2] as (dx, dy), each -d..d-1; rows and columns in reverse."""
     _, d, iterations = at.constant
     shape = (iterations, picture.shape[0] - 2 * d, picture.shape[1] - 2 * d, 2)
     return {"offsets": generator.integers(-d, d, shape, np.int8)}
 
 
 def glass_sources(offsets: npt.NDArray[np.int8], h: int, w: int, d: int) -> npt.NDArray[np.int32]:
-    """Where each pixel comes from after all iterations: indices [N, H * W] into the N * H * W pixels.
+    """The source of each pixel after all iterations: indices [N, H * W] into the N * H * W pixels.
 
-    The official "swap" copies pixel (h + dy, w + dx) into (h, w), from the last pixel to the first. A source further
-    on has been overwritten already (only with d > 1): then its own source counts, and so on.
+    The official "swap" copies pixel (h + dy, w + dx) to (h, w), from the last pixel to the first. With d > 1 a source
+    may itself have been overwritten before; the source of that source then counts, and so on.
     """
     n, iterations = offsets.shape[:2]
     identity = np.arange(h * w, dtype=np.int32)
@@ -115,13 +115,13 @@ def glass_sources(offsets: npt.NDArray[np.int8], h: int, w: int, d: int) -> npt.
 
 
 def glass_blur(images: U8, at: Setting, fields: Fields) -> F64:
-    """Blur, shuffle pixels locally, blur again."""
+    """Blur, shuffle pixels locally, and blur again."""
     sigma, d, _ = at.constant
     n, h, w, c = images.shape
     offsets = fields["offsets"]
     if offsets.min() < -d or offsets.max() >= d:
         raise ValueError(f"`fields['offsets']` spans {offsets.min()}..{offsets.max()}; it must lie in {-d}..{d - 1}")
-    # Four bytes a pixel, gathered as one number.
+    # Four bytes per pixel, gathered as one integer.
     soft = np.zeros((n * h * w, 4), np.uint8)
     soft[:, :c] = (gaussian(images / 255.0, sigma) * 255).astype(np.uint8).reshape(-1, c)
     shuffled = np.take(soft.view(np.uint32), glass_sources(offsets, h, w, d)).reshape(-1, 1).view(np.uint8)
@@ -141,13 +141,13 @@ def motion_blur(images: U8, at: Setting, fields: Fields) -> U8:
 
 @lru_cache(maxsize=64)
 def zoom_factors(stop: float, step: float) -> tuple[float, ...]:
-    """``np.arange(1, stop, step)``: rounding decides whether the end point is one of them, as in the official code."""
+    """``np.arange(1, stop, step)``, as in the official code: rounding decides whether it includes the end point."""
     return tuple(np.arange(1, stop, step).tolist())
 
 
 @dataclass(frozen=True)
 class _Tile:
-    """Output rows and columns, the window of the input they depend on, and the weights [outputs, inputs]."""
+    """Output rows and columns, the input window they depend on, and the weights [outputs, inputs]."""
 
     target: tuple[slice, slice]
     window: tuple[slice, slice]
@@ -166,7 +166,7 @@ def _axis_matrices(size: int, factors: tuple[float, ...]) -> F64:
 
 
 def _spans(matrices: F64, step: int = 8) -> list[tuple[slice, slice]]:
-    """Runs of outputs, and the inputs that each run depends on."""
+    """Runs of outputs, and the range of inputs that each run depends on."""
     spans = []
     for start in range(0, matrices.shape[1], step):
         target = slice(start, min(start + step, matrices.shape[1]))
@@ -177,7 +177,7 @@ def _spans(matrices: F64, step: int = 8) -> list[tuple[slice, slice]]:
 
 @lru_cache(maxsize=10)
 def _zoom_tiles(h: int, w: int, factors: tuple[float, ...]) -> tuple[_Tile, ...]:
-    """The mean of the picture and its zooms as a linear operator, tile by tile of 8 x 8 outputs."""
+    """The mean of the image and its zooms as a linear operator, in tiles of 8 x 8 outputs."""
     down, across = _axis_matrices(h, factors), _axis_matrices(w, factors)
     tiles = []
     for rows, row_window in _spans(down):
@@ -208,7 +208,7 @@ def _zoom_one_by_one(unit: F32, factors: tuple[float, ...]) -> F32:
 
 @lru_cache(maxsize=16)
 def _flat_bias(count: int) -> F32:
-    """By level, what keeps a flat area where the official float32 sum of ``count`` zooms puts it."""
+    """By level, the bias with which a flat area gets the level of the official float32 sum of ``count`` zooms."""
     unit = (np.arange(256) / 255.0).astype(np.float32)
     total = np.zeros_like(unit)
     for _ in range(count):
@@ -220,7 +220,7 @@ def _flat_bias(count: int) -> F32:
 
 
 def zoom_blur(images: U8, at: Setting, _: Fields) -> F32:
-    """The mean of the picture and its centre zoomed by each factor."""
+    """The mean of the image and its centre zoomed by each factor."""
     factors = zoom_factors(*at.constant)
     unit = (images / 255.0).astype(np.float32)
     if images.shape[1] * images.shape[2] > _OPERATOR_LIMIT:

@@ -1,4 +1,4 @@
-"""RGB and HSV, operation by operation as scikit-image has them: the truncation to 8 bits shows any other order."""
+"""RGB and HSV with the operations of scikit-image in the same order: truncation to 8 bits exposes any other order."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def rgb_to_hsv(images: U8) -> tuple[F64, F64, F64]:
     red, green, blue = planes(images) / 255.0
     value = np.maximum(np.maximum(red, green), blue)
     delta = value - np.minimum(np.minimum(red, green), blue)
-    # Where nothing differs, hue and saturation are 0 / anything: the divisor 1 gives the 0 without a warning.
+    # For grey pixels hue and saturation are 0: the divisor 1 gives that without a warning.
     divisor = np.where(delta == 0, 1.0, delta)
     hue = np.where(red == value, (green - blue) / divisor, 0.0)
-    # Where two channels share the maximum, the later one decides.
+    # If two channels share the maximum, the later channel decides.
     hue = np.where(green == value, 2.0 + (blue - red) / divisor, hue)
     hue = np.where(blue == value, 4.0 + (red - green) / divisor, hue)
     hue /= 6.0
@@ -31,7 +31,7 @@ def hsv_to_rgb(hue: F64, saturation: F64, value: F64) -> F64:
     low = value * (1 - saturation)
     falling = value * (1 - fraction * saturation)
     rising = value * (1 - (1 - fraction) * saturation)
-    # Each channel picks one of four by its sector: a gather, which is quicker than np.choose.
+    # Each channel selects one of four values by the sector: a gather, which is faster than np.choose.
     choices = np.stack([value, falling, low, rising]).reshape(-1)
     sector, place = sixth.astype(np.intp) % 6, np.arange(value.size).reshape(value.shape)
     rgb = np.empty((3, *hue.shape))

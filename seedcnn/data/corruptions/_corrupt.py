@@ -1,4 +1,4 @@
-"""``corrupt`` and ``draw_fields``: the checks, the random streams, and the work in blocks of bounded memory."""
+"""``corrupt`` and ``draw_fields``: argument checks, random streams, and processing in blocks of bounded memory."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from seedcnn.errors import did_you_mean
 __all__ = ["corrupt", "draw_fields"]
 
 SMALLEST_SIDE = 32
-_PHILOX_TAG = 0x5EEDC0  # keeps these draws apart from any other use of the same key
-_BLOCK_PIXELS = 24 * 1024  # pictures are corrupted in blocks of about so many pixels: the work stays in the cache
+_PHILOX_TAG = 0x5EEDC0  # separates these draws from any other use of the same key
+_BLOCK_PIXELS = 24 * 1024  # images are corrupted in blocks of about this many pixels, which fit in the cache
 
 
 def _setting(
@@ -27,7 +27,7 @@ def _setting(
 ) -> tuple[Corruption, Setting]:
     if not isinstance(name, str) or name not in CORRUPTIONS:
         hint = did_you_mean(name, CORRUPTIONS)
-        raise ValueError(f"`name` (={name!r}) is no corruption; {hint}known: {', '.join(CORRUPTIONS)}")
+        raise ValueError(f"`name` (={name!r}) is not a corruption; {hint}known: {', '.join(CORRUPTIONS)}")
     if not isinstance(severity, int | np.integer) or isinstance(severity, bool) or severity not in SEVERITIES:
         raise ValueError(f"`severity` (={severity!r}) must be one of 1, 2, 3, 4, 5")
     corruption = CORRUPTIONS[name]
@@ -35,7 +35,7 @@ def _setting(
         raise ValueError(f"`constants` (={constants!r}) must be one of {', '.join(corruption.constants)}")
     frost: tuple[U8, ...] = ()
     if name == "frost":
-        # The official CIFAR code shrinks the frost pictures by five, the ImageNet code takes them as they are.
+        # The official CIFAR code shrinks the frost images by five; the ImageNet code uses their full size.
         frost = frost_pictures(frost_dir, shrink=5 if constants == "cifar" else 1, height=shape[0], width=shape[1])
     return corruption, Setting(corruption.constants[constants][severity - 1], frost)
 
@@ -46,7 +46,7 @@ def _check_images(images: Any) -> None:
         raise ValueError(f"`images` is {described}; it must be a uint8 array [N, H, W, 3]")
     if min(images.shape[1:3]) < SMALLEST_SIDE:
         raise ValueError(
-            f"`images` has pictures of {images.shape[1:3]} pixels; each side must have at least {SMALLEST_SIDE}"
+            f"`images` are {images.shape[1:3]} pixels large; each side must have at least {SMALLEST_SIDE} pixels"
         )
 
 
@@ -55,7 +55,7 @@ def _check_address(seed: int, indices: npt.ArrayLike | None, n: int) -> list[int
         raise ValueError(f"`seed` (={seed!r}) must be an integer in [0, 2**64)")
     where = np.arange(n) if indices is None else np.asarray(indices)
     if where.shape != (n,):
-        raise ValueError(f"`indices` has shape {where.shape}; it must be ({n},), one per picture")
+        raise ValueError(f"`indices` has shape {where.shape}; it must be ({n},), one per image")
     positions = where.tolist()
     for position in positions:
         if not isinstance(position, int) or not 0 <= position < 2**64:
@@ -64,7 +64,7 @@ def _check_address(seed: int, indices: npt.ArrayLike | None, n: int) -> list[int
 
 
 def _generators(seed: int, severity: int, number: int, positions: Sequence[int]) -> Iterator[np.random.Generator]:
-    """The generator of each picture in turn, always the same object: ``Generator(Philox(key=(seed, position)))``."""
+    """The generator ``Generator(Philox(key=(seed, position)))`` of each image; always the same object, set anew."""
     bits = np.random.Philox(0)
     generator, state = np.random.Generator(bits), bits.state
     for position in positions:
@@ -93,22 +93,22 @@ def draw_fields(
     indices: npt.ArrayLike | None = None,
     frost_dir: str | os.PathLike[str] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
-    """The random fields that ``corrupt`` draws when called alike.
+    """The random fields that ``corrupt`` draws with the same arguments.
 
-    Picture n draws from numpy's ``Generator(Philox(key=(seed, n)))``, with the corruption's number and the severity in
-    the counter's upper words: its fields depend on the picture, seed, n, corruption, severity and constants, and on
-    nothing else.
+    Image n draws from numpy's ``Generator(Philox(key=(seed, n)))``, with the number of the corruption and the severity
+    in the upper words of the counter. So its fields depend only on the image, seed, n, corruption, severity and
+    constants.
 
     Args:
         images, name, severity, constants, seed, indices, frost_dir: as for ``corrupt``.
 
     Returns:
-        Arrays [N, ...] by name; empty if nothing about the corruption is random or there is no picture. Their names,
-        shapes and ranges are listed in docs/corruptions.md.
+        Arrays [N, ...] by name; empty if the corruption is not random or there are no images. Their names, shapes and
+        ranges are listed in docs/corruptions.md.
 
     Raises:
         ValueError: naming the argument, its value and the rule.
-        DataError: if the frost pictures are needed and cannot be had.
+        DataError: if the frost images are needed and not available.
     """
     _check_images(images)
     corruption, at = _setting(name, severity, constants, frost_dir, images.shape[1:])
@@ -171,19 +171,19 @@ def corrupt(
     fields: Mapping[str, npt.ArrayLike] | None = None,
     frost_dir: str | os.PathLike[str] | None = None,
 ) -> U8 | torch.Tensor:
-    """Corrupt a batch of pictures.
+    """Corrupt a batch of images.
 
     Args:
-        images: uint8 [N, H, W, 3], RGB, each side at least 32; not changed. An array, or a tensor on any device: the
-            work is done by numpy on the CPU, and the result is a tensor on the same device.
+        images: uint8 [N, H, W, 3], RGB, each side at least 32; not modified. An array, or a tensor on any device;
+            numpy does the work on the CPU, and the result of a tensor is a tensor on the same device.
         name: a key of ``CORRUPTIONS``.
         severity: 1 to 5.
         constants: "cifar" (as for CIFAR-10-C) or "imagenet" (as for ImageNet-C).
         seed: of the random corruptions, in [0, 2**64).
-        indices: N integers that address each picture's random draws (see ``draw_fields``), so that a picture is
-            corrupted alike whatever batch it is in; 0..N-1 if None.
-        fields: the drawn random fields by name, instead of drawing them; ``seed`` and ``indices`` are then unused.
-        frost_dir: a directory with the frost pictures (``FROST_FILES``) for frost; None for the cache, which is
+        indices: N integers that select the random draws of each image (see ``draw_fields``), so that an image is
+            corrupted in the same way in every batch; 0..N-1 if None.
+        fields: random fields by name, instead of drawing them; ``seed`` and ``indices`` are then unused.
+        frost_dir: a directory with the frost images (``FROST_FILES``) for frost; None for the cache, which is
             filled from the package imagecorruptions 1.1.2 on first use.
 
     Returns:
@@ -192,7 +192,7 @@ def corrupt(
 
     Raises:
         ValueError: naming the argument, its value and the rule.
-        DataError: if the frost pictures are needed and cannot be had.
+        DataError: if the frost images are needed and not available.
     """
     if isinstance(images, torch.Tensor):
         if images.dtype != torch.uint8:

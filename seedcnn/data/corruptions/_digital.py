@@ -1,4 +1,4 @@
-"""Digital: contrast, pixelate, jpeg_compression and saturate. elastic_transform has a file of its own."""
+"""Digital corruptions: contrast, pixelate, jpeg_compression and saturate; elastic_transform is in ``_elastic``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pixelate(images: U8, at: Setting, _: Fields) -> U8:
 
 
 def jpeg_compression(images: U8, at: Setting, _: Fields) -> U8:
-    """Encode and decode with Pillow, 4:2:0 chroma; the bits depend on the libjpeg in Pillow."""
+    """Encode and decode with Pillow, with 4:2:0 chroma. The result depends on Pillow's version of libjpeg."""
     result = np.empty_like(images)
     for picture, target in zip(images, result, strict=True):
         file = io.BytesIO()
@@ -41,7 +41,7 @@ def jpeg_compression(images: U8, at: Setting, _: Fields) -> U8:
 
 
 def saturate(images: U8, at: Setting, _: Fields) -> F64:
-    """Scale and shift S of HSV. A shift turns grey pixels reddish: their hue is 0."""
+    """Scale and shift S of HSV. A shift turns grey pixels reddish, because their hue is 0."""
     scale, shift = at.constant
     hue, saturation, value = rgb_to_hsv(images)
     return to_levels(hsv_to_rgb(hue, np.clip(saturation * scale + shift, 0, 1), value))

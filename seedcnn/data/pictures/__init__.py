@@ -1,1 +1,1 @@
-"""Picture files to arrays: folders, decoders, batches for training."""
+"""Image files: folders of them, decoders, and batches for training and evaluation."""

@@ -1,4 +1,4 @@
-"""Decoding in batches, a little ahead of the reader; a damaged file is never dropped unsaid."""
+"""Decode image files in batches, a little ahead of the reader. No damaged file is dropped silently."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ U8 = npt.NDArray[np.uint8]
 
 
 class Batch(NamedTuple):
-    """Decoded pictures uint8 [n, H, W, 3], their labels int64 [n], and their indices in the folder int64 [n]."""
+    """Decoded images uint8 [n, H, W, 3], their labels int64 [n], and their indices into the folder int64 [n]."""
 
     images: U8
     labels: npt.NDArray[np.int64]
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
 
 
 def _decode(path: Path, decode: Decode) -> U8 | str:
-    """The picture, or why there is none."""
+    """The decoded image, or the reason why it cannot be decoded."""
     try:
         picture = open_rgb(path)
     except Exception as error:  # a damaged file can make Pillow raise anything
@@ -45,14 +45,14 @@ def _decode(path: Path, decode: Decode) -> U8 | str:
 
 
 def sizes_differ(forms: Iterable[str]) -> DataError:
-    """The error for pictures that came out in several forms."""
-    return DataError(f"`decode` gave pictures of {some_of(sorted(forms))}; all in a set must be of one size")
+    """The error for images that were decoded to different shapes."""
+    return DataError(f"`decode` returned images of {some_of(sorted(forms))}; all images of a set must have one size")
 
 
 def undecodable(bad: Sequence[Unreadable], total: int, root: Path) -> DataError:
     """One error for all files that cannot be decoded."""
     listed = some_of((f"{each.name} ({each.reason})" for each in bad), 5)
-    return DataError(f"{len(bad)} of {total} pictures under {root} cannot be decoded: {listed}")
+    return DataError(f"{len(bad)} of {total} images under {root} cannot be decoded: {listed}")
 
 
 @dataclass(eq=False)
@@ -83,11 +83,11 @@ class Batches:
         return math.ceil(len(self.names) / self.size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Decode anew from the start.
+        """Decode from the start.
 
         Raises:
-            DataError: if files of a batch cannot be decoded and ``skip`` is off, or pictures differ in size.
-            ValueError: if ``decode`` gives anything but uint8 [H, W, 3].
+            DataError: if files of a batch cannot be decoded and ``skip`` is off, or images differ in size.
+            ValueError: if ``decode`` returns anything but uint8 [H, W, 3].
         """
         self.skipped.clear()
         starts = iter(range(0, len(self.names), self.size))
@@ -121,7 +121,7 @@ class Batches:
         if len(forms) > 1:
             raise sizes_differ(forms)
         if good and (good[0][1].dtype != np.uint8 or good[0][1].shape[2:] != (3,)):
-            raise ValueError(f"`decode` gave a picture of {forms[0]}; it must be uint8 [H, W, 3]")
+            raise ValueError(f"`decode` returned an image of {forms[0]}; it must return uint8 [H, W, 3]")
         indices = np.array([index for index, _ in good], np.int64)
         images = np.stack([picture for _, picture in good]) if good else np.empty((0, 1, 1, 3), np.uint8)
         return Batch(images, self.labels[indices], indices)

@@ -1,4 +1,4 @@
-"""From a picture file to pixels of one size."""
+"""Decoders: from an image file to pixels of one size."""
 
 from __future__ import annotations
 
@@ -14,35 +14,38 @@ __all__ = ["CenterCrop", "Decode", "FullFrame", "open_rgb"]
 
 U8 = npt.NDArray[np.uint8]
 Decode = Callable[[Image.Image], U8]
-"""From an RGB picture to uint8 [H, W, 3]."""
+"""From an RGB image to uint8 [H, W, 3]."""
 
 
 @dataclass(frozen=True)
 class FullFrame:
-    """The whole picture, squeezed to a square.
+    """The whole image, resized to a square.
 
     Args:
         size: side of the result, in pixels.
-        resample: Pillow's filter; bilinear as torchvision's ``Resize``.
+        resample: Pillow's filter; bilinear by default, as in torchvision's ``Resize``.
     """
 
     size: int
     resample: Image.Resampling = Image.Resampling.BILINEAR
 
     def __call__(self, image: Image.Image) -> U8:
-        """uint8 [size, size, 3] of an RGB picture."""
+        """uint8 [size, size, 3] of an RGB image."""
         return np.asarray(image.resize((self.size, self.size), self.resample))
 
 
 @dataclass(frozen=True)
 class CenterCrop:
-    """The middle of the picture after its shorter side was brought to ``resize``, as torchvision's two transforms do.
+    """The centre of the image after resizing its shorter side, as torchvision's ``Resize`` and ``CenterCrop``.
 
     Args:
         size: side of the result, in pixels.
-        resize: length of the shorter side before the crop, at least ``size``; None leaves the picture as it is
-            (ImageNet-C, whose pictures are 224 x 224 already).
+        resize: length of the shorter side before the crop, at least ``size``; None keeps the image's own size
+            (for ImageNet-C, whose images are already 224 x 224).
         resample: Pillow's filter.
+
+    Raises:
+        ValueError: if ``resize`` is below ``size``; when called, if the image is smaller than the crop.
     """
 
     size: int = 224
@@ -54,20 +57,20 @@ class CenterCrop:
             raise ValueError(f"`resize` (={self.resize}) must be at least `size` (={self.size})")
 
     def __call__(self, image: Image.Image) -> U8:
-        """uint8 [size, size, 3] of an RGB picture."""
+        """uint8 [size, size, 3] of an RGB image."""
         width, height = image.size
         if self.resize is not None:
             short = min(width, height)
             width, height = (int(self.resize * side / short) for side in (width, height))
             image = image.resize((width, height), self.resample)
         if min(width, height) < self.size:
-            raise ValueError(f"it has {width} x {height} pixels; the crop needs {self.size} x {self.size}")
+            raise ValueError(f"the image has {width} x {height} pixels; the crop needs {self.size} x {self.size}")
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         return np.asarray(image.crop((left, top, left + self.size, top + self.size)))
 
 
 def open_rgb(path: Path) -> Image.Image:
-    """The decoded picture of a file in RGB. A damaged file can make Pillow raise anything."""
+    """Decode a file to RGB. Pillow can raise any exception for a damaged file."""
     with Image.open(path) as image:
-        # By way of RGBA, as a palette with transparent entries cannot become RGB without a warning.
+        # Through RGBA, because Pillow warns when it converts a palette with transparent entries to RGB.
         return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")

@@ -1,7 +1,7 @@
-"""Decoded pictures in a file instead of in memory: a .npy array to map, with a note on what it was made from.
+"""Decoded images in a file instead of in memory: a memory-mapped .npy array and a note of its origin.
 
-The file is an ordinary .npy of uint8 [N, H, W, 3] (``numpy.load`` reads it), followed by a JSON object, the object's
-length as eight bytes (little-endian) and eight bytes that say what this is.
+The file is an ordinary .npy of uint8 [N, H, W, 3] (``numpy.load`` reads it), followed by a JSON object, the length of
+the object as eight bytes (little-endian), and an eight-byte magic number.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ __all__ = ["PictureWriter", "StoredPictures", "made_from", "read_pictures"]
 U8 = npt.NDArray[np.uint8]
 _MAGIC = b"SEEDPICS"
 _TAIL = len(_MAGIC) + 8
-_PATIENCE = 0.1  # seconds between two looks at another's lock
+_PATIENCE = 0.1  # seconds between two attempts to get the lock
 _log = logging.getLogger(__name__)
 
 
 class StoredPictures(NamedTuple):
-    """What a file holds: images uint8 [n, H, W, 3], mapped and read-only, and (index, reason) of files left out."""
+    """The content of a file: images uint8 [n, H, W, 3], mapped read-only, and (index, reason) of each skipped file."""
 
     images: U8
     skipped: tuple[tuple[int, str], ...]
 
 
 def made_from(root: Path, names: Iterable[str], decode: object) -> dict[str, str]:
-    """What decoded pictures depend on, as texts: the listing (SHA-256 of names, sizes and times) and the decoder.
+    """Everything that decoded images depend on: the listing (SHA-256 of names, sizes and times) and the decoder.
 
-    The pictures' directory may be moved, as long as the files keep their times.
+    The directory may be moved, as long as the files keep their modification times.
 
     Args:
         root: the directory the names start from.
-        names: of the files, in order.
-        decode: a dataclass instance, such as ``CenterCrop``, so that it can be told from another.
+        names: path of each file below ``root``, in order.
+        decode: a dataclass instance, such as ``CenterCrop``, whose ``repr`` identifies it.
 
     Raises:
-        ValueError: if ``decode`` cannot say what it is.
+        ValueError: if ``decode`` is no dataclass instance, or its ``repr`` does not identify it.
     """
     text = repr(decode)
     if not dataclasses.is_dataclass(decode) or isinstance(decode, type) or " at 0x" in text:
         raise ValueError(
-            f"`decode` (={text}) must be a dataclass such as CenterCrop where the pictures are kept in a file, "
-            "so that the file can tell how they were made"
+            f"`decode` (={text}) must be a dataclass such as CenterCrop if the images are kept in a file, "
+            "so that the file can record how they were decoded"
         )
     digest, count = hashlib.sha256(), 0
     for name in names:
@@ -74,7 +74,7 @@ def made_from(root: Path, names: Iterable[str], decode: object) -> dict[str, str
 
 
 def _npy_header(shape: tuple[int, ...]) -> bytes:
-    """numpy pads it so that its length does not depend on the first axis."""
+    """The header of the array; numpy pads it, so its length does not depend on the first axis."""
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         stream, {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
@@ -83,18 +83,18 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
 
 
 def _parse(file: BinaryIO) -> tuple[int, tuple[int, ...], dict[str, Any]]:
-    """Offset and shape of the array, and the note. Raises ValueError and the like if the file is not what we write."""
+    """Offset and shape of the array, and the note. Raises ValueError or the like for a file in another format."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _TAIL))
     tail = file.read(_TAIL)
     length = int.from_bytes(tail[:8], "little")
     if tail[8:] != _MAGIC or length > size - _TAIL:
-        raise ValueError("its end is not that of a file of decoded pictures")
+        raise ValueError("it does not end as a file of decoded images does")
     file.seek(size - _TAIL - length)
     note = json.loads(file.read(length))
     file.seek(0)
     if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("its array has another version")
+        raise ValueError("its array has an unsupported .npy version")
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     offset = file.tell()
     if dtype != np.uint8 or fortran or len(shape) != 4 or offset + math.prod(shape) + length + _TAIL != size:
@@ -103,14 +103,14 @@ def _parse(file: BinaryIO) -> tuple[int, tuple[int, ...], dict[str, Any]]:
 
 
 def read_pictures(path: Path, wanted: Mapping[str, str]) -> StoredPictures | None:
-    """Map a file of decoded pictures; None if there is no such file.
+    """Map a file of decoded images; None if there is no such file.
 
     Args:
-        path: of the file.
-        wanted: ``made_from`` of the pictures that are wanted.
+        path: the file.
+        wanted: :func:`made_from` of the images that the caller needs.
 
     Raises:
-        DataError: if the file cannot be read, is damaged or something else, or holds other pictures.
+        DataError: if the file cannot be read, is damaged, has another format, or holds other images.
     """
     try:
         with path.open("rb") as file:
@@ -120,29 +120,30 @@ def read_pictures(path: Path, wanted: Mapping[str, str]) -> StoredPictures | Non
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DataError(f"the file of decoded pictures {path} cannot be read: {error}") from error
+        raise DataError(f"the file of decoded images {path} cannot be read: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path} is damaged, or no file of decoded pictures ({error}); remove it to have it made anew, "
-            "or name another"
+            f"{path} is damaged, or is not a file of decoded images ({error}); remove it to create it again, "
+            "or choose another file"
         ) from error
-    differ = [f"{key}: {found[key]} there, {wanted[key]} here" for key in wanted if found[key] != wanted[key]]
+    differ = [f"{key}: {found[key]} in the file, {wanted[key]} here" for key in wanted if found[key] != wanted[key]]
     if differ:
         raise DataError(
-            f"{path} holds the pictures of other files, or decoded otherwise ({'; '.join(differ)}); "
-            "remove it to have it made anew, or name another"
+            f"{path} holds the images of other files, or of another decoder ({'; '.join(differ)}); "
+            "remove it to create it again, or choose another file"
         )
     return StoredPictures(np.memmap(path, np.uint8, "r", offset, shape), skipped)
 
 
 class PictureWriter:
-    """Writes a file of decoded pictures under a temporary name, which ``finish`` makes the real one.
+    """Writes a file of decoded images under a temporary name, which ``finish`` renames.
 
-    Entering waits for another process that writes the same file; look again then whether it is there. Left without
-    ``finish``, nothing remains. What a killed process has left is overwritten.
+    Entering the context waits for any other process that writes the same file; check afterwards whether that process
+    has finished it. Leaving the context without ``finish`` removes the temporary file. A file left by a killed process
+    is overwritten.
 
     Args:
-        path: of the file; its directory must exist.
+        path: the file; its directory must exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -164,11 +165,11 @@ class PictureWriter:
         with self._lock:
             if not self._finished:
                 self._temporary.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # closing tries again to write what was refused
+            with contextlib.suppress(OSError):  # closing tries again to write buffered data
                 self._file.close()
 
     def _locked(self) -> BinaryIO:
-        """The lock is on the temporary file itself, whose holder renames or removes it."""
+        """Lock the temporary file itself; the holder of the lock renames or removes it."""
         told = False
         while True:
             try:
@@ -180,13 +181,13 @@ class PictureWriter:
                 time.sleep(_PATIENCE)
 
     def _refused(self, error: OSError) -> DataError:
-        return DataError(f"the decoded pictures cannot be kept in {self._path}: {error}")
+        return DataError(f"the decoded images cannot be kept in {self._path}: {error}")
 
     def add(self, images: U8) -> None:
-        """Append pictures, uint8 [n, H, W, 3], all of one size.
+        """Append images, uint8 [n, H, W, 3], all of one size.
 
         Raises:
-            DataError: if the file system refuses.
+            DataError: if they cannot be written.
         """
         try:
             if not self._count:
@@ -198,14 +199,14 @@ class PictureWriter:
         self._count += len(images)
 
     def finish(self, origin: Mapping[str, str], skipped: Sequence[tuple[int, str]]) -> None:
-        """Give the file its name: after a power cut it is whole or not there.
+        """Give the file its final name. After a power cut it is either complete or absent.
 
         Args:
-            origin: ``made_from``.
+            origin: the result of :func:`made_from`.
             skipped: index and reason of each file that could not be decoded.
 
         Raises:
-            DataError: if the file system refuses.
+            DataError: if the file cannot be written.
         """
         note = json.dumps({"made_from": dict(origin), "skipped": list(skipped)}).encode()
         try:

@@ -1,4 +1,4 @@
-"""Sets of picture files: listed at once, decoded when needed, in batches; a damaged file is never dropped unsaid."""
+"""Sets of image files: listed first, decoded later in batches. No damaged file is dropped silently."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class ImageFolder:
-    """Picture files with labels, not decoded.
+    """Image files with labels, not decoded.
 
     Attributes:
         root: the directory the names start from.
-        names: text [N], path of each file below ``root``, with "/".
+        names: strings [N], path of each file below ``root``, with "/".
         labels: int64 [N], indices into ``classes``.
-        classes: the names of the classes, by label.
-        source: where it lies, in words.
-        styles: text [N] or None, as in ``ImageSet``.
+        classes: the class names, by label.
+        source: where the files are, for messages.
+        styles: strings [N] or None, as in ``ImageSet``.
     """
 
     root: Path
@@ -49,21 +49,21 @@ class ImageFolder:
         return len(self.names)
 
     def take(self, which: npt.ArrayLike) -> ImageFolder:
-        """The files picked by indices (int [M]) or by a mask (bool [N]), in that order."""
+        """The files that indices (int [M]) or a mask (bool [N]) select, in that order."""
         picked = selection(which)
         styles = None if self.styles is None else self.styles[picked]
         return replace(self, names=self.names[picked], labels=self.labels[picked], styles=styles)
 
     def batches(self, size: int, decode: Decode, *, on_error: str = "raise", threads: int | None = None) -> Batches:
-        """Decode in batches, in order, up to two batches ahead of the reader. Each ``iter`` starts anew.
+        """Decode in batches, in order, up to two batches ahead of the reader. Each ``iter`` starts again.
 
         Args:
-            size: pictures per batch; the last may have fewer.
-            decode: from an RGB picture to uint8 [H, W, 3], all of one size: ``FullFrame``, ``CenterCrop``. A
-                ``ValueError`` from it means that the picture is unfit, and is treated as one that cannot be decoded.
+            size: images per batch; the last batch may have fewer.
+            decode: from an RGB image to uint8 [H, W, 3], always of one size: ``FullFrame``, ``CenterCrop``. If it
+                raises ``ValueError``, the file counts as one that cannot be decoded.
             on_error: what to do about files that cannot be decoded: "raise" a ``DataError`` at the batch they are in,
                 or "skip" them and list them in ``Batches.skipped``.
-            threads: that decode; None for one per core.
+            threads: number of threads that decode; None for one per core.
 
         Raises:
             ValueError: if an argument is out of range.
@@ -78,7 +78,7 @@ class ImageFolder:
         return Batches(self.root, self.names, self.labels, size, decode, skip, threads)
 
     def unreadable(self, decode: Decode, *, threads: int | None = None) -> list[Unreadable]:
-        """Decode every file and keep nothing but the list of those that cannot be decoded."""
+        """Decode every file, and return only the list of those that cannot be decoded."""
         batches = self.batches(_CHUNK, decode, on_error="skip", threads=threads)
         for _ in batches:
             pass
@@ -92,25 +92,25 @@ class ImageFolder:
         threads: int | None = None,
         file: str | os.PathLike[str] | None = None,
     ) -> ImageSet:
-        """Decode all, into memory or into a file.
+        """Decode all files, into memory or into a file.
 
         Args:
             decode, threads: as for ``batches``.
             on_error: "raise" one ``DataError`` that counts all files that cannot be decoded and lists the first few,
                 or "skip" them, list them in the set's ``skipped`` and log a warning.
-            file: where to keep the pictures instead of in memory: the set's ``images`` are then a read-only map of
-                it, and a few batches are the most that is in memory at a time (50,000 pictures of 224 x 224 are 7.5
-                GB). It is a .npy file, written once, under its name only when whole; if it is there, and made from
-                the same files (names, sizes, times) by the same ``decode``, it is used again. Then ``decode`` must be
-                a dataclass, such as ``CenterCrop``.
+            file: a file to keep the images in, instead of in memory. The set's ``images`` are then a read-only map of
+                the file, and at most a few batches are in memory at a time (50,000 images of 224 x 224 take 7.5 GB).
+                It is a .npy file, written once, and takes its name when it is complete. A later call uses it again if
+                the same files (names, sizes, times) and the same ``decode`` made it; ``decode`` must be a dataclass
+                for that, such as ``CenterCrop``.
 
         Raises:
-            DataError: if files cannot be decoded (with "raise"), or all cannot; if ``file`` holds other pictures, is
+            DataError: if files cannot be decoded (with "raise"), or none can; if ``file`` holds other images, is
                 damaged, or cannot be written.
             ValueError: if an argument is out of range.
         """
         if not len(self):
-            raise DataError(f"no pictures were picked from {self.root}; there is nothing to load")
+            raise DataError(f"no image of {self.root} is selected; there is nothing to load")
         batches = replace(self.batches(_CHUNK, decode, on_error=on_error, threads=threads), skip=True)
         if file is None:
             parts: list[U8] = []
@@ -129,7 +129,7 @@ class ImageFolder:
         stored = read_pictures(path, origin)
         while stored is None:
             with PictureWriter(path) as writer:
-                # Another process may have written it while this one waited to enter.
+                # Another process may have written the file while this one waited.
                 stored = read_pictures(path, origin)
                 if stored is None:
                     writer.finish(origin, self._decode(batches, on_error, writer.add))
@@ -137,7 +137,7 @@ class ImageFolder:
         return stored
 
     def _decode(self, batches: Batches, on_error: str, keep: Callable[[U8], None]) -> tuple[tuple[int, str], ...]:
-        """Hand all pictures over, batch by batch; index and reason of each that could not be decoded."""
+        """Pass every batch to ``keep``; return index and reason of each file that could not be decoded."""
         kept, picture = [], None
         for batch in batches:
             picture = picture or batch.images.shape[1:]
@@ -152,7 +152,7 @@ class ImageFolder:
         return left_out
 
     def _judge(self, left_out: Sequence[tuple[int, str]], on_error: str) -> tuple[Unreadable, ...]:
-        """The files that were left out, if that is allowed and not all were."""
+        """The files that were skipped. Raises DataError if skipping is not allowed, or no file was left."""
         skipped = tuple(Unreadable(str(self.names[index]), reason) for index, reason in left_out)
         if skipped and (on_error == "raise" or len(skipped) == len(self)):
             raise undecodable(skipped, len(self), self.root)
@@ -162,17 +162,17 @@ class ImageFolder:
 def list_class_folders(
     root: Path, what: str, expected: str, *, suffixes: Sequence[str], classes: int | None = None
 ) -> ImageFolder:
-    """List ``<root>/<class>/<picture>``, classes and pictures in the order of their names.
+    """List ``<root>/<class>/<image>``, with classes and images in the order of their names.
 
     Args:
         root: the directory that holds the class folders.
         what: the data set, for messages.
-        expected: its layout in words, for messages.
-        suffixes: of pictures, in lower case; other files and hidden ones are no pictures.
-        classes: how many there must be; None for any number.
+        expected: the expected layout, for messages.
+        suffixes: file suffixes of images, in lower case; other files and hidden files are ignored.
+        classes: the required number of class folders; None for any number.
 
     Raises:
-        DataError: if there are no class folders, another number of them, or one without a picture.
+        DataError: if there are no class folders, the wrong number of them, or one without images.
     """
     found = []
     if root.is_dir():
@@ -187,7 +187,7 @@ def list_class_folders(
         with os.scandir(root / label) as entries:
             files = sorted(e.name for e in entries if e.name[0] != "." and e.name.lower().endswith(tuple(suffixes)))
         if not files:
-            raise DataError(f"the class folder {root / label} holds no picture ({', '.join(suffixes)})")
+            raise DataError(f"the class folder {root / label} holds no image ({', '.join(suffixes)})")
         names += [f"{label}/{name}" for name in files]
         counts.append(len(files))
     labels = np.repeat(np.arange(len(found), dtype=np.int64), counts)

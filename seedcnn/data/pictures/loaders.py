@@ -1,6 +1,6 @@
-"""Large picture folders, batch by batch, through timm's transforms and prefetcher; needs timm.
+"""Large image folders, read in batches through timm's transforms and prefetcher; needs timm.
 
-Unlike timm's own data sets these never put another picture in a damaged one's place: the loader stops and names it.
+timm's own data sets replace a damaged image by another one; these loaders stop and name the damaged file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _TRAINING = (
     "auto_augment",
 )
 _ERASING = ("re_prob", "re_mode", "re_count")
-# timm takes any other crop_mode for "center", and asserts the rest.
+# timm treats an unknown crop_mode as "center", and only asserts the other two.
 _MODES = {
     "crop_mode": ("center", "squash", "border"),
     "train_crop_mode": ("rrc", "rkrc", "rkrr"),
@@ -53,12 +53,13 @@ def _collate(samples: Sequence[Sample]) -> tuple[Tensor, Tensor] | Damaged:
 
 
 class FolderLoader:
-    """What :func:`folder_loader` makes. Iterate for (pictures float32 [n, 3, H, W], normalised; labels int64 [n]), on
-    the loader's device.
+    """The loader that :func:`folder_loader` returns.
+
+    Iterating yields (images float32 [n, 3, H, W], normalised; labels int64 [n]) on the loader's device.
 
     Attributes:
         folder: the files.
-        transform: timm's, from a Pillow picture to uint8 [3, H, W].
+        transform: timm's transform, from a Pillow image to uint8 [3, H, W].
     """
 
     def __init__(self, folder: ImageFolder, transform: Any, loader: PrefetchLoader, order: Order) -> None:
@@ -66,11 +67,11 @@ class FolderLoader:
         self._loader, self._order = loader, order
 
     def __len__(self) -> int:
-        """Batches that this process gets in an epoch."""
+        """Batches of this process in an epoch."""
         return len(self._loader)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order and the augmentation of the next iteration, which depend on seed and epoch alone.
+        """Choose the order and the augmentation of the next iteration; they depend only on seed and epoch.
 
         Raises:
             ValueError: if the epoch is negative.
@@ -85,10 +86,10 @@ class FolderLoader:
         return self._order.indices()
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch. The workers start with it and end with it.
+        """One epoch. The workers start and end with it.
 
         Raises:
-            DataError: if files of a batch cannot be decoded: how many of the batch, and which.
+            DataError: if files of a batch cannot be decoded; it gives their number and names.
         """
         yield from self._loader
 
@@ -112,27 +113,26 @@ def folder_loader(
 ) -> FolderLoader:
     """Read a folder with timm's transforms, in worker processes.
 
-    In training the order is shuffled, and each picture's augmentation depends on
-    (seed, epoch, its index) alone: not on the workers, the batch size or the processes, so that a resumed run sees the
-    same pictures. Only random erasing draws from the global generators of ``random`` and torch, as timm erases on the
-    device.
+    Training shuffles the order. The augmentation of an image depends only on (seed, epoch, its index), not on workers,
+    batch size or processes, so a resumed run sees the same images. Random erasing is the exception: timm erases on the
+    device and draws from the global generators of ``random`` and torch.
 
     Args:
-        folder: the files, for example of ``list_imagenet``.
-        training: training transform and order, or those of an evaluation.
-        batch_size: pictures per batch of this process.
+        folder: the files, for example from ``list_imagenet``.
+        training: use the transform and the order of training, instead of those of an evaluation.
+        batch_size: images per batch of this process.
         input_size: (3, H, W).
-        mean, std: of the normalisation, per channel on the 0..1 scale.
+        mean, std: the normalisation, per channel on the 0..1 scale.
         interpolation: "bicubic", "bilinear", "nearest", "box", "hamming", "lanczos"; in training also "random".
-        workers: processes that decode; 0 decodes in this one.
-        seed: of order and augmentation, in [0, 2**64).
-        device: where the batches are put.
-        rank, world_size: this process and their number in distributed work. In training each gets as many pictures; in
-            evaluation each picture goes to exactly one.
-        drop_last: whether training leaves out an incomplete last batch; an evaluation never does.
-        options: of ``timm.data.create_transform``. For evaluation crop_pct, crop_mode, crop_border_pixels, as
-            ``evaluation_options`` gives them. For training scale, ratio, hflip, vflip, color_jitter, auto_augment (and
-            others), re_prob, re_mode, re_count; timm's defaults are not to augment but by crop, flip and colour.
+        workers: processes that decode; 0 decodes in this process.
+        seed: of the order and the augmentation, in [0, 2**64).
+        device: device of the batches.
+        rank, world_size: this process and the number of processes. Each gets the same number of images in training;
+            in an evaluation each image goes to exactly one.
+        drop_last: leave out an incomplete last batch in training; an evaluation always keeps it.
+        options: of ``timm.data.create_transform``. Evaluation: crop_pct, crop_mode, crop_border_pixels (see
+            :func:`evaluation_options`). Training: scale, ratio, hflip, vflip, color_jitter, auto_augment and others,
+            re_prob, re_mode, re_count; by default timm augments only by crop, flip and colour jitter.
 
     Raises:
         ValueError: naming the argument, its value and the rule; for an unknown option near names are listed.
@@ -140,39 +140,50 @@ def folder_loader(
     """
     _check(training, batch_size, input_size, mean, std, interpolation, options)
     _check_process(workers, seed, rank, world_size)
-    order = Order(len(folder), training, seed, rank, world_size)
-    if len(order) < (batch_size if training else 1):
-        raise DataError(
-            f"{folder.root} has {len(order)} pictures for this process; "
-            f"{'a batch of training' if training else 'an evaluation'} needs {batch_size if training else 1}"
-        )
+    order = _order(folder, training, batch_size, seed, rank, world_size)
     erasing = {name: options.pop(name) for name in _ERASING if name in options}
-    stated: dict[str, Any] = {
-        "is_training": training,
-        "interpolation": interpolation,
-        "mean": tuple(mean),
-        "std": tuple(std),
-    }
-    try:
-        transform = create_transform(input_size, use_prefetcher=True, **stated, **options)
-    except (AssertionError, LookupError, TypeError, ValueError) as error:
-        told = f"{type(error).__name__}: {error}"
-        raise ValueError(f"timm cannot make a transform of the options {options} ({told})") from error
-    where = torch.device(device)
-    loader = DataLoader(
-        Pictures(folder, transform, seed),
+    normalisation = {"mean": tuple(mean), "std": tuple(std)}
+    fixed = {"is_training": training, "interpolation": interpolation, **normalisation}
+    transform = _transform(input_size, fixed, options)
+    loader = _data_loader(
+        Pictures(folder, transform, seed), order, torch.device(device), batch_size, workers, training and drop_last
+    )
+    fetched = PrefetchLoader(Sound(loader, folder), device=torch.device(device), **normalisation, **erasing)  # type: ignore[arg-type]
+    return FolderLoader(folder, transform, fetched, order)
+
+
+def _order(folder: ImageFolder, training: bool, batch_size: int, seed: int, rank: int, world_size: int) -> Order:
+    order = Order(len(folder), training, seed, rank, world_size)
+    needed = batch_size if training else 1
+    if len(order) < needed:
+        purpose = "a training batch" if training else "an evaluation"
+        raise DataError(f"{folder.root} has {len(order)} images for this process; {purpose} needs {needed}")
+    return order
+
+
+def _data_loader(
+    samples: Pictures, order: Order, device: torch.device, batch_size: int, workers: int, drop_last: bool
+) -> DataLoader[Sample]:
+    return DataLoader(
+        samples,
         batch_size=batch_size,
         sampler=order,
         num_workers=workers,
         collate_fn=_collate,
-        pin_memory=where.type == "cuda",
-        drop_last=training and drop_last,
-        # Else workers outlive an error, and whatever collects the cycle it leaves waits five seconds for each.
+        pin_memory=device.type == "cuda",
+        drop_last=drop_last,
+        # Persistent workers outlive an error, and collecting the reference cycle it leaves waits 5 s for each of them.
         persistent_workers=False,
-        generator=torch.Generator(),  # so that iterating draws nothing from the global one
+        generator=torch.Generator(),  # so that iterating draws nothing from the global generator
     )
-    fetched = PrefetchLoader(Sound(loader, folder), tuple(mean), tuple(std), device=where, **erasing)  # type: ignore[arg-type]
-    return FolderLoader(folder, transform, fetched, order)
+
+
+def _transform(input_size: tuple[int, int, int], fixed: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    try:
+        return create_transform(input_size, use_prefetcher=True, **fixed, **options)
+    except (AssertionError, LookupError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"timm cannot make a transform from the options {options} ({reason})") from error
 
 
 def _check(
@@ -190,21 +201,22 @@ def _check(
         raise ValueError(f"`input_size` (={tuple(input_size)}) must be (3, height, width)")
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ValueError(
-            f"`mean` (={tuple(mean)}) and `std` (={tuple(std)}) must have 3 numbers, those of std positive"
+            f"`mean` (={tuple(mean)}) and `std` (={tuple(std)}) must have 3 numbers each, and `std` positive ones"
         )
     known = _TRAINING + _ERASING if training else _EVALUATION
     for name in options:
         if name not in known:
             hint = did_you_mean(name, known)
             purpose = "training" if training else "an evaluation"
-            raise ValueError(f"`{name}` is no option of the transform of {purpose}; {hint}known: {', '.join(known)}")
+            raise ValueError(f"`{name}` is not a transform option of {purpose}; {hint}known: {', '.join(known)}")
         if name in _MODES and options[name] not in _MODES[name]:
             raise ValueError(f"`{name}` (={options[name]!r}) must be one of {', '.join(_MODES[name])}")
     if not (training and interpolation == "random"):
         try:
             str_to_interp_mode(interpolation)
         except KeyError:
-            raise ValueError(f"`interpolation` (={interpolation!r}) must be bicubic, bilinear or the like") from None
+            known_modes = "bicubic, bilinear, nearest, box, hamming or lanczos"
+            raise ValueError(f"`interpolation` (={interpolation!r}) must be {known_modes}") from None
     crop_pct = options.get("crop_pct")
     if crop_pct is not None and not crop_pct > 0:
         raise ValueError(f"`crop_pct` (={crop_pct}) must be positive")
@@ -224,19 +236,19 @@ def evaluation_options(model: nn.Module, *, test_size: bool = True) -> dict[str,
 
     Args:
         model: made by ``timm.create_model``.
-        test_size: the larger pictures that some models are tested with, as timm's own accuracy tables use; else those
-            that the model was trained with.
+        test_size: use the larger input size that some models are tested with, as in timm's own accuracy tables,
+            instead of the size they were trained with.
 
     Returns:
-        input_size (3, H, W), interpolation, mean, std, crop_pct (size of the crop over that of the resized picture),
+        input_size (3, H, W), interpolation, mean, std, crop_pct (size of the crop over the size of the resized image),
         crop_mode.
 
     Raises:
-        ValueError: if the model is none of timm's, whose pictures nobody knows.
+        ValueError: if it is not a timm model, because its transform is then unknown.
     """
     if not getattr(model, "pretrained_cfg", None):
         raise ValueError(
             f"`model` is a {type(model).__name__} without `pretrained_cfg`; it must be a timm model "
-            "(give input_size, mean and std yourself)"
+            "(for other models pass input_size, mean and std yourself)"
         )
     return resolve_model_data_config(model, use_test_size=test_size)

@@ -1,4 +1,4 @@
-"""The pieces of a loader below timm: samples by (epoch, index), their order, and how damaged files are told."""
+"""Parts of a loader: samples by (epoch, index), their order, and the report of damaged files."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ Sample = tuple[Tensor, int] | Unreadable
 
 
 class Pictures(Dataset[Sample]):
-    """Transformed pictures, addressed by (epoch, index); a file that cannot be decoded is told, not raised, so that
-    its name crosses from a worker process as it is."""
+    """Transformed images, addressed by (epoch, index).
+
+    A file that cannot be decoded comes as an ``Unreadable`` sample, not as an exception, so that its name reaches the
+    main process from a worker.
+    """
 
     def __init__(self, folder: ImageFolder, transform: Callable[[Image.Image], Tensor], seed: int) -> None:
         self.folder, self.transform, self.seed = folder, transform, seed
@@ -39,14 +42,14 @@ class Pictures(Dataset[Sample]):
         name = str(self.folder.names[index])
         try:
             picture = open_rgb(self.folder.root / name)
-        except Exception as error:  # a damaged file can make Pillow raise anything
+        except Exception as error:  # Pillow can raise any exception for a damaged file
             return Unreadable(name, f"{type(error).__name__}: {error}")
         with _Seeded(self.seed, epoch, index):
             return self.transform(picture), int(self.folder.labels[index])
 
 
 class _Seeded:
-    """The global generators that timm's transforms draw from, seeded for one picture and then as they were."""
+    """Seeds the global generators that timm's transforms draw from for one image, then restores their states."""
 
     def __init__(self, *words: int) -> None:
         self._seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]) >> 1
@@ -55,7 +58,7 @@ class _Seeded:
         self._states = random.getstate(), np.random.get_state(), torch.get_rng_state()
         random.seed(self._seed)
         np.random.seed(self._seed % 2**32)
-        # Not torch.manual_seed, which would seed the accelerators, too.
+        # Not torch.manual_seed, which would also seed the accelerators.
         torch.default_generator.manual_seed(self._seed)
 
     def __exit__(self, *_: object) -> None:
@@ -68,8 +71,8 @@ class _Seeded:
 class Order(Sampler[tuple[int, int]]):
     """This process's part of an epoch as (epoch, index): in order, or shuffled by raw words of Philox(seed, epoch).
 
-    Training takes parts of one length (the first pictures of the order come twice if they do not divide), as gradients
-    are exchanged in step; evaluation takes each picture once.
+    In training all processes get parts of one length, because they exchange gradients in step; if the images do not
+    divide evenly, the first ones of the order come twice. In evaluation each image comes once.
     """
 
     def __init__(self, size: int, training: bool, seed: int, rank: int, world_size: int) -> None:
@@ -95,14 +98,14 @@ class Order(Sampler[tuple[int, int]]):
 
 @dataclass(frozen=True)
 class Damaged:
-    """A batch that cannot be: its bad files, of how many."""
+    """A batch with files that cannot be decoded: these files, and the size of the batch."""
 
     bad: list[Unreadable]
     total: int
 
 
 class Sound:
-    """What a ``DataLoader`` gives, raising here, in the reader's process, what a worker could not decode."""
+    """The batches of a ``DataLoader``; raises ``DataError``, in the main process, for files no worker could decode."""
 
     def __init__(self, loader: DataLoader[Sample], folder: ImageFolder) -> None:
         self.loader, self.folder = loader, folder

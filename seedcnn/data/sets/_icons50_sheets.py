@@ -1,4 +1,4 @@
-"""Emoji pictures out of npm packages: tiles cut from vendor sheets, put on white, 32 x 32, and the repeats dropped."""
+"""Emoji images from npm packages: tiles cut from vendor sheets, put on white at 32 x 32, without repeats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seedcnn.errors import DataError
 __all__ = ["SIZE", "Key", "Package", "code_points", "distinct", "fluent_tiles", "on_white", "sheet_tiles"]
 
 SIZE = 32
-MIN_DISTANCE = 4.0  # of 255: repeats of a design are below 3, redrawn ones above
+MIN_DISTANCE = 4.0  # of 255: repeats of a design differ by less than 3, redrawn designs by more
 FLUENT = "fluent3d"
 _FLUENT_FILE = re.compile(r"assets/[0-9A-Fa-f-]+\.webp")
 
@@ -27,12 +27,12 @@ Read = Callable[[str], bytes]
 
 
 def code_points(text: str) -> str:
-    """Upper-case, hyphenated, without the variation selector FE0F."""
+    """Code points in upper case, joined by hyphens, without the variation selector FE0F."""
     return "-".join(part for part in text.upper().replace("_", "-").split("-") if part != "FE0F")
 
 
 def on_white(image: Image.Image) -> U8:
-    """The picture over white, squeezed to uint8 [32, 32, 3] if it is not of that size."""
+    """The image on a white background, resized if needed: uint8 [32, 32, 3]."""
     picture = image.convert("RGBA")
     opaque = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     if opaque.size != (SIZE, SIZE):
@@ -45,13 +45,13 @@ def _open(content: bytes, name: str) -> Image.Image:
         image = Image.open(io.BytesIO(content), formats=["PNG", "WEBP"])
         image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name} in the package is no picture: {error}") from error
+        raise DataError(f"{name} in the package is not an image: {error}") from error
     return image
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """Column and row of an emoji in the sheets, and the vendors whose own picture is there."""
+    """Column and row of an emoji in the sheets, and the vendors whose sheet shows their own image."""
 
     column: int
     row: int
@@ -59,7 +59,7 @@ class _Cell:
 
 
 def _cells(content: bytes) -> dict[str, _Cell]:
-    """Where each emoji and each skin tone lies, by code points."""
+    """The cell of each emoji and each skin tone, by code points."""
     try:
         table: dict[str, _Cell] = {}
         for entry in json.loads(content):
@@ -75,17 +75,17 @@ def _cells(content: bytes) -> dict[str, _Cell]:
 def sheet_tiles(read: Read, names: Iterable[str], wanted: Iterable[str], *, pitch: int, border: int) -> dict[Key, U8]:
     """Cut the wanted emoji from the sheets of every vendor in an ``emoji-datasource`` package.
 
-    A cell is used only where ``has_img_<vendor>`` is true: the others show another vendor's picture.
+    A cell is used only if ``has_img_<vendor>`` is true: other cells show the image of another vendor.
 
     Args:
-        read: file name in the package to content.
+        read: from a file name in the package to its content.
         names: the files of the package.
         wanted: code points.
-        pitch, border: distance of the tiles, and empty pixels on their left and top: 32 and 0 in version 3.0.0,
+        pitch, border: distance between tiles, and empty pixels on their left and top: 32 and 0 in version 3.0.0,
             34 and 1 from 4.0.4 on.
 
     Raises:
-        DataError: if emoji.json or a sheet is not there or damaged, or a cell lies outside its sheet.
+        DataError: if emoji.json or a sheet is missing or damaged, or a cell is outside its sheet.
     """
     cells = _cells(read("emoji.json"))
     wanted = [code for code in wanted if code in cells]
@@ -106,10 +106,10 @@ def sheet_tiles(read: Read, names: Iterable[str], wanted: Iterable[str], *, pitc
 
 
 def fluent_tiles(read: Read, names: Iterable[str], wanted: Iterable[str]) -> dict[Key, U8]:
-    """The wanted emoji of a package with one picture file per emoji, ``assets/<code points>.webp``.
+    """The wanted emoji from a package with one image file per emoji, ``assets/<code points>.webp``.
 
     Raises:
-        DataError: if there is none, or one is damaged.
+        DataError: if the package has none of them, or an image is damaged.
     """
     files = {
         code_points(n.removeprefix("assets/").removesuffix(".webp")): n for n in names if _FLUENT_FILE.fullmatch(n)
@@ -121,7 +121,7 @@ def fluent_tiles(read: Read, names: Iterable[str], wanted: Iterable[str]) -> dic
 
 
 def distinct(tiles: Iterable[U8]) -> list[U8]:
-    """The tiles, in order, whose mean absolute difference from every one kept before is at least 4 of 255."""
+    """The tiles, in order, whose mean absolute difference from each tile kept so far is at least 4 of 255."""
     kept: list[U8] = []
     for tile in tiles:
         if all(np.abs(tile.astype(np.int16) - other).mean() >= MIN_DISTANCE for other in kept):
@@ -131,14 +131,14 @@ def distinct(tiles: Iterable[U8]) -> list[U8]:
 
 @dataclass(frozen=True)
 class Package:
-    """An npm package of emoji pictures.
+    """An npm package of emoji images.
 
     Args:
-        spec: name@version, as npm has it.
+        spec: name@version, as npm writes it.
         sha256: of its archive.
-        size: of the archive, in bytes.
-        licence: of the pictures, in words.
-        cut: (read, names, wanted code points) to tiles.
+        size: of its archive, in bytes.
+        licence: terms of the images, as a phrase.
+        cut: from (read, names, wanted code points) to tiles.
     """
 
     spec: str
@@ -148,7 +148,7 @@ class Package:
     cut: Callable[[Read, Iterable[str], Iterable[str]], Mapping[Key, U8]]
 
     def tiles(self, read: Read, names: Iterable[str], wanted: Iterable[str]) -> Mapping[Key, U8]:
-        """``cut``, with the package in messages."""
+        """Call ``cut``, and name the package in its errors."""
         try:
             return self.cut(read, names, wanted)
         except DataError as error:

@@ -1,4 +1,4 @@
-"""What every loader says when a directory is not what it should be."""
+"""Messages of the loaders for a directory with an unexpected layout."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ __all__ = ["found_in", "missing_layout", "some_of"]
 
 
 def some_of(items: Iterable[str], most: int = 10) -> str:
-    """The first few items, and how many more there are."""
+    """The first few items, and the number of the remaining ones."""
     listed = list(items)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return (", ".join(listed[:most]) + more) or "nothing"
 
 
 def found_in(directory: Path) -> str:
-    """The first few names in a directory, in order."""
+    """The first few names in a directory, in alphabetical order."""
     return some_of(sorted(path.name for path in directory.iterdir()))
 
 
 def missing_layout(what: str, root: Path, expected: str) -> DataError:
-    """The error that says which layout was expected and what was found instead."""
+    """The error for a directory without the expected layout; it names both the layout and what was found."""
     if not root.is_dir():
         state = "is not a directory" if root.exists() else "does not exist"
         return DataError(f"the data directory {root} {state}. Expected for {what}: {expected}")

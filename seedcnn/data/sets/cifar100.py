@@ -48,15 +48,15 @@ def load_cifar100(root: str | os.PathLike[str], *, verify: bool = True) -> Train
     """Load CIFAR-100 with its 100 fine labels.
 
     Args:
-        root: a directory that holds the official Python or binary layout, itself or in a subdirectory of the usual
-            name. It is only read.
-        verify: compare the SHA-1 of both parts, in binary form, with those of the original.
+        root: a directory with the official Python or binary layout, directly or in a subdirectory of the usual name.
+            It is only read.
+        verify: compare the SHA-1 of both parts, in binary form, with the original.
 
     Returns:
-        50,000 pictures to train on and 10,000 to test on, 32 x 32, in their original order.
+        50,000 training and 10,000 test images, 32 x 32, in their original order.
 
     Raises:
-        DataError: if neither layout is there, or a file is missing, damaged or (with ``verify``) not the original.
+        DataError: if neither layout is found, or a file is missing, damaged or (with ``verify``) not the original.
     """
     root = Path(root)
     for suffix, places in _PLACES.items():
@@ -72,7 +72,7 @@ def _read_part(path: Path, verify: bool) -> ImageSet:
     if path.suffix != ".bin":
         records = _unpickle(data, path)
     elif len(data) % _RECORD or not data:
-        raise DataError(f"{path} has {len(data)} bytes; the binary layout has {_RECORD} per picture")
+        raise DataError(f"{path} has {len(data)} bytes; the binary layout has {_RECORD} per image")
     else:
         records = np.frombuffer(data, np.uint8).reshape(-1, _RECORD)
     found = hashlib.sha1(records.tobytes(), usedforsecurity=False).hexdigest()
@@ -88,7 +88,7 @@ def _read_part(path: Path, verify: bool) -> ImageSet:
 
 
 def _unpickle(data: bytes, path: Path) -> U8:
-    """The binary form [N, 3074] of a part in the Python layout; runs nothing a pickle could ask for."""
+    """A part in the Python layout as binary records [N, 3074]; runs no code from the pickle."""
     try:
         content = BatchUnpickler(io.BytesIO(data), encoding="latin1").load()
         pixels = content["data"]
@@ -96,10 +96,10 @@ def _unpickle(data: bytes, path: Path) -> U8:
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (3072,):
             raise pickle.UnpicklingError("data must be uint8 [N, 3072]")
         if not len(pixels):
-            raise pickle.UnpicklingError("it holds no pictures")
+            raise pickle.UnpicklingError("it holds no images")
         for each in labels:
             if each.shape != (len(pixels),) or each.dtype.kind != "i" or not 0 <= each.min() <= each.max() <= 99:
                 raise pickle.UnpicklingError(f"labels must be {len(pixels)} integers from 0 to 99")
         return np.concatenate([*(each[:, None].astype(np.uint8) for each in labels), pixels], axis=1)
-    except Exception as error:  # a damaged pickle can raise anything
-        raise DataError(f"{path} is no part of CIFAR-100: {type(error).__name__}: {error}") from error
+    except Exception as error:  # a damaged pickle can raise any exception
+        raise DataError(f"{path} is not a part of CIFAR-100: {type(error).__name__}: {error}") from error

@@ -1,4 +1,4 @@
-"""CIFAR-10-C (Hendrycks and Dietterich, 2019) from the official files: one array per corruption, and the labels."""
+"""CIFAR-10-C (Hendrycks and Dietterich, 2019) from the official files: labels and one array per corruption."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TOTAL = _PICTURES * _SEVERITIES
 _PLACES = (".", "CIFAR-10-C")
 _EXPECTED = (
     f"labels.npy ({_TOTAL} integers) and one <corruption>.npy per corruption, uint8 ({_TOTAL}, 32, 32, 3), severity 1 "
-    "first, itself or in CIFAR-10-C, from https://zenodo.org/record/2535967"
+    "first, directly or in CIFAR-10-C, from https://zenodo.org/record/2535967"
 )
 
 
@@ -34,10 +34,10 @@ def _directory(root: Path) -> Path:
 
 
 def list_cifar10_c(root: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The corruptions that lie in the directory, by the names of their files.
+    """The corruptions in a directory, by the names of their files.
 
     Raises:
-        DataError: if it holds no CIFAR-10-C.
+        DataError: if the directory holds no CIFAR-10-C.
     """
     directory = _directory(Path(root))
     names = tuple(sorted(path.stem for path in directory.glob("*.npy") if path.name != "labels.npy"))
@@ -49,14 +49,14 @@ def list_cifar10_c(root: str | os.PathLike[str]) -> tuple[str, ...]:
 def open_cifar10_c(
     root: str | os.PathLike[str], corruption: str
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """All pictures of one corruption and their labels.
+    """All images of one corruption and their labels.
 
     Args:
-        root: a directory that holds the official files, itself or in CIFAR-10-C. It is only read.
-        corruption: the name of a file, for example "gaussian_noise".
+        root: a directory with the official files, directly or in CIFAR-10-C. It is only read.
+        corruption: the name of a file without its suffix, for example "gaussian_noise".
 
     Returns:
-        uint8 [5, 10000, 32, 32, 3] by severity, which stays on the disk until it is read, and int64 [5, 10000].
+        Images uint8 [5, 10000, 32, 32, 3] by severity, memory-mapped, and labels int64 [5, 10000].
 
     Raises:
         DataError: if a file is missing, damaged or of another shape.
@@ -67,21 +67,23 @@ def open_cifar10_c(
     labels = _load(directory / "labels.npy", (_TOTAL,), "iu")
     images = _load(directory / f"{corruption}.npy", (_TOTAL, 32, 32, 3), "u")
     if labels.min() < 0 or labels.max() >= len(CLASSES):
-        raise DataError(f"{directory / 'labels.npy'} goes from {labels.min()} to {labels.max()}; it must be 0 to 9")
+        raise DataError(
+            f"{directory / 'labels.npy'} has labels from {labels.min()} to {labels.max()}; they must be 0 to 9"
+        )
     shape = (_SEVERITIES, _PICTURES)
     return images.reshape(*shape, 32, 32, 3), labels.reshape(shape).astype(np.int64)
 
 
 def load_cifar10_c(root: str | os.PathLike[str], corruption: str, severity: int) -> ImageSet:
-    """The 10,000 test pictures under one corruption at one severity, in the order of CIFAR-10's test set.
+    """The 10,000 test images with one corruption at one severity, in the order of CIFAR-10's test set.
 
     Args:
         root, corruption: as for :func:`open_cifar10_c`.
         severity: 1 to 5.
 
     Raises:
-        DataError: as there.
-        ValueError: if the severity is none.
+        DataError: as for :func:`open_cifar10_c`.
+        ValueError: if the severity is not 1 to 5.
     """
     if severity not in range(1, _SEVERITIES + 1):
         raise ValueError(f"`severity` (={severity!r}) must be one of 1, 2, 3, 4, 5")
@@ -91,7 +93,7 @@ def load_cifar10_c(root: str | os.PathLike[str], corruption: str, severity: int)
 
 
 def _load(path: Path, shape: tuple[int, ...], kinds: str) -> npt.NDArray[Any]:
-    """An array that stays on disk until it is read."""
+    """A memory-mapped array, checked for its shape and kind."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -1,4 +1,4 @@
-"""GTSRB, the German traffic signs (Stallkamp et al., 2012), from the official archives or torchvision's directory."""
+"""GTSRB, German traffic signs (Stallkamp et al., 2012), from the official archives or torchvision's directory."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ CLASSES = (
     "straight on or left", "keep right", "keep left", "roundabout", "end of no passing", "end of no passing over 3.5 t",
 )  # fmt: skip
 
-# The full training set, and the one of the 2011 competition, which is what torchvision downloads.
+# The full training set, and that of the 2011 competition, which torchvision downloads.
 _TRAIN = {"Final_Training/Images": 39_209, "Training": 26_640}
 _TEST, _TEST_COUNT = "Final_Test/Images", 12_630
 _LABELS = "GT-final_test.csv"
 _BASES = (".", "GTSRB", "gtsrb/GTSRB")
 _EXPECTED = (
     f"GTSRB/Final_Training/Images/<00000..00042>/*.ppm (or torchvision's gtsrb/GTSRB/Training), GTSRB/{_TEST}/*.ppm "
-    f"and {_LABELS} beside, in or two folders above the test pictures"
+    f"and {_LABELS} in the folder of the test images, in GTSRB, or in the folder above it"
 )
 
 
 def list_gtsrb(root: str | os.PathLike[str], *, verify: bool = True) -> tuple[ImageFolder, ImageFolder]:
-    """List the training and the test pictures.
+    """List the training and the test images.
 
     Args:
-        root: a directory that holds the unpacked archives, itself or in ``GTSRB`` or ``gtsrb/GTSRB``; only read.
-            ``Final_Training`` (39,209 pictures, as in the papers) goes before ``Training`` (26,640).
-        verify: compare the numbers of pictures with those of the original.
+        root: a directory with the unpacked archives, directly or in ``GTSRB`` or ``gtsrb/GTSRB``. It is only read.
+            ``Final_Training`` (39,209 images, as in the papers) takes precedence over ``Training`` (26,640).
+        verify: compare the numbers of images with those of the original.
 
     Raises:
-        DataError: if the layout is not there, not complete, or labels and test pictures do not belong together.
+        DataError: if the layout is missing or incomplete, or labels and test images do not match.
     """
     root = Path(root)
     train = _list_train(root, verify)
@@ -54,7 +54,7 @@ def list_gtsrb(root: str | os.PathLike[str], *, verify: bool = True) -> tuple[Im
         raise missing_layout("GTSRB (test)", root, _EXPECTED)
     test = _list_test(base)
     if verify and len(test) != _TEST_COUNT:
-        raise DataError(f"{test.root} has {len(test)} pictures; the original has {_TEST_COUNT}")
+        raise DataError(f"{test.root} has {len(test)} images; the original has {_TEST_COUNT}")
     return train, test
 
 
@@ -66,18 +66,18 @@ def load_gtsrb(
     on_error: str = "raise",
     threads: int | None = None,
 ) -> TrainTest:
-    """Load GTSRB: the full frame (not the sign's box) squeezed to a square, bilinear.
+    """Load GTSRB: the full frame, not the box around the sign, resized to a square (bilinear).
 
     Args:
         root, verify: as for ``list_gtsrb``.
-        size: side of the pictures, in pixels.
+        size: side of the images, in pixels.
         on_error, threads: as for ``ImageFolder.load``.
 
     Returns:
-        The two parts, with mean and standard deviation of the training pixels.
+        Both parts, with mean and standard deviation of the training pixels.
 
     Raises:
-        DataError: as ``list_gtsrb``, or if pictures cannot be decoded.
+        DataError: as for ``list_gtsrb``, or if images cannot be decoded.
     """
     train, test = (
         part.load(FullFrame(size), on_error=on_error, threads=threads) for part in list_gtsrb(root, verify=verify)
@@ -96,7 +96,7 @@ def _list_train(root: Path, verify: bool) -> ImageFolder:
                     odd = some_of(sorted(set(listed.classes) - set(wanted)))
                     raise DataError(f"{directory} has the class folders {odd}; they must be 00000 to 00042")
                 if verify and len(listed) != count:
-                    raise DataError(f"{directory} has {len(listed)} pictures; the original has {count}")
+                    raise DataError(f"{directory} has {len(listed)} images; the original has {count}")
                 return ImageFolder(directory, listed.names, listed.labels, CLASSES, listed.source)
     raise missing_layout("GTSRB (train)", root, _EXPECTED)
 
@@ -107,12 +107,12 @@ def _list_test(base: Path) -> ImageFolder:
     table = next((path for path in places if path.is_file()), None)
     if table is None:
         looked = some_of(map(str, places))
-        raise DataError(f"the labels of {directory} are not there; looked for {looked} (in GTSRB_Final_Test_GT.zip)")
+        raise DataError(f"the labels of {directory} are missing; looked for {looked} (in GTSRB_Final_Test_GT.zip)")
     names, labels = _read_labels(table)
     present = {path.name for path in directory.glob("*.ppm")}
     for missing, where in ((set(names) - present, directory), (present - set(names), table)):
         if missing:
-            raise DataError(f"{where} lacks {len(missing)} of the test pictures: {some_of(sorted(missing), 5)}")
+            raise DataError(f"{where} lacks {len(missing)} of the test images: {some_of(sorted(missing), 5)}")
     return ImageFolder(directory, np.array(names), np.array(labels, np.int64), CLASSES, str(directory))
 
 
@@ -130,5 +130,5 @@ def _read_labels(table: Path) -> tuple[list[str], list[int]]:
     except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
         raise DataError(f"{table} does not hold Filename;...;ClassId: {type(error).__name__}: {error}") from error
     if not names or len(set(names)) != len(names):
-        raise DataError(f"{table} names {len(names)} pictures, {len(set(names))} of them different; each must be once")
+        raise DataError(f"{table} names {len(names)} images, {len(set(names))} of them distinct; each must occur once")
     return names, labels

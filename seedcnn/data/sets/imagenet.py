@@ -1,4 +1,4 @@
-"""ImageNet-1K (ILSVRC 2012) and ImageNet-C from their folder layouts: listed, and decoded batch by batch."""
+"""ImageNet-1K (ILSVRC 2012) and ImageNet-C from their folder layouts, listed as folders of image files."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _CLASSES = 1000
 
 
 def list_imagenet(root: str | os.PathLike[str], split: str = "val", *, classes: int | None = _CLASSES) -> ImageFolder:
-    """List ``<root>/<split>/<wnid>/*.JPEG``; labels are the ranks of the WordNet ids, as everywhere.
+    """List ``<root>/<split>/<wnid>/*.JPEG``; labels are the ranks of the WordNet ids, as usual.
 
-    Decode with ``CenterCrop(224, 256)`` for the usual evaluation.
+    The usual evaluation decodes with ``CenterCrop(224, 256)``.
 
     Args:
         root: the directory that holds ``train`` and ``val``. It is only read.
         split: "train" or "val".
-        classes: class folders there must be; None accepts a subset, whose labels are then ranks within the subset.
+        classes: the required number of class folders; None accepts a subset, whose labels are ranks in that subset.
 
     Raises:
-        DataError: if the layout is not there, the class folders are not ``classes``, or one is empty.
-        ValueError: if the split is neither.
+        DataError: if the layout is missing, the number of class folders is wrong, or one is empty.
+        ValueError: if the split is not "train" or "val".
     """
     if split not in ("train", "val"):
         raise ValueError(f"`split` (={split!r}) must be 'train' or 'val'")
@@ -39,7 +39,7 @@ def list_imagenet(root: str | os.PathLike[str], split: str = "val", *, classes: 
         raise missing_layout(f"ImageNet-1K ({split})", Path(root), expected)
     if not any(entry.is_dir() for entry in directory.iterdir()) and any(directory.glob("*.JPEG")):
         raise DataError(
-            f"the pictures lie flat in {directory}; expected {expected}. "
+            f"the images are directly in {directory}; expected {expected}. "
             "torchvision.datasets.ImageNet sorts the official archives into folders"
         )
     return list_class_folders(directory, "ImageNet-1K", expected, suffixes=_SUFFIXES, classes=classes)
@@ -50,8 +50,8 @@ def list_imagenet_c(
 ) -> ImageFolder:
     """List ``<root>/<corruption>/<severity>/<wnid>/*.JPEG``, or the same one folder deeper.
 
-    The official archives (noise, blur, weather, digital, extra) may lie unpacked in one directory or each in one of
-    its own. The pictures are 224 x 224 already: decode with ``CenterCrop(224, None)``.
+    The official archives (noise, blur, weather, digital, extra) may be unpacked into one directory or into one
+    directory each. The images are already 224 x 224: decode with ``CenterCrop(224, None)``.
 
     Args:
         root: the directory that holds the corruptions. It is only read.
@@ -60,14 +60,14 @@ def list_imagenet_c(
         classes: as for ``list_imagenet``.
 
     Raises:
-        DataError: if the layout is not there, the class folders are not ``classes``, or one is empty.
-        ValueError: if the severity is none, or the name is a path.
+        DataError: if the layout is missing, the number of class folders is wrong, or one is empty.
+        ValueError: if the severity is not 1 to 5, or the name is not an identifier.
     """
     if severity not in (1, 2, 3, 4, 5):
         raise ValueError(f"`severity` (={severity!r}) must be one of 1, 2, 3, 4, 5")
     if not corruption.isidentifier():
         raise ValueError(f"`corruption` (={corruption!r}) must be a name such as 'gaussian_noise'")
-    base, expected = Path(root), f"{corruption}/<severity>/<wnid>/*.JPEG, itself or in one folder such as noise"
+    base, expected = Path(root), f"{corruption}/<severity>/<wnid>/*.JPEG, directly or in a folder such as noise"
     places = [base / corruption, *sorted(base.glob(f"*/{corruption}"))]
     for place in places:
         if place.is_dir():

@@ -34,8 +34,8 @@ class NamedTrain:
 
     Attributes:
         name: a key of :data:`DATA_SETS`.
-        train: the pictures, as files where the set's ``files`` says so.
-        mean, std: per channel on the 0..1 scale.
+        train: the images; an ``ImageFolder`` for sets whose ``files`` is true.
+        mean, std: of the normalisation, per channel on the 0..1 scale.
     """
 
     name: str
@@ -50,11 +50,11 @@ class NamedTest:
 
     Attributes:
         name: a key of :data:`DATA_SETS`.
-        test: the pictures.
-        mean, std: what a network that was trained on the set expects, per channel on the 0..1 scale.
-        constants: of generated corruptions, "cifar" or "imagenet".
-        held_out: styles that a network was not trained on; empty if that means nothing.
-        corrupted: its corrupted pictures as published; None to generate them.
+        test: the images.
+        mean, std: the normalisation that a network trained on the set expects, per channel on the 0..1 scale.
+        constants: the constants for generated corruptions, "cifar" or "imagenet".
+        held_out: styles that the network was not trained on; empty if no style is held out.
+        corrupted: the published corrupted images; None to generate them.
     """
 
     name: str
@@ -87,16 +87,16 @@ class DataRequest:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set that has a name.
+    """A data set that can be loaded by name.
 
     Attributes:
-        about: what it is read from.
+        about: what it is read from, for messages.
         train, test: load a part, with mean and standard deviation per channel on the 0..1 scale.
         directory: "needed", "optional" (downloaded without one) or "none" (always downloaded).
-        hold_out: whether a hold-out divides it; it then has no training part without one.
-        files: whether its training pictures are decoded as they are needed.
-        constants: of generated corruptions, "cifar" or "imagenet".
-        official: finds its corrupted pictures as published, if there are any.
+        hold_out: whether a hold-out splits the set; without a hold-out it then has no training part.
+        files: whether the training images stay files that are decoded when needed.
+        constants: the constants for generated corruptions, "cifar" or "imagenet".
+        official: finds the published corrupted images; None if there are none.
     """
 
     about: str
@@ -110,10 +110,10 @@ class DataSet:
 
 
 def random_choice(n: int, count: int) -> npt.NDArray[np.int64]:
-    """``count`` of ``n`` indices, the same ones every time, ascending; all where there are no more.
+    """Select ``count`` of ``n`` indices at random, always the same ones; all of them if ``n`` is not larger.
 
     Returns:
-        int64 [min(n, count)], by raw words of Philox(key=0).
+        int64 [min(n, count)], ascending, selected by raw words of Philox(key=0).
     """
     words = np.random.Philox(key=0).random_raw(n)
     return np.sort(np.argsort(words, kind="stable")[:count]).astype(np.int64)
@@ -200,7 +200,7 @@ def _imagenet_test(request: DataRequest) -> Test:
     listed = imagenet.list_imagenet(request.directory, classes=1000 if request.verify else None)
     if request.limit is not None:
         listed = listed.take(random_choice(len(listed), request.limit))
-    request.say(f"decoding {len(listed):,} pictures of {listed.source}")
+    request.say(f"decoding {len(listed):,} images of {listed.source}")
     test = listed.load(CenterCrop(224, 256), on_error=request.on_error, file=request.decoded)
     return test, imagenet.MEAN, imagenet.STD
 
@@ -220,7 +220,7 @@ DATA_SETS: Mapping[str, DataSet] = {
     "icons50": _icons(_icons50, "a directory of Icons-50; 32 x 32; with a hold-out", "needed"),
     "icons50-rebuilt": _icons(_icons50_rebuilt, "Icons-50 rebuilt from emoji packages, downloaded", "none"),
     "imagenet": DataSet(
-        "a directory that holds train and val, each <wnid>/*.JPEG; to test the middle 224 of 256",
+        "a directory that holds train and val, each <wnid>/*.JPEG; tested on the central 224 of 256",
         _imagenet_train,
         _imagenet_test,
         files=True,
@@ -232,7 +232,7 @@ DATA_SETS: Mapping[str, DataSet] = {
 
 
 def _known(name: str, root: Path | None, hold_out: str, example: str = "") -> DataSet:
-    """The set of a name, after the rules that hold for both its parts."""
+    """Look up a set by name, and check the rules that hold for both of its parts."""
     if name not in DATA_SETS:
         hint = did_you_mean(name, DATA_SETS)
         known = ", ".join(f"{known} ({each.about})" for known, each in DATA_SETS.items())
@@ -260,21 +260,21 @@ def load_train(
 
     Args:
         name: a key of :data:`DATA_SETS`.
-        directory: where the set lies; None for those that are downloaded.
-        hold_out: of Icons-50, what the network does not see; as in :func:`load_test`. Icons-50 needs one.
-        verify: refuse a set that is not complete.
+        directory: where the set is; None for sets that are downloaded.
+        hold_out: for Icons-50, the images that the network does not see, as in :func:`load_test`. Icons-50 needs one.
+        verify: refuse an incomplete set.
         progress: called with one sentence per step.
 
     Raises:
-        ConfigError: if there is no such set (near names are listed), it needs a directory or takes none, or the
-            hold-out is not for it.
-        DataError: if what is there is not what it should be, or holds no picture.
+        ConfigError: if there is no such set (near names are listed), it needs a directory or takes none, or it cannot
+            have a hold-out.
+        DataError: if the data are missing, incomplete or damaged, or there is no training image.
     """
     root = None if directory is None else Path(directory)
     request = DataRequest(name, root, hold_out, verify, progress or (lambda _: None))
     train, mean, std = _known(name, root, hold_out).train(request)
     if not len(train.labels):
-        raise DataError(f"data {name!r} holds no training picture")
+        raise DataError(f"data {name!r} has no training images")
     return NamedTrain(name, train, mean, std)
 
 
@@ -297,33 +297,33 @@ def load_test(
 
     Args:
         data: "NAME" or "NAME:DIRECTORY" with a name of :data:`DATA_SETS`.
-        hold_out: for Icons-50: styles with commas (every picture of a style that the network has not seen), "subtypes"
-            or "traditional"; "" for all pictures.
-        limit: of sets of picture files take only so many, chosen at random, always the same.
-        corrupted: directory of the published corrupted pictures: CIFAR-10-C for "cifar10", ImageNet-C for "imagenet".
-        verify: refuse a set that is not complete.
-        on_error: "raise" for files that cannot be decoded, or "skip" them: they are listed in ``test.skipped``.
-        decoded: for "imagenet": a file to keep the decoded pictures in, 150 kB each, instead of in memory; it is used
-            again by the next call for the same pictures.
+        hold_out: for Icons-50: styles, separated by commas, that the network has not seen, "subtypes" or
+            "traditional"; "" for all images.
+        limit: for sets of image files: use at most this number of images, chosen at random, always the same ones.
+        corrupted: directory of the published corrupted images: CIFAR-10-C for "cifar10", ImageNet-C for "imagenet".
+        verify: refuse an incomplete set.
+        on_error: "raise" an error for files that cannot be decoded, or "skip" them and list them in ``test.skipped``.
+        decoded: for "imagenet": a file to keep the decoded images in, 150 kB each, instead of in memory. A later call
+            for the same images uses it again.
         progress: called with one sentence per step.
 
     Raises:
-        ConfigError: if there is no such set (near names are listed), it needs a directory or takes none, or an option
-            is not for it.
-        DataError: if what is there is not what it should be, or holds no picture.
+        ConfigError: if there is no such set (near names are listed), it needs a directory or takes none, or it does
+            not have one of the options.
+        DataError: if the data are missing, incomplete or damaged, or there is no test image.
     """
     name, _, where = data.partition(":")
     root = Path(where) if where else None
     known = _known(name, root, hold_out, "NAME or NAME:DIRECTORY")
     if corrupted is not None and known.official is None:
         published = " and ".join(each for each, found in DATA_SETS.items() if found.official)
-        raise ConfigError(f"published corrupted pictures go with the data {published}, not with {name}")
+        raise ConfigError(f"published corrupted images go with the data {published}, not with {name}")
     if decoded is not None and not known.files:
         kept = " and ".join(each for each, found in DATA_SETS.items() if found.files)
-        raise ConfigError(f"a file of decoded pictures goes with the data {kept}, not with {name}: it is small")
+        raise ConfigError(f"a file of decoded images goes with the data {kept}, not with {name}: it is small")
     request = DataRequest(name, root, hold_out, verify, progress or (lambda _: None), limit, on_error, decoded)
     test, mean, std = known.test(request)
     if not len(test):
-        raise DataError(f"data {data!r} holds no test picture")
+        raise DataError(f"data {data!r} has no test images")
     files = None if corrupted is None or known.official is None else known.official(corrupted, test)
     return NamedTest(name, test, mean, std, known.constants, _held_out(hold_out), files)

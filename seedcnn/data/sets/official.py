@@ -1,4 +1,4 @@
-"""Corrupted pictures as the authors published them, picked by their place in the clean test set."""
+"""Corrupted images as the authors published them, selected by index into the clean test set."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ U8 = npt.NDArray[np.uint8]
 
 
 class OfficialFiles(NamedTuple):
-    """Corrupted pictures from files.
+    """Corrupted images from files.
 
     Attributes:
-        source: where they lie, in words.
-        pick: (corruption, severity, indices int64 [n] into the clean test set) to uint8 [n, H, W, 3].
+        source: where the files are, for messages.
+        pick: from (corruption, severity, indices int64 [n] into the clean test set) to uint8 [n, H, W, 3].
     """
 
     source: str
@@ -35,14 +35,14 @@ class OfficialFiles(NamedTuple):
 
 
 def cifar10_c_files(root: str | os.PathLike[str], test: ImageSet) -> OfficialFiles:
-    """CIFAR-10-C as published, for CIFAR-10's test pictures.
+    """CIFAR-10-C as published, for the test images of CIFAR-10.
 
     Args:
         root: see :func:`seedcnn.data.sets.cifar10_c.list_cifar10_c`.
         test: the clean test set; its labels must be those of the files.
 
     Raises:
-        DataError: if the files are not there or have other labels. ``pick`` raises it too.
+        DataError: if files are missing or have other labels. ``pick`` raises it too.
     """
     names = list_cifar10_c(root)
 
@@ -50,7 +50,7 @@ def cifar10_c_files(root: str | os.PathLike[str], test: ImageSet) -> OfficialFil
     def opened(corruption: str) -> U8:
         images, labels = open_cifar10_c(root, corruption)
         if labels.shape[1] != len(test) or (labels != test.labels).any():
-            raise DataError(f"the labels of {root} are not those of the {len(test)} pictures of {test.source}")
+            raise DataError(f"the labels of {root} are not those of the {len(test)} images of {test.source}")
         return images
 
     opened(names[0])
@@ -58,19 +58,19 @@ def cifar10_c_files(root: str | os.PathLike[str], test: ImageSet) -> OfficialFil
 
 
 def imagenet_c_files(root: str | os.PathLike[str], test: ImageSet, *, size: int = 224) -> OfficialFiles:
-    """ImageNet-C as published, for pictures of ImageNet-1K's validation set, found by class and file name.
+    """ImageNet-C as published, for images of the validation set of ImageNet-1K, matched by class and file name.
 
     Args:
         root: see :func:`seedcnn.data.sets.imagenet.list_imagenet_c`.
-        test: the clean pictures, all or some, with names.
-        size: side of the pictures.
+        test: the clean images, all or some of them, with names.
+        size: side of the images, in pixels.
 
     Raises:
         ValueError: if ``test`` has no names.
-        DataError: from ``pick``, if a picture is not there or damaged.
+        DataError: from ``pick``, if an image is missing or damaged.
     """
     if test.names is None:
-        raise ValueError(f"`test` ({test.source}) has no names to find its corrupted pictures by")
+        raise ValueError(f"`test` ({test.source}) has no names to match its corrupted images by")
     wanted, decode = test.names, CenterCrop(size, None)
 
     @lru_cache(maxsize=5)
@@ -82,7 +82,7 @@ def imagenet_c_files(root: str | os.PathLike[str], test: ImageSet, *, size: int 
         listed, places = listing(corruption, severity)
         names = wanted[where].tolist()
         if missing := [name for name in names if name not in places]:
-            raise DataError(f"{listed.root} lacks {len(missing)} of the test pictures: {some_of(missing, 5)}")
+            raise DataError(f"{listed.root} lacks {len(missing)} of the test images: {some_of(missing, 5)}")
         return listed.take([places[name] for name in names]).load(decode).images
 
     return OfficialFiles(str(root), pick)

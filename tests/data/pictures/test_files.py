@@ -1,4 +1,4 @@
-"""Decoded pictures in a mapped file: the same as in memory, used again or refused, whole or not there."""
+"""Decoded images in a mapped file: the same as in memory, used again or refused, whole or not there."""
 
 from __future__ import annotations
 
@@ -109,28 +109,30 @@ def _rename(root):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_touch, "listing: [0-9a-f]{64} there, [0-9a-f]{64} here"),
+        (_touch, "listing: [0-9a-f]{64} in the file, [0-9a-f]{64} here"),
         (_grow, "listing: "),
         (_rename, "listing: "),
-        (_add, "files: 10 there, 11 here; listing: "),
+        (_add, "files: 10 in the file, 11 here; listing: "),
     ],
 )
 def test_other_files_are_refused(folder, file, change, words):
     folder.load(Told(), file=file)
     content = file.read_bytes()
     change(folder.root)
-    with pytest.raises(DataError, match=rf"zoo\.npy holds the pictures of other files.*{words}.*remove it"):
+    with pytest.raises(DataError, match=rf"zoo\.npy holds the images of other files.*{words}.*remove it"):
         listed(folder.root).load(Told(), file=file)
     assert file.read_bytes() == content
 
 
 def test_another_decoder_is_refused(folder, file):
     folder.load(Told(), file=file)
-    with pytest.raises(DataError, match=r"decode: Told\(size=5\) there, Told\(size=6\) here"):
+    with pytest.raises(DataError, match=r"decode: Told\(size=5\) in the file, Told\(size=6\) here"):
         folder.load(Told(6), file=file)
-    with pytest.raises(DataError, match=r"decode: Told\(size=5\) there, CenterCrop\(size=5, resize=None, resample="):
+    with pytest.raises(
+        DataError, match=r"decode: Told\(size=5\) in the file, CenterCrop\(size=5, resize=None, resample="
+    ):
         folder.load(CenterCrop(5, None), file=file)
-    with pytest.raises(DataError, match="files: 10 there, 9 here"):
+    with pytest.raises(DataError, match="files: 10 in the file, 9 here"):
         folder.take(range(9)).load(Told(), file=file)
     with pytest.raises(DataError, match="listing: "):
         folder.take(range(9, -1, -1)).load(Told(), file=file)
@@ -181,7 +183,7 @@ def test_a_damaged_file_is_refused_and_left(folder, file, damage):
     folder.load(Told(), file=file)
     damage(file, file.read_bytes())
     content = file.read_bytes()
-    with pytest.raises(DataError, match=r"zoo\.npy is damaged, or no file of decoded pictures \(.*remove it"):
+    with pytest.raises(DataError, match=r"zoo\.npy is damaged, or is not a file of decoded images \(.*remove it"):
         folder.load(Told(), file=file)
     assert file.read_bytes() == content
 
@@ -189,7 +191,7 @@ def test_a_damaged_file_is_refused_and_left(folder, file, damage):
 def test_damaged_pictures_are_remembered(folder, file, caplog):
     (folder.root / "ant/2.png").write_bytes(b"")
     (folder.root / "cat/1.png").write_text("<html>404</html>")
-    with pytest.raises(DataError, match=r"2 of 10 pictures .*ant/2\.png .*cat/1\.png"):
+    with pytest.raises(DataError, match=r"2 of 10 images .*ant/2\.png .*cat/1\.png"):
         folder.load(Told(), file=file)
     assert list(file.parent.iterdir()) == []
     plain = folder.load(Told(), on_error="skip")
@@ -201,15 +203,15 @@ def test_damaged_pictures_are_remembered(folder, file, caplog):
         assert kept.labels.tolist() == plain.labels.tolist() == [0] * 4 + [1] + [2] * 3
         assert kept.skipped == plain.skipped
         assert [each.name for each in kept.skipped] == ["ant/2.png", "cat/1.png"]
-        assert "2 of 10 pictures" in caplog.text
-    with pytest.raises(DataError, match=r"2 of 10 pictures .*ant/2\.png"):
+        assert "2 of 10 images" in caplog.text
+    with pytest.raises(DataError, match=r"2 of 10 images .*ant/2\.png"):
         folder.load(Told(), file=file)
 
 
 def test_when_all_are_damaged_there_is_no_file(folder, file):
     for name in folder.names:
         (folder.root / name).write_bytes(b"")
-    with pytest.raises(DataError, match="10 of 10 pictures"):
+    with pytest.raises(DataError, match="10 of 10 images"):
         folder.load(Told(), on_error="skip", file=file)
     assert list(file.parent.iterdir()) == []
 
@@ -228,7 +230,7 @@ def test_a_full_disk_is_told(folder, file):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
-        with pytest.raises(DataError, match=r"the decoded pictures cannot be kept in .*zoo\.npy: .*File too large"):
+        with pytest.raises(DataError, match=r"the decoded images cannot be kept in .*zoo\.npy: .*File too large"):
             folder.load(FullFrame(50), file=file)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -238,7 +240,7 @@ def test_a_full_disk_is_told(folder, file):
 def test_a_place_that_cannot_be_written(folder, file):
     with pytest.raises(DataError, match=r"cannot be kept in .*nowhere"):
         folder.load(Told(), file=file.parent / "nowhere" / "zoo.npy")
-    with pytest.raises(DataError, match=r"the file of decoded pictures .*kept cannot be read"):
+    with pytest.raises(DataError, match=r"the file of decoded images .*kept cannot be read"):
         folder.load(Told(), file=file.parent)
 
 
@@ -279,7 +281,9 @@ def test_pictures_of_several_sizes_in_different_batches(folder, file, save_pictu
     save_picture(folder.root / "dog/0.png", (7, 7))
     both = listed(folder.root).take([0] * 256 + [10])
     for more in ({}, {"file": file}):
-        with pytest.raises(DataError, match=r"uint8 \(6, 8, 3\), uint8 \(7, 7, 3\); all in a set must be of one size"):
+        with pytest.raises(
+            DataError, match=r"uint8 \(6, 8, 3\), uint8 \(7, 7, 3\); all images of a set must have one size"
+        ):
             both.load(Whole(), **more)
     assert list(file.parent.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Folders of pictures: the decoders against torchvision, order, and damaged files that are never dropped unsaid."""
+"""Folders of images: the decoders against torchvision, order, and damaged files that are never dropped unsaid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seedcnn.errors import DataError
 
 @pytest.fixture
 def tree(tmp_path, save_picture):
-    """Three classes with 5, 1 and 4 pictures; with their pixels by name."""
+    """Three classes with 5, 1 and 4 images; with their pixels by name."""
     pixels = {}
     for number, (label, count) in enumerate([("ant", 5), ("bee", 1), ("cat", 4)]):
         for i in range(count):
@@ -91,7 +91,7 @@ def test_take_and_load(tree):
     assert data.labels.tolist() == [2, 0]
     np.testing.assert_array_equal(data.images[0], pixels["cat/3.png"])
     assert data.skipped == ()
-    with pytest.raises(DataError, match="no pictures were picked"):
+    with pytest.raises(DataError, match="is selected; there is nothing to load"):
         listed(root).take([]).load(whole)
 
 
@@ -113,7 +113,7 @@ def test_damaged_files_are_counted_and_named(tree):
     folder = listed(tree[0])
     with pytest.raises(DataError) as caught:
         folder.load(whole)
-    for words in ("3 of 10 pictures", str(tree[0]), "ant/2.png (", "bee/0.png (", "cat/1.png (UnidentifiedImage"):
+    for words in ("3 of 10 images", str(tree[0]), "ant/2.png (", "bee/0.png (", "cat/1.png (UnidentifiedImage"):
         assert words in str(caught.value)
     assert [each.name for each in folder.unreadable(whole)] == ["ant/2.png", "bee/0.png", "cat/1.png"]
 
@@ -122,9 +122,9 @@ def test_of_many_damaged_files_the_first_are_named(tmp_path):
     (tmp_path / "a").mkdir()
     for i in range(9):
         (tmp_path / "a" / f"{i}.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"9 of 9 pictures .*a/0\.png .*a/4\.png .* and 4 more$"):
+    with pytest.raises(DataError, match=r"9 of 9 images .*a/0\.png .*a/4\.png .* and 4 more$"):
         listed(tmp_path).load(whole)
-    with pytest.raises(DataError, match="9 of 9 pictures"):
+    with pytest.raises(DataError, match="9 of 9 images"):
         listed(tmp_path).load(whole, on_error="skip")
 
 
@@ -134,7 +134,7 @@ def test_skipping_is_asked_for_and_reported(tree, caplog):
     data = listed(root).load(whole, on_error="skip")
     assert [each.name for each in data.skipped] == ["ant/2.png", "bee/0.png", "cat/1.png"]
     assert all(each.reason for each in data.skipped)
-    assert "3 of 10 pictures" in caplog.text
+    assert "3 of 10 images" in caplog.text
     assert data.names.tolist() == [name for name in pixels if name not in {each.name for each in data.skipped}]
     np.testing.assert_array_equal(data.images, np.stack([pixels[name] for name in data.names]))
     assert data.labels.tolist() == [0] * 4 + [2] * 3
@@ -143,7 +143,7 @@ def test_skipping_is_asked_for_and_reported(tree, caplog):
 def test_streams_stop_at_the_batch_or_list_what_they_skip(tree):
     damage(tree[0])
     seen = []
-    with pytest.raises(DataError, match=r"1 of 2 pictures .*ant/2\.png"):
+    with pytest.raises(DataError, match=r"1 of 2 images .*ant/2\.png"):
         seen.extend(listed(tree[0]).batches(2, whole))
     assert [part.indices.tolist() for part in seen] == [[0, 1]]
     batches = listed(tree[0]).batches(1, whole, on_error="skip")
@@ -167,7 +167,7 @@ def test_every_mode_becomes_rgb(tmp_path, save_picture):
 
 def test_pictures_of_several_sizes_need_a_decoder(tree, save_picture):
     save_picture(tree[0] / "cat/9.png", (7, 7))
-    with pytest.raises(DataError, match=r"uint8 \(6, 8, 3\), uint8 \(7, 7, 3\); all .* of one size"):
+    with pytest.raises(DataError, match=r"uint8 \(6, 8, 3\), uint8 \(7, 7, 3\); all images .* one size"):
         listed(tree[0]).load(whole)
     assert listed(tree[0]).load(FullFrame(5)).images.shape == (11, 5, 5, 3)
 
@@ -180,8 +180,16 @@ def test_too_small_for_the_crop_is_a_damaged_file(tree):
 @pytest.mark.parametrize(
     ("decode", "error", "words"),
     [
-        (lambda i: np.asarray(i, np.float32), ValueError, r"gave a picture of float32 \(6, 8, 3\); it must be uint8"),
-        (lambda i: np.asarray(i.convert("L")), ValueError, r"gave a picture of uint8 \(6, 8\); it must be uint8 \[H"),
+        (
+            lambda i: np.asarray(i, np.float32),
+            ValueError,
+            r"returned an image of float32 \(6, 8, 3\); it must return uint8",
+        ),
+        (
+            lambda i: np.asarray(i.convert("L")),
+            ValueError,
+            r"returned an image of uint8 \(6, 8\); it must return uint8 \[H",
+        ),
         (lambda i: i.no_such_method(), AttributeError, "no_such_method"),
     ],
 )
@@ -200,7 +208,7 @@ def test_missing_folders(tmp_path):
     with pytest.raises(DataError, match="is not a directory"):
         listed(tmp_path / "stray.png")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"class folder .*empty holds no picture \(\.png\)"):
+    with pytest.raises(DataError, match=r"class folder .*empty holds no image \(\.png\)"):
         listed(tmp_path)
     with pytest.raises(DataError, match=r"has 1 class folders; Zoo has 7\. Found: empty"):
         listed(tmp_path, classes=7)

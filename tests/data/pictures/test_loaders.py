@@ -1,4 +1,4 @@
-"""Folders through timm's transforms: the same pictures as timm's own pipeline, and damaged files that are named."""
+"""Folders through timm's transforms: the same images as timm's own pipeline, and damaged files that are named."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TWO = min(2, len(os.sched_getaffinity(0)))  # torch warns of more workers than c
 
 @pytest.fixture
 def root(tmp_path, save_picture):
-    """Eleven JPEG pictures of several sizes, one of them grey, and a PNG with a palette."""
+    """Eleven JPEG images of several sizes, one of them grey, and a PNG with a palette."""
     for rank, (wnid, count) in enumerate(zip(WNIDS, (5, 4, 2), strict=True)):
         for i in range(count):
             save_picture(
@@ -123,7 +123,7 @@ def test_a_damaged_file_is_named_also_by_a_worker(folder, root, workers, trainin
         with pytest.raises(DataError) as caught:
             list(loader)
         text = str(caught.value)
-        assert f"2 of 12 pictures under {root / 'train'} cannot be decoded" in text
+        assert f"2 of 12 images under {root / 'train'} cannot be decoded" in text
         assert f"{WNIDS[1]}/{WNIDS[1]}_1.JPEG (OSError: " in text
         assert f"{WNIDS[1]}/{WNIDS[1]}_2.JPEG (UnidentifiedImageError: " in text
         assert "Traceback" not in text
@@ -134,7 +134,7 @@ def test_a_damaged_file_is_named_also_by_a_worker(folder, root, workers, trainin
 def test_what_comes_before_the_damaged_file_is_whole(folder, root, workers):
     damage(root)
     seen = []
-    with pytest.raises(DataError, match="2 of 3 pictures"):
+    with pytest.raises(DataError, match="2 of 3 images"):
         seen += (y.tolist() for _, y in folder_loader(folder, training=False, batch_size=3, workers=workers))
     # timm's prefetcher holds one batch back.
     assert seen == [[0, 0, 0]]
@@ -148,7 +148,7 @@ def training_loader(folder, **more):
 
 
 def pixels_by_index(folder, loader):
-    """The pictures of an epoch by their index in the folder, from their labels' places in the order."""
+    """The images of an epoch by their index in the folder, from their labels' places in the order."""
     order = loader.indices.tolist()
     pictures, labels = everything(loader)
     assert labels.tolist() == folder.labels[order[: len(labels)]].tolist()
@@ -235,9 +235,9 @@ def test_training_drops_the_incomplete_batch(folder):
     whole = training_loader(folder, batch_size=5, drop_last=False)
     assert len(whole) == 3
     assert [len(labels) for _, labels in whole] == [5, 5, 2]
-    with pytest.raises(DataError, match=r"train has 12 pictures for this process; a batch of training needs 13"):
+    with pytest.raises(DataError, match=r"train has 12 images for this process; a training batch needs 13"):
         training_loader(folder, batch_size=13)
-    with pytest.raises(DataError, match="has 0 pictures for this process; an evaluation needs 1"):
+    with pytest.raises(DataError, match="has 0 images for this process; an evaluation needs 1"):
         folder_loader(folder.take([]), training=False, batch_size=5)
 
 
@@ -252,15 +252,15 @@ def test_the_options_are_those_of_timm():
         ({"batch_size": 0}, r"`batch_size` \(=0\) must be at least 1"),
         ({"input_size": (1, 48, 48)}, r"`input_size` \(=\(1, 48, 48\)\) must be \(3, height, width\)"),
         ({"std": (0.1, 0.2)}, r"`std` \(=\(0.1, 0.2\)\) must have 3 numbers"),
-        ({"std": (0.1, 0.2, 0.0)}, "those of std positive"),
+        ({"std": (0.1, 0.2, 0.0)}, "and `std` positive ones"),
         ({"interpolation": "cubic"}, r"`interpolation` \(='cubic'\) must be bicubic"),
         ({"interpolation": "random"}, r"`interpolation` \(='random'\)"),
         ({"crop_pct": 0.0}, r"`crop_pct` \(=0.0\) must be positive"),
         ({"crop_mode": "middle"}, r"`crop_mode` \(='middle'\) must be one of center, squash, border"),
-        ({"crop_pc": 1.0}, r"`crop_pc` is no option of the transform of an evaluation; did you mean crop_pct"),
-        ({"hflip": 0.5}, r"`hflip` is no option of the transform of an evaluation"),
-        ({"training": True, "crop_pct": 0.9}, r"`crop_pct` is no option of the transform of training"),
-        ({"training": True, "auto_augment": "rand-x9"}, r"timm cannot make a transform of .*rand-x9"),
+        ({"crop_pc": 1.0}, r"`crop_pc` is not a transform option of an evaluation; did you mean crop_pct"),
+        ({"hflip": 0.5}, r"`hflip` is not a transform option of an evaluation"),
+        ({"training": True, "crop_pct": 0.9}, r"`crop_pct` is not a transform option of training"),
+        ({"training": True, "auto_augment": "rand-x9"}, r"timm cannot make a transform from .*rand-x9"),
         ({"training": True, "re_mode": "black"}, r"`re_mode` \(='black'\) must be one of const, rand, pixel"),
         ({"workers": -1}, r"`workers` \(=-1\) must not be negative"),
         ({"seed": -1}, r"`seed` \(=-1\) must be in \[0, 2\*\*64\)"),

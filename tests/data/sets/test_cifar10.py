@@ -159,7 +159,11 @@ def test_one_error_lists_every_source(small, tmp_path):
     with pytest.raises(DataError) as caught:
         load(small, cache=tmp_path / "cache", sources=[Source("mirror", unreachable), Source("package", broken)])
     text = str(caught.value)
-    assert text.index("not there") < text.index("mirror: the host is down") < text.index("package: SHA-256 is wrong")
+    assert (
+        text.index("it does not exist")
+        < text.index("mirror: the host is down")
+        < text.index("package: SHA-256 is wrong")
+    )
     assert "`root`" in text
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -193,7 +197,7 @@ def test_wrong_file_is_named_with_both_digests_and_nothing_is_downloaded(small, 
     assert str(victim) in str(caught.value)
     assert small.batches.sha1["data_batch_3"] in str(caught.value)
     assert asked == []
-    if write != "npm":  # there the labels of batch 3 meet the pictures of batch 4
+    if write != "npm":  # there the labels of batch 3 meet the images of batch 4
         assert small.batches.sha1["data_batch_4"] in str(caught.value)
 
 

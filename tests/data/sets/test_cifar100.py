@@ -83,7 +83,7 @@ class Exploit:
 def test_hostile_pickle_runs_nothing(content, tmp_path):
     write_python(content, tmp_path / "root")
     (tmp_path / "root" / "test").write_bytes(pickle.dumps({"data": Exploit(tmp_path / "marker")}, protocol=2))
-    with pytest.raises(DataError, match=r"test is no part of CIFAR-100: .*open"):
+    with pytest.raises(DataError, match=r"test is not a part of CIFAR-100: .*open"):
         load_cifar100(tmp_path / "root", verify=False)
     assert not (tmp_path / "marker").exists()
 
@@ -104,14 +104,14 @@ def test_damaged_pickle(content, tmp_path, change, words):
     write_python(content, tmp_path / "root")
     good = {"data": np.zeros((2, 3072), np.uint8), "fine_labels": [1, 2], "coarse_labels": [1, 2]}
     (tmp_path / "root" / "train").write_bytes(pickle.dumps({**good, **change}, protocol=2))
-    with pytest.raises(DataError, match=f"train is no part of CIFAR-100: .*({words})"):
+    with pytest.raises(DataError, match=f"train is not a part of CIFAR-100: .*({words})"):
         load_cifar100(tmp_path / "root", verify=False)
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (bytes(3073), "has 3073 bytes; the binary layout has 3074 per picture"),
+        (bytes(3073), "has 3073 bytes; the binary layout has 3074 per image"),
         (b"", "has 0 bytes"),
         (bytes([0, 100]) + bytes(3072), "has the fine label 100; labels go from 0 to 99"),
     ],

@@ -79,8 +79,8 @@ def test_missing_layout(tmp_path):
         ("fog", lambda p: np.save(p, np.array([{}]), allow_pickle=True), "fog.npy cannot be read as an array"),
         ("labels", lambda p: np.save(p, np.zeros(10000, np.int64)), r"is int64 \(10000,\); it must be integers"),
         ("labels", lambda p: np.save(p, np.zeros(50000)), r"is float64 .*; it must be integers"),
-        ("labels", lambda p: np.save(p, np.full(50000, 10)), "goes from 10 to 10; it must be 0 to 9"),
-        ("labels", lambda p: np.save(p, np.full(50000, -1)), "goes from -1 to -1"),
+        ("labels", lambda p: np.save(p, np.full(50000, 10)), "labels from 10 to 10; they must be 0 to 9"),
+        ("labels", lambda p: np.save(p, np.full(50000, -1)), "labels from -1 to -1"),
     ],
 )
 def test_damaged_files(root, name, make, words):

@@ -18,7 +18,7 @@ HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\n"
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory, save_picture):
-    """43 training classes of two pictures and four test pictures, and the table of labels, in no layout yet."""
+    """43 training classes of two images and four test images, and the table of labels, in no layout yet."""
     base = tmp_path_factory.mktemp("gtsrb")
     for label in range(43):
         for track in range(2):
@@ -83,16 +83,16 @@ def test_the_full_training_set_goes_first_and_the_size_is_free(pictures, lay):
 
 
 def test_the_numbers_of_pictures_are_checked(lay):
-    with pytest.raises(DataError, match=r"Final_Training/Images has 86 pictures; the original has 39209"):
+    with pytest.raises(DataError, match=r"Final_Training/Images has 86 images; the original has 39209"):
         list_gtsrb(lay())
-    with pytest.raises(DataError, match=r"Training has 86 pictures; the original has 26640"):
+    with pytest.raises(DataError, match=r"Training has 86 images; the original has 26640"):
         list_gtsrb(lay("torchvision"))
 
 
 def test_damaged_pictures(lay):
     root = lay()
     (root / "GTSRB/Final_Test/Images/00001.ppm").write_bytes(b"P6\n30 40\n255\nshort")
-    with pytest.raises(DataError, match=r"1 of 4 pictures .*00001\.ppm"):
+    with pytest.raises(DataError, match=r"1 of 4 images .*00001\.ppm"):
         load_gtsrb(root, verify=False)
     data = load_gtsrb(root, verify=False, on_error="skip")
     assert data.test.labels.tolist() == [16, 42, 0]
@@ -109,11 +109,11 @@ def test_damaged_pictures(lay):
             lambda r: (r / "Final_Training/Images/00042").rename(r / "Final_Training/Images/42"),
             "has the class folders 42; they must be 00000 to 00042",
         ),
-        (lambda r: (r / "GT-final_test.csv").unlink(), r"labels of .* are not there; looked for .*GT-final_test\.csv"),
-        (lambda r: (r / "Final_Test/Images/00003.ppm").unlink(), r"Images lacks 1 of the test pictures: 00003\.ppm"),
+        (lambda r: (r / "GT-final_test.csv").unlink(), r"labels of .* are missing; looked for .*GT-final_test\.csv"),
+        (lambda r: (r / "Final_Test/Images/00003.ppm").unlink(), r"Images lacks 1 of the test images: 00003\.ppm"),
         (
             lambda r: shutil.copy(r / "Final_Test/Images/00003.ppm", r / "Final_Test/Images/00004.ppm"),
-            r"GT-final_test\.csv lacks 1 of the test pictures: 00004\.ppm",
+            r"GT-final_test\.csv lacks 1 of the test images: 00004\.ppm",
         ),
     ],
 )
@@ -127,13 +127,13 @@ def test_incomplete_layouts(lay, change, words):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (HEADER, "names 0 pictures"),
+        (HEADER, "names 0 images"),
         ("Filename;Width;Height\n00000.ppm;1;1\n", "does not hold Filename;...;ClassId: KeyError"),
         (HEADER + "00000.ppm;1;1;1;1;1;1;43\n", "line 2 has '00000.ppm' of class 43"),
         (HEADER + "../00000.ppm;1;1;1;1;1;1;4\n", "line 2 has '../00000.ppm'"),
         (HEADER + "00000.ppm;1;1\n", "does not hold"),
         (HEADER + "00000.ppm;1;1;1;1;1;1;x\n", "ValueError"),
-        (HEADER + "00000.ppm;1;1;1;1;1;1;1\n" * 2, "names 2 pictures, 1 of them different"),
+        (HEADER + "00000.ppm;1;1;1;1;1;1;1\n" * 2, "names 2 images, 1 of them distinct"),
         (b"\xff\xfe\x00", "UnicodeDecodeError"),
     ],
 )

@@ -78,7 +78,7 @@ def test_layout(tree, inside):
 
 
 def test_numbers_and_classes_are_checked(copy):
-    with pytest.raises(DataError, match=r"has \d+ pictures; Icons-50 has 10000"):
+    with pytest.raises(DataError, match=r"has \d+ images; Icons-50 has 10000"):
         list_icons50(copy)
     (copy / "Icons-50/airplane").rename(copy / "Icons-50/aeroplane")
     with pytest.raises(DataError, match="class folders that Icons-50 does not have: aeroplane"):
@@ -90,7 +90,7 @@ def test_numbers_and_classes_are_checked(copy):
 
 def test_wrong_names_and_damaged_pictures(copy, save_picture):
     (copy / "Icons-50/lock/apple_1_lock.png").write_bytes(b"\x89PNG")
-    with pytest.raises(DataError, match=r"1 of \d+ pictures .*lock/apple_1_lock\.png"):
+    with pytest.raises(DataError, match=r"1 of \d+ images .*lock/apple_1_lock\.png"):
         load_icons50(copy, verify=False)
     data = load_icons50(copy, verify=False, on_error="skip")
     assert [each.name for each in data.skipped] == ["lock/apple_1_lock.png"]
@@ -130,7 +130,7 @@ def test_style_is_held_out_by_a_part_of_the_path():
 def test_a_set_without_names_is_divided_by_its_styles():
     data = ImageSet(np.zeros((2, 2, 2, 3), np.uint8), np.array([0, 0]), ("a",), "here", np.array(["lg", "apple"]))
     assert hold_out_style(data, "apple").test.styles.tolist() == ["apple"]
-    with pytest.raises(ValueError, match=r"`style` \(='htc'\) is in none of the 2 names; styles: apple, lg"):
+    with pytest.raises(ValueError, match=r"`style` \(='htc'\) matches none of the 2 names; styles: apple, lg"):
         hold_out_style(data, "htc")
 
 
@@ -140,7 +140,7 @@ def test_several_styles_are_held_out_together():
     both = hold_out_style(data, ["apple", "lg"])
     assert both.test.styles.tolist() == ["lg", "apple"]
     assert both.train.styles.tolist() == ["htc"]
-    with pytest.raises(ValueError, match=r"`style` \(='samsung'\) is in none of the 3 names"):
+    with pytest.raises(ValueError, match=r"`style` \(='samsung'\) matches none of the 3 names"):
         hold_out_style(data, ["lg", "samsung"])
 
 
@@ -157,14 +157,14 @@ def test_other_divisions():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda d: hold_out_style(d, ""), r"`style` \(=''\) must be parts of paths"),
-        (lambda d: hold_out_style(d, ["apple", "apple"]), "none twice"),
-        (lambda d: hold_out_style(d, "png"), r"`style` \(='png'\) is in 5 of 5 names; both sides need pictures"),
-        (lambda d: hold_out_subtypes(d, ["yak"]), r"`subtypes` \(=yak\) is in 0 of 5 names"),
-        (lambda d: hold_out_subtypes(d, "duck"), r"`subtypes` \(='duck'\) must be a list of texts"),
-        (lambda d: hold_out_subtypes(d, []), "must be a list of texts, none of them empty"),
-        (lambda d: hold_out_subtypes(d, ["a", ""]), "none of them empty"),
-        (lambda d: hold_out_traditional(d.take([0, 1])), "the rule '_2' is in 0 of 2 names"),
+        (lambda d: hold_out_style(d, ""), r"`style` \(=''\) must be distinct, non-empty parts of paths"),
+        (lambda d: hold_out_style(d, ["apple", "apple"]), "must be distinct, non-empty"),
+        (lambda d: hold_out_style(d, "png"), r"`style` \(='png'\) matches 5 of 5 names; both parts need images"),
+        (lambda d: hold_out_subtypes(d, ["yak"]), r"`subtypes` \(=yak\) matches 0 of 5 names"),
+        (lambda d: hold_out_subtypes(d, "duck"), r"`subtypes` \(='duck'\) must be a list of non-empty strings"),
+        (lambda d: hold_out_subtypes(d, []), "must be a list of non-empty strings"),
+        (lambda d: hold_out_subtypes(d, ["a", ""]), "non-empty strings"),
+        (lambda d: hold_out_traditional(d.take([0, 1])), "the rule '_2' matches 0 of 2 names"),
     ],
 )
 def test_wrong_divisions(call, words):

@@ -122,7 +122,7 @@ def test_only_distinct_designs_are_kept_and_the_oldest_stays():
         ("emoji.json", b'[{"unified": "2708"}]', "emoji.json is not a table of emoji: KeyError: 'sheet_x'"),
         ("emoji.json", b"[1]", "emoji.json is not a table of emoji: AttributeError"),
         ("emoji.json", b"[]", "no sheet .* with any of the emoji"),
-        ("img/lg/sheets/32.png", b"", "img/lg/sheets/32.png in the package is no picture"),
+        ("img/lg/sheets/32.png", b"", "img/lg/sheets/32.png in the package is not an image"),
         ("img/lg/sheets/32.png", png(np.zeros((32, 40, 4), np.uint8)), r"has \(40, 32\) pixels; .* would lie at"),
     ],
 )

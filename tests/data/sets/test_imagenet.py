@@ -48,7 +48,7 @@ def test_missing_layout(root, tmp_path):
     flat = tmp_path / "flat" / "val"
     flat.mkdir(parents=True)
     (flat / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"")
-    with pytest.raises(DataError, match=r"lie flat in .*torchvision\.datasets\.ImageNet sorts"):
+    with pytest.raises(DataError, match=r"images are directly in .*torchvision\.datasets\.ImageNet sorts"):
         list_imagenet(tmp_path / "flat")
 
 

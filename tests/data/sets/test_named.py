@@ -28,7 +28,7 @@ def icons(tmp_path, save_picture):
 
 @pytest.fixture
 def imagenet(tmp_path, save_picture):
-    """Four pictures a class in val, and fog 3 of them all but one, at 224 x 224 as published."""
+    """Four images a class in val, and fog 3 of them all but one, at 224 x 224 as published."""
     for rank, wnid in enumerate(WNIDS):
         for number in range(4):
             name = f"{wnid}/ILSVRC2012_val_{rank * 4 + number:08d}.JPEG"
@@ -58,7 +58,7 @@ def test_icons_and_their_hold_outs(icons):
     assert second.held_out == ()
     some = load_test(f"icons50:{icons}", limit=7, verify=False).test
     assert some.names.tolist() == whole.test.names[random_choice(24, 7)].tolist()
-    with pytest.raises(ConfigError, match=r"hold-out 'htc': `style` \(='htc'\) is in none of the 24 names"):
+    with pytest.raises(ConfigError, match=r"hold-out 'htc': `style` \(='htc'\) matches none of the 24 names"):
         load_test(f"icons50:{icons}", hold_out="htc", verify=False)
     with pytest.raises(DataError, match="has 3 class folders; Icons-50 has 50"):
         load_test(f"icons50:{icons}")
@@ -66,7 +66,7 @@ def test_icons_and_their_hold_outs(icons):
 
 def test_a_damaged_picture_is_an_error_or_listed(icons):
     (icons / "bird" / "lg_1_bird.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"1 of 24 pictures .* cannot be decoded: bird/lg_1_bird\.png"):
+    with pytest.raises(DataError, match=r"1 of 24 images .* cannot be decoded: bird/lg_1_bird\.png"):
         load_test(f"icons50:{icons}", verify=False)
     found = load_test(f"icons50:{icons}", verify=False, on_error="skip")
     assert len(found.test) == 23
@@ -76,7 +76,7 @@ def test_a_damaged_picture_is_an_error_or_listed(icons):
 def test_imagenet_and_its_published_corruptions(imagenet):
     said = []
     found = load_test(f"imagenet:{imagenet}", limit=9, verify=False, progress=said.append)
-    assert said == [f"decoding 9 pictures of {imagenet / 'val'}"]
+    assert said == [f"decoding 9 images of {imagenet / 'val'}"]
     assert found.test.images.shape == (9, 224, 224, 3)
     assert found.constants == "imagenet"
     kept = load_test(f"imagenet:{imagenet}", limit=9, verify=False, decoded=imagenet / "kept.npy").test
@@ -91,7 +91,7 @@ def test_imagenet_and_its_published_corruptions(imagenet):
     np.testing.assert_array_equal(both[1:], one)
     with Image.open(imagenet / "c/fog/3" / found.test.names[2]) as file:
         np.testing.assert_array_equal(one[0], np.asarray(file))
-    with pytest.raises(DataError, match=r"lacks 1 of the test pictures: n02123045/ILSVRC2012_val_00000011\.JPEG"):
+    with pytest.raises(DataError, match=r"lacks 1 of the test images: n02123045/ILSVRC2012_val_00000011\.JPEG"):
         found.corrupted.pick("fog", 3, np.array([0, 11]))
     with pytest.raises(DataError, match="has no severity 4"):
         found.corrupted.pick("fog", 4, np.array([0]))
@@ -118,7 +118,7 @@ def test_published_cifar10_c(published):
 
 def test_published_cifar10_c_of_other_pictures(published, cifar10):
     np.save(published / "labels.npy", np.tile(np.roll(cifar10.test_labels, 1), 5).astype(np.uint8))
-    with pytest.raises(DataError, match="are not those of the 10000 pictures"):
+    with pytest.raises(DataError, match="are not those of the 10000 images"):
         load_test("cifar10", corrupted=published)
 
 
@@ -187,7 +187,7 @@ def test_training_files_of_imagenet_are_listed(imagenet):
 def test_a_set_without_a_picture(tmp_path):
     for split in ("train", "val"):
         (tmp_path / split / WNIDS[0]).mkdir(parents=True)
-    with pytest.raises(DataError, match=r"train/n01440764 holds no picture"):
+    with pytest.raises(DataError, match=r"train/n01440764 holds no image"):
         load_train("imagenet", tmp_path, verify=False)
-    with pytest.raises(DataError, match=r"val/n01440764 holds no picture"):
+    with pytest.raises(DataError, match=r"val/n01440764 holds no image"):
         load_test(f"imagenet:{tmp_path}", verify=False)
