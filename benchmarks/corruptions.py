@@ -30,13 +30,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from seedcnn.arrays import U8
 from seedcnn.data.corruptions import CORRUPTIONS, FROST_FILES, SEVERITIES, corrupt, draw_fields, frost_cache
 from seedcnn.data.corruptions.core import Setting, to_levels
 from seedcnn.data.corruptions.filters import clipped_zoom, gaussian
 from seedcnn.data.corruptions.frost import frost_pictures
 from seedcnn.data.sets.cifar10 import load_cifar10
 
-U8 = npt.NDArray[np.uint8]
 Fields = dict[str, npt.NDArray[Any]]
 
 OFFICIAL_MINUTES = 13.0  # measured with the official code and libraries, one core, ImageMagick included

@@ -19,11 +19,11 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from harness import about_runs
 from torch import nn
 
+from seedcnn.arrays import F32
 from seedcnn.bundle import Bundle, read_bundle
 from seedcnn.bundle.compression import compress
 from seedcnn.bundle.delta import Sparse, apply_delta, read_delta
@@ -35,8 +35,6 @@ from seedcnn.export import BundleInfo
 from seedcnn.pack import PackResult, Parent, Search, calibration_order, pack, preprocessing_of
 from seedcnn.pack.sizes import plain_sizes
 from seedcnn.train import TrainConfig, TrainData, TrainProgress, load_model, load_training_data, train
-
-F32 = npt.NDArray[np.float32]
 
 FORMS: dict[str, ConversionConfig | None] = {
     "vanilla": None,

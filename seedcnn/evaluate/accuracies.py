@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from seedcnn.arrays import F32
 from seedcnn.data.transforms import normalize
 from seedcnn.errors import DataError
 
@@ -26,7 +27,6 @@ __all__ = [
     "torch_predictor",
 ]
 
-F32 = npt.NDArray[np.float32]
 Predict = Callable[[npt.NDArray[np.uint8]], F32]
 """uint8 [N, H, W, 3] to float32 logits [N, classes]."""
 

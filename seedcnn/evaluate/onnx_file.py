@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from seedcnn.arrays import F32
 from seedcnn.errors import DataError
-from seedcnn.evaluate.accuracies import F32, Predict
+from seedcnn.evaluate.accuracies import Predict
 from seedcnn.runtime.session import open_session
 
 __all__ = ["OnnxFile", "onnx_predictor", "read_onnx"]

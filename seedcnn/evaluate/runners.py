@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from seedcnn.arrays import F32
 from seedcnn.convert import reestimate_batchnorm_
 from seedcnn.errors import ExportError
 from seedcnn.export import TARGETS, fold, to_onnx
@@ -23,7 +24,6 @@ from seedcnn.runtime.session import SessionOptions, open_session
 
 __all__ = ["RUNNERS", "Runner", "runner", "settled"]
 
-F32 = npt.NDArray[np.float32]
 
 RUNNERS = ("torch", "torch-compile", "onnxruntime", "onnxruntime-custom-op", "openvino")
 """Where a network can run: folded in eager torch, folded and compiled, exported in ONNX Runtime (alone, or with the

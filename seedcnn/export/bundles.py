@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.arrays import F32
 from seedcnn.bundle import Grid, Preprocessing, encode_grid, encode_raw, encode_seeded, grid_of_step, write_bundle
 from seedcnn.bundle.codings import Coded, encode_integers
 from seedcnn.errors import ExportError
@@ -32,7 +33,6 @@ __all__ = [
     "vector_grids",
 ]
 
-F32 = npt.NDArray[np.float32]
 CANNED_COUNT = 8
 _CANNED_SEED = 0x5EEDC44E
 RELATIVE_TOLERANCE = 1e-3

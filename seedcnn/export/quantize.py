@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from seedcnn.arrays import F32
 from seedcnn.errors import ExportError
 from seedcnn.export.bundles import encode_tensors
 from seedcnn.export.onnx_graphs import INPUT, OnnxModel
@@ -19,7 +20,6 @@ from seedcnn.runtime.session import Session, open_session
 
 __all__ = ["quantize"]
 
-F32 = npt.NDArray[np.float32]
 
 _TINY = 1e-12
 _ONE, _TINIEST, _ZERO = "int8:weight_step", "int8:tiny", "int8:zero"

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.arrays import F32
 from seedcnn.bundle import Bundle, Preprocessing, read_bundle
 from seedcnn.evaluate import Predict
 from seedcnn.export import OnnxModel
-from seedcnn.export.bundles import F32, encode_tensors
+from seedcnn.export.bundles import encode_tensors
 from seedcnn.export.onnx_graphs import INPUT, OUTPUT
 from seedcnn.latency import Latency, interleave
 from seedcnn.runtime.answerer import Answerer

@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from torch import fx, nn
 
+from seedcnn.arrays import F32
 from seedcnn.bundle import Preprocessing
 from seedcnn.bundle.delta import write_delta
 from seedcnn.convert.filters import convolutions
 from seedcnn.errors import ExportError
 from seedcnn.evaluate import Accuracy, Equivalence, accuracy_of_logits, compare_logits, predict_logits, torch_predictor
 from seedcnn.export import BundleInfo, OnnxModel, absorbed_norms, fold, load_tensors, to_bundle, to_onnx
-from seedcnn.export.bundles import F32, OnGrid, grids_of_step, is_weight
+from seedcnn.export.bundles import OnGrid, grids_of_step, is_weight
 from seedcnn.layers import ConvLayer
 from seedcnn.pack.int8 import Int8, Int8Result, quantize_bundle
 from seedcnn.pack.measuring import Expanded, Runtime

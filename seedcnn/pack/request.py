@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from seedcnn.data.pictures.folder import ImageFolder
 from seedcnn.data.sets.named import NamedTest, load_test, load_train
 from seedcnn.errors import ConfigError
 from seedcnn.export import TARGETS, BundleInfo
+from seedcnn.messages import Say
 from seedcnn.pack.int8 import CALIBRATION_COUNT, Int8, calibration_order
 from seedcnn.pack.packing import DEFAULT_STEP, PackResult, pack, preprocessing_of
 from seedcnn.pack.parent import Parent, check_kind
@@ -24,7 +24,6 @@ from seedcnn.runtime.custom_op import built
 
 __all__ = ["PackRequest"]
 
-Say = Callable[[str], None]
 _SEARCHED, _FOLLOWED = 5000, 512  # calibration images of a search, and of packing on a parent's grid
 _THREADS = 2
 

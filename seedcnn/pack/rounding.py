@@ -11,14 +11,14 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from seedcnn.arrays import I16
+
 __all__ = ["Rounder", "relative_steps"]
 
-I16 = npt.NDArray[np.int16]
 _ROWS = 32_768  # input patches that a layer's statistics are taken from
 _DAMPING = 0.01
 _BLOCK = 128

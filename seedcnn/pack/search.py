@@ -11,11 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import fx
 
+from seedcnn.arrays import F32
 from seedcnn.bundle import Preprocessing, grid_of_step
 from seedcnn.errors import DataError, ExportError
 from seedcnn.evaluate import accuracy_of_logits, predict_logits
 from seedcnn.export import OnnxModel
-from seedcnn.export.bundles import F32, LARGEST, OnGrid, divisor_step, encode_learned, is_weight, vector_grids
+from seedcnn.export.bundles import LARGEST, OnGrid, divisor_step, encode_learned, is_weight, vector_grids
 from seedcnn.pack.measuring import Runtime
 from seedcnn.pack.rounding import Rounder, relative_steps
 from seedcnn.runtime.session import preprocess

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from seedcnn.arrays import F32
 from seedcnn.convert import ConversionConfig
 from seedcnn.evaluate.benchmark import bench_latency
 from seedcnn.evaluate.costs import cost
 from seedcnn.export import fold
-from seedcnn.export.bundles import F32, encode_learned, grids_of_step, is_weight
+from seedcnn.export.bundles import encode_learned, grids_of_step, is_weight
 from seedcnn.layers import learnable_count
+from seedcnn.messages import Say
 from seedcnn.plan.forms import KEEP
 from seedcnn.plan.sites import Site, form_of_site
 
 __all__ = ["Costs", "Option", "Table", "add_latency", "cost_table", "costs_of_network", "tensor_bytes"]
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.arrays import F64
+
 __all__ = ["choose"]
 
-F64 = npt.NDArray[np.float64]
 _STATES = 50_000
 
 

@@ -12,7 +12,8 @@ from torch import nn
 from seedcnn.errors import ConfigError, did_you_mean
 from seedcnn.evaluate.benchmark import bench_latency
 from seedcnn.evaluate.runners import RUNNERS
-from seedcnn.plan.costs import Costs, Option, Say, Table, add_latency, cost_table, costs_of_network
+from seedcnn.messages import Say
+from seedcnn.plan.costs import Costs, Option, Table, add_latency, cost_table, costs_of_network
 from seedcnn.plan.forms import find_forms
 from seedcnn.plan.knapsack import choose
 from seedcnn.plan.result import Budget, LayerPlan, Plan

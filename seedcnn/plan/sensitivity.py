@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seedcnn.convert import reestimate_batchnorm_
-from seedcnn.plan.costs import Option, Say, Table
+from seedcnn.messages import Say
+from seedcnn.plan.costs import Option, Table
 from seedcnn.plan.fit import fit, start_from_dense
 from seedcnn.plan.sites import Site, form_of_site
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from seedcnn.data import DATA_SETS, NamedTest, load_test
 from seedcnn.errors import ConfigError, DataError, TrainingError, did_you_mean
 from seedcnn.evaluate import accuracy, cost, robustness, torch_predictor
 from seedcnn.files import write_file
+from seedcnn.messages import Say
 from seedcnn.recipe_index import list_recipe_files
 from seedcnn.reproduce.scales import SCALES, scaled
 from seedcnn.train import TrainConfig, find_recipe, load_model, load_training_data, train
@@ -24,7 +25,6 @@ __all__ = ["Figure", "Row", "list_tables", "reproduce"]
 GROUPS = ("Noise", "Blur", "Weather", "Digital")
 MEASURED = ("top1", "top5", *GROUPS, "mean", "params_M", "train_seconds")
 """Printed quantities that are measured here; the others of a recipe file (MACs, times on other machines) are not."""
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

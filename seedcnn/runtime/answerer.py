@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.arrays import F32
 from seedcnn.bundle.manifest import Manifest, Preprocessing
 from seedcnn.runtime.session import Session, preprocess
 
 __all__ = ["Answerer"]
-
-F32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from seedcnn.data import ImageFolder, limited, load_train, normalize, random_cro
 from seedcnn.data.pictures.loaders import folder_loader
 from seedcnn.data.sets import imagenet
 from seedcnn.errors import ConfigError
+from seedcnn.messages import Say
 from seedcnn.sampling import full_batches, short_batch
 from seedcnn.train.config import TrainConfig
 from seedcnn.train.distributed import Processes
@@ -27,7 +28,6 @@ __all__ = ["Batch", "Batches", "FolderData", "TrainData", "load_training_data", 
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Pictures float32 [n, 3, H, W], labels int64 [n], indices int64 [n] into the set; the first two on the device."""
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)

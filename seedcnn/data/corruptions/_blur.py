@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.data.corruptions.core import F32, F64, U8, Fields, Setting, to_levels
+from seedcnn.arrays import F32, F64, U8
+from seedcnn.data.corruptions.core import Fields, Setting, to_levels
 from seedcnn.data.corruptions.filters import clipped_zoom, gaussian, streak, zoom_axis
 
 _DIRECT_REACH = 2  # wider kernels go through the Fourier transform

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from seedcnn.data.corruptions.core import F64, U8, from_planes, planes
+from seedcnn.arrays import F64, U8
+from seedcnn.data.corruptions.core import from_planes, planes
 
 
 def rgb_to_hsv(images: U8) -> tuple[F64, F64, F64]:

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from seedcnn.arrays import U8
 from seedcnn.data.corruptions._table import CORRUPTIONS
-from seedcnn.data.corruptions.core import SEVERITIES, U8, Corruption, Fields, Setting
+from seedcnn.data.corruptions.core import SEVERITIES, Corruption, Fields, Setting
 from seedcnn.data.corruptions.frost import frost_pictures
 from seedcnn.errors import did_you_mean
 

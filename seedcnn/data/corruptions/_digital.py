@@ -7,8 +7,9 @@ import io
 import numpy as np
 from PIL import Image
 
+from seedcnn.arrays import F64, U8
 from seedcnn.data.corruptions._color import hsv_to_rgb, rgb_to_hsv
-from seedcnn.data.corruptions.core import F64, U8, Fields, Setting, to_levels
+from seedcnn.data.corruptions.core import Fields, Setting, to_levels
 from seedcnn.data.corruptions.filters import resize_box
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.data.corruptions.core import F32, F64, U8, Fields, Setting, from_planes, to_levels, unit_planes
+from seedcnn.arrays import F32, F64, U8
+from seedcnn.data.corruptions.core import Fields, Setting, from_planes, to_levels, unit_planes
 from seedcnn.data.corruptions.filters import reflecting_gaussian_matrix
 
 Indices = npt.NDArray[np.int32]

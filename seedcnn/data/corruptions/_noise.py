@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from seedcnn.data.corruptions.core import F64, U8, Fields, Setting, to_levels
+from seedcnn.arrays import F64, U8
+from seedcnn.data.corruptions.core import Fields, Setting, to_levels
 
 
 def draw_normal(generator: np.random.Generator, picture: U8, _: Setting) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.data.corruptions.core import F32, U8, Fields, Setting, from_planes, to_levels, unit_planes
+from seedcnn.arrays import F32, I32, U8
+from seedcnn.data.corruptions.core import Fields, Setting, from_planes, to_levels, unit_planes
 from seedcnn.data.corruptions.filters import gaussian
 
-I32 = npt.NDArray[np.int32]
 Bool = npt.NDArray[np.bool_]
 
 WATER = (175, 238, 238)

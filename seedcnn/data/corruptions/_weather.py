@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.arrays import F64, U8
 from seedcnn.data.corruptions._color import hsv_to_rgb, rgb_to_hsv
-from seedcnn.data.corruptions.core import F64, U8, Fields, Setting, from_planes, planes, to_levels, unit_planes
+from seedcnn.data.corruptions.core import Fields, Setting, from_planes, planes, to_levels, unit_planes
 from seedcnn.data.corruptions.filters import clipped_zoom, streak
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.arrays import F32, F64, U8
+
 __all__ = [
     "F32",
     "F64",
@@ -24,9 +26,6 @@ __all__ = [
     "unit_planes",
 ]
 
-U8 = npt.NDArray[np.uint8]
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
 Fields = Mapping[str, npt.NDArray[Any]]
 
 GROUPS = ("Noise", "Blur", "Weather", "Digital")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.data.corruptions.core import F64, U8
+from seedcnn.arrays import F64, U8
 
 __all__ = [
     "blur_axis",

@@ -24,7 +24,7 @@ import numpy as np
 import platformdirs
 from PIL import Image
 
-from seedcnn.data.corruptions.core import U8
+from seedcnn.arrays import U8
 from seedcnn.errors import DataError
 
 __all__ = ["FROST_FILES", "fetch_frost", "fit_frost", "frost_cache", "frost_pictures"]

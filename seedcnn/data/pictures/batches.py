@@ -14,14 +14,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.arrays import U8
 from seedcnn.data.image_set import Unreadable
 from seedcnn.data.pictures.decoders import Decode, open_rgb
 from seedcnn.data.sets._layouts import some_of
 from seedcnn.errors import DataError
 
 __all__ = ["Batch", "Batches", "sizes_differ", "undecodable"]
-
-U8 = npt.NDArray[np.uint8]
 
 
 class Batch(NamedTuple):

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
+
+from seedcnn.arrays import U8
 
 __all__ = ["CenterCrop", "Decode", "FullFrame", "open_rgb"]
 
-U8 = npt.NDArray[np.uint8]
 Decode = Callable[[Image.Image], U8]
 """From an RGB image to uint8 [H, W, 3]."""
 

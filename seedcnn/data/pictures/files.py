@@ -21,14 +21,13 @@ from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from seedcnn.arrays import U8
 from seedcnn.errors import DataError
 from seedcnn.files import fsync_directory, lock_file
 
 __all__ = ["PictureWriter", "StoredPictures", "made_from", "read_pictures"]
 
-U8 = npt.NDArray[np.uint8]
 _MAGIC = b"SEEDPICS"
 _TAIL = len(_MAGIC) + 8
 _PATIENCE = 0.1  # seconds between two attempts to get the lock

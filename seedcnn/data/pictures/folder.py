@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.arrays import U8
 from seedcnn.data.image_set import ImageSet, Unreadable, selection
 from seedcnn.data.pictures.batches import Batch, Batches, sizes_differ, undecodable
 from seedcnn.data.pictures.decoders import CenterCrop, Decode, FullFrame
@@ -20,7 +21,6 @@ from seedcnn.errors import DataError
 
 __all__ = ["Batch", "Batches", "CenterCrop", "FullFrame", "ImageFolder", "list_class_folders"]
 
-U8 = npt.NDArray[np.uint8]
 _CHUNK = 256
 _log = logging.getLogger(__name__)
 

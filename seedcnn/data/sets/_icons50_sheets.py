@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from seedcnn.arrays import U8
 from seedcnn.errors import DataError
 
 __all__ = ["SIZE", "Key", "Package", "code_points", "distinct", "fluent_tiles", "on_white", "sheet_tiles"]
@@ -21,7 +21,6 @@ MIN_DISTANCE = 4.0  # of 255: repeats of a design differ by less than 3, redrawn
 FLUENT = "fluent3d"
 _FLUENT_FILE = re.compile(r"assets/[0-9A-Fa-f-]+\.webp")
 
-U8 = npt.NDArray[np.uint8]
 Key = tuple[str, str]  # vendor, code points
 Read = Callable[[str], bytes]
 

@@ -9,8 +9,8 @@ import pickle
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from seedcnn.arrays import U8
 from seedcnn.data.image_set import ImageSet, TrainTest
 from seedcnn.data.sets._cifar10_layouts import BatchUnpickler, read_file
 from seedcnn.data.sets._layouts import missing_layout
@@ -40,8 +40,6 @@ _EXPECTED = (
 )
 _MAX_FILE_BYTES = 256 << 20
 _RECORD = 2 + 3 * 32 * 32  # coarse label, fine label, three planes
-
-U8 = npt.NDArray[np.uint8]
 
 
 def load_cifar100(root: str | os.PathLike[str], *, verify: bool = True) -> TrainTest:

@@ -13,18 +13,20 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 
+from seedcnn.arrays import U8
 from seedcnn.data.image_set import ImageSet
-from seedcnn.data.sets._icons50_sheets import U8, Key, Package, distinct, fluent_tiles, sheet_tiles
+from seedcnn.data.sets._icons50_sheets import Key, Package, distinct, fluent_tiles, sheet_tiles
 from seedcnn.data.sets._npm import npm_pack
 from seedcnn.data.sets.icons50 import icons50_mapping
 from seedcnn.errors import DataError
+from seedcnn.messages import Say
 
 __all__ = ["PACKAGES", "STYLES", "licence_notice", "load_icons50_rebuilt"]
 
@@ -76,7 +78,6 @@ PACKAGES = (
 )
 
 _log = logging.getLogger(__name__)
-Say = Callable[[str], None]
 
 
 def licence_notice(packages: Sequence[Package] = PACKAGES) -> str:

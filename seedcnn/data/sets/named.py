@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.data.image_set import ImageSet, TrainTest
+from seedcnn.data.image_set import ImageSet, TrainTest, Triple
 from seedcnn.data.pictures.folder import CenterCrop, ImageFolder
 from seedcnn.data.sets import imagenet
 from seedcnn.data.sets.cifar10 import load_cifar10
@@ -19,11 +19,10 @@ from seedcnn.data.sets.icons50 import hold_out_style, hold_out_subtypes, hold_ou
 from seedcnn.data.sets.icons50_rebuilt import load_icons50_rebuilt
 from seedcnn.data.sets.official import OfficialFiles, cifar10_c_files, imagenet_c_files
 from seedcnn.errors import ConfigError, DataError, did_you_mean
+from seedcnn.messages import Say
 
 __all__ = ["DATA_SETS", "DataRequest", "DataSet", "NamedTest", "NamedTrain", "load_test", "load_train", "random_choice"]
 
-Triple = tuple[float, float, float]
-Say = Callable[[str], None]
 Train = tuple[ImageSet | ImageFolder, Triple, Triple]
 Test = tuple[ImageSet, Triple, Triple]
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.arrays import U8
 from seedcnn.data.image_set import ImageSet
 from seedcnn.data.pictures.folder import CenterCrop, ImageFolder
 from seedcnn.data.sets._layouts import some_of
@@ -18,8 +19,6 @@ from seedcnn.data.sets.imagenet import list_imagenet_c
 from seedcnn.errors import DataError
 
 __all__ = ["OfficialFiles", "cifar10_c_files", "imagenet_c_files"]
-
-U8 = npt.NDArray[np.uint8]
 
 
 class OfficialFiles(NamedTuple):
