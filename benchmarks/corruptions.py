@@ -149,7 +149,7 @@ def main() -> None:
     arguments = parser.parse_args()
     images = load_cifar10().test_images[: arguments.pictures].copy()
     rows: dict[str, dict[str, list[float]]] = {}
-    print(f"{'CPU ms per picture, mean of 5 severities':42s} {'one by one':>10s} {'batched':>8s} {'ratio':>7s}")
+    print(f"{'CPU ms per image, mean of 5 severities':42s} {'one by one':>10s} {'batched':>8s} {'ratio':>7s}")
     for name in CORRUPTIONS:
         for severity in SEVERITIES:
             check(images[:4], name, severity)
@@ -161,7 +161,7 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         before, peak = pool.apply(peak_memory, (images, arguments.batch))
     loop, batched = (sum(sum(row[key]) for row in rows.values()) * 10 for key in ("one_by_one_ms", "batched_ms"))
-    print(f"95 conditions of 10,000 pictures: one by one {loop / 60:.1f} min, batched {batched:.1f} s")
+    print(f"95 conditions of 10,000 images: one by one {loop / 60:.1f} min, batched {batched:.1f} s")
     print(f"against the loop: {loop / batched:.1f}x")
     print(f"against the official {OFFICIAL_MINUTES} min: {OFFICIAL_MINUTES * 60 / batched:.1f}x (target {TARGET:g}x)")
     print(f"peak memory of a process that streams them: {peak:.0f} MB, {before:.0f} MB before the first corruption")

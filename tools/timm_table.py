@@ -1,4 +1,4 @@
-"""Write docs/timm.md: convert timm CNNs of many families, run them, train them, save, load, export, and say what fails.
+"""Write docs/timm.md: convert timm CNNs of many families, run, train, save, load and export them, and list failures.
 
 python tools/timm_table.py [--jobs 2] [--only resnet18 mobilenetv2_050]
 """
@@ -74,7 +74,7 @@ _CLASSES = 10
 
 @dataclass(frozen=True)
 class Row:
-    """What one network did. ``failures`` is empty where everything worked."""
+    """Result for one network; ``failures`` is empty if everything worked."""
 
     model: str
     size: int
@@ -88,10 +88,10 @@ class Row:
 
 
 def convert(model: nn.Module, seed: int = 0) -> tuple[str, ConversionReport]:
-    """Convert in place with scope "paper", or "pointwise" where that matches nothing; widths that do not divide stay.
+    """Convert in place with scope "paper", or "pointwise" if that matches nothing; indivisible widths are left.
 
     Returns:
-        How it was done, and the report.
+        The scope used, and the report.
 
     Raises:
         ConversionError: if neither scope matches anything.
@@ -124,14 +124,14 @@ def _create(name: str) -> nn.Module:
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=_CLASSES)
     for module in model.modules():
-        # Last norms of residual blocks start at zero, which would hide the layers before them.
+        # The last norms of residual blocks start at zero, which would hide the layers before them.
         if isinstance(module, nn.BatchNorm2d) and module.affine:
             nn.init.uniform_(module.weight, 0.5, 1.0)
     return model
 
 
 def smallest_size(name: str) -> int:
-    """The smallest of 64, 96, 128, 224 pixels that a network takes."""
+    """Return the smallest of 64, 96, 128, 224 pixels that a network accepts."""
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=_CLASSES)
     for size in SIZES[:-1]:
@@ -176,7 +176,7 @@ def _export(model: nn.Module, x: torch.Tensor) -> None:
 
 
 def examine(name: str) -> Row:
-    """Everything the table says of one network."""
+    """Measure everything that the table shows for one network."""
     torch.set_num_threads(1)
     size = smallest_size(name)
     failures: list[str] = []
@@ -211,7 +211,7 @@ def examine(name: str) -> Row:
 
 
 def _kind(reason: str) -> str:
-    """A reason without its numbers, short enough for a cell."""
+    """Shorten a reason to fit a cell, without its numbers."""
     for word, kind in (
         ("stem", "stem"),
         ("depthwise", "depthwise"),
@@ -229,7 +229,7 @@ def _kind(reason: str) -> str:
 
 
 def line_of(row: Row) -> str:
-    """One row of the table."""
+    """Format one row of the table."""
     cells = [row.model, str(row.size), row.how, str(row.replaced), f"{row.left} ({row.reasons})"]
     for before, after in (row.params, row.macs):
         cells += [f"{before / 1e6:.2f} -> {after / 1e6:.2f}", f"{after / before:.2f}"]
@@ -237,16 +237,16 @@ def line_of(row: Row) -> str:
 
 
 def page(lines: dict[str, str]) -> str:
-    """docs/timm.md, from the line of each network."""
+    """Compose docs/timm.md from the line of each network."""
     clean = sum(line.endswith("|  |") for line in lines.values())
     head = [
         "# timm networks, converted\n",
         "Written by `tools/timm_table.py` (`make docs-timm`); do not edit.",
         f"timm {timm.__version__}, {len(lines)} networks with {_CLASSES} classes, `GroupNLConfig.paper()`, r = 2.",
-        'Scope "paper" where it matches anything, else "pointwise"; "widths of 8n only": the other layers were left by',
-        "`overrides`. Each converted network ran forward and backward, was saved and loaded into one of another seed",
-        "(logits bit-equal), and was folded, exported and compared in ONNX Runtime (1e-3 of the largest logit).",
-        f"All of that worked for {clean} of {len(lines)}. Parameters and MACs are counts, not times.\n",
+        'The scope is "paper" if it matches anything, else "pointwise"; with "widths of 8n only", `overrides` left the',
+        "other layers out. Each converted network ran forward and backward, was saved and loaded into a network of",
+        "another seed (logits bit-equal), and was folded, exported and compared in ONNX Runtime (1e-3 of the largest",
+        f"logit). All of this worked for {clean} of {len(lines)}. Parameters and MACs are counts, not times.\n",
         "| network | input | scope | replaced | left | parameters, M | ratio | MACs, M | ratio | fails |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -254,7 +254,7 @@ def page(lines: dict[str, str]) -> str:
 
 
 def read_page() -> dict[str, str]:
-    """The lines of docs/timm.md by network."""
+    """Read the lines of docs/timm.md by network."""
     text = PAGE.read_text(encoding="utf-8").splitlines() if PAGE.exists() else []
     return {line.split(" | ")[0].strip("| "): line for line in text if line.split(" | ")[0].strip("| ") in MODELS}
 

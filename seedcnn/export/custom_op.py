@@ -36,7 +36,7 @@ class FusedGroupNL(FoldedGroupNL):
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, H, W] to [N, c_out, H', W']."""
+        """Map [N, c_in, H, W] to [N, c_out, H', W']."""
         if not torch.onnx.is_in_onnx_export():
             y = super().forward(x)
             return F.relu(y) if self.relu else y

@@ -209,7 +209,7 @@ class ConvLayer(nn.Module):
 class SeededConv2d(ConvLayer):
     """Base of the layers whose fixed numbers come from a seed.
 
-    The state_dict holds ``seed``, the layer's own 64-bit seed as an int64 scalar, beside the learned tensors. Fixed
+    The state_dict holds ``seed``, the layer's own 64-bit seed as an int64 scalar, besides the learned tensors. Fixed
     numbers are plain attributes drawn from it by :meth:`draw_fixed`, so that no optimiser, ``requires_grad_`` call or
     DDP broadcast ever touches them; they stay float32 and follow the module's device. A subclass declares them in
     :meth:`fixed`, creates its parameters, then calls ``self.draw_fixed(device)`` at the end of its constructor.
