@@ -1,4 +1,4 @@
-"""What each layer costs in each form: multiply-accumulates, bytes, parameters, and measured milliseconds."""
+"""The costs of each layer in each form: multiply-accumulates, bytes, parameters, and measured milliseconds."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Costs:
-    """Of a layer with its norm, or of a network.
+    """The costs of a layer with its norm, or of a network.
 
     Attributes:
-        macs: multiply-accumulates for one picture.
+        macs: multiply-accumulates for one image.
         params: learnable scalars.
-        bytes: of the folded tensors as a bundle codes them, see :func:`tensor_bytes`; graph and manifest not counted.
-        latency_ms: of one picture, None where it was not measured.
+        bytes: size of the folded tensors as a bundle codes them, without graph and manifest; see :func:`tensor_bytes`.
+        latency_ms: latency of one image, None if it was not measured.
     """
 
     macs: int
@@ -41,7 +41,7 @@ class Costs:
     latency_ms: float | None = None
 
     def of(self, what: str) -> float:
-        """One of them by its name, "macs", "bytes" or "latency"."""
+        """One of the costs by name: "macs", "bytes" or "latency"."""
         value = self.latency_ms if what == "latency" else getattr(self, what)
         if value is None:
             raise ValueError(f"`what` (={what!r}) was not measured")
@@ -66,9 +66,9 @@ class Option:
 
     Attributes:
         form: its name.
-        config: to convert with, None to keep the layer.
-        costs: with the norm that follows.
-        weights: learnable scalars but for those that are one to a channel (biases, norms).
+        config: config to convert with, None to keep the layer.
+        costs: costs of the layer with the norm that follows.
+        weights: learnable scalars, without those of biases and norms.
     """
 
     form: str
@@ -78,11 +78,11 @@ class Option:
 
 
 Table = dict[str, list[Option]]
-"""Name of a site -> its options, the first of which keeps it."""
+"""Name of a site -> its options; the first one keeps the layer."""
 
 
 def _folded_tensors(model: nn.Module) -> tuple[dict[str, F32], set[str]]:
-    """The learned tensors of a network's inference form, without those that travel as seeds, and what divides."""
+    """The learned tensors of a network's inference form, without those sent as seeds, and the names of divisors."""
     folded = fold(model)
     seeded, divisors = (
         {f"{name}.{part}" for name, m in folded.named_modules() for part in getattr(m, parts, ())}
@@ -93,10 +93,10 @@ def _folded_tensors(model: nn.Module) -> tuple[dict[str, F32], set[str]]:
 
 
 def tensor_bytes(model: nn.Module, step: float | None = None) -> int:
-    """Bytes of the tensors that a bundle of ``model`` holds; its graph, manifest and canned vectors come on top.
+    """Bytes of the tensors in a bundle of ``model``, without its graph, manifest and canned vectors.
 
     Args:
-        step: grid step of the weights; None stores float32. On the grid it depends on the weights as they are now.
+        step: grid step of the weights; None stores float32. On the grid the size depends on the current weights.
 
     Raises:
         ValueError: if the step is out of range.
@@ -122,13 +122,13 @@ def _weights(layer: nn.Module) -> int:
 
 
 def costs_of_network(model: nn.Module, input_size: tuple[int, int, int], step: float | None = None) -> Costs:
-    """Macs, parameters and bytes of a whole network; its latency is not measured here."""
+    """MACs, parameters and bytes of a whole network, without a latency."""
     return Costs(cost(model, input_size).macs, _learnable(model), tensor_bytes(model, step))
 
 
 def _costs(layer: nn.Module, site: Site, bytes_a_weight: float) -> Costs:
     alone = site.alone(layer).cpu().float().eval()
-    # By the counter that `cost` agrees with; `cost` itself also looks at training, which takes many times as long.
+    # `cost` agrees with this counter, but also looks at training, which takes many times as long.
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         alone(torch.zeros(1, *site.input_shape))
     return Costs(counter.get_total_flops() // 2, _learnable(alone), _bytes_at(alone, bytes_a_weight))
@@ -142,13 +142,13 @@ def cost_table(
     multiple: int = 16,
     step: float | None = None,
 ) -> Table:
-    """Every form that fits each site and saves multiply-accumulates or bytes there, with what it costs.
+    """For each site, the forms that fit and save multiply-accumulates or bytes there, with their costs.
 
-    With a grid step, a kept layer's bytes are those of its coded weights, and a form's are its number of weights at
-    the kept layer's bytes a weight: an estimate, since its own weights are not trained yet.
+    With a grid step, the bytes of a kept layer are those of its coded weights, and the bytes of a form are estimated:
+    its number of weights, at the kept layer's bytes per weight, since its own weights are not trained yet.
 
     Args:
-        model: the network of the sites; as before afterwards.
+        model: the network of the sites; unchanged afterwards.
         forms: the candidates by name.
         multiple: see :func:`seedcnn.plan.sites.form_of_site`.
         step: grid step of the weights, None for float32.
@@ -157,7 +157,7 @@ def cost_table(
     known: dict[str, list[Option]] = {}
     with torch.random.fork_rng(devices=[]):
         for site in sites:
-            key = site.key if step is None else site.name  # on the grid the weights themselves count
+            key = site.key if step is None else site.name  # on the grid the size depends on the weights
             if key not in known:
                 known[key] = _options(model, site, forms, multiple, step)
             table[site.name] = known[key]
@@ -212,18 +212,18 @@ def add_latency(
     threads: int,
     say: Say = lambda _: None,
 ) -> Table:
-    """The same table with the measured milliseconds of each option, one picture at a time.
+    """The same table with the measured milliseconds of each option, for one image at a time.
 
-    Each distinct layer is exported alone with its norm and activation, in all its forms; these are timed against each
-    other, interleaved, and the medians are kept.
+    Each distinct layer is exported alone with its norm and activation, in all its forms. Their calls are interleaved,
+    and the medians count.
 
     Args:
-        runtime: of :data:`seedcnn.evaluate.runners.RUNNERS`.
+        runtime: one of :data:`seedcnn.evaluate.runners.RUNNERS`.
         rounds, threads: see :func:`seedcnn.evaluate.benchmark.bench_latency`.
-        say: hears one sentence for each distinct layer.
+        say: called with one sentence for each distinct layer.
 
     Raises:
-        ExportError, BundleError: if a form does not run in the runtime as it does in torch.
+        ExportError, BundleError: if a form does not compute the same in the runtime as in torch.
     """
     result: Table = {}
     known: dict[tuple[str, tuple[str, ...]], dict[str, float]] = {}
