@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seedcnn.errors import ConfigError
@@ -295,11 +295,13 @@ def test_an_error_of_the_constructor_names_the_field():
 
 
 @given(JSON)
+@settings(deadline=None)
 def test_anything_that_json_can_hold_survives_it(value):
     assert spelled(convert(Any, json.loads(json.dumps(to_plain(value))), "x")) == spelled(value)
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_any_text_is_a_literal_or_itself(text):
     literal(text)  # raises nothing
     assert convert(str, text, "x") == text

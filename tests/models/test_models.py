@@ -9,7 +9,7 @@ from torch import nn
 from seedcnn.convert import GroupNLConfig, convert_
 from seedcnn.errors import ConfigError
 from seedcnn.evaluate.costs import cost
-from seedcnn.models import create_model, default_widths, list_models
+from seedcnn.models import create_model, default_widths, list_models, option_types
 from seedcnn.models.registry import scaled_widths
 
 VANILLA = {
@@ -164,3 +164,20 @@ def test_wrong_names_and_arguments():
         create_model("resnet8_cifar", widths=(8, 16))
     with pytest.raises(ValueError, match=r"patch.*positive"):
         create_model("resnet8_cifar", patch=0)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_option_types_are_the_arguments_of_the_network(name):
+    """Every option that is listed is taken, and no other."""
+    known = option_types(name)
+    examples = {"widths": default_widths(name), "strategy": "auto", "alpha": 0.5, "zero_init_residual": True}
+    examples |= {"depths": (1,) * len(default_widths(name)), "width": None, "groups": 2, "expansion": 4, "patch": 2}
+    options = {option: examples.get(option, 8) for option in known}
+    with torch.device("meta"):
+        create_model(name, **options)
+        for option in {*examples, "in_chans"} - set(known):
+            with pytest.raises(TypeError, match=option):
+                create_model(name, **{option: examples.get(option, 3)})
+    assert known["num_classes"] is int
+    with pytest.raises(ConfigError, match="did you mean resnet20_cifar"):
+        option_types("resnet2_cifar")

@@ -351,7 +351,7 @@ def test_configs_that_make_no_sense():
     for change, words in (
         ({"kind": "logit"}, r"distill\.kind \(='logit'\) must be one of logits, stagewise"),
         ({"kind": "stagewise", "weights": "mine"}, r"distill\.weights \(='mine'\) must be one of paper, public"),
-        ({"temperature": 0}, r"distill\.temperature \(=0\)"),
+        ({"temperature": 0}, r"distill\.temperature \(=0\.0\)"),
         ({"temperature": float("nan")}, r"distill\.temperature \(=nan\)"),
         ({"alpha": 1.5}, r"distill\.alpha \(=1.5\) must be in \[0, 1\]"),
         ({"kind": "stagewise", "alpha": 0.5}, "are of kind 'logits'"),
