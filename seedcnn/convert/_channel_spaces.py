@@ -9,6 +9,9 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from seedcnn.convert.tracing import trace
+from seedcnn.layers import ConvLayer
+
 __all__ = ["Spaces", "channel_spaces"]
 
 _KEEP_MODULES = (
@@ -56,10 +59,20 @@ class _Builder:
         self.fixed: dict[int, str] = {}
         self.output: dict[str, int] = {}
         self.input: dict[str, int] = {}
+        self.channels: dict[int, int] = {}
+        self.vectors: set[fx.Node] = set()  # values of shape [N, features]
 
-    def new(self) -> int:
-        self.parent.append(len(self.parent))
-        return self.parent[-1]
+    def new(self, channels: int | None = None) -> int:
+        space = len(self.parent)
+        self.parent.append(space)
+        if channels is not None:
+            self.channels[space] = channels
+        return space
+
+    def alike(self, a: int, b: int) -> bool:
+        """Whether two spaces are known to have equally many channels, so that adding them joins their orders."""
+        counts = [self.channels.get(self.find(space)) for space in (a, b)]
+        return counts[0] == counts[1] is not None
 
     def find(self, space: int) -> int:
         while self.parent[space] != space:
@@ -88,31 +101,38 @@ class _Builder:
         module = self.traced.get_submodule(name)
         source = self.of[node.all_input_nodes[0]]
         if name in self.input and any(True for _ in module.parameters()):  # called twice with the same weights
-            self.union(self.input[name], source)
-            self.of[node] = self.output[name]
+            for space in (self.input[name], self.output[name], source):
+                self.fix(space, f"{name} is called more than once")
+            self.opaque(node, f"{name} is called more than once")
             return
         result: int | None = None
+        flat = node.all_input_nodes[0] in self.vectors
         if isinstance(module, nn.Conv2d):
             depthwise = module.groups == module.in_channels == module.out_channels
             if module.groups > 1 and not depthwise:
                 self.fix(source, f"{name} is grouped")
-            result = source if depthwise else self.new()
+            result = source if depthwise else self.new(module.out_channels)
             if module.groups > 1 and not depthwise:
                 self.fix(result, f"{name} is grouped")
         elif isinstance(module, nn.Linear):
-            result = self.new()
+            result = self.new(module.out_features) if flat else None  # of a map it mixes columns, not channels
+            flat = True
         elif isinstance(module, _KEEP_MODULES):
             result = source
         elif isinstance(module, nn.Flatten):
             # A feature is a channel only after global pooling.
             before = node.all_input_nodes[0]
             pool = self.traced.get_submodule(str(before.target)) if before.op == "call_module" else None
-            if isinstance(pool, nn.AdaptiveAvgPool2d) and pool.output_size in (1, (1, 1)):
+            whole = (module.start_dim, module.end_dim) == (1, -1)
+            if isinstance(pool, nn.AdaptiveAvgPool2d) and pool.output_size in (1, (1, 1)) and whole:
                 result = source
+            flat = whole
         if result is None:
             self.opaque(node, f"{name} is a {type(module).__name__}")
             return
         self.input[name], self.output[name], self.of[node] = source, result, result
+        if flat:
+            self.vectors.add(node)
 
     def build(self) -> Spaces:
         for node in self.traced.graph.nodes:
@@ -126,7 +146,10 @@ class _Builder:
                 self.module(node)
             elif node.target in _ADD and len(node.all_input_nodes) == 2:
                 left, right = node.all_input_nodes
-                self.of[node] = self.union(self.of[left], self.of[right])
+                if self.alike(self.of[left], self.of[right]):
+                    self.of[node] = self.union(self.of[left], self.of[right])
+                else:
+                    self.opaque(node, f"{node.name} adds maps of different channels")
             elif node.target in _KEEP_FUNCTIONS:
                 self.of[node] = self.of[node.all_input_nodes[0]]
             else:
@@ -141,7 +164,7 @@ class _Builder:
 def channel_spaces(dense: nn.Module) -> Spaces | None:
     """Return the channel orders of a network of plain convolutions, or None if it cannot be traced."""
     try:
-        traced = fx.symbolic_trace(dense)
+        traced = trace(dense, lambda module: isinstance(module, ConvLayer))
     except Exception:  # the tracer runs the model's own code, which may raise anything
         return None
     return _Builder(traced).build()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import torch
 from torch import Tensor, nn
 
 from seedcnn import rng
@@ -16,13 +17,13 @@ from seedcnn.convert.filters import (
     FilterFn,
     convolutions,
     is_depthwise,
-    owners_of_weights,
     pointwise,
     rule_of,
     spatial_width,
     untouchable,
 )
-from seedcnn.convert.from_dense import seed_from_dense_
+from seedcnn.convert.from_dense import FromDenseReport, seed_from_dense_
+from seedcnn.convert.references import exchange_references, tied_parameters, uncalled
 from seedcnn.convert.report import ConversionReport, Replaced, Skipped
 from seedcnn.convert.tracing import norm_after
 from seedcnn.errors import ConversionError
@@ -120,16 +121,20 @@ def _select(model: nn.Module, policy: _Policy) -> tuple[dict[str, _Choice], dict
     """Split the model's convolutions into those to replace and those to leave, with reasons."""
     rule_of(policy.config.scope)
     found = list(convolutions(model))
-    owners = owners_of_weights(found)
+    tied = tied_parameters(model)
     chosen: dict[str, _Choice] = {}
     skipped: dict[str, str] = {}
     for position, (name, module, names) in enumerate(found):
-        refused = untouchable(module, names, owners, policy.takes_depthwise and policy.pattern_of(name) is None)
+        refused = untouchable(module, names, tied, policy.takes_depthwise and policy.pattern_of(name) is None)
         verdict = refused or policy.decide(model, module, name, first=position == 0)
         if isinstance(verdict, str):
             skipped[name] = verdict
         else:
             chosen[name] = verdict
+    for name in uncalled(model, list(chosen)):
+        skipped[name] = "called on another way than through its place in the model, which would keep the old layer"
+        del chosen[name]
+    skipped = {name: skipped[name] for name, _, _ in found if name in skipped}
     _check_overrides(policy, [name for name, _, _ in found], chosen, skipped)
     if not chosen:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
@@ -175,14 +180,27 @@ def replacement(
         raise ConversionError(f"{name} ({conv}): {error}") from None
     if isinstance(new, ConvLayer):
         new.use_norm_after(norm_follows)
+    _freeze_as(conv, new)
     return new.train(conv.training)
+
+
+def _freeze_as(conv: nn.Conv2d, new: nn.Module) -> None:
+    """Freeze what replaces a frozen convolution; a bias stays learnable if the old one was."""
+    if conv.weight.requires_grad:
+        return
+    new.requires_grad_(False)
+    bias = getattr(new, "bias", None)
+    if conv.bias is not None and conv.bias.requires_grad and isinstance(bias, nn.Parameter):
+        bias.requires_grad_(True)
 
 
 def _build(model: nn.Module, name: str, choice: _Choice, seed: int, norm_follows: bool) -> nn.Module:
     conv = choice.conv
     if choice.config is None:
         groups, bias = choice.groups, conv.bias is not None
-        return conv_like(conv, conv.in_channels, conv.out_channels, groups=groups, bias=bias).train(conv.training)
+        new = conv_like(conv, conv.in_channels, conv.out_channels, groups=groups, bias=bias)
+        _freeze_as(conv, new)
+        return new.train(conv.training)
     return replacement(model, name, conv, choice.config, seed, norm_follows=norm_follows)
 
 
@@ -200,6 +218,62 @@ def _warn_of_depthwise(chosen: dict[str, _Choice], replaced: tuple[Replaced, ...
             UserWarning,
             stacklevel=3,
         )
+
+
+def _replaced(name: str, conv: nn.Conv2d, new: nn.Module) -> Replaced:
+    counts = learnable_count(conv), learnable_count(new)
+    return Replaced(name, str(conv), _line(new), *counts, frozen=not conv.weight.requires_grad)
+
+
+def _methods(config: ConversionConfig, chosen: Mapping[str, _Choice]) -> str:
+    """Name the methods that were used; the first is that of ``config``, if it was."""
+    used = [type(choice.config) for choice in chosen.values() if choice.config is not None]
+    kinds = dict.fromkeys([*(kind for kind in used if kind is type(config)), *used] or [type(config)])
+    return ", ".join(kind.__name__.removesuffix("Config") for kind in kinds)
+
+
+def _check_from_dense(model: nn.Module, news: Mapping[str, nn.Module]) -> None:
+    others = [name for name, new in news.items() if not isinstance(new, GroupNLConv2d)]
+    if others:
+        raise ConversionError(
+            f"init='from_dense' is for GroupNL; {others[0]} becomes a {type(news[others[0]]).__name__}"
+        )
+    if any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()]):
+        raise ConversionError("init='from_dense' needs trained filters, and this model is on the meta device")
+
+
+def _exchange(model: nn.Module, news: Mapping[str, nn.Module]) -> None:
+    """Put the new layers in their places, all of them or none."""
+    places = {name: (model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in news}
+    old = {name: getattr(parent, child) for name, (parent, child) in places.items()}
+    try:
+        for name, new in news.items():
+            setattr(*places[name], new)
+        exchange_references(model, {id(old[name]): new for name, new in news.items()})
+    except BaseException:
+        for name, conv in old.items():
+            setattr(*places[name], conv)
+        exchange_references(model, {id(news[name]): conv for name, conv in old.items()})
+        raise
+
+
+def _seed_from_dense(model: nn.Module, news: Mapping[str, nn.Module], images: Tensor | None) -> FromDenseReport:
+    """Start the new layers from the trained network and put them in; whatever fails, the model is as before."""
+    trial = copy.deepcopy(model)
+    _exchange(trial, news)
+    try:
+        report = seed_from_dense_(trial, model, images=images, layers=news)
+    except (RuntimeError, ValueError, IndexError) as error:
+        sentence = str(error).split("\n")[0]
+        raise ConversionError(f"init='from_dense' failed and nothing was changed: {sentence}") from error
+    theirs = {**dict(trial.named_parameters()), **dict(trial.named_buffers())}
+    inside = tuple(f"{name}." for name in news)
+    _exchange(model, news)
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if not name.startswith(inside):
+                tensor.copy_(theirs[name])
+    return report
 
 
 def convert_(
@@ -260,26 +334,20 @@ def convert_(
     before = learnable_count(model)
     norms = norm_after(model)
     news = {name: _build(model, name, choice, seed, name in norms) for name, choice in chosen.items()}
-    replaced = tuple(
-        Replaced(name, str(choice.conv), _line(news[name]), learnable_count(choice.conv), learnable_count(news[name]))
-        for name, choice in chosen.items()
-    )
-    others = [name for name, new in news.items() if not isinstance(new, GroupNLConv2d)]
-    if init == "from_dense" and others:
-        raise ConversionError(
-            f"init='from_dense' is for GroupNL; {others[0]} becomes a {type(news[others[0]]).__name__}"
-        )
+    if init == "from_dense":
+        _check_from_dense(model, news)
+    replaced = tuple(_replaced(name, choice.conv, news[name]) for name, choice in chosen.items())
     _warn_of_depthwise(chosen, replaced)
-    dense = copy.deepcopy(model) if init == "from_dense" else None
-    for name, new in news.items():
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, new)
-    if dense is not None:
-        seed_from_dense_(model, dense, images=images)
+    seeded = None
+    if init == "from_dense":
+        seeded = _seed_from_dense(model, news, images)
+    else:
+        _exchange(model, news)
     return ConversionReport(
-        method=type(config).__name__.removesuffix("Config"),
+        method=_methods(config, chosen),
         replaced=replaced,
         skipped=tuple(Skipped(name, reason) for name, reason in skipped.items()),
         params_before=before,
         params_after=learnable_count(model),
+        from_dense=seeded,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -17,7 +17,6 @@ __all__ = [
     "convolutions",
     "is_depthwise",
     "is_projection",
-    "owners_of_weights",
     "pointwise",
     "rule_of",
     "spatial_width",
@@ -176,8 +175,46 @@ def _looks_like_convolution(module: nn.Module) -> bool:
     return all(hasattr(module, part) for part in ("in_channels", "out_channels", "kernel_size", "weight"))
 
 
-def untouchable(module: Any, names: list[str], owners: dict[int, str], depthwise_too: bool) -> str | None:
-    """Return why a convolution cannot be replaced in any scope, or None."""
+_HOOKS = {
+    "_forward_pre_hooks": "forward pre-hooks",
+    "_forward_hooks": "forward hooks",
+    "_backward_pre_hooks": "backward pre-hooks",
+    "_backward_hooks": "backward hooks",
+    "_state_dict_hooks": "state_dict hooks",
+    "_state_dict_pre_hooks": "state_dict pre-hooks",
+    "_load_state_dict_pre_hooks": "load_state_dict pre-hooks",
+    "_load_state_dict_post_hooks": "load_state_dict post-hooks",
+}
+_PLAIN = frozenset(vars(nn.Conv2d(1, 1, 1, device="meta")))
+
+
+def _additions(conv: nn.Conv2d) -> str | None:
+    """Return what somebody has added to a plain convolution, which its replacement would lose, or None."""
+    for hooks, words in _HOOKS.items():
+        if getattr(conv, hooks):
+            return f"has hooks ({words}), which its replacement would lose"
+    for name, parameter in conv._parameters.items():
+        if parameter is not None and (parameter._backward_hooks or parameter._post_accumulate_grad_hooks):
+            return f"has hooks on its {name}, which its replacement would lose"
+    if "forward" in vars(conv):
+        return "has a forward of its own, which its replacement would lose"
+    for kind, known in (("_parameters", ("weight", "bias")), ("_buffers", ()), ("_modules", ())):
+        if extra := [name for name in getattr(conv, kind) if name not in known]:
+            return f"has the {kind[1:-1]} {extra[0]!r} added to it, which its replacement would lose"
+    if extra := [name for name in vars(conv) if name not in _PLAIN]:
+        return f"has the attribute {extra[0]!r} added to it, which its replacement would lose"
+    return None
+
+
+def untouchable(module: Any, names: list[str], tied: Mapping[str, str], depthwise_too: bool) -> str | None:
+    """Return why a convolution cannot be replaced in any scope, or None.
+
+    Args:
+        module: the convolution.
+        names: all its qualified names.
+        tied: see :func:`seedcnn.convert.references.tied_parameters`.
+        depthwise_too: whether a depthwise convolution may be replaced.
+    """
     kind = type(module).__name__
     if isinstance(module, ConvLayer):
         return f"already converted ({kind})"
@@ -189,22 +226,14 @@ def untouchable(module: Any, names: list[str], owners: dict[int, str], depthwise
         return f"shared by {', '.join(names)}"
     if is_parametrized(module):
         return "parametrized"
-    if module._forward_pre_hooks or module._forward_hooks or module._backward_hooks:
-        return "has hooks (pruning, weight or spectral norm, a user's own), which its replacement would lose"
-    if owners[id(module.weight)] != names[0]:
-        return f"its weight is shared with {owners[id(module.weight)]}"
+    if reason := _additions(module):
+        return reason
+    for part in ("weight", "bias"):
+        if other := tied.get(f"{names[0]}.{part}"):
+            return f"its {part} is shared with {other}"
     if module.groups != 1 and not (depthwise_too and is_depthwise(module)):
         return f"{'depthwise' if is_depthwise(module) else 'grouped'} convolution (groups={module.groups})"
     return None
-
-
-def owners_of_weights(found: Iterable[tuple[str, Any, list[str]]]) -> dict[int, str]:
-    """Map each weight's ``id`` to the first of :func:`convolutions` that holds it."""
-    owners: dict[int, str] = {}
-    for name, module, _ in found:
-        if type(module) is nn.Conv2d:
-            owners.setdefault(id(module.weight), name)
-    return owners
 
 
 def convolutions(model: nn.Module) -> Iterator[tuple[str, Any, list[str]]]:

@@ -8,7 +8,7 @@ operation), the first c_seed filters stay and the rest is lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -40,13 +40,23 @@ class FromDenseReport:
     in_order: dict[str, str]
     explained: dict[str, float]
 
+    def __str__(self) -> str:
+        """One line for each layer: whether its seeds were chosen freely, and how much of the others is explained."""
+        lines = []
+        for name, share in self.explained.items():
+            how = "its first filters stay: " + self.in_order[name] if name in self.in_order else "seeds chosen freely"
+            lines.append(f"{name}: {share:.1%} of the replaced filters explained; {how}")
+        return "\n".join(lines)
 
-def _pairs(model: nn.Module, dense: nn.Module) -> dict[str, tuple[GroupNLConv2d, nn.Conv2d]]:
+
+def _pairs(
+    model: nn.Module, dense: nn.Module, layers: Collection[str] | None
+) -> dict[str, tuple[GroupNLConv2d, nn.Conv2d]]:
     """Return the converted layers and the convolutions they replaced, by qualified name."""
     plain = dict(dense.named_modules())
     pairs: dict[str, tuple[GroupNLConv2d, nn.Conv2d]] = {}
     for name, module in model.named_modules():
-        if not isinstance(module, ConvLayer):
+        if not isinstance(module, ConvLayer) or (layers is not None and name not in layers):
             continue
         conv = plain.get(name)
         if not isinstance(module, GroupNLConv2d) or not isinstance(conv, nn.Conv2d):
@@ -187,7 +197,11 @@ def _copy_rest(
 
 @torch.no_grad()
 def seed_from_dense_(
-    model: nn.Module, dense: nn.Module, *, images: Tensor | Iterable[Tensor] | None = None
+    model: nn.Module,
+    dense: nn.Module,
+    *,
+    images: Tensor | Iterable[Tensor] | None = None,
+    layers: Collection[str] | None = None,
 ) -> FromDenseReport:
     """Initialise a converted network from the trained dense network it was converted from, in place.
 
@@ -207,7 +221,7 @@ def seed_from_dense_(
     Raises:
         ConversionError: if a layer has no counterpart, or is of a family other than GroupNL.
     """
-    pairs = _pairs(model, dense)
+    pairs = _pairs(model, dense, layers)
     spaces, names = channel_spaces(dense), norm_after(dense)
     old_norms, new_norms = _norms_of(dense, names), _norms_of(model, names)
     orders = _orders(pairs, old_norms, spaces)

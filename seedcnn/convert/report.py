@@ -6,18 +6,27 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from seedcnn.convert.from_dense import FromDenseReport
+
 __all__ = ["ConversionReport", "Replaced", "Skipped"]
 
 
 @dataclass(frozen=True)
 class Replaced:
-    """One replaced layer: qualified name, the old and the new layer, and learnable parameters of both."""
+    """One replaced layer: qualified name, the old and the new layer, and learnable parameters of both.
+
+    ``frozen``: the old layer's weight was not learnable, nor is the new layer.
+    """
 
     name: str
     before: str
     after: str
     params_before: int
     params_after: int
+    frozen: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.after}{' (frozen, as before)' if self.frozen else ''}"
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,7 @@ class ConversionReport:
     skipped: tuple[Skipped, ...]
     params_before: int
     params_after: int
+    from_dense: FromDenseReport | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, ready for JSON."""
@@ -51,10 +61,12 @@ class ConversionReport:
         names = [item.name for item in self.replaced] + [left.name for left in self.skipped]
         width = max(map(len, names), default=0)
         lines += [
-            f"  {item.name:<{width}}  {item.params_before:>10,} -> {item.params_after:>10,}  {item.after}"
+            f"  {item.name:<{width}}  {item.params_before:>10,} -> {item.params_after:>10,}  {item}"
             for item in self.replaced
         ]
         lines += [f"  {left.name:<{width}}  left: {left.reason}" for left in self.skipped]
+        if self.from_dense is not None:
+            lines += [f"  {line}" for line in str(self.from_dense).split("\n")]
         lines.append(f"  {self._total()}")
         return "\n".join(lines)
 
@@ -75,7 +87,7 @@ class ConversionReport:
         table.add_column("after", justify="right")
         table.add_column("now, or why it was left")
         for item in self.replaced:
-            table.add_row(escape(item.name), f"{item.params_before:,}", f"{item.params_after:,}", escape(item.after))
+            table.add_row(escape(item.name), f"{item.params_before:,}", f"{item.params_after:,}", escape(str(item)))
         for left in self.skipped:
             table.add_row(escape(left.name), "", "", escape(f"left: {left.reason}"), style="dim")
         return table

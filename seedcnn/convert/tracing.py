@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from seedcnn.layers import ConvLayer
 
-__all__ = ["NORMS", "copy_without_weights", "norm_after", "norm_node_after", "trace"]
+__all__ = ["NORMS", "copy_without_weights", "image_sizes", "norm_after", "norm_node_after", "trace"]
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 _SIZES = (32, 64, 224, 299)  # tried if no image size is given
@@ -109,7 +109,7 @@ def _watched(model: nn.Module, input_size: tuple[int, int, int] | None) -> tuple
         network = copy_without_weights(model).eval()
     except Exception:  # the model cannot be copied
         return {}, {}
-    for size in _images(network, input_size):
+    for size in image_sizes(network, input_size):
         found: dict[str, str] = {}
         calls: dict[str, int] = {}
         made: dict[int, str] = {}
@@ -141,7 +141,8 @@ def _watched(model: nn.Module, input_size: tuple[int, int, int] | None) -> tuple
     return {}, {}
 
 
-def _images(model: nn.Module, input_size: tuple[int, int, int] | None) -> list[tuple[int, int, int]]:
+def image_sizes(model: nn.Module, input_size: tuple[int, int, int] | None) -> list[tuple[int, int, int]]:
+    """Return the sizes of image to try a forward pass with: the given one, or the usual ones."""
     if input_size is not None:
         return [input_size]
     first = next((m for m in model.modules() if isinstance(m, (nn.Conv2d, ConvLayer))), None)

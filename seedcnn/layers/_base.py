@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, ClassVar, cast
 
 import torch
@@ -96,7 +97,7 @@ class ConvLayer(nn.Module):
         padding_mode: str = "zeros",
     ) -> None:
         super().__init__()
-        check_positive(in_channels=in_channels, out_channels=out_channels)
+        in_channels, out_channels = check_positive(in_channels=in_channels, out_channels=out_channels)
         self.in_channels, self.out_channels = in_channels, out_channels
         # nn.Conv2d checks and resolves the geometry, padding="same" included; only the result is kept.
         rules = nn.Conv2d(
@@ -217,9 +218,9 @@ class SeededConv2d(ConvLayer):
 
     def __init__(self, *geometry: Any, seed: int) -> None:
         super().__init__(*geometry)
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+        if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**64:
             raise ValueError(f"`seed` (={seed!r}) must be an integer in [0, 2**64)")
-        self.seed = seed
+        self.seed: int = int(seed)
 
     def draw_fixed(self, device: torch.device) -> None:
         """Draw each tensor of :meth:`fixed` from ``self.seed`` onto ``device`` and set it as an attribute."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
 
 from torch import nn
@@ -11,11 +13,16 @@ __all__ = ["IntPair", "check_divisible", "check_positive", "conv2d", "pair_of", 
 IntPair = int | tuple[int, int]
 
 
-def check_positive(**values: int) -> None:
-    """Raise ``ValueError`` for the first argument that is not a positive integer."""
+def _is_integer(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_positive(**values: int) -> tuple[int, ...]:
+    """Return the arguments as Python's integers; raise ``ValueError`` for the first that is not a positive integer."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if not _is_integer(value) or value < 1:
             raise ValueError(f"`{name}` (={value!r}) must be a positive integer")
+    return tuple(int(value) for value in values.values())
 
 
 def check_divisible(name: str, value: int, by_name: str, by: int) -> None:
@@ -26,20 +33,19 @@ def check_divisible(name: str, value: int, by_name: str, by: int) -> None:
 
 def pair_of(name: str, value: IntPair, low: int) -> tuple[int, int]:
     """Return ``value`` as a pair of integers; raise ``ValueError`` naming the argument if one is below ``low``."""
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < low for v in pair):
+    pair = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value, value)
+    if len(pair) != 2 or any(not _is_integer(v) or v < low for v in pair):
         raise ValueError(f"`{name}` (={value!r}) must be an integer >= {low} or a pair of them")
-    return pair[0], pair[1]
+    return int(pair[0]), int(pair[1])
 
 
 def conv2d(in_channels: int, out_channels: int, kernel_size: Any, *args: Any, **kwargs: Any) -> nn.Conv2d:
     """Return an ``nn.Conv2d``; raise ``ValueError`` naming the argument that ``groups`` does not divide."""
-    groups = kwargs.get("groups", 1)
-    check_positive(groups=groups)
+    (groups,) = check_positive(groups=kwargs.pop("groups", 1))
     for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
         if value % groups:
             raise ValueError(f"`{name}` (={value}) must be divisible by `groups` (={groups})")
-    return nn.Conv2d(in_channels, out_channels, kernel_size, *args, **kwargs)
+    return nn.Conv2d(in_channels, out_channels, kernel_size, *args, groups=groups, **kwargs)  # type: ignore[misc]
 
 
 def require(name: str, value: object, choices: tuple[object, ...]) -> None:

@@ -64,11 +64,12 @@ class ConditionalReductionConv2d(ConvLayer):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
+        in_channels, out_channels = check_positive(in_channels=in_channels, out_channels=out_channels)
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode)
         if self.kernel_size != (1, 1):
             raise ValueError(f"`kernel_size` (={kernel_size!r}) must be 1 in Conditional Reduction")
         require("mode", mode, MODES)
-        check_positive(groups=groups)
+        (groups,) = check_positive(groups=groups)
         if not 0 < alpha <= 1:
             raise ValueError(f"`alpha` (={alpha!r}) must be in (0, 1]")
         if mode == "auto":

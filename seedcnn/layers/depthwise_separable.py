@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seedcnn.layers._base import ConvLayer, copy_leading_filters, slow_gradient
-from seedcnn.layers._checks import IntPair, conv2d
+from seedcnn.layers._checks import IntPair, check_positive, conv2d
 from seedcnn.layers.families import FAMILIES, ConversionConfig, conv_arguments, make_layer, register
 from seedcnn.layers.norms import BatchNorm2d
 
@@ -52,6 +52,7 @@ class DepthwiseSeparableConv2d(ConvLayer):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
+        in_channels, out_channels = check_positive(in_channels=in_channels, out_channels=out_channels)
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode)
         if groups != 1:
             raise ValueError(f"`groups` (={groups}) must be 1: a depthwise-separable convolution chooses its own")

@@ -65,15 +65,16 @@ class GhostConv2d(ConvLayer):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
+        in_channels, out_channels = check_positive(in_channels=in_channels, out_channels=out_channels)
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode)
-        check_positive(ratio=ratio, cheap_kernel_size=cheap_kernel_size)
+        ratio, cheap_kernel_size = check_positive(ratio=ratio, cheap_kernel_size=cheap_kernel_size)
         require("cheap", cheap, CHEAP)
         if cheap_kernel_size % 2 == 0:
             raise ValueError(f"`cheap_kernel_size` (={cheap_kernel_size}) must be odd, to keep the size of the map")
         if primary_channels is None:
             primary_channels, times = -(-out_channels // ratio), ratio - 1
         else:
-            check_positive(primary_channels=primary_channels)
+            (primary_channels,) = check_positive(primary_channels=primary_channels)
             times = -(-out_channels // primary_channels) - 1
         if primary_channels > out_channels:
             raise ValueError(

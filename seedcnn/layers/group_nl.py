@@ -101,11 +101,13 @@ class GroupNLConv2d(SeededConv2d):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        check_positive(in_channels=in_channels, out_channels=out_channels)
-        check_positive(reduction_ratio=reduction_ratio, nlf_groups=nlf_groups, groups=groups)
+        in_channels, out_channels = check_positive(in_channels=in_channels, out_channels=out_channels)
+        reduction_ratio, nlf_groups, groups = check_positive(
+            reduction_ratio=reduction_ratio, nlf_groups=nlf_groups, groups=groups
+        )
         if seed_channels is None:
             seed_channels = -(-out_channels // reduction_ratio)
-        check_positive(seed_channels=seed_channels)
+        (seed_channels,) = check_positive(seed_channels=seed_channels)
         if seed_channels > out_channels:
             raise ValueError(f"`seed_channels` (={seed_channels}) must not exceed `out_channels` (={out_channels})")
         check_divisible("seed_channels", seed_channels, "nlf_groups", nlf_groups)
@@ -115,6 +117,11 @@ class GroupNLConv2d(SeededConv2d):
         require("save", save, SAVES)
         if sparse and groups != 1:
             raise ValueError(f"`groups` (={groups}) must be 1 when `sparse` is True, which chooses the groups itself")
+        if variant == "reference" and shuffle:
+            raise ValueError(
+                f"`shuffle` (={shuffle!r}) must be False for the reference variant: the public code shuffles the "
+                "generated channels, not the input of the seed convolution"
+            )
         if variant == "reference" and (nlf != "sine" or normalize == "batch"):
             raise ValueError(f"`nlf` (={nlf!r}), `normalize` (={normalize!r}): the reference variant is sine with l2")
         if nlf == "monomial" and not omega_range[0] >= 1:
@@ -219,8 +226,8 @@ class GroupNLConv2d(SeededConv2d):
             return seeds
         return group_nl(
             seeds,
-            self.omega,
-            self.phi,
+            self.omega.to(seeds.device),
+            self.phi.to(seeds.device),
             nlf_groups=self.nlf_groups,
             out_channels=self.out_channels,
             nlf=self.nlf,

@@ -76,9 +76,10 @@ class LocalBinaryConv2d(SeededConv2d):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
+        in_channels, out_channels = check_positive(in_channels=in_channels, out_channels=out_channels)
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode, seed=seed)
         mid_channels = out_channels if mid_channels is None else mid_channels
-        check_positive(groups=groups, mid_channels=mid_channels)
+        groups, mid_channels = check_positive(groups=groups, mid_channels=mid_channels)
         for name, value in (("in_channels", in_channels), ("mid_channels", mid_channels)):
             if value % groups:
                 raise ValueError(f"`{name}` (={value}) must be divisible by `groups` (={groups})")
@@ -109,7 +110,7 @@ class LocalBinaryConv2d(SeededConv2d):
         """Map [N, c_in, H, W] to [N, c_out, H', W'], keeping channels_last and the autocast dtype."""
         if self.norm is not None:
             x = self.norm(x)
-        return self.pointwise(torch.relu(self.convolve(x, self.filters.to(x.dtype), None, self.groups)))
+        return self.pointwise(torch.relu(self.convolve(x, self.filters.to(x.device, x.dtype), None, self.groups)))
 
     def extra_repr(self) -> str:
         """Return the arguments that differ from the defaults."""

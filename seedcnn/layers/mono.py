@@ -86,8 +86,9 @@ class MonoConv2d(SeededConv2d):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
+        in_channels, out_channels = check_positive(in_channels=in_channels, out_channels=out_channels)
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode, seed=seed)
-        check_positive(groups=groups, terms=terms)
+        groups, terms = check_positive(groups=groups, terms=terms)
         for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
             if value % groups:
                 raise ValueError(f"`{name}` (={value}) must be divisible by `groups` (={groups})")
@@ -139,7 +140,9 @@ class MonoConv2d(SeededConv2d):
 
     def filters(self) -> Tensor:
         """Generate the filters [c_out, c_in / groups, kh, kw] in the weight's dtype, computed in float32 or wider."""
-        made = generate_filters(self.weight, self.beta, fgf=self.fgf, normalize=self.normalize, eps=self.eps)
+        made = generate_filters(
+            self.weight, self.beta.to(self.weight.device), fgf=self.fgf, normalize=self.normalize, eps=self.eps
+        )
         return made.to(self.weight.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -165,10 +168,10 @@ def _count_seeds(out_channels: int, seed_filters: int | None, exp_factor: int | 
     if seed_filters is not None and exp_factor is not None:
         raise ValueError(f"give `seed_filters` (={seed_filters}) or `exp_factor` (={exp_factor}), not both")
     if exp_factor is not None:
-        check_positive(exp_factor=exp_factor)
+        (exp_factor,) = check_positive(exp_factor=exp_factor)
         return -(-out_channels // exp_factor)
     count = 1 if seed_filters is None else seed_filters
-    check_positive(seed_filters=count)
+    (count,) = check_positive(seed_filters=count)
     if count > out_channels:
         raise ValueError(f"`seed_filters` (={count}) must not exceed `out_channels` (={out_channels})")
     return count

@@ -77,9 +77,10 @@ class PerturbativeConv2d(SeededConv2d):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
+        in_channels, out_channels = check_positive(in_channels=in_channels, out_channels=out_channels)
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode, seed=seed)
         same_size(self.kernel_size, self.padding, self.dilation, padding_mode)
-        check_positive(mask_size=mask_size)
+        (mask_size,) = check_positive(mask_size=mask_size)
         if not 0 < level < math.inf:
             raise ValueError(f"`level` (={level!r}) must be a positive finite number")
         self.level, self.mask_size = level, mask_size
@@ -99,7 +100,7 @@ class PerturbativeConv2d(SeededConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, c_in, H, W] to [N, c_out, H', W'], keeping channels_last and the autocast dtype."""
-        y = torch.relu(x + noise_of_size(self.noise, x.shape[-2], x.shape[-1]).to(x.dtype))
+        y = torch.relu(x + noise_of_size(self.noise.to(x.device), x.shape[-2], x.shape[-1]).to(x.dtype))
         return self.pointwise(y if self.norm is None else self.norm(y))
 
     def extra_repr(self) -> str:
@@ -124,7 +125,7 @@ class FoldedPerturbative(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, c_in, H, W] to [N, c_out, H', W']."""
-        mask = noise_of_size(self.noise, x.shape[-2], x.shape[-1])
+        mask = noise_of_size(self.noise.to(x.device), x.shape[-2], x.shape[-1])
         return self.pointwise(self.after(torch.relu(x + mask)))
 
 

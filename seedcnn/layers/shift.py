@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seedcnn.layers._base import ConvLayer
-from seedcnn.layers._checks import IntPair, conv2d, same_size
+from seedcnn.layers._checks import IntPair, check_positive, conv2d, same_size
 from seedcnn.layers.families import ConversionConfig, register
 
 __all__ = ["ChannelShift", "ShiftConv2d"]
@@ -92,6 +92,7 @@ class ShiftConv2d(ConvLayer):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
+        in_channels, out_channels = check_positive(in_channels=in_channels, out_channels=out_channels)
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode)
         same_size(self.kernel_size, self.padding, self.dilation, padding_mode)
         self.shift = ChannelShift(in_channels, device, dtype)

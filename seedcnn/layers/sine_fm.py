@@ -71,11 +71,12 @@ class SineFMConv2d(SeededConv2d):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
+        in_channels, out_channels = check_positive(in_channels=in_channels, out_channels=out_channels)
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode, seed=seed)
-        check_positive(reduction_ratio=reduction_ratio, groups=groups, t=t)
+        reduction_ratio, groups, t = check_positive(reduction_ratio=reduction_ratio, groups=groups, t=t)
         if seed_channels is None:
             seed_channels = -(-out_channels // reduction_ratio)
-        check_positive(seed_channels=seed_channels)
+        (seed_channels,) = check_positive(seed_channels=seed_channels)
         if seed_channels > out_channels:
             raise ValueError(f"`seed_channels` (={seed_channels}) must not exceed `out_channels` (={out_channels})")
         check_divisible("in_channels", in_channels, "groups", groups)
@@ -119,7 +120,13 @@ class SineFMConv2d(SeededConv2d):
         if self.align is None:
             return seeds
         # One operator makes the seeds and the sines, and keeps only its output, as the norms do anyway.
-        maps = group_nl(seeds, self.omega, self.phi, nlf_groups=1, out_channels=(self.t + 1) * self.seed_channels)
+        maps = group_nl(
+            seeds,
+            self.omega.to(seeds.device),
+            self.phi.to(seeds.device),
+            nlf_groups=1,
+            out_channels=(self.t + 1) * self.seed_channels,
+        )
         sines = maps[..., self.seed_channels :, :, :].split(self.seed_channels, -3)  # type: ignore[no-untyped-call]
         views = [norm(sine) for norm, sine in zip(self.norms, sines, strict=True)]
         generated = self.align(torch.stack(views, dim=-3).flatten(-4, -3))  # from [..., c_seed * t, H, W]

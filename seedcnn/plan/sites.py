@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from seedcnn.convert import ConversionConfig, convert_, replacement
-from seedcnn.convert.filters import convolutions, owners_of_weights, spatial_width, untouchable
+from seedcnn.convert.filters import convolutions, spatial_width, untouchable
+from seedcnn.convert.references import tied_parameters
 from seedcnn.convert.tracing import norm_after
 from seedcnn.errors import ConfigError, ConversionError
 from seedcnn.layers import ConvLayer
@@ -132,11 +133,11 @@ def find_sites(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[list
     watch = _watched(model, input_size)
     modules = dict(model.named_modules())
     found = list(convolutions(model))
-    owners = owners_of_weights(found)
+    tied = tied_parameters(model)
     sites, left = [], {}
     for name, conv, names in found:
         calls = watch.shapes.get(name, [])
-        if reason := untouchable(conv, names, owners, depthwise_too=False):
+        if reason := untouchable(conv, names, tied, depthwise_too=False):
             left[name] = reason
         elif len(calls) != 1:
             left[name] = f"called {len(calls)} times in a forward pass"

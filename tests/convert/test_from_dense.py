@@ -229,3 +229,69 @@ def test_convert_refuses_what_has_no_effect():
         convert_(trained(), GroupNLConfig.paper(), images=torch.zeros(1, 3, 32, 32))
     with pytest.raises(ConversionError, match=r"is for GroupNL; stages\.0\.0\.conv1 becomes a MonoConv2d"):
         convert_(trained(), MonoConfig(scope="stride1"), init="from_dense")
+
+
+class AddsOneChannel(nn.Module):
+    """A map of one channel is added to all, as spatial attention does."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.c1, self.bn1 = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)
+        self.a, self.c2, self.fc = nn.Conv2d(8, 1, 1), nn.Conv2d(8, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.c1(self.stem(x))))
+        x = x + self.a(x)
+        return self.fc(torch.relu(self.c2(x)).mean((2, 3)))
+
+
+class LinearAlongTheWidth(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.c1 = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+        self.mix, self.c2 = nn.Linear(8, 8), nn.Conv2d(8, 8, 3)
+
+    def forward(self, x):
+        return self.c2(self.mix(self.c1(self.stem(x)))).mean((2, 3))
+
+
+class NormCalledTwice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.c1, self.c2 = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3)
+        self.bn = nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        return self.bn(self.c2(self.bn(self.c1(self.stem(x))))).mean((2, 3))
+
+
+@pytest.mark.parametrize("network", [AddsOneChannel, LinearAlongTheWidth, NormCalledTwice])
+def test_what_is_no_channel_space_keeps_its_order(network):
+    model = network().eval()
+    report = convert_(model, GroupNLConfig(), init="from_dense")
+    assert set(report.from_dense.in_order) | set(report.from_dense.reordered) == {"c1", "c2"}
+    assert "c1" in report.from_dense.in_order
+    assert "of the replaced filters explained; its first filters stay" in str(report)
+    assert torch.isfinite(model(torch.randn(2, 3, 12, 12))).all()
+
+
+def test_a_second_call_on_other_layers_keeps_the_first():
+    torch.manual_seed(0)
+    model = create_model("resnet8_cifar", widths=(8, 8, 16), patch=4).eval()
+    convert_(model, GroupNLConfig(), init="from_dense", filter_fn=lambda _, name: name.startswith("stages.0"))
+    first = {name: value.clone() for name, value in model.stages[0].state_dict().items()}
+    report = convert_(model, GroupNLConfig(), init="from_dense", filter_fn=lambda _, name: name.startswith("stages.2"))
+    assert {item.name for item in report.replaced} == set(report.from_dense.explained)
+    assert all(name.startswith("stages.2") for name in report.from_dense.explained)
+    for name, value in model.stages[0].state_dict().items():
+        assert value.shape == first[name].shape
+        if "conv" in name and name.endswith("weight"):
+            torch.testing.assert_close(value.flatten().sort()[0], first[name].flatten().sort()[0])
+
+
+def test_a_model_without_numbers_is_refused():
+    with torch.device("meta"):
+        model = create_model("resnet8_cifar")
+    with pytest.raises(ConversionError, match="needs trained filters, and this model is on the meta device"):
+        convert_(model, GroupNLConfig(), init="from_dense")
+    assert isinstance(model.stages[0][0].conv1, nn.Conv2d)

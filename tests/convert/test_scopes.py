@@ -221,7 +221,7 @@ def test_a_shared_weight_is_left():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3))
     model[2].weight = model[1].weight
     report = convert_(model, GroupNLConfig.paper(), filter_fn=lambda *_: True)
-    assert reasons(report)["2"] == "its weight is shared with 1"
+    assert reasons(report)["2"] == "its weight is shared with 1.weight"
 
 
 def test_pooling_beside_a_shortcut_is_no_obstacle():

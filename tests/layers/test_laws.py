@@ -224,3 +224,45 @@ def test_two_processes_exchange_the_learnable_parameters_and_nothing_fixed(tmp_p
     for worker, (out, errors) in zip(workers, answers, strict=True):
         assert worker.returncode == 0, errors
         assert out.split() == ["checked", str(len(FAMILIES))]
+
+
+@every_form
+def test_numpy_s_integers_are_integers(form):
+    layer, own, kernel = FORMS[form]
+    own = {name: np.int64(value) if type(value) is int else value for name, value in own.items()}
+    sizes = {"stride": np.int32(2), "padding": (np.int64(kernel // 2),) * 2, "dilation": np.int16(1)}
+    torch.manual_seed(0)
+    made = layer(np.int64(IN), np.int64(OUT), np.int64(kernel), **sizes, **own)
+    torch.manual_seed(0)
+    plain = build(form, stride=2)
+    assert repr(made) == repr(plain)
+    for module in made.modules():
+        assert not any(isinstance(value, np.generic) for value in vars(module).values())
+    torch.testing.assert_close(settle(made)(maps(1, IN, 8, 8)), settle(plain)(maps(1, IN, 8, 8)))
+
+
+@every_family
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("kernel_size", 3.0), ("kernel_size", "3"), ("stride", 1.5), ("dilation", None), ("in_channels", 6.0)],
+)
+def test_what_is_no_integer_is_named(form, argument, value):
+    layer, own, kernel = FORMS[form]
+    arguments = {"in_channels": IN, "out_channels": OUT, "kernel_size": kernel, **own, argument: value}
+    with pytest.raises(ValueError, match=re.escape(f"`{argument}` (={value!r}) must be")):
+        layer(**arguments)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if is_seeded(form)])
+def test_fixed_numbers_follow_the_input_of_a_replica(form):
+    """A replica of DataParallel shares the first device's fixed numbers; the meta device stands for the second."""
+    replica = copy.deepcopy(build(form))
+    for part in replica.modules():
+        for name, parameter in list(part._parameters.items()):
+            if parameter is not None:
+                part._parameters[name] = nn.Parameter(parameter.to("meta"))
+        for name, buffer in list(part._buffers.items()):
+            if buffer is not None:
+                part._buffers[name] = buffer.to("meta")
+    assert all(not value.is_meta for value in fixed_numbers(replica).values())
+    assert replica(torch.zeros(2, IN, 8, 8, device="meta")).shape == (2, OUT, 8, 8)
