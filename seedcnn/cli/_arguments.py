@@ -1,4 +1,4 @@
-"""Arguments that several commands take, from text to what they mean."""
+"""Arguments that several commands share: parsing them, and naming them in errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["as_options", "input_size"]
 
 @contextmanager
 def as_options() -> Iterator[None]:
-    """Let a request's ``ConfigError`` name options where it names fields: `max_drop` becomes --max-drop."""
+    """Name options in the ``ConfigError`` of a request, which names fields: `max_drop` becomes --max-drop."""
     try:
         yield
     except ConfigError as error:
@@ -22,7 +22,11 @@ def as_options() -> Iterator[None]:
 
 
 def input_size(text: str) -> tuple[int, int, int]:
-    """CHANNELSxHEIGHTxWIDTH as three numbers; ``ConfigError`` for anything else."""
+    """Parse CHANNELSxHEIGHTxWIDTH into three numbers.
+
+    Raises:
+        ConfigError: for anything else.
+    """
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
         raise ConfigError(f"--input {text}: it must be CHANNELSxHEIGHTxWIDTH, for example 3x32x32")
