@@ -1,4 +1,4 @@
-"""Arguments that several commands take."""
+"""Arguments that several commands share: parsing them, and naming them in errors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def load_plugins(files: list[Path] | None) -> None:
 
 @contextmanager
 def as_options() -> Iterator[None]:
-    """Let a request's ``ConfigError`` name options where it names fields: `max_drop` becomes --max-drop."""
+    """Name options in the ``ConfigError`` of a request, which names fields: `max_drop` becomes --max-drop."""
     try:
         yield
     except ConfigError as error:
@@ -59,7 +59,11 @@ def as_options() -> Iterator[None]:
 
 
 def input_size(text: str | None) -> tuple[int, int, int] | None:
-    """CHANNELSxHEIGHTxWIDTH as three numbers, None for None; ``ConfigError`` for anything else."""
+    """Parse CHANNELSxHEIGHTxWIDTH into three numbers, None into None.
+
+    Raises:
+        ConfigError: for anything else.
+    """
     if text is None:
         return None
     parts = text.lower().split("x")

@@ -1,4 +1,4 @@
-"""The models that ``seedcnn evaluate`` is given: files told apart by their content, and networks of timm."""
+"""Opening the models of ``seedcnn evaluate``: checkpoints, bundles, ONNX files and timm's networks."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _TIMM = "timm:"
 
 
 def channels(option: str, text: str | None) -> tuple[float, ...] | None:
-    """Three numbers of an option such as "0.5,0.5,0.5".
+    """Parse an option such as "0.5,0.5,0.5" into three numbers; None stays None.
 
     Raises:
-        ConfigError: if they are not three finite numbers.
+        ConfigError: if they are not three finite numbers, or those of --std are not positive.
     """
     if text is None:
         return None
@@ -37,12 +37,12 @@ def channels(option: str, text: str | None) -> tuple[float, ...] | None:
         values = ()
     if len(values) != 3 or not all(map(math.isfinite, values)) or (option == "--std" and min(values) <= 0):
         rule = "three positive numbers" if option == "--std" else "three numbers"
-        raise ConfigError(f"{option} {text}: it must be {rule} with commas, one per channel, on the 0..1 scale")
+        raise ConfigError(f"{option} {text}: it must be {rule}, comma-separated, one per channel, on the 0..1 scale")
     return values
 
 
 def _timm(name: str, classes: int) -> Opened:
-    """timm:NAME with timm's own weights, or timm:NAME=FILE."""
+    """Open timm:NAME with timm's own weights, or timm:NAME=FILE."""
     from importlib.util import find_spec
 
     from seedcnn.evaluate import Opened, torch_predictor
@@ -62,7 +62,7 @@ def _timm(name: str, classes: int) -> Opened:
 
 
 def _published(config: TrainConfig) -> tuple[str, str] | None:
-    """Model and method of a network that has the papers' widths; of any other None."""
+    """Model and method of a network with the papers' widths; None for any other network."""
     from seedcnn.convert import METHODS
 
     if set(config.model_options) - {"num_classes"}:
@@ -72,7 +72,7 @@ def _published(config: TrainConfig) -> tuple[str, str] | None:
 
 
 def _read(name: str, default: Normalization, classes: int) -> Opened | Bundle | OnnxFile:
-    """A checkpoint or a network of timm comes back ready; the others as what is in the file."""
+    """Open one model; a bundle or an ONNX file is returned as it was read, since it may need a normalisation."""
     from seedcnn.bundle import open_bundle
     from seedcnn.evaluate import Opened, read_onnx, torch_predictor
     from seedcnn.train import load_model
@@ -81,7 +81,7 @@ def _read(name: str, default: Normalization, classes: int) -> Opened | Bundle | 
         return _timm(name, classes)
     path = Path(name)
     if not path.is_file():
-        raise DataError(f"there is no file {path}; a network of timm is named timm:NAME or timm:NAME=FILE")
+        raise DataError(f"there is no file {path}; for a network of timm, write timm:NAME or timm:NAME=FILE")
     if path.suffix == ".onnx":
         return read_onnx(path)
     try:
@@ -99,11 +99,11 @@ def _read(name: str, default: Normalization, classes: int) -> Opened | Bundle | 
 
 
 def _of_bundles(bundles: Sequence[Bundle]) -> Normalization:
-    """The normalisation on which all bundles agree, for ONNX files evaluated beside them."""
+    """The normalisation that all bundles share, for ONNX files evaluated with them."""
     rules = {(b.manifest.preprocessing.mean_e8, b.manifest.preprocessing.std_e8) for b in bundles}
     if len(rules) != 1:
-        why = f"{len(rules)} bundles beside it disagree" if rules else "an ONNX file does not say it"
-        raise ConfigError(f"how pictures are normalised is not known ({why}): give --mean and --std")
+        why = "the bundles given disagree" if rules else "an ONNX file does not hold it"
+        raise ConfigError(f"the normalisation of an ONNX file is not known ({why}): give --mean and --std")
     mean, std = rules.pop()
     return tuple(value * 1e-8 for value in mean), tuple(value * 1e-8 for value in std)
 
@@ -111,18 +111,18 @@ def _of_bundles(bundles: Sequence[Bundle]) -> Normalization:
 def open_models(
     names: Sequence[str], given: Normalization | None, default: Normalization, classes: int
 ) -> dict[str, Opened]:
-    """The models by their names.
+    """Open models by their names.
 
     Args:
         names: paths, "timm:NAME" or "timm:NAME=FILE".
-        given: how pictures go into ONNX files; if None, as into the bundles among them.
-        default: how they go into checkpoints.
-        classes: of the data, which a network of timm from a file must have.
+        given: normalisation of ONNX files; None takes that of the bundles among ``names``.
+        default: normalisation of checkpoints.
+        classes: number of classes of the data, which a timm network with weights from a file must have.
 
     Raises:
-        ConfigError: if a model comes twice, timm has none of that name, or there is an ONNX file and no way to know
-            its normalisation.
-        DataError: if a file is none of the three kinds, a network of another kind, or one that does not run.
+        ConfigError: if a model is named twice, timm has none of that name, or the normalisation of an ONNX file is not
+            known.
+        DataError: if a file is of no known kind, holds another kind of network, or does not run.
     """
     from seedcnn.bundle import Bundle
     from seedcnn.evaluate import Opened, bundle_predictor, onnx_predictor
@@ -143,6 +143,6 @@ def open_models(
             told = f"sha256 {item.sha256}, mean {list(mean)}, std {list(std)}"
             try:
                 opened[name] = Opened(onnx_predictor(item, mean, std), told, "ONNX")
-            except BundleError as error:  # it says what the runtime says, not of which file
+            except BundleError as error:  # it quotes the runtime and does not name the file
                 raise DataError(f"{name}: {error}") from error
     return opened

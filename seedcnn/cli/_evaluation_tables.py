@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["print_tables"]
 
-_WIDTH = 120  # of a file or a pipe
+_WIDTH = 120  # where the output is a file or a pipe
 
 
 def _told(summary: Summary) -> str:
@@ -34,7 +34,7 @@ def _columns(first: str, names: Sequence[str]) -> Table:
 
 
 def _corruption_rows(table: Table, corrupted: Mapping[str, SeededRobustness]) -> str:
-    """Add the rows; returns what is to be said below."""
+    """Add the rows, and return the remarks to print below the table."""
     from rich.markup import escape
 
     from seedcnn.data.corruptions import CORRUPTIONS
@@ -52,7 +52,7 @@ def _corruption_rows(table: Table, corrupted: Mapping[str, SeededRobustness]) ->
             part = f" ({len(first.accuracies)} measured)" if len(first.accuracies) < len(CORRUPTIONS) else ""
             told = title + (part if figure.startswith("mean_over") else "")
             table.add_row(told, *(escape(_told(summary)) for summary in found))
-    about = "In brackets: 95 % of a bootstrap over pictures. "
+    about = "In brackets: 95 % of a bootstrap over images. "
     about += f"Averages: ± standard deviation over {seeds} seeds of the corruptions. " if seeds > 1 else ""
     if all(row["mce_15"] is None for row in summaries):
         return about + "No mCE: it needs the standard 15 corruptions."
@@ -94,7 +94,7 @@ def _paper_table(found: Evaluated) -> Table:
 
 
 def print_tables(found: Evaluated) -> None:
-    """Everything as tables on standard output."""
+    """Print everything as tables on standard output."""
     from rich.console import Console
     from rich.markup import escape
 

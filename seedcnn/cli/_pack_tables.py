@@ -19,7 +19,7 @@ __all__ = ["draw_search", "say_result", "say_sizes"]
 
 
 def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
-    """What packing did to the network, and what came of it."""
+    """Print the bundle's size and how packing changed the network."""
     if request.searches:
         _say_search(result, request.max_accuracy_drop or 0.0)
     on_parent = request.parent is not None
@@ -28,7 +28,7 @@ def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
     rate = "" if float32 else f", {result.bits_per_weight:.2f} bits a weight"
     typer.echo(f"{out}: {len(result.data):,} bytes ({grid}{rate}; {result.seeded_values} values travel as seeds)")
     typer.echo(
-        f"accuracy {result.before.top1:.2f} -> {result.after.top1:.2f} % on {result.before.n} test pictures; "
+        f"accuracy {result.before.top1:.2f} -> {result.after.top1:.2f} % on {result.before.n} test images; "
         f"{result.grid.agreement:.2f} % same first class"
     )
     if result.plain:
@@ -41,7 +41,7 @@ def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
 
 
 def _say_search(result: PackResult, max_drop: float) -> None:
-    """The grids that were tried."""
+    """Print the grids that were tried."""
     table = Table("step", "weights, bytes", "bits a weight", "points lost", "same first class", "", title="grids tried")
     for each in result.tried:
         verdict = "taken" if each.step == result.step else "" if each.accepted else "loses too much"
@@ -51,14 +51,14 @@ def _say_search(result: PackResult, max_drop: float) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(
-        f"on {result.tried[0].n:,} calibration pictures; ± is the standard error, and the loss with it stays within "
-        f"{max_drop:g} points",
+        f"on {result.tried[0].n:,} calibration images; ± is the standard error; points lost plus standard error must "
+        f"stay within {max_drop:g}",
         soft_wrap=True,
     )
 
 
 def draw_search(result: PackResult) -> str:
-    """Points lost against bytes of the weights, as SVG."""
+    """Plot points lost against bytes of the weights, as SVG."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -78,19 +78,19 @@ def draw_search(result: PackResult) -> str:
 
 
 def _say_int8(result: PackResult) -> None:
-    """What int8 did, if it was asked for."""
+    """Print how int8 compares with float32, if it was requested."""
     found = result.int8
     if found is not None:
         ranges = f"{found.calibration} calibration images" if found.calibration else "the parent's ranges"
         typer.echo(
             f"int8, {ranges}: {found.logits.agreement:.2f} % same first class as "
-            f"float32; {found.float32_latency.median_ms:.3f} -> {found.latency.median_ms:.3f} ms a picture in "
+            f"float32; {found.float32_latency.median_ms:.3f} -> {found.latency.median_ms:.3f} ms an image in "
             f"{found.runtime} (medians of {found.latency.n}, one thread, this machine)"
         )
 
 
 def say_sizes(result: PackResult, config: TrainConfig) -> None:
-    """Other codings of the same tensors, and the network as it was before it was converted."""
+    """Print the size of other codings of the same tensors, and of the network before it was converted."""
     from seedcnn.evaluate import cost
     from seedcnn.pack.sizes import plain_sizes
     from seedcnn.train import build_model
@@ -99,7 +99,7 @@ def say_sizes(result: PackResult, config: TrainConfig) -> None:
     if config.convert is not None:
         vanilla = build_model(replace(config, convert=None, overrides={}, distill=None))
         sizes["vanilla network, float32"] = cost(vanilla).fp32_bytes
-    table = Table("coding", "bytes", "ratio", title="the same tensors otherwise")
+    table = Table("coding", "bytes", "ratio", title="the same tensors in other codings")
     for name, size in sizes.items():
         table.add_row(name, f"{size:,}", f"{size / len(result.data):.2f}")
     Console(highlight=False).print(table)

@@ -27,29 +27,30 @@ _Data = Annotated[
     str, typer.Option(help="cifar10, cifar100, gtsrb, icons50, icons50-rebuilt or imagenet; NAME or NAME:DIRECTORY.")
 ]
 _HoldOut = Annotated[
-    str, typer.Option(help="Of Icons-50: test on these styles only (apple,google), on subtypes or traditional.")
+    str, typer.Option(help="For Icons-50: test on these styles only (apple,google), or on subtypes or traditional.")
 ]
 _Corrupted = Annotated[
-    Path | None, typer.Option(help="Directory of the published CIFAR-10-C or ImageNet-C; else generated.")
+    Path | None, typer.Option(help="Directory of the published CIFAR-10-C or ImageNet-C, instead of generating it.")
 ]
 _Images = Annotated[
-    int | None, typer.Option(help="Corrupt only so many test pictures: CIFAR's first, of others a fixed choice.")
+    int | None,
+    typer.Option(help="Largest number of test images to corrupt: CIFAR's first, a fixed choice of other sets."),
 ]
 _Corruptions = Annotated[
-    str, typer.Option(help="Comma-separated names, all 19 or none; frost fetches its pictures through pip.")
+    str, typer.Option(help="Comma-separated names, or all, or none; frost downloads its pictures through pip.")
 ]
 _FrostDir = Annotated[Path | None, typer.Option(help="Directory that holds the frost pictures.")]
-_Seeds = Annotated[int, typer.Option(help="Draw the random corruptions so many times, with seeds 0, 1, ...")]
-_Mean = Annotated[str | None, typer.Option(help="Of ONNX files, three numbers; else as the bundles given.")]
-_Std = Annotated[str | None, typer.Option(help="Of ONNX files, three numbers; goes with --mean.")]
-_Verify = Annotated[bool, typer.Option(help="Refuse a data set that is not complete.")]
+_Seeds = Annotated[int, typer.Option(help="Number of draws of the random corruptions, with seeds 0, 1, ...")]
+_Mean = Annotated[str | None, typer.Option(help="Mean for ONNX files, three numbers; default: as the bundles given.")]
+_Std = Annotated[str | None, typer.Option(help="Standard deviation for ONNX files, three numbers; needs --mean.")]
+_Verify = Annotated[bool, typer.Option(help="Refuse an incomplete data set.")]
 _SkipDamaged = Annotated[
-    bool, typer.Option("--skip-damaged", help="Leave out pictures that cannot be decoded, and list them.")
+    bool, typer.Option("--skip-damaged", help="Leave out images that cannot be decoded, and list them.")
 ]
 _Decoded = Annotated[
-    Path | None, typer.Option(help="File to keep ImageNet's decoded pictures in, 150 kB each, not in memory.")
+    Path | None, typer.Option(help="Keep ImageNet's decoded images, 150 kB each, in this file and not in memory.")
 ]
-_Record = Annotated[Path | None, typer.Option(help="JSON file of every answer; an interrupted run goes on from it.")]
+_Record = Annotated[Path | None, typer.Option(help="JSON file of every answer; an interrupted run resumes from it.")]
 _Csv = Annotated[Path | None, typer.Option(help="Write the raw table here.")]
 _Report = Annotated[Path | None, typer.Option(help="Write an HTML report here.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print the raw table as JSON.")]
@@ -67,24 +68,24 @@ def _kinds(corruptions: str) -> tuple[str, ...]:
 
 
 def _normalization(mean: str | None, std: str | None) -> Normalization | None:
-    """What --mean and --std say together."""
+    """The normalisation that --mean and --std give together."""
     from seedcnn.cli._evaluated import channels
 
     means, stds = channels("--mean", mean), channels("--std", std)
     if (means is None) != (stds is None):
-        raise ConfigError("--mean and --std go together: one of them alone was given")
+        raise ConfigError("--mean and --std go together, but only one of them was given")
     return None if means is None or stds is None else (means, stds)
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left on standard error, if that is a terminal."""
+    """A progress bar on standard error, if that is a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("corrupted pictures", total=None)
+        task = bar.add_task("corrupted images", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -101,7 +102,7 @@ def _check_outputs(kinds: tuple[str, ...], csv: Path | None, report: Path | None
         if path is not None and not path.parent.is_dir():
             raise ConfigError(f"{option} {path}: there is no directory {path.parent}")
     if csv is not None and not kinds:
-        raise ConfigError(f"--csv {csv}: it keeps corrupted accuracies; --corruptions none leaves nothing")
+        raise ConfigError(f"--csv {csv}: it keeps corrupted accuracies, but --corruptions is none")
 
 
 def evaluate(
@@ -124,7 +125,7 @@ def evaluate(
     as_json: _Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Measure accuracy on a test set, clean, by style and corrupted at five severities.
+    """Measure accuracy on a test set: clean, by style, and corrupted at five severities.
 
     Example: seedcnn evaluate runs/vanilla.ckpt runs/groupnl.bundle --images 2000 --report report.html
     """

@@ -22,29 +22,31 @@ _MinRelease = Annotated[int, typer.Option(help="Releases below this are no longe
 _Step = Annotated[float | None, typer.Option(help="One grid step for all weights; 0 stores float32.", min=0)]
 _MaxDrop = Annotated[
     float | None,
-    typer.Option(help="Search the coarsest grid that loses no more points; with --step or --parent, refuse more."),
+    typer.Option(
+        help="Find the coarsest grid that loses no more points; with --step or --parent, refuse a larger drop."
+    ),
 ]
 _Parent = Annotated[
-    Path | None, typer.Option(help="Use the grid of this bundle, and write a delta from it beside the bundle.")
+    Path | None, typer.Option(help="Use the grids of this bundle, and write OUT.delta, which leads from it to OUT.")
 ]
 _Data = Annotated[str, typer.Option(help="NAME or NAME:DIRECTORY; accuracy is measured on its test part.")]
 _DeltaPrice = Annotated[
-    float, typer.Option(help="With --parent: what a change must bring; more makes a smaller delta.", min=0)
+    float, typer.Option(help="With --parent: what a change must gain; a higher price makes a smaller delta.", min=0)
 ]
 _Calibration = Annotated[
     str,
-    typer.Option(help="NAME or NAME:DIRECTORY; training pictures for search, --parent, int8 (default: --data)."),
+    typer.Option(help="NAME or NAME:DIRECTORY; training images for a search, --parent and int8 (default: --data)."),
 ]
 _CalibrationPictures = Annotated[
     int | None,
-    typer.Option(help="How many: 5000 for a search, 512 for --parent, 256 for int8 if not given.", min=1),
+    typer.Option(help="Number of them; default: 5000 for a search, 512 with --parent, 256 for int8.", min=1),
 ]
-_Compression = Annotated[str, typer.Option(help="zstd, or zlib or xz for devices without it.")]
+_Compression = Annotated[str, typer.Option(help="zstd, or zlib or xz for devices without zstd.")]
 _Target = Annotated[str, typer.Option(help="Runtime that the graph is written for.")]
-_Int8 = Annotated[bool, typer.Option("--int8", help="Quantise the convolutions; refused where it is slower.")]
-_ForceInt8 = Annotated[bool, typer.Option("--force-int8", help="The same, even where it is slower.")]
-_Plot = Annotated[Path | None, typer.Option(help="Draw what the search tried: accuracy against bytes (SVG).")]
-_Sizes = Annotated[bool, typer.Option("--sizes", help="Also print what other codings would have taken.")]
+_Int8 = Annotated[bool, typer.Option("--int8", help="Quantise the convolutions; refused if int8 is slower here.")]
+_ForceInt8 = Annotated[bool, typer.Option("--force-int8", help="The same, even if it is slower here.")]
+_Plot = Annotated[Path | None, typer.Option(help="Plot what the search tried: accuracy against bytes (SVG).")]
+_Sizes = Annotated[bool, typer.Option("--sizes", help="Also print the size of other codings.")]
 
 
 def pack(
@@ -68,7 +70,7 @@ def pack(
     sizes: _Sizes = False,
     plugin: Plugins = None,
 ) -> None:
-    """Fold, export and code a network as one bundle; the accuracy change is measured on test pictures.
+    """Pack a trained network as a bundle, and measure what that costs in accuracy.
 
     Example: seedcnn pack runs/groupnl.ckpt --out groupnl-1.bundle --family cifar-groupnl --release 1
     """
@@ -97,7 +99,7 @@ def pack(
             force_int8=force_int8,
         )
     if plot is not None and not request.searches:
-        raise ConfigError("--plot draws a search; give --max-accuracy-drop without --step and --parent")
+        raise ConfigError("--plot draws a search: give --max-accuracy-drop, without --step or --parent")
     network, saved = load_model(checkpoint)
     result = request.pack(network, saved.config.model, lambda text: typer.echo(text, err=True))
     _write(result, out)
@@ -109,7 +111,7 @@ def pack(
 
 
 def _write(result: PackResult, out: Path) -> None:
-    """The bundle, and the delta beside it."""
+    """Write the bundle, and the delta beside it."""
     from seedcnn.files import write_file
 
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -120,10 +122,10 @@ def _write(result: PackResult, out: Path) -> None:
 
 def apply(
     parent: Annotated[Path, typer.Argument(help="Bundle that the delta starts from.")],
-    delta: Annotated[Path, typer.Argument(help="Delta, as pack --parent wrote it.")],
+    delta: Annotated[Path, typer.Argument(help="Delta that pack --parent wrote.")],
     out: Annotated[Path, typer.Option(help="Bundle to write.")],
 ) -> None:
-    """Make the next bundle of an old one and a delta; its content is verified.
+    """Make the next bundle from an old one and a delta; its content is verified.
 
     Example: seedcnn apply groupnl-1.bundle groupnl-2.bundle.delta --out groupnl-2.bundle
     """
@@ -138,7 +140,7 @@ def apply(
 
 
 def inspect(bundle: Annotated[Path, typer.Argument(help="Bundle file.")]) -> None:
-    """Show what a bundle holds; every digest is checked.
+    """Show the content of a bundle; every digest is checked.
 
     Example: seedcnn inspect groupnl-1.bundle
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["reproduce"]
 
-_WIDTH = 120  # of a file or a pipe
+_WIDTH = 120  # where the output is a file or a pipe
 
 
 def _directories(given: Sequence[str]) -> dict[str, Path]:
@@ -51,18 +51,18 @@ def _json(row: Row) -> dict[str, Any]:
 
 
 def reproduce(
-    table: Annotated[str, typer.Argument(help="A recipe file that is a table, such as groupnl_table6.")],
+    table: Annotated[str, typer.Argument(help="A recipe file that holds a table, such as groupnl_table6.")],
     scale: Annotated[str, typer.Option(help="full, cpu (a documented reduction) or smoke.")] = "cpu",
-    seeds: Annotated[int, typer.Option(help="Train each row so many times, with seeds 0, 1, ...")] = 1,
-    rows: Annotated[str, typer.Option(help="Only these rows, or all with these in their names; with commas.")] = "",
-    data: Annotated[list[str] | None, typer.Option(help="NAME=DIRECTORY of a data set; may come often.")] = None,
-    out: Annotated[Path, typer.Option(help="For checkpoints and results; what is there is not run again.")] = Path(
-        "runs/reproduce"
-    ),
+    seeds: Annotated[int, typer.Option(help="Number of trainings of each row, with seeds 0, 1, ...")] = 1,
+    rows: Annotated[str, typer.Option(help="Only these rows, comma-separated names or parts of names.")] = "",
+    data: Annotated[list[str] | None, typer.Option(help="NAME=DIRECTORY of a data set; may be repeated.")] = None,
+    out: Annotated[
+        Path, typer.Option(help="Directory of checkpoints and results; what it holds is not run again.")
+    ] = Path("runs/reproduce"),
     frost_dir: Annotated[Path | None, typer.Option(help="Directory that holds the frost pictures.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
-    """Train and measure a table of the papers, and print what it says beside what came out.
+    """Train and measure a table of the papers; print its values beside the measured ones.
 
     Example: seedcnn reproduce groupnl_table6 --rows resnet18 --scale cpu --seeds 2
     """

@@ -1,4 +1,4 @@
-"""The averages of a robustness evaluation: plain means, mean corruption error, and mCE against AlexNet's errors."""
+"""The averages of a robustness evaluation: plain means, mean corruption error, and mCE relative to AlexNet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seedcnn.errors import DataError
 __all__ = ["FIGURES", "STANDARD", "AlexNet", "alexnet", "figures"]
 
 STANDARD = tuple(name for name, corruption in CORRUPTIONS.items() if corruption.main)
-"""The 15 corruptions that mCE averages; the other four were held out for validation by their authors."""
+"""The 15 corruptions that mCE averages; its authors held out the other four for validation."""
 
 _SETS = {15: STANDARD, 19: tuple(CORRUPTIONS)}
 
@@ -29,16 +29,16 @@ FIGURES = {
     "relative_mce_15": "relative mCE, standard 15, AlexNet = 100",
     "relative_mce_19": "relative mCE, all 19, AlexNet = 100",
 }
-"""What :func:`figures` computes, with a title."""
+"""The figures that :func:`figures` computes, with their titles."""
 
 
 @dataclass(frozen=True)
 class AlexNet:
-    """The network that mCE compares with: its top-1 errors on ImageNet and ImageNet-C, shares of 1.
+    """The network that mCE compares with: its top-1 errors on ImageNet and ImageNet-C, as shares of 1.
 
     Attributes:
-        clean: on the clean pictures.
-        errors: by corruption, for severities 1 to 5.
+        clean: error on clean images.
+        errors: errors by corruption, for severities 1 to 5.
         source: where the numbers come from.
     """
 
@@ -47,7 +47,7 @@ class AlexNet:
     source: str
 
     def mean(self, name: str) -> float:
-        """The mean over the severities of one corruption."""
+        """Mean error over the severities of one corruption."""
         return sum(self.errors[name]) / len(self.errors[name])
 
 
@@ -64,7 +64,7 @@ def alexnet() -> AlexNet:
     if set(errors) != set(CORRUPTIONS) or {len(row) for row in errors.values()} != {5}:
         raise DataError(
             "alexnet_imagenet_c.json in the package seedcnn.evaluate does not hold the 19 corruptions at five "
-            "severities; install the package anew"
+            "severities; reinstall the package"
         )
     return AlexNet(content["clean"], errors, content["source"])
 
@@ -74,7 +74,7 @@ def _mean(values: list[Any]) -> Any:
 
 
 def figures(accuracies: Mapping[str, Any], clean: Any | None, *, complete: bool) -> dict[str, Any | None]:
-    """All of :data:`FIGURES`.
+    """Compute all of :data:`FIGURES`.
 
     With E a model's top-1 error, and sums over the five severities:
 
@@ -82,20 +82,20 @@ def figures(accuracies: Mapping[str, Any], clean: Any | None, *, complete: bool)
     - CE of a corruption: sum E / sum E of AlexNet; mCE is 100 times its mean over the corruptions;
     - relative mCE: the same with E - clean E in place of E, for both.
 
-    (Hendrycks and Dietterich, ICLR 2019, section 4.) AlexNet's errors were measured on ImageNet-C. For other pictures
-    mCE merely weighs the corruptions, and is not comparable with published values; the papers then report plain means.
+    (Hendrycks and Dietterich, ICLR 2019, section 4.) AlexNet's errors were measured on ImageNet-C. For other images
+    mCE only weights the corruptions and cannot be compared with published values; the papers then report plain means.
 
-    Each figure is affine in the accuracies, so of arrays over pictures its mean is the figure of the means.
+    Each figure is affine in the accuracies, so the mean of a figure over images is the figure of the means.
 
     Args:
-        accuracies: by corruption, the accuracy in percent, mean over severities: a number, or an array.
-        clean: the accuracy in percent on the same pictures without corruption; None if it was not measured.
-        complete: whether the means are over all five severities.
+        accuracies: accuracy in percent by corruption, averaged over severities: numbers, or arrays over images.
+        clean: accuracy in percent on the same images without corruption; None if it was not measured.
+        complete: whether the means cover all five severities.
 
     Returns:
-        Numbers, or arrays. The plain means are over the corruptions that are there. The others are None unless each of
-        their 15 or 19 corruptions was measured at all five severities: a number over a subset would be taken for the
-        whole. The relative ones are None without ``clean``, too.
+        Numbers, or arrays. The plain means cover the corruptions given. The other figures are None unless each of their
+        15 or 19 corruptions was measured at all five severities, since a number over a subset would be mistaken for the
+        whole. The relative ones are also None without ``clean``.
     """
     by_group = [[value for name, value in accuracies.items() if CORRUPTIONS[name].group == group] for group in GROUPS]
     found: dict[str, Any | None] = dict.fromkeys(FIGURES)

@@ -1,4 +1,4 @@
-"""The loops of a robustness evaluation: models, pictures, corruptions, and which pictures were told right."""
+"""The loops of a robustness evaluation over models, images and corruptions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The models, the pictures, and what both are put through."""
+    """The models, the images, and the corruptions to measure them under."""
 
     predictors: Mapping[str, Predict]
     images: npt.NDArray[np.uint8]
@@ -38,14 +38,14 @@ class Evaluation:
 
     @property
     def origin(self) -> str:
-        """Whose corruptions these are: the constants that they are generated with, or published files."""
+        """Where the corrupted images come from: the constants that generate them, or published files."""
         return self.constants if self.files is None else "published files"
 
-    def _ask(self, pictures: npt.NDArray[np.uint8], where: npt.NDArray[np.int64], told: str) -> Iterator[Bools]:
+    def _ask(self, images: npt.NDArray[np.uint8], where: npt.NDArray[np.int64], told: str) -> Iterator[Bools]:
         first = int(where[0])
         for model, predict in self.predictors.items():
             try:
-                logits = predict_logits(predict, pictures, self.batch_size, first=first)
+                logits = predict_logits(predict, images, self.batch_size, first=first)
                 yield correct_mask(logits, self.labels[where], first=first)
             except DataError as error:
                 raise DataError(f"model {model!r} {told}: {error}") from error
@@ -61,22 +61,22 @@ class Evaluation:
         batch = self.files.pick(name, severity, where)
         if batch.dtype != np.uint8 or batch.shape != (len(where), *self.images.shape[1:]):
             raise DataError(
-                f"{name} {severity} of {self.files.source} is {batch.dtype} {batch.shape} for {len(where)} pictures; "
-                f"the clean ones are uint8 {self.images.shape[1:]} each"
+                f"{name} {severity} of {self.files.source} is {batch.dtype} {batch.shape} for {len(where)} images; "
+                f"it must be uint8, {self.images.shape[1:]} for each image, as the clean ones"
             )
         return batch
 
     def clean(self) -> dict[str, Bools]:
-        """Bool [1, n] by model: right without corruption."""
+        """Bool [1, n] by model: which images it classifies correctly without corruption."""
         right = {model: np.zeros((1, len(self.images)), bool) for model in self.predictors}
         for where in self._batches():
-            answers = self._ask(self.images[where], where, "on clean pictures")
+            answers = self._ask(self.images[where], where, "on clean images")
             for row, answer in zip(right.values(), answers, strict=True):
                 row[0, where] = answer
         return right
 
     def corrupted(self, name: str, seed: int, done: Callable[[int], None]) -> dict[str, Bools]:
-        """Bool [severities, n] by model: right under one corruption; ``done`` hears how many pictures were judged."""
+        """Bool [severities, n] by model: the same under one corruption; ``done`` is called with numbers of images."""
         right = {model: np.zeros((len(self.severities), len(self.images)), bool) for model in self.predictors}
         for where in self._batches():
             for index, severity in enumerate(self.severities):
@@ -88,7 +88,7 @@ class Evaluation:
         return right
 
     def record(self, path: Path, digests: Mapping[str, str] | None, seeds: Sequence[int]) -> EvaluationRecord:
-        """The record of this evaluation: its conditions, and what was answered before."""
+        """The record of this evaluation: its conditions, and the answers of an earlier run."""
         if digests is None or set(digests) != set(self.predictors):
             raise ValueError(
                 f"`digests` (={digests!r}) must give the digest of each model, {', '.join(self.predictors)}, "
@@ -97,7 +97,7 @@ class Evaluation:
         conditions = {
             "seedcnn": __version__,
             "models": {model: digests[model] for model in self.predictors},
-            "pictures": {"n": len(self.images), "sha256": pictures_digest(self.images, self.labels)},
+            "images": {"n": len(self.images), "sha256": pictures_digest(self.images, self.labels)},
             "constants": self.origin,
             **({} if self.files is None else {"files": self.files.source}),
             "severities": list(self.severities),
@@ -125,13 +125,13 @@ def measure(
     record: EvaluationRecord | None,
     progress: Progress | None,
 ) -> dict[str, SeededRobustness]:
-    """Clean answers, then corruption by corruption; what the record holds is not asked again."""
+    """Measure clean images, then corruption by corruption, skipping whatever the record holds."""
     each = len(at.images) * len(at.severities)
     finished, total = 0, each * len(corruptions) * len(seeds)
 
-    def done(pictures: int) -> None:
+    def done(images: int) -> None:
         nonlocal finished
-        finished += pictures
+        finished += images
         if progress is not None:
             progress(finished, total)
 
@@ -146,7 +146,7 @@ def measure(
             found = record.get(seed, name) if record is not None else None
             if found is not None:
                 done(each)
-            elif seed != seeds[0] and CORRUPTIONS[name].draw is None:  # nothing random: the same for every seed
+            elif seed != seeds[0] and CORRUPTIONS[name].draw is None:  # not random: the same for every seed
                 found = right[seeds[0]][name]
                 done(each)
             else:

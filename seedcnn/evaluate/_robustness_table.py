@@ -1,4 +1,4 @@
-"""What a robustness evaluation found: one table for each seed, and a summary over seeds and pictures."""
+"""The results of a robustness evaluation: one table for each seed, and a summary over seeds and images."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def _mean(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class RobustnessTable:
-    """Top-1 accuracies under corruption, raw, and the averages in use.
+    """Top-1 accuracies under corruption, and their averages.
 
     Attributes:
-        accuracies: by corruption, one number in percent per severity.
+        accuracies: by corruption, one number in percent for each severity.
         severities: the severities, in the order of the numbers.
-        n: pictures behind each number.
-        constants, seed: as given to ``corrupt``; constants is "published files" for pictures not generated.
-        standard_error: of ``mean_over_corruptions`` for new pictures, in percentage points: the spread over pictures
-            of their share of right answers. It does not cover another draw of the noise or another training. None
-            for a single picture.
-        clean: accuracy in percent on the same pictures without corruption; None if not measured.
-        right: by corruption, bool [severities, n], which pictures were told right; None if not kept.
+        n: number of images behind each accuracy.
+        constants, seed: as given to ``corrupt``; ``constants`` is "published files" for images that were not generated.
+        standard_error: of ``mean_over_corruptions`` for new images, in percentage points, from the spread over images
+            of their share of right answers. It covers neither another draw of the noise nor another training. None
+            for a single image.
+        clean: accuracy in percent on the same images without corruption; None if not measured.
+        right: by corruption, bool [severities, n], which images were classified correctly; None if not kept.
         clean_right: bool [n], the same without corruption.
     """
 
@@ -58,19 +58,19 @@ class RobustnessTable:
 
     @property
     def group_means(self) -> dict[str, float]:
-        """Mean over a group's corruptions, for the groups that are present."""
+        """Mean over a group's corruptions, for the groups of which some were measured."""
         means = self.corruption_means
         members = {group: [means[name] for name in means if CORRUPTIONS[name].group == group] for group in GROUPS}
         return {group: _mean(values) for group, values in members.items() if values}
 
     @property
     def mean_over_corruptions(self) -> float:
-        """Each corruption counts once."""
+        """Mean accuracy in which each corruption counts once."""
         return _mean(list(self.corruption_means.values()))
 
     @property
     def mean_over_groups(self) -> float:
-        """Each group counts once: the papers' "mean", where they do not use the other one."""
+        """Mean accuracy in which each group counts once. The papers print this or the other mean as "mean"."""
         return _mean(list(self.group_means.values()))
 
     @property
@@ -83,14 +83,14 @@ class RobustnessTable:
     def figures(self) -> dict[str, float | None]:
         """Both plain means, the mean corruption error, mCE and relative mCE over the standard 15 and over all 19.
 
-        The errors are None unless each of their corruptions was measured at all five severities (a number over a
-        subset would be taken for the whole); relative mCE is None without ``clean``, too. Definitions and what AlexNet
-        has to do with it: :func:`seedcnn.evaluate._mce.figures`.
+        The errors are None unless each of their corruptions was measured at all five severities, since a number over a
+        subset would be mistaken for the whole; relative mCE is also None without ``clean``. For the definitions, see
+        :func:`seedcnn.evaluate._mce.figures`.
         """
         return figures(self.corruption_means, self.clean, complete=set(self.severities) == set(SEVERITIES))
 
-    def picture_scores(self) -> dict[str, npt.NDArray[np.float64]] | None:
-        """Each figure as float64 [n], one number a picture, whose mean is the figure; None if ``right`` was not kept.
+    def image_scores(self) -> dict[str, npt.NDArray[np.float64]] | None:
+        """Each figure as float64 [n], one number for each image, whose mean is the figure; None without ``right``.
 
         Figures that are None are left out.
         """
@@ -118,7 +118,7 @@ class RobustnessTable:
         }
 
     def csv_rows(self) -> list[list[Any]]:
-        """The lines of :meth:`to_csv`, without the first."""
+        """The rows of :meth:`to_csv`, without the header."""
         rows: list[list[Any]] = []
         if self.clean is not None:
             rows.append(["accuracy", "none", "", 0, f"{self.clean:.4f}", self.n, self.seed])
@@ -130,9 +130,9 @@ class RobustnessTable:
         return rows
 
     def to_csv(self) -> str:
-        """A line for each corruption and severity ("accuracy"), clean ones as severity 0, and one for each figure.
+        """One row for each corruption and severity (clean accuracy has severity 0), and one for each figure.
 
-        Columns: measure, corruption, group, severity, value, n, seed; no value where a figure is None.
+        The columns are measure, corruption, group, severity, value, n, seed; a figure that is None has no value.
         """
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([CSV_COLUMNS, *self.csv_rows()])
@@ -145,10 +145,11 @@ class Summary:
 
     Attributes:
         mean: over the seeds.
-        std: standard deviation over the seeds (n - 1): another draw of the corruptions; None for a single seed.
-        interval: of the mean for new pictures: percentiles of its bootstrap over pictures. It covers neither another
-            draw of the corruptions nor another training. None for a single picture, or where the answers by picture
-            were not kept.
+        std: standard deviation over the seeds (n - 1), which tells how other draws of the corruptions would differ;
+            None for a single seed.
+        interval: confidence interval of the mean for new images, from percentiles of a bootstrap over images. It covers
+            neither another draw of the corruptions nor another training. None for a single image, or where the answers
+            by image were not kept.
     """
 
     mean: float
@@ -158,10 +159,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class SeededRobustness:
-    """The tables of one model, one for each seed of the corruptions, else alike.
+    """The tables of one model, one for each seed of the corruptions.
 
     Raises:
-        ValueError: if there is no table, or the tables differ in more than the seed, or share one.
+        ValueError: if there is no table, two tables have the same seed, or tables differ in more than their seed.
     """
 
     tables: tuple[RobustnessTable, ...]
@@ -171,9 +172,11 @@ class SeededRobustness:
             raise ValueError("`tables` is empty; at least one is needed")
         alike = {(tuple(t.accuracies), t.severities, t.n, t.constants, t.clean) for t in self.tables}
         if len(alike) > 1:
-            raise ValueError("`tables` differ in corruptions, severities, pictures or constants; only seeds may differ")
+            raise ValueError("`tables` differ in corruptions, severities, images or constants; only seeds may differ")
         if len({table.seed for table in self.tables}) < len(self.tables):
-            raise ValueError(f"`tables` has the seeds {[table.seed for table in self.tables]}; none may come twice")
+            raise ValueError(
+                f"`tables` has the seeds {[table.seed for table in self.tables]}; each may occur only once"
+            )
 
     def corruption_mean(self, name: str) -> float:
         """Mean accuracy over severities and seeds, in percent."""
@@ -183,9 +186,9 @@ class SeededRobustness:
         """Mean, spread and interval of each figure; None where the figure is None.
 
         Args:
-            draws: of the bootstrap.
-            seed: of the bootstrap: the same pictures are drawn for every model and figure.
-            level: share of the draws inside the interval.
+            draws: number of bootstrap samples.
+            seed: of the bootstrap; the same images are drawn for every model and figure.
+            level: share of the samples inside the interval.
 
         Raises:
             ValueError: if ``draws`` is below 2 or ``level`` is not between 0 and 1.
@@ -204,12 +207,12 @@ class SeededRobustness:
         return found
 
     def _intervals(self, draws: int, seed: int, level: float) -> dict[str, tuple[float, float]]:
-        by_table = [scores for table in self.tables if (scores := table.picture_scores()) is not None]
+        by_table = [scores for table in self.tables if (scores := table.image_scores()) is not None]
         n = self.tables[0].n
         if len(by_table) < len(self.tables) or n < 2:
             return {}
         names = list(by_table[0])
-        # One row a picture, averaged over seeds: a draw of pictures keeps all its answers together.
+        # One row for each image, averaged over seeds: a draw of images keeps all its answers together.
         scores_NF = np.stack([np.mean([row[name] for row in by_table], axis=0) for name in names], axis=1)
         rng = np.random.default_rng(seed)
         counts = (np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(draws))

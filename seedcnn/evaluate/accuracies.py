@@ -1,4 +1,4 @@
-"""Top-1 and top-5 accuracy of anything that turns pictures into logits: a torch module, an ONNX session, a device."""
+"""Top-1 and top-5 accuracy of anything that turns images into logits: a torch module, an ONNX file, a bundle."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Accuracy:
 
     Attributes:
         top1: in percent.
-        n: number of pictures.
-        standard_error: of ``top1`` as an estimate for new pictures, in percentage points (binomial).
-        correct: bool [n], by picture.
-        top5: in percent; None where there are no more than five classes, of which five always hold the right one.
+        n: number of images.
+        standard_error: of ``top1`` as an estimate for new images, in percentage points (binomial).
+        correct: bool [n], by image.
+        top5: in percent; None where there are at most five classes, since top-5 accuracy is then always 100.
     """
 
     top1: float
@@ -54,26 +54,26 @@ def _check_images(images: npt.NDArray[np.uint8], batch_size: int) -> None:
     if images.dtype != np.uint8 or images.ndim != 4:
         raise ValueError(f"`images` is {images.dtype} {images.shape}; it must be uint8 [N, H, W, C]")
     if not len(images):
-        raise ValueError("`images` is empty; at least one picture is needed")
+        raise ValueError("`images` is empty; at least one image is needed")
     if batch_size < 1:
         raise ValueError(f"`batch_size` (={batch_size}) must be at least 1")
 
 
 def predict_logits(predict: Predict, images: npt.NDArray[np.uint8], batch_size: int = 500, *, first: int = 0) -> F32:
-    """The logits of all pictures, computed batch by batch.
+    """Logits of all images, computed batch by batch.
 
     Args:
         predict: uint8 [n, H, W, C] to floating-point logits [n, classes].
         images: uint8 [N, H, W, C], N >= 1.
-        batch_size: pictures per call.
-        first: the index of ``images[0]`` in messages.
+        batch_size: images per call.
+        first: index of ``images[0]`` in messages.
 
     Returns:
         float32 [N, classes].
 
     Raises:
         ValueError: if the images or the batch size are not as above.
-        DataError: if an answer has another shape or type, or holds NaN; the message names the first such picture.
+        DataError: if the model answers in another shape or type, or with NaN; the message names the first such image.
     """
     _check_images(images, batch_size)
     answers: list[F32] = []
@@ -83,16 +83,16 @@ def predict_logits(predict: Predict, images: npt.NDArray[np.uint8], batch_size: 
         classes = answers[0].shape[1] if answers else None
         if logits.ndim != 2 or len(logits) != len(batch) or logits.dtype.kind != "f" or not logits.shape[1]:
             raise DataError(
-                f"for the {len(batch)} pictures from {first + start} the model answers {logits.dtype} {logits.shape}; "
+                f"for the {len(batch)} images from {first + start} the model answers {logits.dtype} {logits.shape}; "
                 f"expected floating-point logits [{len(batch)}, classes]"
             )
         if classes is not None and logits.shape[1] != classes:
             raise DataError(
-                f"the model answers {logits.shape[1]} classes at index {first + start}, but {classes} before"
+                f"the model answers {logits.shape[1]} classes from image {first + start} on, but {classes} before"
             )
         bad = np.isnan(logits).any(axis=1)
         if bad.any():
-            raise DataError(f"the model's logits for picture {first + start + int(bad.argmax())} hold NaN")
+            raise DataError(f"the model's logits for image {first + start + int(bad.argmax())} hold NaN")
         answers.append(logits.astype(np.float32))
     return np.concatenate(answers)
 
@@ -101,46 +101,44 @@ def check_labels(images: npt.NDArray[np.uint8], labels: npt.ArrayLike) -> npt.ND
     """The labels as int64 [N].
 
     Raises:
-        ValueError: if they are not integers, or not one per picture.
-        DataError: if one is negative; the message names the first such picture.
+        ValueError: if they are not integers, or not one per image.
+        DataError: if one is negative; the message names the first such image.
     """
     array = np.asarray(labels)
     if array.dtype.kind not in "iu" or array.shape != (len(images),):
-        raise ValueError(
-            f"`labels` is {array.dtype} {array.shape}; it must be integers [{len(images)}], one per picture"
-        )
+        raise ValueError(f"`labels` is {array.dtype} {array.shape}; it must be integers [{len(images)}], one per image")
     array = array.astype(np.int64)
     if (array < 0).any():
         where = int((array < 0).argmax())
-        raise DataError(f"the label of picture {where} is {array[where]}; labels start at 0")
+        raise DataError(f"the label of image {where} is {array[where]}; labels start at 0")
     return array
 
 
 def correct_mask(
     logits: F32, labels: npt.NDArray[np.int64], num_classes: int | None = None, *, first: int = 0
 ) -> npt.NDArray[np.bool_]:
-    """Where the largest logit is the label's (the first one, if several are equal). bool [N].
+    """Which images are classified correctly, bool [N]; of equal logits the first counts.
 
     Args:
         logits: [N, classes].
         labels: int64 [N], not negative.
-        num_classes: how many classes the logits must have; None takes them as they are.
-        first: the index of ``labels[0]`` in messages.
+        num_classes: number of classes that the logits must have; None accepts any.
+        first: index of ``labels[0]`` in messages.
 
     Raises:
-        DataError: if a label has no logit, or the number of classes is another.
+        DataError: if a label has no logit, or the number of classes is not ``num_classes``.
     """
     classes = logits.shape[1]
     if num_classes is not None and classes != num_classes:
         raise DataError(f"the model answers {classes} classes; the data have {num_classes}")
     if labels.max() >= classes:
         where = int((labels >= classes).argmax())
-        raise DataError(f"the label of picture {first + where} is {labels[where]}; the model answers {classes} classes")
+        raise DataError(f"the label of image {first + where} is {labels[where]}; the model answers {classes} classes")
     return logits.argmax(axis=1) == labels
 
 
 def top_mask(logits: F32, labels: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.bool_]:
-    """Where the label's logit is among the ``k`` largest (of equal ones the first count). bool [N].
+    """Whether the label's logit is among the ``k`` largest, bool [N]; of equal logits the first count.
 
     Args:
         logits: [N, classes].
@@ -161,18 +159,19 @@ def accuracy(
     batch_size: int = 500,
     num_classes: int | None = None,
 ) -> Accuracy:
-    """Top-1 accuracy.
+    """Top-1 and top-5 accuracy.
 
     Args:
         predict: uint8 [n, H, W, C] to logits [n, classes].
         images: uint8 [N, H, W, C], N >= 1.
         labels: N integers in [0, classes).
-        batch_size: pictures per call of ``predict``.
-        num_classes: how many classes the model must answer; None accepts any that covers the labels.
+        batch_size: images per call of ``predict``.
+        num_classes: number of classes that the model must answer; None accepts any that covers the labels.
 
     Raises:
         ValueError: if an argument has a wrong type or shape.
-        DataError: if logits hold NaN (naming the first picture), a label is out of range, or the classes do not match.
+        DataError: if logits hold NaN (the message names the first image), a label is out of range, or the number of
+            classes does not match.
     """
     _check_images(images, batch_size)
     checked = check_labels(images, labels)
@@ -180,7 +179,12 @@ def accuracy(
 
 
 def accuracy_of_logits(logits: F32, labels: npt.NDArray[np.int64], num_classes: int | None = None) -> Accuracy:
-    """Top-1 and top-5 accuracy of logits that are at hand: float32 [N, classes], labels int64 [N], not negative.
+    """Top-1 and top-5 accuracy of given logits.
+
+    Args:
+        logits: float32 [N, classes].
+        labels: int64 [N], not negative.
+        num_classes: number of classes that the logits must have; None accepts any that covers the labels.
 
     Raises:
         DataError: if a label has no logit, or the number of classes is not ``num_classes``.
@@ -192,7 +196,7 @@ def accuracy_of_logits(logits: F32, labels: npt.NDArray[np.int64], num_classes: 
 
 
 def torch_predictor(model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> Predict:
-    """Make a ``Predict`` of a torch module that takes normalised [N, C, H, W] pictures.
+    """Make a ``Predict`` from a torch module that takes normalised [N, C, H, W] images.
 
     Each call runs in eval mode under ``torch.inference_mode``, on the device and in the dtype of the model's first
     floating-point parameter, and leaves every submodule's training flag as it was.
@@ -206,7 +210,7 @@ def torch_predictor(model: nn.Module, mean: Sequence[float], std: Sequence[float
     def predict(images: npt.NDArray[np.uint8]) -> F32:
         flags = {module: module.training for module in model.modules()}
         parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-        # torch warns about arrays it could not write to, such as memory maps.
+        # torch warns about arrays that it cannot write to, such as memory maps.
         array = images if images.flags.writeable else images.copy()
         model.eval()
         try:

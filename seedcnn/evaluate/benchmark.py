@@ -1,4 +1,4 @@
-"""Latency, training steps and loading of several forms of a network, measured against each other in one process."""
+"""Latency, training steps and loading of several forms of a network, timed against each other in one process."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Measurement:
     """One form in one runtime.
 
     Attributes:
-        form: the key it was given under.
+        form: its name among the models measured.
         runtime: where it ran.
-        latency: milliseconds of a call (inference) or of a step (training).
+        latency: milliseconds of one call (inference) or of one step (training).
         ratio: its median over that of the first form in the same runtime.
         load_ms: milliseconds to build the session or to compile; 0 for training in eager mode.
         error: see :class:`seedcnn.evaluate.runners.Runner`; 0 for training.
-        size: float32 bytes, see there; 0 for training.
+        size: float32 bytes, see :class:`seedcnn.evaluate.runners.Runner`; 0 for training.
     """
 
     form: str
@@ -54,7 +54,7 @@ class Measurement:
     size: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for a record, times to 0.1 microseconds."""
+        """Plain data for a record, with times rounded to 0.1 microseconds."""
         t = self.latency
         row: dict[str, Any] = {"form": self.form, "runtime": self.runtime, "n": t.n, "median_ms": round(t.median_ms, 4)}
         row |= {"quartiles_ms": [round(t.q1_ms, 4), round(t.q3_ms, 4)], "ratio": round(self.ratio, 4)}
@@ -62,11 +62,11 @@ class Measurement:
 
 
 def quiet_process(threads: int = 1) -> str:
-    """Make this process measure steadily, and say how.
+    """Make timings in this process steady, and return a description of the settings.
 
-    Pins it to as many of its cores as ``threads`` (where the system can), sets torch's threads, and on glibc raises the
-    allocator's thresholds: with the default ones every large tensor is given back to the system and faulted in again,
-    which can double the time of an eager layer.
+    Sets the number of torch's threads, pins the process to that number of cores where the system allows it, and raises
+    the thresholds of glibc's allocator: with the default ones, every large tensor is returned to the system and faulted
+    in again, which can double the time of an eager layer.
     """
     torch.set_num_threads(threads)
     notes = []
@@ -101,11 +101,11 @@ def _versions() -> dict[str, str]:
 
 
 def conditions(*, threads: int, rounds: int, process: str) -> dict[str, Any]:
-    """What a measurement was made with, for its record.
+    """The conditions of a measurement, for its record.
 
     Args:
         threads, rounds: as measured.
-        process: what :func:`quiet_process` returned.
+        process: the text from :func:`quiet_process`.
     """
     return {
         "machine": f"{processor()}, {platform.machine()}, {os.cpu_count()} cores",
@@ -148,13 +148,13 @@ def bench_latency(
     Args:
         models: networks by name; copies are measured, with running statistics of noise.
         input_size: channels, height, width.
-        runtimes: of :data:`seedcnn.evaluate.runners.RUNNERS`.
-        rounds: measured calls of each, after a tenth as many (at least 10) for warming up.
-        threads: of the runtimes; torch's are the process's own.
-        batch: pictures of a call.
+        runtimes: names from :data:`seedcnn.evaluate.runners.RUNNERS`.
+        rounds: timed calls of each, after a tenth as many (at least 10) to warm up.
+        threads: threads of the runtimes; torch uses the process's own setting.
+        batch: images of a call.
 
     Raises:
-        ExportError: if a network in a runtime is not the same function as in eager torch; nothing is timed then.
+        ExportError: if a network in a runtime differs from the same network in eager torch; nothing is timed then.
         BundleError: if a runtime does not accept a graph.
     """
     example = np.random.default_rng(0).standard_normal((batch, *input_size)).astype(np.float32)
@@ -195,12 +195,12 @@ def bench_training(
     Args:
         models: classifiers by name; copies are trained, on noise.
         input_size: channels, height, width.
-        batch: pictures of a step.
-        modes: of :data:`TRAINING_MODES`.
-        rounds: measured steps of each, after two for warming up.
+        batch: images of a step.
+        modes: names from :data:`TRAINING_MODES`.
+        rounds: timed steps of each, after two to warm up.
 
     Returns:
-        One measurement for each network and mode; ``runtime`` is the mode. Ratios are within a mode.
+        One measurement for each network and mode; ``runtime`` is the mode, and ratios are within a mode.
     """
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, *input_size, generator=generator)

@@ -1,4 +1,4 @@
-"""What we measured of a quantity that a paper prints."""
+"""Our measured value of a quantity that a paper prints."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ __all__ = ["beside"]
 def beside(
     paper: PaperRow, key: str, top1: float, result: SeededRobustness | None, styles: StyleTable | None
 ) -> Iterator[tuple[str, float]]:
-    """Our numbers for the same quantity in percent, with a word where there are two; none if it was not measured whole.
+    """Our values of the same quantity in percent, each with a word that tells it apart where there are two.
+
+    There is none where only a part of the quantity was measured.
 
     Args:
-        paper, key: the row, and which of its values.
-        top1: our accuracy on clean pictures.
+        paper, key: the row, and the key of one of its values.
+        top1: our accuracy on clean images.
         result: our accuracies under corruption.
         styles: our accuracies by style.
     """

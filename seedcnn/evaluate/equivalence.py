@@ -1,4 +1,4 @@
-"""Whether two forms of a network answer alike: before and after folding, export, or rounding to a grid."""
+"""How far two forms of a network differ: before and after folding, export, or rounding to a grid."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["Equivalence", "compare_logits"]
 
 @dataclass(frozen=True)
 class Equivalence:
-    """How far two sets of logits are apart over ``n`` pictures.
+    """How far two sets of logits differ over ``n`` images.
 
     Attributes:
         max_abs: largest absolute difference of a logit.
-        max_rel: the same over the largest absolute logit of the reference.
-        agreement: share of pictures with the same first class, in percent.
+        max_rel: ``max_abs`` over the largest absolute logit of the reference.
+        agreement: share of images with the same first class, in percent.
     """
 
     max_abs: float
@@ -29,10 +29,10 @@ class Equivalence:
 
 
 def compare_logits(reference: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> Equivalence:
-    """Compare logits of the same pictures, both [N, classes].
+    """Compare logits of the same images, both [N, classes].
 
     Raises:
-        DataError: if the shapes differ or nothing is compared.
+        DataError: if the shapes differ, or there is no image.
     """
     if reference.shape != other.shape or reference.ndim != 2 or not len(reference):
         raise DataError(f"logits of shapes {reference.shape} and {other.shape} cannot be compared")

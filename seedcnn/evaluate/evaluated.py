@@ -1,4 +1,4 @@
-"""Models that answer, and all that an evaluation measured of them."""
+"""The models of an evaluation, and its results."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["Evaluated", "Opened"]
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A model that answers.
+    """A model, ready to answer.
 
     Attributes:
         predict: uint8 [N, H, W, 3] to logits [N, classes].
-        digest: a text that changes with the model and with how images are brought into it.
-        kind: what it is, in a word.
-        module: the network, where there is one.
-        published: the model and method of a network built as the papers build it, such as
-            ("resnet18_cifar", "groupnl"); their rows then stand beside it. None for any other.
+        digest: a text that changes with the model and with its preprocessing.
+        kind: the kind of model in a word, such as "bundle".
+        module: the torch network, for models that have one.
+        published: the model and method of a network of the papers, such as ("resnet18_cifar", "groupnl"), whose rows
+            are then shown with it; None for any other network.
         file_bytes: size of the file that is shipped, for a bundle.
     """
 
@@ -43,7 +43,7 @@ class Opened:
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """All that was measured, by model; what was not asked for is empty.
+    """The results of an evaluation, by model; measurements that were not requested are empty.
 
     Attributes:
         data: the test set.
@@ -60,7 +60,7 @@ class Evaluated:
     papers: Mapping[str, Sequence[PaperRow]]
 
     def to_csv(self) -> str:
-        """The accuracies under corruption, one number a line: the model, then ``CSV_COLUMNS``."""
+        """The accuracies under corruption as CSV, one number for each line: the model, then ``CSV_COLUMNS``."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["model", *CSV_COLUMNS])

@@ -1,4 +1,4 @@
-"""An ONNX file of anybody's as a callable from pictures to logits."""
+"""Any ONNX file as a callable from images to logits."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["OnnxFile", "onnx_predictor", "read_onnx"]
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A network that takes pictures and answers logits.
+    """An ONNX network that maps images to logits.
 
     Attributes:
         graph: the ONNX bytes, with all weights inside.
-        input, output: names.
-        shape: of the input, [N, 3, H, W]; None where any number will do.
+        input, output: their names.
+        shape: shape of the input, [N, 3, H, W]; None where the graph accepts any size.
     """
 
     graph: bytes
@@ -36,7 +36,7 @@ class OnnxFile:
 
     @property
     def sha256(self) -> str:
-        """Of ``graph``."""
+        """SHA-256 of ``graph``, as hexadecimal."""
         return sha256(self.graph).hexdigest()
 
 
@@ -55,10 +55,10 @@ def _load(path: Path) -> onnx.ModelProto:
 
 
 def read_onnx(path: str | Path) -> OnnxFile:
-    """Read a network with one input, float32 [N, 3, H, W], and one output; weights in files beside it are read, too.
+    """Read a network with one input, float32 [N, 3, H, W], and one output; weights in files beside it are read too.
 
     Raises:
-        DataError: if there is no such file, it is not ONNX, or its input or output is another (told).
+        DataError: if there is no such file, it is not ONNX, or it has other inputs or outputs (the message lists them).
     """
     path = Path(path)
     model = _load(path)
@@ -67,34 +67,34 @@ def read_onnx(path: str | Path) -> OnnxFile:
     outputs = [value.name for value in model.graph.output]
     if len(inputs) != 1 or len(outputs) != 1:
         names = f"{[value.name for value in inputs]} to {outputs}"
-        raise DataError(f"{path} maps {names}; it must have one input, the pictures, and one output, the logits")
+        raise DataError(f"{path} maps {names}; it must have one input, the images, and one output, the logits")
     kind = inputs[0].type.tensor_type
-    # A size is a positive number, or a name, nothing, 0 or -1: then any number will do.
+    # A size is either a positive number, or (a name, nothing, 0 or -1) free.
     shape = tuple(size.dim_value if size.dim_value > 0 else None for size in kind.shape.dim)
     if kind.elem_type != onnx.TensorProto.FLOAT or len(shape) != 4 or shape[1] not in (3, None):
         found = f"{onnx.TensorProto.DataType.Name(kind.elem_type).lower()} {list(shape)}"
         raise DataError(f"the input {inputs[0].name!r} of {path} is {found}; it must be float [N, 3, H, W]")
     try:
         graph = model.SerializeToString()
-    except Exception as error:  # as above
-        raise DataError(f"{path} cannot be held in one piece (2 GiB is the most): {error}") from None
+    except Exception as error:  # again a class of protobuf's own
+        raise DataError(f"{path} does not fit one piece of at most 2 GiB: {error}") from None
     return OnnxFile(graph, inputs[0].name, outputs[0], shape)
 
 
 def onnx_predictor(file: OnnxFile, mean: Sequence[float], std: Sequence[float], *, threads: int = 1) -> Predict:
     """A network in ONNX Runtime: uint8 [N, H, W, 3] to logits.
 
-    The pictures go in as (x / 255 - mean) / std. A graph for a fixed number of pictures is called with as many,
-    the last time filled up with black ones whose answers are dropped.
+    The input is (x / 255 - mean) / std. A graph for a fixed number of images is called with that number; the last batch
+    is filled up with black images, whose logits are dropped.
 
     Args:
         mean, std: three numbers each, on the 0..1 scale.
-        threads: of ONNX Runtime.
+        threads: threads of one run.
 
     Raises:
         ValueError: if ``mean`` or ``std`` is not three finite numbers, or one of ``std`` is not positive.
         BundleError: if ONNX Runtime does not accept the graph.
-        DataError: by the callable, if the pictures have another size than the graph takes.
+        DataError: raised by the callable if the images do not have the size that the graph takes.
     """
     means, stds = (np.array(values, np.float64) for values in (mean, std))
     for what, values in (("mean", means), ("std", stds)):
@@ -115,7 +115,7 @@ def onnx_predictor(file: OnnxFile, mean: Sequence[float], std: Sequence[float], 
             wanted, found = (
                 " x ".join("any" if s is None else str(s) for s in each) for each in (sides, images.shape[1:3])
             )
-            raise DataError(f"the network takes pictures of {wanted} pixels; these are {found}")
+            raise DataError(f"the network takes images of {wanted} pixels; these are {found}")
         if fixed is None:
             return answer(images)
         pieces = []

@@ -1,4 +1,4 @@
-"""Accuracies that the GroupNL and MonoCNN papers print, under our names, to stand beside measured ones."""
+"""Accuracies that the GroupNL and MonoCNN papers print, under our names, to compare with measured ones."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from seedcnn.errors import ConfigError, DataError, did_you_mean
 __all__ = ["DATASETS", "UNSTATED", "PaperRow", "PaperTable", "paper_rows", "paper_tables"]
 
 DATASETS = ("cifar10", "cifar100", "gtsrb", "cifar10-c", "icons50")
-"""Data sets that the rows are of."""
+"""The data sets of the rows."""
 
 UNSTATED = "unstated"
-"""The ``model`` of rows whose paper does not say which network they are of (MonoCNN, Tables 7 and 8)."""
+"""The ``model`` of rows whose paper does not name the network (MonoCNN, Tables 7 and 8)."""
 
 _VANILLA = "vanilla"
 _GROUP_SIZES = {group: sum(c.group == group for c in CORRUPTIONS.values()) for group in GROUPS}
@@ -34,12 +34,12 @@ class PaperRow:
         dataset: one of :data:`DATASETS`.
         model: a name of ``create_model``, or :data:`UNSTATED`.
         method: "vanilla", or a key of ``seedcnn.convert.config.METHODS``.
-        values: top-1 accuracies in percent, as printed. "top1" for clean pictures; "Noise", "Blur", "Weather",
+        values: top-1 accuracies in percent, as printed. "top1" for clean images; "Noise", "Blur", "Weather",
             "Digital" and "mean" for CIFAR-10-C; "apple", "facebook", "google", "samsung" (the style held out) and
             "mean" for Icons-50.
-        note: the setting, and what is known to be odd about the numbers.
-        spread: what the paper prints behind its plus-minus sign, by the same keys, in points; empty where it prints
-            none. The note says of what it is the spread.
+        note: the setting, and known oddities of the numbers.
+        spread: the number that the paper prints after a plus-minus sign, by the same keys, in points; empty where it
+            prints none. The note says what varied.
     """
 
     table: str
@@ -54,8 +54,8 @@ class PaperRow:
     def recomputed_means(self) -> dict[str, float]:
         """Both averages of a CIFAR-10-C row from its group values, in percent; empty for other rows.
 
-        The papers print the one or the other as "mean" (see ``note``). Keys as in ``RobustnessTable.figures``:
-        "mean_over_groups", and "mean_over_corruptions", in which each group counts with its number of corruptions.
+        The papers print one or the other as "mean" (see ``note``). The keys are those of ``RobustnessTable.figures``:
+        "mean_over_groups", and "mean_over_corruptions", which weights each group by its number of corruptions.
         """
         if not set(_GROUP_SIZES) <= set(self.values):
             return {}
@@ -91,7 +91,7 @@ class PaperTable:
 
 
 def paper_tables() -> tuple[PaperTable, ...]:
-    """All tables that are at hand: GroupNL 1, 6, 7 and 8, MonoCNN 1, 7 and 8 (accuracies only).
+    """All tables in the package: GroupNL 1, 6, 7 and 8, MonoCNN 1, 7 and 8 (accuracies only).
 
     Raises:
         DataError: if the file in the package is damaged.
@@ -102,7 +102,7 @@ def paper_tables() -> tuple[PaperTable, ...]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"paper_rows.json in the package seedcnn.evaluate cannot be read ({type(error).__name__}: {error}); "
-            "install the package anew"
+            "reinstall the package"
         ) from error
 
 
@@ -133,13 +133,13 @@ def paper_rows(dataset: str, model: str | None = None, method: str | None = None
         method: "vanilla" or a key of ``METHODS``; None for all.
 
     Returns:
-        The rows; none where no paper has one. A network may have several: GroupNL prints ResNet-101 on CIFAR-10 in
-        Tables 1 and 6. Rows of an unstated network come only if they are asked for: they are nobody's in particular.
+        The rows, possibly none. A network may have several: GroupNL prints ResNet-101 on CIFAR-10 in Tables 1 and 6.
+        With a ``model``, rows of an unstated network are left out.
 
     Raises:
         ConfigError: if a name is unknown; near names are listed.
     """
-    from seedcnn.models.registry import list_models  # not at the top: with it comes timm, which takes seconds
+    from seedcnn.models.registry import list_models  # not at the top: it imports timm, which takes seconds
 
     _check("data set", dataset, DATASETS)
     if model is not None:

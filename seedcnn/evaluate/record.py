@@ -1,4 +1,4 @@
-"""The record of a robustness evaluation: a JSON file of every answer, so that an interrupted run goes on."""
+"""The record of a robustness evaluation: a JSON file of every answer, from which an interrupted run goes on."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["CLEAN", "EvaluationRecord", "exclusive", "pictures_digest"]
 
 FORMAT = "seedcnn-evaluation/1"
 CLEAN = "clean"
-"""The name under which answers without corruption are kept."""
+"""The name of the answers without corruption."""
 
 Bools = npt.NDArray[np.bool_]
 
 
 def pictures_digest(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> str:
-    """SHA-256 of shape, pixels and labels, as hexadecimal."""
+    """SHA-256 of the images' shape and pixels and of the labels, as hexadecimal."""
     digest = hashlib.sha256(repr(images.shape).encode())
     digest.update(np.ascontiguousarray(images).data)
     digest.update(np.ascontiguousarray(labels, np.int64).data)
@@ -37,10 +37,10 @@ def pictures_digest(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]
 
 @contextmanager
 def exclusive(path: Path | None) -> Iterator[None]:
-    """Be the one evaluation that keeps its record in ``path``; None needs no lock.
+    """Lock the record ``path`` against other evaluations; None needs no lock.
 
     Raises:
-        DataError: if another evaluation is, or its directory cannot be written.
+        DataError: if another evaluation holds the lock, or the directory cannot be written.
     """
     if path is None:
         yield
@@ -60,7 +60,7 @@ def exclusive(path: Path | None) -> Iterator[None]:
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} to {"a b": 1}, so that a difference has a name."""
+    """{"a": {"b": 1}} becomes {"a b": 1}, so that a difference can be named."""
     if not isinstance(value, dict):
         return {name: value}
     return {key: leaf for part, inner in value.items() for key, leaf in _flat(inner, f"{name} {part}".strip()).items()}
@@ -72,12 +72,12 @@ def _pack(right: Bools) -> dict[str, Any]:
 
 
 def _unpack(stored: Any, rows: int, n: int) -> Bools:
-    """Bool [rows, n]. Raises ValueError, KeyError or TypeError if it is not what ``_pack`` writes."""
+    """Bool [rows, n]; raises ValueError, KeyError or TypeError for anything that ``_pack`` does not write."""
     right = np.zeros((rows, n), bool)
     for index, text in enumerate(stored["right"]):
         packed = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
         if index >= rows or len(packed) != (n + 7) // 8:
-            raise ValueError(f"answers of {rows} x {n} pictures expected")
+            raise ValueError(f"answers of {rows} x {n} images expected")
         right[index] = np.unpackbits(packed, count=n).astype(bool)
     if len(stored["right"]) != rows or not np.allclose(100 * right.mean(axis=1), stored["accuracies"], atol=1e-6):
         raise ValueError("answers and accuracies disagree")
@@ -85,23 +85,23 @@ def _unpack(stored: Any, rows: int, n: int) -> Bools:
 
 
 class EvaluationRecord:
-    """Answers by seed, corruption and model, kept in a file that is rewritten whole after each corruption.
+    """Answers by seed, corruption and model, in a file that is rewritten whole after each corruption.
 
-    The file holds the conditions, and for each model, corruption and severity the accuracy in percent and which
-    pictures were told right, as base64 of ``numpy.packbits``.
+    The file holds the conditions and, for each model, corruption and severity, the accuracy in percent and which images
+    were classified correctly, as base64 of ``numpy.packbits``.
 
     Args:
-        path: of the file; it is read if it is there, and its directory must exist.
-        conditions: whatever the answers depend on, as JSON values; "models" maps their names to digests.
-        severities, n: how many of each; the shape of the answers.
+        path: the file, which is read if it exists; its directory must exist.
+        conditions: everything that the answers depend on, as JSON values; "models" maps names to digests.
+        severities, n: the number of severities and of images, which give the shape of the answers.
 
     Raises:
-        DataError: if the file cannot be read, is damaged, or was made under other conditions, which are named.
+        DataError: if the file cannot be read, is damaged, or was made under other conditions (the message names them).
     """
 
     def __init__(self, path: str | Path, conditions: Mapping[str, Any], severities: int, n: int) -> None:
         self._path = Path(path)
-        # Through JSON, so that what is compared is what the file can hold.
+        # Through JSON, so that the comparison sees the values as the file holds them.
         self._conditions: dict[str, Any] = json.loads(json.dumps(conditions))
         self._shape = (severities, n)
         self._stored: dict[str, dict[str, Any]] = {}
@@ -117,7 +117,7 @@ class EvaluationRecord:
         except (OSError, ValueError) as error:
             raise DataError(f"record {self._path} cannot be read: {error}") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise DataError(f"{self._path} is no record of an evaluation: its format is not {FORMAT}")
+            raise DataError(f"{self._path} is not the record of an evaluation: its format is not {FORMAT}")
         self._compare(content.get("conditions"))
         try:
             for seed, names in content["results"].items():
@@ -129,7 +129,7 @@ class EvaluationRecord:
                     self._answers[seed, name] = found
             self._stored = content["results"]
         except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
-            raise DataError(f"record {self._path} is damaged: {error}; remove it to start anew") from error
+            raise DataError(f"record {self._path} is damaged: {error}; remove it to start over") from error
 
     def _compare(self, found: Any) -> None:
         theirs, ours = _flat(found), _flat(self._conditions)
@@ -137,23 +137,23 @@ class EvaluationRecord:
             key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key) or (key in theirs) != (key in ours)
         ]
         if differ:
-            told = [f"{key}: {theirs.get(key, 'not')} there, {ours.get(key, 'not')} here" for key in differ]
+            told = [f"{key}: {theirs.get(key, 'none')} there, {ours.get(key, 'none')} here" for key in differ]
             raise DataError(
                 f"record {self._path} was made under other conditions ({'; '.join(told)}); "
                 "evaluate under the same ones, or name another record"
             )
 
     def get(self, seed: int | None, name: str) -> dict[str, Bools] | None:
-        """The answers of all models, bool [severities, n] each ([1, n] for ``CLEAN``); None if they are not there.
+        """The answers of all models, bool [severities, n] each ([1, n] for ``CLEAN``); None if there are none.
 
         Args:
-            seed: of the corruption; None for ``CLEAN``.
-            name: of the corruption, or ``CLEAN``.
+            seed: seed of the corruption; None for ``CLEAN``.
+            name: name of the corruption, or ``CLEAN``.
         """
         return self._answers.get((self._key(seed), name))
 
     def put(self, seed: int | None, name: str, right: Mapping[str, Bools]) -> None:
-        """Keep the answers of all models and write the file: after a power cut it holds the old state or the new.
+        """Add the answers of all models and write the file; after a power cut it holds the old state or the new.
 
         Raises:
             DataError: if the file cannot be written.

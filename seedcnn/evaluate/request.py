@@ -1,4 +1,4 @@
-"""An evaluation as a request: which test set, which corruptions, how often. ``seedcnn evaluate`` prints its results."""
+"""An evaluation as a request: the test set, the corruptions, the seeds. ``seedcnn evaluate`` fills one in."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ class EvaluateRequest:
     """What to measure models on.
 
     Args:
-        data: NAME or NAME:DIRECTORY of a test set, see :func:`seedcnn.data.sets.named.load_test`.
-        hold_out: for Icons-50, the styles to test on, or how it is divided, see there.
+        data: NAME or NAME:DIRECTORY of a data set; its test part is used, see
+            :func:`seedcnn.data.sets.named.load_test`.
+        hold_out: for Icons-50, the styles to test on, or the way the set is split, see there.
         corrupted: directory of the published corrupted images; None generates them.
         images: corrupt no more than this number of test images; None corrupts all.
         corruptions: names of corruptions; () measures clean accuracy only.
-        frost_dir: directory of the frost pictures; None takes them from the cache or fetches them.
+        frost_dir: directory of the frost pictures; None takes them from the cache or downloads them.
         seeds: draw the random corruptions this number of times, with seeds 0, 1, ...
-        verify: refuse a data set that is not complete.
-        skip_damaged: leave out images that cannot be decoded, and list them, instead of refusing them.
+        verify: refuse an incomplete data set.
+        skip_damaged: leave out and list images that cannot be decoded, instead of refusing the set.
         decoded: for ImageNet, a file that keeps the decoded images.
-        record: a file that keeps every answer under corruption; a run that was interrupted goes on from it.
+        record: a file that keeps every answer under corruption, from which an interrupted run goes on.
 
     Raises:
         ConfigError: if a value is out of range or unknown, or two contradict each other.
@@ -61,17 +62,17 @@ class EvaluateRequest:
         if len(set(self.corruptions)) != len(self.corruptions):
             raise ConfigError(f"`corruptions` {','.join(self.corruptions)}: none may be named twice")
         if self.record is not None and not self.corruptions:
-            raise ConfigError(f"`record` {self.record}: it keeps corrupted accuracies, and no corruption is asked for")
+            raise ConfigError(f"`record` {self.record}: it keeps corrupted accuracies, but `corruptions` is empty")
         if self.corrupted is not None and (self.seeds > 1 or not self.corruptions):
             raise ConfigError(
-                f"`corrupted` {self.corrupted}: published pictures go with one seed, and with corruptions"
+                f"`corrupted` {self.corrupted}: published images take a single seed and at least one corruption"
             )
 
     def load(self, progress: Callable[[str], None] | None = None) -> NamedTest:
         """Load the test set.
 
         Args:
-            progress: called with one sentence per step.
+            progress: called with one sentence for each step.
 
         Raises:
             ConfigError, DataError: as :func:`seedcnn.data.sets.named.load_test`.
@@ -90,16 +91,16 @@ class EvaluateRequest:
     def measure(
         self, models: Mapping[str, Opened], test: NamedTest, progress: Callable[[int, int], None] | None = None
     ) -> Evaluated:
-        """Measure models side by side on a test set: clean, by style where the images have styles, and corrupted.
+        """Measure models side by side on a test set: clean, corrupted, and by style where the images have styles.
 
         Args:
-            models: by name.
+            models: models by name.
             test: from :meth:`load`.
-            progress: called with (corrupted images judged, in total).
+            progress: called with (corrupted images done, in total).
 
         Raises:
-            DataError: if a model does not answer the classes of the set, or its logits hold NaN (the message names the
-                model), if a corruption cannot be generated, or the record is of other conditions or damaged.
+            DataError: if a model's logits do not fit the classes of the set or hold NaN (the message names the model),
+                if a corruption cannot be generated, or if the record is damaged or was made under other conditions.
         """
         clean = _clean(models, test)
         corrupted = self._corrupted(models, test, progress) if self.corruptions else {}
@@ -139,7 +140,7 @@ def _styles(models: Mapping[str, Opened], data: NamedTest) -> dict[str, StyleTab
     test = data.test
     if test.styles is None:
         return {}
-    held = [style for style in data.held_out if style in test.styles]  # one may be part of a path, not a style
+    held = [style for style in data.held_out if style in test.styles]  # some hold-outs are parts of paths, not styles
     return {
         name: accuracy_by_style(model.predict, test.images, test.labels, test.styles, held_out=held)
         for name, model in models.items()

@@ -1,4 +1,4 @@
-"""Accuracy under common corruptions, generated on the fly: no corrupted data set is downloaded or stored."""
+"""Accuracy under common corruptions, generated on the fly without downloading or storing a corrupted data set."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class RobustnessOptions(TypedDict, total=False):
-    """Options of :func:`robustness_seeds`, which explains them."""
+    """The options of :func:`robustness_seeds`; see there."""
 
     corruptions: Sequence[str]
     severities: Sequence[int]
@@ -51,13 +51,13 @@ def _check_lists(
 ) -> None:
     for what, values in (("corruptions", corruptions), ("severities", severities), ("seeds", seeds)):
         if isinstance(values, str) or not values or len(set(values)) != len(values):
-            raise ValueError(f"`{what}` (={values!r}) must be a sequence of at least one, none twice")
+            raise ValueError(f"`{what}` (={values!r}) must be a sequence of at least one value, none of them twice")
     for what, values, known in (("corruptions", corruptions, CORRUPTIONS), ("severities", severities, SEVERITIES)):
         for value in values:
             if value not in known:
                 raise ValueError(f"`{what}` holds {value!r}; known: {', '.join(map(str, known))}")
     if corrupted is not None and len(seeds) > 1:
-        raise ValueError(f"`seeds` (={list(seeds)}) must be one: published pictures are drawn already")
+        raise ValueError(f"`seeds` (={list(seeds)}) must be a single one: published images are drawn already")
 
 
 def _check_numbers(
@@ -70,7 +70,7 @@ def _check_numbers(
     if max_images is not None and max_images < 1:
         raise ValueError(f"`max_images` (={max_images}) must be at least 1")
     if not len(images):
-        raise ValueError("`images` is empty; at least one picture is needed")
+        raise ValueError("`images` is empty; at least one image is needed")
 
 
 def robustness_seeds(
@@ -90,42 +90,41 @@ def robustness_seeds(
     record: Path | None = None,
     digests: Mapping[str, str] | None = None,
 ) -> dict[str, SeededRobustness]:
-    """Accuracy of several models on the same corrupted pictures; each batch is corrupted once and then forgotten.
+    """Accuracy of several models on the same corrupted images; each batch is corrupted once, for all of them.
 
     Args:
         predictors: by model name, uint8 [n, H, W, 3] to logits [n, classes].
         images: uint8 [N, H, W, 3].
         labels: N integers.
-        seeds: of the random corruptions; a picture's index in ``images`` is its address.
+        seeds: seeds of the random corruptions; an image's index in ``images`` addresses its draws.
         corruptions: keys of ``seedcnn.data.corruptions.CORRUPTIONS``.
-        severities: of 1 to 5.
+        severities: numbers from 1 to 5.
         constants: "cifar" or "imagenet".
-        batch_size: pictures corrupted and judged at a time; the result does not depend on it.
-        max_images: use only the first so many pictures; None uses all.
+        batch_size: images corrupted and classified at a time; the result does not depend on it.
+        max_images: use no more than this number of images, the first; None uses all.
         frost_dir: see :func:`seedcnn.data.corruptions.corrupt`.
-        corrupted: the corrupted pictures as published; None generates them. ``constants`` then says nothing, and
-            there is one seed only, as there is nothing to draw.
-        progress: called after each corrupted batch, or corruption found in the record, with (corrupted pictures done,
-            in total).
-        record: a file to keep every answer in, written after each corruption. If it is there, what it holds is not
-            measured again.
-        digests: by model name, a text that changes with the model, such as the SHA-256 of its file; with ``record``.
+        corrupted: the corrupted images as published; None generates them. With published images ``constants`` is
+            ignored and there must be a single seed, as there is nothing to draw.
+        progress: called with (corrupted images done, in total) after each corrupted batch, and after each corruption
+            found in the record.
+        record: file that keeps every answer, written after each corruption. Answers found in it are not measured again.
+        digests: with ``record``, a text by model name that changes with the model, such as the SHA-256 of its file.
 
     Returns:
-        One result per model, in the order of ``predictors``, with one table per seed.
+        One result for each model, in the order of ``predictors``, with one table for each seed.
 
     Raises:
         ValueError: if an argument has a wrong type, shape or value.
-        DataError: if logits hold NaN or a label is out of range, naming the model, the corruption and the picture; if
-            frost is asked for and its pictures cannot be had; if the record is damaged, cannot be written, or was made
-            with other models, pictures, seeds, severities, constants or another version of seedcnn (named), or another
-            evaluation is writing it.
+        DataError: if logits hold NaN or a label is out of range (the message names the model, the corruption and the
+            image), or if frost is asked for and its pictures are not available. Also if the record is damaged, cannot
+            be written, is being written by another evaluation, or was made under other conditions: models, images,
+            seeds, severities, constants or version of seedcnn (the message names those that differ).
     """
     _check_lists(corruptions, severities, seeds, corrupted)
     _check_numbers(predictors, images, batch_size, max_images)
     checked = check_labels(images, labels)[:max_images]
     images = images[:max_images]
-    if corrupted is None:  # a wrong argument or missing frost is told now, not after an hour
+    if corrupted is None:  # find a wrong argument or missing frost pictures now, not after an hour
         for name, seed in itertools.product(corruptions, seeds):
             corrupt(images[:0], name, severities[0], constants=constants, seed=seed, frost_dir=frost_dir)
     at = Evaluation(predictors, images, checked, tuple(severities), constants, batch_size, frost_dir, corrupted)
@@ -142,7 +141,7 @@ def robustness_many(
     seed: int = 0,
     **options: Unpack[RobustnessOptions],
 ) -> dict[str, RobustnessTable]:
-    """One table per model for one seed; arguments, options and errors as for :func:`robustness_seeds`."""
+    """One table for each model, for one seed; arguments, options and errors as for :func:`robustness_seeds`."""
     found = robustness_seeds(predictors, images, labels, seeds=(seed,), **options)
     return {model: result.tables[0] for model, result in found.items()}
 
@@ -155,5 +154,5 @@ def robustness(
     seed: int = 0,
     **options: Unpack[RobustnessOptions],
 ) -> RobustnessTable:
-    """The table of one model, named "model"; arguments, options and errors as for :func:`robustness_seeds`."""
+    """The table of one model, called "model"; arguments, options and errors as for :func:`robustness_seeds`."""
     return robustness_many({"model": predict}, images, labels, seed=seed, **options)["model"]

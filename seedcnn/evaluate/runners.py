@@ -1,4 +1,4 @@
-"""A network in a runtime, as a callable that can be timed: eager or compiled torch, ONNX Runtime, OpenVINO."""
+"""A network in a runtime as a callable to be timed: eager or compiled torch, ONNX Runtime, OpenVINO."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ __all__ = ["RUNNERS", "Runner", "runner", "settled"]
 
 
 RUNNERS = ("torch", "torch-compile", "onnxruntime", "onnxruntime-custom-op", "openvino")
-"""Where a network can run: folded in eager torch, folded and compiled, exported in ONNX Runtime (alone, or with the
-fused operator of :mod:`seedcnn.runtime.custom_op`, which is built when it is first asked for) or in OpenVINO."""
+"""Where a network can run: folded in eager torch, folded and compiled, exported to ONNX Runtime (with or without the
+fused operator of :mod:`seedcnn.runtime.custom_op`, which is built when it is first needed), or exported to OpenVINO."""
 
 _LIMIT, _LARGEST_LIMIT, _ROUNDINGS = 1e-4, 1e-2, 4
 
@@ -38,9 +38,9 @@ class Runner:
 
     Attributes:
         run: float32 [N, c, H, W] to float32 logits [N, ...].
-        load_s: seconds from the exported network in memory to a session (torch: folding, and the compilation).
-        error: largest difference from the eager network in float64 on the example, over its largest answer.
-        size: bytes of the network's learned tensors as float32, and of its graph.
+        load_s: seconds from the exported network in memory to a session; for torch, of folding and compilation.
+        error: largest difference from the eager network in float64 on the example, over that network's largest logit.
+        size: bytes of the network's learned tensors as float32 plus those of its graph.
     """
 
     run: Callable[[F32], F32]
@@ -50,11 +50,11 @@ class Runner:
 
 
 def settled(model: nn.Module, input_size: tuple[int, int, int], *, passes: int = 3) -> nn.Module:
-    """A copy in eval mode whose norms have running statistics of noise, so that random weights give ordinary numbers.
+    """A copy in eval mode whose norms hold running statistics of noise, so that random weights give ordinary numbers.
 
     Args:
         input_size: channels, height, width.
-        passes: how many batches of four noise pictures.
+        passes: number of batches of four noise images.
     """
     model = copy.deepcopy(model).float()
     generator = torch.Generator().manual_seed(0)
@@ -95,24 +95,24 @@ def _exported(model: nn.Module, example: F32, target: str, threads: int) -> tupl
 
 
 def _difference(answers: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
-    """The largest difference over the largest answer."""
+    """The largest difference over the largest wanted value."""
     return float(np.abs(answers - wanted).max() / max(float(np.abs(wanted).max()), 1e-30))
 
 
 def runner(model: nn.Module, example: F32, runtime: str, *, threads: int = 1) -> Runner:
-    """Fold a network, bring it into a runtime, and check that it still is the same function.
+    """Fold a network, load it into a runtime, and check that it is still the same function.
 
     Args:
         model: a network in eval mode.
-        example: float32 [N, c, H, W]; the correctness check and the compilation are for it.
+        example: float32 [N, c, H, W], which the check and the compilation use.
         runtime: one of :data:`RUNNERS`.
-        threads: of the runtime; for torch, the caller sets the process's number.
+        threads: threads of the runtime; for torch, the caller sets the number for the process.
 
     Raises:
         ValueError: for an unknown runtime.
-        ExportError: if the answers differ from the eager network's in float64 by more than 1e-4 of the largest one, or
-            are not finite. Random networks of many sines can be so sensitive that float32 itself is further off; then
-            it is four times what eager float32 is off, and at most 1e-2.
+        ExportError: if the logits are not finite, or differ from the eager network's in float64 by more than 1e-4 of
+            the largest one. Random networks of many sines can be so sensitive that float32 itself differs more; the
+            limit is then four times the difference of eager float32, and at most 1e-2.
         BundleError: if the runtime does not accept the graph.
         DeviceError: if the fused operator cannot be built.
     """
@@ -129,6 +129,6 @@ def runner(model: nn.Module, example: F32, runtime: str, *, threads: int = 1) ->
     error = _difference(run(example), wanted)
     if not error <= limit:
         raise ExportError(
-            f"in {runtime} the network's answers are off by {error:.1e} of the largest; {limit:.0e} is the limit"
+            f"in {runtime} the network's logits differ by {error:.1e} of the largest; {limit:.0e} is the limit"
         )
     return Runner(run, load, error, size)

@@ -1,4 +1,4 @@
-"""Accuracy by style: how well a network reads pictures drawn by a hand it never saw in training (Icons-50)."""
+"""Accuracy by style: how well a network classifies images in a style that it never saw in training (Icons-50)."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ __all__ = ["StyleTable", "accuracy_by_style"]
 class StyleTable:
     """Accuracies by style.
 
-    In the papers' protocol each style is held out by a network of its own, so that the mean over four styles is of
-    four networks: build the table of their accuracies, ``StyleTable({"apple": ..., ...}, ("apple", ...))``.
+    In the papers' protocol, a network of its own is trained for each held-out style, and the mean over four styles is a
+    mean over four networks. For that, build the table from their accuracies:
+    ``StyleTable({"apple": ..., ...}, ("apple", ...))``.
 
     Attributes:
-        accuracies: by style.
-        held_out: the styles that were not trained on.
+        accuracies: accuracies by style.
+        held_out: the styles that the network was not trained on.
 
     Raises:
-        ValueError: if there is no style, or ``held_out`` names one that is not there or one twice.
+        ValueError: if there is no style, or ``held_out`` names an unknown style or one twice.
     """
 
     accuracies: Mapping[str, Accuracy]
@@ -46,15 +47,17 @@ class StyleTable:
 
     @property
     def mean_held_out(self) -> float | None:
-        """Mean top-1 accuracy over the held-out styles in percent, each style counted once whatever its number of
-        pictures, as in GroupNL Table 8 and MonoCNN Table 8; None if no style was held out."""
+        """Mean top-1 accuracy over the held-out styles in percent; None if no style was held out.
+
+        Each style counts once, however many images it has, as in Table 8 of GroupNL and of MonoCNN.
+        """
         if not self.held_out:
             return None
         return sum(self.accuracies[style].top1 for style in self.held_out) / len(self.held_out)
 
     @property
     def standard_error(self) -> float | None:
-        """Of ``mean_held_out`` for new pictures of these styles, in points; None if no style was held out.
+        """Standard error of ``mean_held_out`` for new images of these styles, in points; None if no style was held out.
 
         It covers neither other styles nor another training.
         """
@@ -81,7 +84,7 @@ def _checked(held_out: Sequence[str], styles: Iterable[str]) -> tuple[str, ...]:
     if not known:
         raise ValueError("`accuracies` is empty; at least one style is needed")
     if isinstance(held_out, str):
-        raise ValueError(f"`held_out` (={held_out!r}) must be a sequence of styles, not one text")
+        raise ValueError(f"`held_out` (={held_out!r}) must be a sequence of styles, not a string")
     for style in held_out:
         if style not in known:
             hint = did_you_mean(style, known)
@@ -101,36 +104,37 @@ def accuracy_by_style(
     batch_size: int = 500,
     num_classes: int | None = None,
 ) -> StyleTable:
-    """Accuracy for each style, from one pass over the pictures.
+    """Accuracy for each style, from one pass over the images.
 
     Args:
         predict: uint8 [n, H, W, C] to logits [n, classes].
         images: uint8 [N, H, W, C], N >= 1.
         labels: N integers in [0, classes).
-        styles: N texts, the style of each picture, as ``ImageSet.styles``.
+        styles: N strings, the style of each image, as ``ImageSet.styles``.
         held_out: the styles that the network was not trained on.
-        batch_size: pictures per call of ``predict``.
-        num_classes: how many classes the model must answer; None accepts any that covers the labels.
+        batch_size: images per call of ``predict``.
+        num_classes: number of classes that the model must answer; None accepts any that covers the labels.
 
     Returns:
         The table, styles in alphabetical order.
 
     Raises:
-        ValueError: if an argument has a wrong type or shape, or ``held_out`` names a style that no picture has (near
-            ones are listed) or one twice. Nothing is computed then.
-        DataError: if logits hold NaN (naming the first picture), a label is out of range, or the classes do not match.
+        ValueError: if an argument has a wrong type or shape, or ``held_out`` names a style that no image has (the
+            message lists similar ones) or one twice; this is checked before anything is computed.
+        DataError: if logits hold NaN (the message names the first image), a label is out of range, or the number of
+            classes does not match.
     """
     column = np.asarray(styles)
     if column.dtype.kind != "U" or column.shape != (len(images),):
         raise ValueError(
-            f"`styles` is {column.dtype} {column.shape}; it must hold one text per picture, ({len(images)},)"
+            f"`styles` is {column.dtype} {column.shape}; it must hold one string for each image, ({len(images)},)"
         )
     names, which = np.unique(column, return_inverse=True)
     if len(names):
         held_out = _checked(held_out, names.tolist())
     checked = check_labels(images, labels)
     logits = predict_logits(predict, images, batch_size)
-    correct_mask(logits, checked, num_classes)  # an error then counts pictures from the first of all, not of a style
+    correct_mask(logits, checked, num_classes)  # so that an error gives an image's index in the set, not in its style
     accuracies = {
         style: accuracy_of_logits(logits[which == rank], checked[which == rank], num_classes)
         for rank, style in enumerate(names.tolist())

@@ -1,4 +1,4 @@
-"""The tables of a benchmark, for the command and for the scripts in benchmarks/."""
+"""The tables of a benchmark, for ``seedcnn bench`` and the scripts in benchmarks/."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["best", "cost_row", "print_bench"]
 
-_WIDTH = 120  # of a file or a pipe
+_WIDTH = 120  # where the output is a file or a pipe
 _COUNTS = {
     "params": "parameters",
     "macs": "MACs",
@@ -25,12 +25,12 @@ _COUNTS = {
 
 
 def cost_row(found: Cost) -> dict[str, int]:
-    """What a benchmark keeps of a network's cost."""
+    """The part of a network's cost that a benchmark records."""
     return {name: getattr(found, name) for name in _COUNTS}
 
 
 def best(found: Sequence[Measurement]) -> list[tuple[Measurement, float]]:
-    """Each form in its fastest runtime, with its ratio to the first form in that form's fastest."""
+    """Each form in its fastest runtime, with its ratio to the first form in the first form's fastest runtime."""
     fastest: dict[str, Measurement] = {}
     for one in found:
         if one.form not in fastest or one.latency.median_ms < fastest[one.form].latency.median_ms:
@@ -50,7 +50,7 @@ def _table(title: str, *numbers: str) -> Table:
 def _cost_table(costs: Mapping[str, Mapping[str, int]]) -> Table:
     first = next(iter(costs.values()))
     shown = {name: title for name, title in _COUNTS.items() if any(row[name] for row in costs.values())}
-    table = _table("cost (in brackets: ratio)", *shown.values())
+    table = _table("cost (ratio in brackets)", *shown.values())
     for form, row in costs.items():
         table.add_row(
             form, *(f"{row[name]:,}" + (f" ({row[name] / first[name]:.2f})" if first[name] else "") for name in shown)
@@ -81,12 +81,12 @@ def print_bench(
     parts: Mapping[str, Sequence[Measurement]],
     about: Mapping[str, Any],
 ) -> None:
-    """Print what was measured and with what.
+    """Print the measurements and their conditions.
 
     Args:
-        title: the network.
+        title: name of the network.
         costs: :func:`cost_row` of each form.
-        parts: measurements by what was measured ("latency", "training").
+        parts: measurements by their kind, "latency" or "training".
         about: :func:`seedcnn.evaluate.benchmark.conditions`.
     """
     console = Console() if Console().is_terminal else Console(width=_WIDTH)
@@ -101,4 +101,4 @@ def print_bench(
             console.print(_best_table(found))
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     text = f"{about['machine']}; {versions}; {about['threads']} thread(s); {about['process']}; {about['how']}."
-    console.print(text + " Saved bytes: activations kept for the backward pass of one picture.", soft_wrap=True)
+    console.print(text + " Saved bytes: activations kept for the backward pass of one image.", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Pack a trained network: fold, export, code, and measure what that did to its accuracy; as float32 or int8."""
+"""Pack a trained network as a bundle, float32 or int8: fold, export, code, and measure the accuracy of the result."""
 
 from __future__ import annotations
 

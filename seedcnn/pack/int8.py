@@ -1,4 +1,4 @@
-"""The int8 side of packing: calibration pictures, and whether int8 pays in the runtime it is for."""
+"""Packing as int8: the images that calibrate it, and whether it is faster in the target's runtime."""
 
 from __future__ import annotations
 
@@ -29,32 +29,36 @@ __all__ = [
 ]
 
 CALIBRATION_COUNT = 256
-# Runtimes round sums of int8 products differently: logits were 0.02-0.03 of the largest away from float32.
+# Runtimes round sums of int8 products differently: logits differed from float32 by 0.02-0.03 of the largest.
 _TOLERANCE = 0.05
 
 
 def draw_calibration(
     images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], count: int = CALIBRATION_COUNT, seed: int = 0
 ) -> npt.NDArray[np.uint8]:
-    """Draw calibration pictures: the classes take turns, within a class the order is drawn by the seed.
+    """Draw calibration images, class by class in turn and at random within each class.
 
     Args:
-        images, labels: uint8 [N, H, W, 3] and int64 [N], of the training pictures.
-        count: how many, 1 to N.
+        images, labels: uint8 [N, H, W, 3] and int64 [N], the training images.
+        count: how many to draw, 1 to N.
+        seed: of the draw.
 
     Returns:
         uint8 [count, H, W, 3].
+
+    Raises:
+        ValueError: if ``count`` is out of range, or there are not as many labels as images.
     """
     if len(images) != len(labels):
-        raise ValueError(f"`images` holds {len(images)} pictures and `labels` {len(labels)}")
+        raise ValueError(f"`images` holds {len(images)} images and `labels` {len(labels)}")
     return images[calibration_order(labels, count, seed)]
 
 
 def calibration_order(labels: npt.NDArray[np.int64], count: int, seed: int = 0) -> npt.NDArray[np.int64]:
-    """Which pictures :func:`draw_calibration` draws, as indices [count].
+    """The indices [count] of the images that :func:`draw_calibration` draws.
 
     Raises:
-        ValueError: if there are fewer.
+        ValueError: if ``count`` is not between 1 and the number of labels.
     """
     if not 1 <= count <= len(labels):
         raise ValueError(f"`count` (={count}) must be in [1, {len(labels)}]")
@@ -69,13 +73,13 @@ def calibration_order(labels: npt.NDArray[np.int64], count: int, seed: int = 0) 
 
 @dataclass(frozen=True, eq=False)
 class Int8:
-    """What packing as int8 needs.
+    """Options of packing as int8.
 
     Args:
-        calibration: uint8 [N, H, W, 3] training images that the activations' ranges are taken from, see
+        calibration: uint8 [N, H, W, 3] training images that give the ranges of the activations, see
             :func:`draw_calibration`; None for the child of an int8 parent, which keeps its parent's ranges.
-        force: pack it even where it is slower than float32.
-        rounds: of the latency measurement.
+        force: accept int8 even where it is slower than float32.
+        rounds: timed answers of each graph.
     """
 
     calibration: npt.NDArray[np.uint8] | None = None
@@ -85,13 +89,13 @@ class Int8:
 
 @dataclass(frozen=True)
 class Int8Result:
-    """What int8 did to the network, in the runtime that it was measured in, on one thread.
+    """The int8 graph against the float32 graph, in one runtime.
 
     Attributes:
         runtime: the runtime's name.
         calibration: number of calibration images; 0 if the ranges are the parent's.
-        logits: float32 against int8.
-        float32_latency, latency: of one picture, measured interleaved.
+        logits: how far the logits of the two differ.
+        float32_latency, latency: of one image on one thread, the two graphs interleaved.
     """
 
     runtime: str
@@ -101,12 +105,16 @@ class Int8Result:
     latency: Latency
 
     def require_faster(self) -> None:
-        """Raise ``ExportError`` with both numbers where int8 is not faster than float32."""
+        """Refuse int8 that is not faster than float32.
+
+        Raises:
+            ExportError: with both medians.
+        """
         if self.latency.median_ms >= self.float32_latency.median_ms:
             raise ExportError(
-                f"int8 takes {self.latency.median_ms:.3f} ms a picture in {self.runtime} here and float32 "
-                f"{self.float32_latency.median_ms:.3f} ms (medians of {self.latency.n}, one thread): it would be "
-                "slower, and less exact; pack float32, or force int8"
+                f"int8 takes {self.latency.median_ms:.3f} ms an image in {self.runtime} here and float32 "
+                f"{self.float32_latency.median_ms:.3f} ms (medians of {self.latency.n}, one thread): int8 would be "
+                "slower and less exact; pack float32, or force int8"
             )
 
 
@@ -120,19 +128,20 @@ def quantize_bundle(
     parent: Bundle | None = None,
     compression: str = "zstd",
 ) -> Expanded:
-    """Give a float32 bundle an int8 graph, calibrated with the weights that are shipped.
+    """Replace the graph of a float32 bundle by an int8 graph, calibrated with the weights that are shipped.
 
     Args:
         exact: the float32 bundle.
-        exported: the graph it was made of.
-        grids, compression: what it was coded with.
-        calibration: uint8 [N, H, W, 3] that the activations' ranges are taken from; with ``parent`` any image will do.
-        parent: an int8 bundle whose activation ranges the child keeps, so that both have one graph.
+        exported: the graph that it was made from.
+        grids, compression: how its tensors were coded.
+        calibration: uint8 [N, H, W, 3] images that give the ranges of the activations; with ``parent`` any image will
+            do.
+        parent: an int8 bundle whose ranges the child keeps, so that both have the same graph.
 
     Raises:
-        ValueError: if the calibration images do not fit.
-        ExportError: if there is nothing to quantise.
-        BundleError: if the parent's graph is that of another network.
+        ValueError: if the calibration images have the wrong size or type.
+        ExportError: if the network has nothing to quantise.
+        BundleError: if the parent's graph belongs to another network.
     """
     rounded = replace(exported, tensors={name: exact.tensors[name] for name in exported.tensors})
     quantized = quantize(rounded, preprocess(calibration, info.preprocessing), libraries=runtime.libraries)
@@ -145,7 +154,7 @@ def quantize_bundle(
 
 
 def _with_ranges(graph: bytes, parent: Bundle) -> bytes:
-    """An int8 graph with the activation ranges of the parent's: the parent's graph, if the networks are alike."""
+    """The graph with the ranges of the parent's graph; it must then equal the parent's graph to the byte."""
     wanted = parent.graph()
     proto, old = (onnx.load_model_from_string(each) for each in (graph, wanted))
     ranges = {tensor.name: tensor for tensor in old.graph.initializer if tensor.name.endswith((":step", ":zero"))}
@@ -156,6 +165,6 @@ def _with_ranges(graph: bytes, parent: Bundle) -> bytes:
     if found != wanted:
         raise BundleError(
             f"the parent, {parent.manifest.model} release {parent.manifest.release}, has another int8 graph than the "
-            "network, whatever their ranges: no delta leads from one to the other; pack without a parent"
+            "network, even with the same ranges: no delta leads from one to the other; pack without a parent"
         )
     return found

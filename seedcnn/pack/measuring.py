@@ -1,4 +1,4 @@
-"""Bundles and graphs in the runtime that packing measures them in."""
+"""Bundles and graphs, run in the target's runtime to be measured."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["Expanded", "Runtime"]
 
 @dataclass(frozen=True, eq=False)
 class Expanded:
-    """A bundle as a device holds it: expanded, once, and ready to answer.
+    """A bundle as a device holds it: expanded once, and ready to answer.
 
     Attributes:
         data: the bundle's bytes.
-        bundle: the same, opened.
-        tensors: all of its tensors by name.
+        bundle: the opened bundle.
+        tensors: all its tensors, by name.
         predict: uint8 [N, H, W, 3] to logits [N, classes].
     """
 
@@ -41,7 +41,7 @@ class Expanded:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where bundles are measured: a name of :data:`seedcnn.runtime.names.RUNTIMES`, threads, operator libraries."""
+    """A runtime to measure in: one of :data:`seedcnn.runtime.names.RUNTIMES`, its threads, its operator libraries."""
 
     name: str
     threads: int
@@ -59,7 +59,7 @@ class Runtime:
         return Expanded(data, bundle, tensors, Answerer.of_manifest(session, bundle.manifest).logits)
 
     def graph_predictor(self, exported: OnnxModel, rule: Preprocessing) -> Callable[[Mapping[str, F32]], Predict]:
-        """A graph that is not packed yet, as a function of its learned tensors."""
+        """Make a predictor of a graph that is not packed yet, given its learned tensors."""
         seeded = {each.entry.name: each.expanded for each in encode_tensors(replace(exported, tensors={}))}
 
         def with_tensors(tensors: Mapping[str, F32]) -> Predict:

@@ -1,4 +1,4 @@
-"""Pack a trained network: export it, round it to the grid, and measure what that costs before anything is shipped."""
+"""Packing a trained network: export it, round it to the grid, and measure the accuracy of what is shipped."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ _EXPORT_TOLERANCE = 1e-4
 def preprocessing_of(
     mean: tuple[float, float, float], std: tuple[float, float, float], size: tuple[int, int] = (32, 32)
 ) -> Preprocessing:
-    """Mean and standard deviation (0..1 scale) as the manifest carries them, in units of 1e-8."""
+    """The manifest's rule for a mean and a standard deviation on the 0..1 scale; it holds them in units of 1e-8."""
     return Preprocessing(*size, tuple(round(m * 1e8) for m in mean), tuple(round(s * 1e8) for s in std))
 
 
 @dataclass(frozen=True)
 class PackResult:
-    """A bundle and what packing did to the network, on ``before.n`` pictures.
+    """A bundle, and how packing changed the network, measured on ``before.n`` images.
 
     Attributes:
         data: the bundle's bytes.
-        before: accuracy of the torch network as it was trained.
+        before: accuracy of the torch network as trained.
         on_grid: accuracy of the torch network with the bundle's weights.
         after: accuracy of the bundle, expanded and run as on a device.
-        grid: trained weights against the bundle's weights, both in torch.
+        grid: the trained weights against the bundle's weights, both in torch.
         export: torch against the float32 bundle, both with the bundle's weights.
-        step: of the weights' grid (the typical one after a search), or None for float32 or a parent's grids.
-        weights: values on the grid (or stored as float32 where there is no grid).
+        step: step of the weights' grid, after a search the typical one; None for float32 weights or a parent's grids.
+        weights: number of values on the grid, or of float32 values where there is no grid.
         weight_bytes: their coded bytes.
-        seeded_values: values that travel as seeds.
-        plain: of a converted network the convolutions that are packed as they are, by name; () of any other.
-        int8: what int8 did, or None for a float32 graph.
-        tried: the grids that a search tried, the finest first.
-        delta: from the parent, or None.
+        seeded_values: number of values that travel as seeds.
+        plain: names of the convolutions that a converted network keeps as they were; () for any other network.
+        int8: the int8 graph against the float32 graph; None for a float32 bundle.
+        tried: the grids that a search tried, finest first.
+        delta: leads from the parent to ``data``; None without a parent.
         learned: the tensors that travel, before rounding.
     """
 
@@ -83,13 +83,13 @@ class PackResult:
 
     @property
     def bits_per_weight(self) -> float:
-        """Coded bits for each weight."""
+        """Coded bits of a weight, on average."""
         return 8 * self.weight_bytes / max(self.weights, 1)
 
 
 @dataclass(frozen=True, eq=False)
 class _Wanted:
-    """What the caller asked for, see :func:`pack`, and the runtime that it is measured in."""
+    """The options of :func:`pack`, and the runtime to measure in."""
 
     info: BundleInfo
     step: float | None
@@ -102,12 +102,12 @@ class _Wanted:
     runtime: Runtime
 
     def __post_init__(self) -> None:
-        """Refuse before any work what cannot come to anything."""
+        """Refuse options that cannot work together, before any work is done."""
         if self.parent is not None:
             check_kind(self.parent.bundle, self.int8 is not None)
         images = None if self.int8 is None else self.int8.calibration
         if self.int8 is not None and self.parent is None and images is None:
-            raise ValueError("`int8.calibration` is None; only the child of an int8 parent goes without images")
+            raise ValueError("`int8.calibration` is None; only the child of an int8 parent needs no images")
         if self.parent is not None and images is not None:
             raise ValueError(
                 f"`int8.calibration` holds {len(images)} images; leave it out: the child of an int8 parent keeps its "
@@ -116,7 +116,7 @@ class _Wanted:
 
     @property
     def most(self) -> float | None:
-        """The largest accepted drop. int8 always has one: the search's where there is a search."""
+        """The largest accepted drop; int8 always has a bound, the search's if there is a search."""
         if self.max_drop is not None or self.int8 is None:
             return self.max_drop
         return INT8_MAX_DROP if self.search is None else self.search.max_drop
@@ -133,7 +133,7 @@ class _Wanted:
 
 @dataclass(frozen=True, eq=False)
 class _Float32:
-    """The float32 bundle, and what it was made of; ``folded`` has the bundle's weights."""
+    """The float32 bundle and what it was made from; ``folded`` has the bundle's weights."""
 
     folded: fx.GraphModule
     exported: OnnxModel
@@ -156,7 +156,7 @@ def _export(model: nn.Module, wanted: _Wanted) -> _Float32:
 
 
 def _ask(model: nn.Module, exact: _Float32, rule: Preprocessing, images: npt.NDArray[np.uint8]) -> tuple[F32, F32, F32]:
-    """Logits [N, classes]: of the network as trained, of its torch form with the bundle's weights, of the bundle.
+    """Logits [N, classes] of the trained network, of its folded form with the bundle's weights, and of the bundle.
 
     Raises:
         ExportError: if the last two differ.
@@ -175,7 +175,7 @@ def _ask(model: nn.Module, exact: _Float32, rule: Preprocessing, images: npt.NDA
 def _quantized(
     exact: _Float32, answers: F32, wanted: _Wanted, int8: Int8, images: npt.NDArray[np.uint8]
 ) -> tuple[Expanded, F32, Int8Result]:
-    """The int8 bundle, its logits [N, classes], and how it compares with the float32 bundle, whose ``answers`` are."""
+    """The int8 bundle, its logits [N, classes], and its comparison with the float32 bundle's ``answers``."""
     shipped = quantize_bundle(
         exact.opened,
         exact.exported,
@@ -209,7 +209,7 @@ def _check_drop(before: Accuracy, after: Accuracy, wanted: _Wanted, step: float 
 def _check_finite(model: nn.Module) -> None:
     for name, value in model.state_dict().items():
         if bad := int((~value.isfinite()).sum()) if value.is_floating_point() else 0:
-            raise ExportError(f"{name} holds {bad} values that are not finite; such a network is not packed")
+            raise ExportError(f"{name} holds {bad} values that are not finite; only finite weights can be packed")
 
 
 def _plain(model: nn.Module) -> tuple[str, ...]:
@@ -276,27 +276,27 @@ def pack(
 
     Args:
         model: a trained network.
-        images, labels: uint8 [N, H, W, 3] and int64 [N], on which the accuracy change is measured.
-        step: one grid step for all folded weights; None keeps float32. What remains per channel gets 16-bit grids of
-            its own, so fine that they cost nothing.
+        images, labels: uint8 [N, H, W, 3] and int64 [N], the test images that accuracy is measured on.
+        step: one grid step for all folded weights; None keeps float32. Per-channel tensors get 16-bit grids of their
+            own, so fine that they cost no accuracy.
         search: find the steps instead, see :func:`seedcnn.pack.search.search_grids`.
         parent: take the grids of this bundle instead, and make a delta that leads from it to the result.
         max_drop: largest accepted accuracy drop in percentage points. None accepts any drop and reports it; with
-            ``int8`` None stands for the search's bound, or for 1 where there is no search.
-        threads: of the runtime while accuracy is measured; latency is measured on one.
-        target: the runtime's form, see :func:`seedcnn.export.fold`; accuracy and latency are measured in OpenVINO for
-            "openvino", else in ONNX Runtime.
-        libraries: for "onnxruntime-custom-op", see :mod:`seedcnn.runtime.custom_op`.
+            ``int8``, None means the search's bound, or 1 if there is no search.
+        threads: threads of the runtime while accuracy is measured; latency is measured on one.
+        target: form of the graph, see :func:`seedcnn.export.fold`; accuracy and latency are measured in OpenVINO for
+            "openvino", and in ONNX Runtime for any other target.
+        libraries: the fused operator for "onnxruntime-custom-op", see :mod:`seedcnn.runtime.custom_op`.
         int8: quantise the convolutions, see :func:`seedcnn.export.quantize.quantize`; None keeps float32.
         compression: "zstd", or "zlib" or "xz" for devices without it.
 
     Raises:
-        ValueError: if there is no such target, or the calibration images do not fit.
+        ValueError: if there is no such target, or the calibration images have the wrong size or type.
         ExportError: if a weight is not finite, the bundle and the torch network with the bundle's weights differ by
             more than 1e-4 of the largest logit, the accuracy drop is over ``max_drop``, no grid of the search is good
-            enough, or int8 is slower than float32 and not forced.
+            enough, or int8 is not faster than float32 and not forced.
         BundleError: if a weight does not fit the grid, a library is needed and not given, or no delta can lead from the
-            parent to this network: it has another architecture, or only one of the two is int8.
+            parent to this network, because its architecture differs or only one of the two is int8.
     """
     runtime = Runtime("openvino" if target == "openvino" else "onnxruntime", threads, tuple(libraries))
     step = step if parent is None and search is None else None

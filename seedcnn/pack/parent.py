@@ -22,8 +22,8 @@ from seedcnn.runtime.session import preprocess
 
 __all__ = ["Parent", "check_kind", "parent_grids"]
 
-_INFORMED = 64  # pictures for the Fisher information
-_OPENING = 300  # changes that take as many bytes as naming a tensor in a delta: digests, names and offsets
+_INFORMED = 64  # images for the Fisher information
+_OPENING = 300  # naming a tensor in a delta (name, digests, offsets) takes as many bytes as this number of changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +31,11 @@ class Parent:
     """The release that a network was fine-tuned from.
 
     Args:
-        bundle: as it was published; its grids are taken.
-        images: uint8 [N, H, W, 3] calibration pictures: tensors change where the layers' answers to these ask for it,
-            see :meth:`seedcnn.pack.rounding.Rounder.integers_near`. None rounds every weight to the nearest, which
-            suits a fine grid only: a coarse one was rounded to its layers' inputs, and would be rounded anew.
-        price: of a change there, by what it does to the loss; more makes a smaller delta.
+        bundle: as it was published; the child takes its grids.
+        images: uint8 [N, H, W, 3] calibration images. Weights change where that brings the layers' outputs on these
+            images closer, see :meth:`seedcnn.pack.rounding.Rounder.integers_near`. None rounds every weight to the
+            nearest grid point, which suits fine grids only: on a coarse grid it would undo the parent's rounding.
+        price: what one change must gain, in units of its effect on the loss; a higher price makes a smaller delta.
     """
 
     bundle: Bundle
@@ -44,13 +44,13 @@ class Parent:
 
 
 def _prices(
-    price: float, grids: Mapping[str, OnGrid], folded: fx.GraphModule, pictures: torch.Tensor, weights: list[str]
+    price: float, grids: Mapping[str, OnGrid], folded: fx.GraphModule, images: torch.Tensor, weights: list[str]
 ) -> dict[str, float]:
-    """What a change costs in each tensor, in what an error of one step does there.
+    """The price of a change in each tensor, in units of the harm that an error of one step does there.
 
-    A typical weight's change costs ``price``; where a step does less to the loss, it costs more.
+    A change in a typical tensor costs ``price``; where a step matters less to the loss, a change costs more.
     """
-    shares = relative_steps(folded, pictures[:_INFORMED], grids)
+    shares = relative_steps(folded, images[:_INFORMED], grids)
     units = {name: log(place.grid.step / shares[name]) for name, place in grids.items()}
     sizes = {name: folded.get_parameter(name).numel() for name in weights}
     typical = sum(sizes[name] * units[name] for name in weights) / max(sum(sizes.values()), 1)
@@ -65,7 +65,7 @@ def _outgrown(name: str, exported: OnnxModel, step: float) -> bool:
 
 
 def check_kind(parent: Bundle, int8: bool) -> None:
-    """Refuse a parent whose graph is of the other kind: a delta changes tensors, never the graph.
+    """Refuse a parent whose graph is of the other kind, because a delta changes tensors and never the graph.
 
     Args:
         parent: the bundle that the delta is to start from.
@@ -85,10 +85,10 @@ def check_kind(parent: Bundle, int8: bool) -> None:
 
 
 def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, rule: Preprocessing) -> dict[str, OnGrid]:
-    """The parent's grids for a network of the same architecture, and where pictures are given its integers.
+    """The parent's grids for a network of the same architecture, and the integers too where the parent has images.
 
-    A bias or folded norm that no longer fits gets a new grid: because it grew, or because the graph divides by a number
-    that would be rounded to zero.
+    A bias or folded norm gets a new grid if it has outgrown the old one, or if the old one would round to zero a number
+    that the graph divides by.
 
     Raises:
         BundleError: if names or shapes of the tensors differ, or a weight does not fit the parent's grid.
@@ -101,18 +101,18 @@ def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, ru
         odd = sorted(name for name in known.keys() | shapes if name not in shapes or name not in known)
         odd = odd or [name for name, shape in shapes.items() if known[name].shape != shape]
         raise BundleError(
-            f"the parent, {manifest.model} release {manifest.release}, is of another architecture; "
-            f"tensors that differ: {', '.join(odd):.200}"
+            f"the parent, {manifest.model} release {manifest.release}, has another architecture; "
+            f"these tensors differ: {', '.join(odd):.200}"
         )
     grids = {name: OnGrid(entry.grid) for name, entry in known.items() if entry.grid is not None}
     outgrown = [name for name in grids if _outgrown(name, exported, grids[name].grid.step)]
-    anew = {name: grid for name, grid in vector_grids(exported.tensors, exported.divisors).items() if name in outgrown}
+    fresh = {name: grid for name, grid in vector_grids(exported.tensors, exported.divisors).items() if name in outgrown}
     grids = {name: grid for name, grid in grids.items() if name not in outgrown}
     if parent.images is None:
-        return grids | anew
-    pictures = torch.from_numpy(preprocess(parent.images, rule))
-    prices = _prices(parent.price, grids, folded, pictures, [name for name in grids if is_weight(shapes[name])])
-    rounder = Rounder(folded, pictures, grids)
+        return grids | fresh
+    images = torch.from_numpy(preprocess(parent.images, rule))
+    prices = _prices(parent.price, grids, folded, images, [name for name in grids if is_weight(shapes[name])])
+    rounder = Rounder(folded, images, grids)
     for name, place in grids.items():
         grid = place.grid
         before = integers_of(known[name], parent.bundle.payloads.get(name))
@@ -123,4 +123,4 @@ def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, ru
         if name in exported.divisors:
             integers = np.where(integers == 0, np.sign(exported.tensors[name]).astype(np.int16), integers)
         grids[name] = OnGrid(grid, integers)
-    return grids | anew  # these travel as a whole
+    return grids | fresh  # a delta carries the fresh ones whole

@@ -1,4 +1,4 @@
-"""A release as a request: how a trained network is to be packed. ``seedcnn pack`` prints what comes of it."""
+"""A release as a request: how to pack a trained network. ``seedcnn pack`` fills one in and prints the result."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ class PackRequest:
         data: NAME or NAME:DIRECTORY of a data set; accuracy is measured on its test part.
         step: one grid step for all weights; 0 stores float32. None takes :data:`seedcnn.pack.DEFAULT_STEP` where
             neither a search nor a parent gives the grid.
-        max_accuracy_drop: largest accepted drop in points. Without ``step`` and ``parent`` it starts a search for the
-            coarsest grid that keeps to it.
-        parent: a bundle whose grids are taken and from which a delta is made.
+        max_accuracy_drop: largest accepted drop in percentage points. Without ``step`` and ``parent``, a search finds
+            the coarsest grid that keeps to it.
+        parent: a bundle of the family; the release takes its grids, and a delta leads from it to the release.
         delta_price: see :class:`seedcnn.pack.Parent`.
-        calibration: NAME or NAME:DIRECTORY of a data set, whose training images a search, a parent and int8 use; ""
-            takes ``data``.
-        calibration_pictures: how many of them; None takes 5000 for a search, 512 with a parent, 256 for int8.
+        calibration: NAME or NAME:DIRECTORY of a data set; its training images serve a search, a parent and int8. ""
+            takes the set of ``data``.
+        calibration_pictures: number of those images; None takes 5000 for a search, 512 with a parent, 256 for int8.
         compression: "zstd", "zlib" or "xz".
         target: a key of :data:`seedcnn.export.TARGETS`; the fused operator is built where the target needs it.
-        int8: quantise the convolutions; refused where int8 is slower than float32.
-        force_int8: the same, even where it is slower.
+        int8: quantise the convolutions; refused where int8 is not faster than float32.
+        force_int8: the same, but accepted where it is slower.
 
     Raises:
         ConfigError: if a value is unknown, or two contradict each other.
@@ -74,7 +74,7 @@ class PackRequest:
             if value not in names:
                 raise ConfigError(f"`{field}` is {value!r}; it must be one of {', '.join(names)}")
         if self.parent is not None and self.step is not None:
-            raise ConfigError("`parent` has a grid already; leave `step` out")
+            raise ConfigError("`parent` brings its own grid; leave `step` out")
         if self.calibration_pictures is not None and self.calibration_pictures < 1:
             raise ConfigError(f"`calibration_pictures` is {self.calibration_pictures}; it must be at least 1")
 
@@ -89,17 +89,17 @@ class PackRequest:
         return self.int8 or self.force_int8
 
     def pack(self, network: nn.Module, model: str, progress: Say | None = None) -> PackResult:
-        """Load the images that the request names, pack the network and measure it.
+        """Load the data sets of the request, pack the network and measure it.
 
         Args:
             network: trained.
             model: its name in the manifest.
-            progress: called with one sentence per step of loading.
+            progress: called with one sentence for each step of loading.
 
         Raises:
-            ConfigError: if a data set is not known, or its images are not held in memory.
-            DataError: if a data set is not complete.
-            ExportError, BundleError: as :func:`seedcnn.pack.pack`, or if the parent cannot be read.
+            ConfigError: if a data set is unknown, or the calibration images are not held in memory.
+            DataError: if a data set is incomplete.
+            ExportError, BundleError: as :func:`seedcnn.pack.pack`; BundleError also if the parent is damaged.
             OSError: if the parent cannot be read.
         """
         parent = None if self.parent is None else open_bundle(self.parent)
@@ -137,7 +137,7 @@ class PackRequest:
     def _calibrated(
         self, parent: Bundle | None, progress: Say | None
     ) -> tuple[Search | None, Parent | None, Int8 | None]:
-        """What needs calibration images, with them."""
+        """The options that need calibration images, with the images."""
         if not self.searches and parent is None and not self.quantizes:
             return None, None, None
         usual = _SEARCHED if self.searches else _FOLLOWED if parent is not None else CALIBRATION_COUNT
@@ -152,10 +152,10 @@ class PackRequest:
 
 
 def _calibration(data: str, count: int, progress: Say | None) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Training images, the classes in turns."""
+    """Training images, drawn from class after class in turn."""
     name, _, where = data.partition(":")
     found = load_train(name, where or None, progress=progress)
     if isinstance(found.train, ImageFolder):
-        raise ConfigError(f"calibration data {name!r} is a set of files; pack takes sets that are held in memory")
+        raise ConfigError(f"calibration data {name!r} is a set of files; pack takes only sets that are held in memory")
     picked = calibration_order(found.train.labels, min(count, len(found.train.labels)))
     return found.train.images[picked], found.train.labels[picked]

@@ -1,8 +1,8 @@
-"""Rounding weights to a grid so that the layer's answers, not its weights, stay close.
+"""Rounding weights to a grid so that the layer's outputs, rather than its weights, stay close.
 
-Each weight is rounded in turn, and what that does to the layer's output is made up for by the weights still to come, as
-far as the layer's real inputs allow: the second-order rounding of Frantar et al., "OPTQ" (ICLR 2023), after Hassibi and
-Stork's optimal brain surgeon. How fine a layer's grid must be is taken from the Fisher information of its weights.
+Weights are rounded one after another, and those still to come make up for the error so far, as well as the layer's real
+inputs allow: the second-order rounding of Frantar et al., "OPTQ" (ICLR 2023), after Hassibi and Stork's optimal brain
+surgeon. The Fisher information of a layer's weights says how fine its grid must be.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from seedcnn.arrays import I16
 
 __all__ = ["Rounder", "relative_steps"]
 
-_ROWS = 32_768  # input patches that a layer's statistics are taken from
+_ROWS = 32_768  # input patches behind a layer's statistics
 _DAMPING = 0.01
 _BLOCK = 128
-_PICTURES = 64  # at a time
+_AT_ONCE = 64  # images of one forward pass
 
 
-def relative_steps(folded: fx.GraphModule, pictures: Tensor, names: Iterable[str], seed: int = 0) -> dict[str, float]:
-    """How coarse the grid of each tensor may be, relative to the others: one over the root of its Fisher information.
+def relative_steps(folded: fx.GraphModule, images: Tensor, names: Iterable[str], seed: int = 0) -> dict[str, float]:
+    """Relative step of each tensor's grid: one over the square root of its Fisher information.
 
     A step of size d adds noise of variance d^2 / 12 to each weight, and the loss rises by half of that times the
-    Fisher information; steps of this proportion raise it least for the bits they save.
+    Fisher information. Steps in this proportion raise the loss least for the bits that they save.
 
     Args:
-        pictures: float32 [N, c, H, W], normalised; one backward pass each. The labels are drawn from the network's
-            own answers.
+        images: float32 [N, c, H, W], normalised; each takes one backward pass, with a label drawn from the network's
+            own output.
         names: parameters of ``folded``.
-        seed: of that draw.
+        seed: of the draw of labels.
 
     Returns:
         A factor for each name. Their geometric mean, weighted by the tensors' sizes, is 1.
@@ -47,8 +47,8 @@ def relative_steps(folded: fx.GraphModule, pictures: Tensor, names: Iterable[str
     for parameter in wanted.values():
         parameter.requires_grad_(True)
     try:
-        for picture in pictures.split(1):
-            logits = folded(picture)
+        for image in images.split(1):
+            logits = folded(image)
             label = torch.multinomial(logits.detach().softmax(1), 1, generator=generator)[:, 0]
             gradients = torch.autograd.grad(F.cross_entropy(logits, label), list(wanted.values()))
             for name, gradient in zip(wanted, gradients, strict=True):
@@ -56,7 +56,7 @@ def relative_steps(folded: fx.GraphModule, pictures: Tensor, names: Iterable[str
     finally:
         for parameter in wanted.values():
             parameter.requires_grad_(False)
-    least = max(found.values(), default=0.0) * 1e-6 or 1.0  # a tensor that nothing depends on
+    least = max(found.values(), default=0.0) * 1e-6 or 1.0  # for a tensor that the loss does not depend on
     logs = {name: math.log(max(value, least)) / 2 for name, value in found.items()}
     sizes = {name: wanted[name].numel() for name in wanted}
     centre = sum(sizes[name] * logs[name] for name in logs) / max(sum(sizes.values()), 1)
@@ -64,29 +64,30 @@ def relative_steps(folded: fx.GraphModule, pictures: Tensor, names: Iterable[str
 
 
 class Rounder:
-    """Rounds the weights of a folded network's convolutions and linear layers, with the statistics of their inputs.
+    """Rounds the weights of a folded network's convolutions and linear layers by the statistics of their inputs.
 
     Args:
-        folded: the network; nothing in it changes.
-        pictures: float32 [N, c, H, W], normalised, that the statistics are taken from.
-        names: the weights to be rounded; those that no ``nn.Conv2d`` or ``nn.Linear`` owns are rounded to the nearest.
+        folded: the network; it is left unchanged.
+        images: float32 [N, c, H, W], normalised; the statistics come from these.
+        names: the weights to round. A weight that belongs to no ``nn.Conv2d`` or ``nn.Linear`` is rounded to the
+            nearest grid point.
     """
 
-    def __init__(self, folded: fx.GraphModule, pictures: Tensor, names: Iterable[str]) -> None:
+    def __init__(self, folded: fx.GraphModule, images: Tensor, names: Iterable[str]) -> None:
         self._weights = {name: folded.get_parameter(name).detach() for name in names}
         layers = {
             f"{name}.weight": layer
             for name, layer in folded.named_modules()
             if isinstance(layer, (nn.Conv2d, nn.Linear)) and f"{name}.weight" in self._weights
         }
-        self._grams = _grams(folded, layers, pictures)
+        self._grams = _grams(folded, layers, images)
         self._factors: dict[str, tuple[Tensor, Tensor]] = {}
 
     def integers(self, name: str, step: float) -> I16:
         """The weight's integers on a grid, int16 of its shape.
 
         Raises:
-            ValueError: if they do not fit +-32767: the step is too fine.
+            ValueError: if the step is so fine that an integer would exceed 32767 in size.
         """
         weight = self._weights[name]
         if name in self._grams:
@@ -101,17 +102,17 @@ class Rounder:
         return _fitting(name, rounded, step)
 
     def integers_near(self, name: str, step: float, before: I16, price: float, opening: int = 0) -> I16:
-        """The weight's integers on the grid of its parent, few of them changed.
+        """The weight's integers on its parent's grid, with few of them changed.
 
-        Of all changes by one step the one that brings the layer's answers nearest to the weight's is made, row by row,
-        again and again, as long as it brings more than it costs. The parent's own rounding is not undone by this: it
-        hardly shows in the answers.
+        In each row, the change by one step that brings the layer's outputs closest to those of the exact weight is made
+        first, then the next best, for as long as a change gains more than it costs. The parent's own rounding survives,
+        because it hardly shows in the outputs.
 
         Args:
             before: the parent's integers, of the weight's shape.
-            price: of a change, in what an error of one step in a typical input does to the answers; 0 makes every
-                change that helps.
-            opening: the first change of a tensor costs as much as so many more; where all together do not bring it,
+            price: what one change must gain, in units of what an error of one step at a typical input does to the
+                outputs; 0 makes every change that helps.
+            opening: a tensor that changes at all pays for this many changes more; if its changes together gain less,
                 none is made.
 
         Raises:
@@ -136,21 +137,21 @@ class Rounder:
 
 
 def _energy(error: Tensor, gram: Tensor) -> Tensor:
-    """What an error of the weights, [groups, rows, k], does to the answers, squared and summed."""
+    """The squared error of the layer's outputs, summed, for an error [groups, rows, k] of its weights."""
     return ((error @ gram) * error).sum()
 
 
 def _fitting(name: str, rounded: Tensor, step: float) -> I16:
     largest = int(rounded.abs().max()) if rounded.numel() else 0
     if largest > 32767:
-        raise ValueError(f"`step` (={step:g}) is too fine: {name} reaches {largest} of it; at most 32767 fit")
+        raise ValueError(f"`step` (={step:g}) is too fine: {name} reaches {largest} steps; at most 32767 fit")
     return rounded.to(torch.int16).numpy()
 
 
 def _pursue(target: Tensor, start: Tensor, gram: Tensor, cost: Tensor) -> Tensor:
-    """[groups, rows, k] in grid steps: ``start`` with single steps made while they bring more than ``cost``."""
+    """[groups, rows, k] in grid steps: ``start`` after single steps, each of which gained more than ``cost``."""
     whole = start.clone()
-    pull = (target - whole) @ gram  # half of minus the gradient of the error of the answers
+    pull = (target - whole) @ gram  # minus half the gradient of the error of the outputs
     weight = gram.diagonal(dim1=1, dim2=2)[:, None, :]
     while True:
         gain = 2 * pull.abs() - weight
@@ -165,15 +166,15 @@ def _pursue(target: Tensor, start: Tensor, gram: Tensor, cost: Tensor) -> Tensor
 
 
 def _grams(
-    folded: fx.GraphModule, layers: dict[str, nn.Conv2d | nn.Linear], pictures: Tensor, rows: int = _ROWS
+    folded: fx.GraphModule, layers: dict[str, nn.Conv2d | nn.Linear], images: Tensor, rows: int = _ROWS
 ) -> dict[str, Tensor]:
-    """X^T X of about ``rows`` of each layer's input patches X, by group: [groups, k, k] in float64."""
+    """X^T X over about ``rows`` input patches X of each layer, by group: [groups, k, k] in float64."""
     found: dict[str, Tensor] = {}
 
     def hook(name: str) -> object:
         def take(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...]) -> None:
             patches = _patches(layer, inputs[0].detach())  # [groups, rows, k]
-            wanted = max(1, math.ceil(rows * min(_PICTURES, len(pictures)) / len(pictures)))
+            wanted = max(1, math.ceil(rows * min(_AT_ONCE, len(images)) / len(images)))
             patches = patches[:, :: max(1, patches.shape[1] // wanted)]
             gram = patches.transpose(1, 2) @ patches
             found[name] = found[name] + gram.double() if name in found else gram.double()
@@ -183,7 +184,7 @@ def _grams(
     handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]  # type: ignore[arg-type]
     try:
         with torch.no_grad():
-            for batch in pictures.split(_PICTURES):
+            for batch in images.split(_AT_ONCE):
                 folded(batch)
     finally:
         for handle in handles:
@@ -205,8 +206,8 @@ def _patches(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
 
 
 def _factor(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """The order in which a layer's inputs are rounded, the strongest first, and the upper Cholesky factor of the
-    inverse of the damped Gram matrix in that order; [groups, k] and [groups, k, k]."""
+    """The order in which a layer's columns are rounded, strongest input first, [groups, k], and the upper Cholesky
+    factor of the inverse of the damped Gram matrix in that order, [groups, k, k]."""
     strength = gram.diagonal(dim1=1, dim2=2)
     order = strength.argsort(dim=1, descending=True)
     size = gram.shape[1]
@@ -218,7 +219,7 @@ def _factor(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _round(rows: Tensor, order: Tensor, factor: Tensor, block: int = _BLOCK) -> Tensor:
-    """[groups, rows, k] in grid steps to whole numbers; errors reach the columns beyond a block all at once."""
+    """Round [groups, rows, k], in grid steps, to whole numbers; a block's errors reach later columns all at once."""
     size = rows.shape[2]
     index = order[:, None, :].expand_as(rows)
     left = rows.gather(2, index)

@@ -1,4 +1,4 @@
-"""Which grid is coarse enough: steps by sensitivity, rounding to the layers' inputs, and bisection on real pictures."""
+"""Searching the coarsest grid: steps by sensitivity, rounding to the layers' inputs, and bisection on real images."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from seedcnn.runtime.session import preprocess
 
 __all__ = ["Candidate", "Search", "search_grids"]
 
-_INFORMED = 256  # pictures for the Fisher information, a backward pass each
-_ROUNDED = 512  # pictures for the statistics of the layers' inputs
+_INFORMED = 256  # images for the Fisher information, one backward pass each
+_ROUNDED = 512  # images for the statistics of the layers' inputs
 _COARSEST, _FINEST, _PER_OCTAVE = 2, -10, 4  # powers of two of the weights' typical size
-_FINER = 16  # the steps of what remains per channel: it is little, and rounded to the nearest
+_FINER = 16  # per-channel tensors get finer steps: they are small, and rounded to the nearest
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """What choosing a grid needs.
+    """Options of a search for the grid.
 
     Args:
-        images, labels: uint8 [N, H, W, 3] and int64 [N]: calibration pictures, which are no test pictures.
-        max_drop: largest accepted accuracy drop in percentage points. The drop on the calibration pictures must stay
-            below it by a standard error, so that few pictures lead to a finer grid, not to a bad one.
+        images, labels: uint8 [N, H, W, 3] and int64 [N], calibration images; do not use test images.
+        max_drop: largest accepted accuracy drop in percentage points. The drop on the calibration images plus its
+            standard error must stay within it, so that too few images lead to a finer grid rather than to a bad one.
 
     Raises:
-        ValueError: if there is no picture, or not as many labels.
+        ValueError: if there is no image, or not one label for each.
     """
 
     images: npt.NDArray[np.uint8]
@@ -49,8 +49,8 @@ class Search:
     def __post_init__(self) -> None:
         if not len(self.images) or len(self.images) != len(self.labels):
             raise ValueError(
-                f"`images` holds {len(self.images)} calibration pictures and `labels` {len(self.labels)}; "
-                "a search needs at least one picture, and a label for each"
+                f"`images` holds {len(self.images)} calibration images and `labels` {len(self.labels)}; "
+                "a search needs at least one image, and a label for each"
             )
 
 
@@ -59,14 +59,14 @@ class Candidate:
     """One grid that was tried.
 
     Attributes:
-        accepted: whether the drop is; the coarsest accepted one is taken.
-        step: geometric mean of the steps, before those of what remains per channel are made finer.
+        accepted: whether its drop is accepted; a search takes the coarsest accepted candidate.
+        step: geometric mean of the steps, before those of per-channel tensors are made finer.
         weight_bytes: coded bytes of the weights.
-        bits_per_weight: of them.
-        drop: accuracy lost on the calibration pictures, in percentage points; all of it where an answer is NaN.
-        error: its standard error, over the pictures.
-        agreement: share of these pictures that keep their first class, in percent.
-        n: number of calibration pictures.
+        bits_per_weight: the same in bits for each weight.
+        drop: accuracy lost on the calibration images, in percentage points; all accuracy if a logit is NaN.
+        error: standard error of ``drop`` over the images.
+        agreement: share of the images that keep their first class, in percent.
+        n: number of calibration images.
     """
 
     accepted: bool
@@ -80,7 +80,7 @@ class Candidate:
 
 
 class _Trials:
-    """What all candidates of a search share: statistics of the layers' inputs, and the answers without rounding."""
+    """The common part of all candidates: statistics of the layers' inputs, and the logits without rounding."""
 
     def __init__(
         self,
@@ -111,30 +111,30 @@ class _Trials:
 
     @property
     def typical(self) -> float:
-        """Root mean square of the weights, the unit of a search's steps."""
+        """Root mean square of the weights: the unit of the steps."""
         squares = sum(float(np.square(values, dtype=np.float64).sum()) for values in self._weights.values())
         return (squares / self._count) ** 0.5
 
     def grids(self, step: float) -> dict[str, OnGrid]:
-        """Grids whose steps have this geometric mean over the weights, with the weights' integers."""
+        """Grids whose steps have the geometric mean ``step`` over the weights, with the weights' integers."""
         found = {}
         for name, finest in self._vectors.items():
             coarse = min(2.0 ** round(log2(step * self._shares[name] / _FINER)), self._limits.get(name, inf))
             found[name] = OnGrid(grid_of_step(max(finest.grid.step, 2.0 ** floor(log2(coarse)))))
         for name, values in self._weights.items():
-            least = float(np.abs(values).max()) / LARGEST  # fits 16 bits
+            least = float(np.abs(values).max()) / LARGEST  # so that the integers fit 16 bits
             grid = grid_of_step(min(max(step * self._shares[name], least), self._limits.get(name, inf)))
             found[name] = OnGrid(grid, self._rounder.integers(name, grid.step))
         return found
 
     def measure(self, step: float, grids: Mapping[str, OnGrid]) -> Candidate:
-        """Code the weights on these grids, and let the graph answer with them."""
+        """Code the weights on these grids and measure the graph with them."""
         coded = encode_learned(self._weights, grids, self._compression)
         size = sum(len(each.payload.data) for each in coded if each.payload is not None)
         bits, n = 8 * size / self._count, len(self._right)
         try:
             logits = predict_logits(self._predict(_expanded(self._exported, grids)), self._search.images)
-        except DataError:  # NaN
+        except DataError:  # a logit is NaN
             return Candidate(False, step, size, bits, 100 * float(self._right.mean()), 0.0, 0.0, n)
         lost = 100.0 * self._right - 100.0 * accuracy_of_logits(logits, self._search.labels).correct
         drop, error = float(lost.mean()), float(lost.std() / n**0.5)
@@ -150,18 +150,18 @@ def search_grids(
     runtime: Runtime,
     compression: str = "zstd",
 ) -> tuple[dict[str, OnGrid], tuple[Candidate, ...]]:
-    """The coarsest grids whose accuracy drop on the calibration images, and its standard error, are accepted.
+    """The coarsest grids whose accuracy drop on the calibration images, plus its standard error, is accepted.
 
-    The steps of all weights keep their proportion, see :func:`seedcnn.pack.rounding.relative_steps`; what remains per
-    channel follows with steps a sixteenth as large, rounded to a power of two. Candidates lie a quarter of an octave
-    apart, and their accuracy is measured on the exported graph in ``runtime``. A coarser step is taken to lose more, so
-    bisection finds the coarsest with a few trials.
+    The steps of the weights keep the proportion of :func:`seedcnn.pack.rounding.relative_steps`; those of per-channel
+    tensors are a sixteenth as large, rounded to a power of two. Candidates lie a quarter of an octave apart, and their
+    accuracy is that of the exported graph in ``runtime``. The search is a bisection: it assumes that a coarser grid
+    loses more.
 
     Returns:
-        The grids by tensor, with the weights' integers, and what was tried, the finest first.
+        The grids by tensor, with the weights' integers, and the candidates tried, finest first.
 
     Raises:
-        ExportError: if even the finest grid loses more, or the network has no weight.
+        ExportError: if even the finest grid loses more than ``max_drop``, or the network has no weight.
     """
     trials = _Trials(folded, exported, rule, search, runtime, compression)
     unit = trials.typical
@@ -187,7 +187,7 @@ def search_grids(
 
 
 def _expanded(exported: OnnxModel, grids: Mapping[str, OnGrid]) -> dict[str, F32]:
-    """The tensors of the graph as a device would expand them; nothing is compressed."""
+    """The tensors of the graph as a device would expand them."""
     found = {}
     for name, values in exported.tensors.items():
         place = grids.get(name)

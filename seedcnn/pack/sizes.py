@@ -1,4 +1,4 @@
-"""What a network's tensors would take in codings that anybody has at hand, beside the bundle's."""
+"""The size of a network's tensors in common codings, to compare with the bundle's."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["plain_sizes"]
 
 
 def plain_sizes(tensors: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, int]:
-    """Bytes of all tensors together, without names or shapes.
+    """Bytes of all tensors together, without names or shapes, by coding.
 
-    "float32"; "float32, zstd"; "float16"; "int8 per channel, zstd": one scale (float32) for each output channel,
-    rounded to the nearest of 255 values, vectors as float16.
+    The codings are "float32", "float32, zstd", "float16" and "int8 per channel, zstd". The last has 255 levels and one
+    float32 scale for each output channel, and keeps vectors as float16.
     """
     whole = b"".join(values.tobytes() for values in tensors.values())
     found = {"float32": len(whole), "float32, zstd": len(compress(whole, fast=True)), "float16": len(whole) // 2}

@@ -86,7 +86,7 @@ def test_the_table_of_commands_is_frozen():
         ),
         (
             ["pack", "a", "--out", "x", "--family", "f", "--release", "1", "--parent", "p", "--step", "0.1"],
-            "--parent has a grid already; leave --step out",
+            "--parent brings its own grid; leave --step out",
         ),
         (["repo", "publish", "nowhere", "x.bundle"], "x.bundle"),
     ],
@@ -123,13 +123,13 @@ def test_train_pack_inspect_evaluate(tmp_path, cifar10):
     assert "1 epochs, test accuracy" in done.stdout
     done = seedcnn("pack", checkpoint, "--out", bundle, "--family", "f", "--release", 3)
     assert "bits a weight" in done.stdout
-    assert "on 10000 test pictures" in done.stdout
+    assert "on 10000 test images" in done.stdout
     searched, child = tmp_path / "b.bundle", tmp_path / "c.bundle"
     options = ("--family", "f", "--release")
     plot = tmp_path / "search.svg"
     more = ("--max-accuracy-drop", 2, "--calibration-pictures", 500, "--plot", plot, "--sizes")
     done = seedcnn("pack", checkpoint, "--out", searched, *options, 3, *more)
-    assert all(words in done.stdout for words in ("taken", "on 500 calibration pictures", "int8 per channel, zstd"))
+    assert all(words in done.stdout for words in ("taken", "on 500 calibration images", "int8 per channel, zstd"))
     assert searched.stat().st_size < bundle.stat().st_size
     assert plot.read_text().startswith("<?xml")
     bounded = ("--max-accuracy-drop", 0.2, "--calibration-pictures", 1, "--force-int8")

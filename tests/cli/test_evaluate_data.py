@@ -149,7 +149,7 @@ def test_published_pictures(tmp_path, cifar10, small_ten):
     (table,) = row["corrupted"]["tables"]
     assert table["constants"] == "published files"
     assert table["accuracies"]["fog"] == [table["clean"]] * 5
-    assert "published pictures go with one seed" in refusal(small_ten, *some, "--seeds", 2)
+    assert "published images take a single seed" in refusal(small_ten, *some, "--seeds", 2)
     assert "holds no 'snow'" in refusal(small_ten, "--corrupted", tmp_path, "--corruptions", "snow", "--images", 20)
 
 

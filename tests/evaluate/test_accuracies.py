@@ -58,9 +58,9 @@ def test_nan_is_refused_and_located(images):
         return logits
 
     for batch_size in (2, 10):
-        with pytest.raises(DataError, match="logits for picture 3 hold NaN"):
+        with pytest.raises(DataError, match="logits for image 3 hold NaN"):
             accuracy(broken, images, LABELS, batch_size=batch_size)
-    with pytest.raises(DataError, match="logits for picture 103 hold NaN"):
+    with pytest.raises(DataError, match="logits for image 103 hold NaN"):
         predict_logits(broken, images, 2, first=100)
 
 
@@ -75,7 +75,7 @@ def growing(batch):
         (lambda batch: by_first_pixel(batch)[:, 0], r"answers float32 \(4,\)"),
         (lambda batch: by_first_pixel(batch).astype(int), "answers int64"),
         (lambda batch: by_first_pixel(batch)[:, :0], r"answers float32 \(4, 0\)"),
-        (growing, "answers 6 classes at index 8, but 8 before"),
+        (growing, "answers 6 classes from image 8 on, but 8 before"),
     ],
 )
 def test_answers_of_a_wrong_form(images, predict, words):
@@ -84,9 +84,9 @@ def test_answers_of_a_wrong_form(images, predict, words):
 
 
 def test_labels_out_of_range(images):
-    with pytest.raises(DataError, match="label of picture 5 is 4; the model answers 4 classes"):
+    with pytest.raises(DataError, match="label of image 5 is 4; the model answers 4 classes"):
         accuracy(by_first_pixel, images, [0, 0, 0, 0, 0, 4, 0, 0, 0, 9])
-    with pytest.raises(DataError, match="label of picture 1 is -1"):
+    with pytest.raises(DataError, match="label of image 1 is -1"):
         accuracy(by_first_pixel, images, [0, -1, 0, 0, 0, 0, 0, 0, 0, 0])
 
 

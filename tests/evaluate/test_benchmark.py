@@ -56,7 +56,7 @@ def test_a_runner_is_the_same_function(runtime):
 
 def test_a_network_that_changed_on_the_way_is_not_timed():
     images = np.zeros((1, *SIZE), np.float32)
-    with pytest.raises(ExportError, match=r"in onnxruntime the network's answers are off by .* 1e-02 is the limit"):
+    with pytest.raises(ExportError, match=r"in onnxruntime the network's logits differ by .* 1e-02 is the limit"):
         runner(Restless().eval(), images, "onnxruntime")
 
 

@@ -110,7 +110,7 @@ def test_the_mean_over_pictures_of_scores_is_the_figure():
         {**rows.accuracies, "frost": rows.accuracies["snow"]}, SEVERITIES, 12, "cifar", 0, None, rows.clean, right,
         rows.clean_right,
     )  # fmt: skip
-    scores = whole.picture_scores()
+    scores = whole.image_scores()
     assert set(scores) == {name for name in FIGURES if not name.endswith("19")}
     for name, score in scores.items():
         assert score.shape == (12,)

@@ -98,7 +98,7 @@ def test_what_is_no_onnx_file(tmp_path, content):
 def test_pictures_of_another_size(images, tmp_path):
     path = tmp_path / "a.onnx"
     onnx.save(network(("N", 3, 224, "w")), path)
-    with pytest.raises(DataError, match="takes pictures of 224 x any pixels; these are 32 x 32"):
+    with pytest.raises(DataError, match="takes images of 224 x any pixels; these are 32 x 32"):
         onnx_predictor(read_onnx(path), MEAN, STD)(images)
 
 

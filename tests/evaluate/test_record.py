@@ -100,7 +100,7 @@ def test_the_file_says_the_accuracies_in_the_open(images, labels, tmp_path):
         ({"seeds": (0, 2)}, r"seeds: \[0, 1\] there, \[0, 2\] here"),
         ({"constants": "imagenet"}, "constants: cifar there, imagenet here"),
         ({"severities": (1, 2)}, r"severities: \[1, 2, 3, 4, 5\] there, \[1, 2\] here"),
-        ({"max_images": 12}, "pictures n: 13 there, 12 here; pictures sha256: "),
+        ({"max_images": 12}, "images n: 13 there, 12 here; images sha256: "),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -116,11 +116,11 @@ def test_other_conditions_are_refused_by_name(images, labels, tmp_path, change, 
 def test_other_pictures_labels_and_models_are_refused(images, labels, tmp_path):
     path = tmp_path / "r.json"
     run(Model(), images, labels, path)
-    with pytest.raises(DataError, match="pictures sha256"):
+    with pytest.raises(DataError, match="images sha256"):
         run(Model(), 255 - images, labels, path)
-    with pytest.raises(DataError, match="pictures sha256"):
+    with pytest.raises(DataError, match="images sha256"):
         run(Model(), images, 3 - labels, path)
-    with pytest.raises(DataError, match="models n: not there, abc here"):
+    with pytest.raises(DataError, match="models n: none there, abc here"):
         robustness_seeds(
             {"m": Model(), "n": Model()},
             images,
@@ -163,7 +163,7 @@ def test_damage_is_told(images, labels, tmp_path, what):
     path = tmp_path / "r.json"
     run(Model(), images, labels, path)
     path.write_text(damaged(json.loads(path.read_text()), what))
-    with pytest.raises(DataError, match="no record of an evaluation" if what == "format" else "is damaged"):
+    with pytest.raises(DataError, match="not the record of an evaluation" if what == "format" else "is damaged"):
         run(Model(), images, labels, path)
 
 

@@ -36,7 +36,7 @@ def test():
     rng = np.random.default_rng(1)
     images, labels = rng.integers(0, 256, (24, 32, 32, 3), np.uint8), rng.integers(0, 10, 24)
     styles = np.array(["apple", "google"] * 12)
-    skipped = (Unreadable("a/b.png", "not a picture"),)
+    skipped = (Unreadable("a/b.png", "not an image"),)
     held = ImageSet(images, labels, CLASSES, "drawn", styles, skipped=skipped)
     return NamedTest("cifar10", held, (0.5,) * 3, (0.25,) * 3, held_out=("apple",))
 
@@ -95,7 +95,7 @@ def test_the_report_has_models_settings_and_samples(found, models, tmp_path):
         "cifar10, 24 of 32 x 32",
         "sha256 2",
         "seedcnn evaluate a &lt;b&gt;",
-        "a/b.png was left out: not a pi",
+        "a/b.png was left out: not an im",
     ):
         assert words in html
     assert "1,234" in html
@@ -117,8 +117,8 @@ def test_a_model_that_does_not_fit_is_named(test):
         ({"corruptions": ("rain",)}, "`corruptions` rain: it must be one of gaussian_noise"),
         ({"corruptions": ("fog", "fog")}, "`corruptions` fog,fog: none may be named twice"),
         ({"corruptions": (), "record": "r.json"}, "`record` r.json: it keeps corrupted accuracies"),
-        ({"corrupted": "c", "seeds": 2}, "`corrupted` c: published pictures go with one seed"),
-        ({"corrupted": "c", "corruptions": ()}, "`corrupted` c: published pictures go with one seed, and with corr"),
+        ({"corrupted": "c", "seeds": 2}, "`corrupted` c: published images take a single seed"),
+        ({"corrupted": "c", "corruptions": ()}, "`corrupted` c: published images take a single seed and at least"),
     ],
     ids=str,
 )

@@ -173,11 +173,11 @@ def test_faults_name_model_corruption_and_picture(images, labels):
             logits[-1] = np.nan
         return logits
 
-    with pytest.raises(DataError, match="model 'b' under contrast 2: the model's logits for picture 29 hold NaN"):
+    with pytest.raises(DataError, match="model 'b' under contrast 2: the model's logits for image 29 hold NaN"):
         robustness_many({"a": fine, "b": broken}, images, labels, corruptions=SOME, batch_size=8)
     outside = labels.copy()
     outside[12] = 4
-    with pytest.raises(DataError, match="the label of picture 12 is 4; the model answers 4 classes"):
+    with pytest.raises(DataError, match="the label of image 12 is 4; the model answers 4 classes"):
         robustness(fine, images, outside, corruptions=SOME, batch_size=8)
 
 
@@ -200,7 +200,7 @@ def test_missing_frost_is_told_before_a_model_is_asked(images, labels, tmp_path)
         ({"corruptions": []}, "`corruptions`"),
         ({"corruptions": "contrast"}, r"`corruptions` \(='contrast'\) must be a sequence"),
         ({"severities": [0]}, "`severities` holds 0; known: 1, 2, 3, 4, 5"),
-        ({"severities": [1, 1]}, "none twice"),
+        ({"severities": [1, 1]}, "none of them twice"),
         ({"batch_size": 0}, "`batch_size`"),
         ({"max_images": 0}, "`max_images`"),
         ({"labels": [1]}, "`labels`"),

@@ -84,7 +84,7 @@ def test_no_interval_without_answers_or_for_one_picture(images, labels):
 def test_seeded_results_are_of_one_evaluation():
     with pytest.raises(ValueError, match="only seeds may differ"):
         SeededRobustness((TABLE, replace(TABLE, n=100, seed=5)))
-    with pytest.raises(ValueError, match="none may come twice"):
+    with pytest.raises(ValueError, match="each may occur only once"):
         SeededRobustness((TABLE, TABLE))
     with pytest.raises(ValueError, match="`tables` is empty"):
         SeededRobustness(())

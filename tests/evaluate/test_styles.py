@@ -83,7 +83,7 @@ def test_dict(images):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"styles": STYLES[:7]}, r"`styles` is <U7 \(7,\); it must hold one text per picture, \(8,\)"),
+        ({"styles": STYLES[:7]}, r"`styles` is <U7 \(7,\); it must hold one string for each image, \(8,\)"),
         ({"styles": np.arange(8)}, r"`styles` is int64 \(8,\)"),
         ({"styles": STYLES[:, None]}, r"`styles` is <U7 \(8, 1\)"),
         (
@@ -121,7 +121,7 @@ def test_no_pictures():
 def test_wrong_data_name_the_picture_among_all(images):
     labels = LABELS.copy()
     labels[6] = 9
-    with pytest.raises(DataError, match="label of picture 6 is 9; the model answers 6 classes"):
+    with pytest.raises(DataError, match="label of image 6 is 9; the model answers 6 classes"):
         accuracy_by_style(by_first_pixel, images, labels, STYLES)
     with pytest.raises(DataError, match="answers 6 classes; the data have 50"):
         accuracy_by_style(by_first_pixel, images, LABELS, STYLES, num_classes=50)

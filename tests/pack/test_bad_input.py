@@ -71,13 +71,13 @@ def test_a_tensor_name_that_appears_twice():
 
 
 def test_a_search_without_calibration_pictures():
-    with pytest.raises(ValueError, match="a search needs at least one picture"):
+    with pytest.raises(ValueError, match="a search needs at least one image"):
         Search(IMAGES[:0], LABELS[:0])
-    with pytest.raises(ValueError, match="holds 20 calibration pictures and `labels` 19"):
+    with pytest.raises(ValueError, match="holds 20 calibration images and `labels` 19"):
         Search(IMAGES, LABELS[:19])
 
 
 def test_a_parent_of_another_architecture():
     parent = read_bundle(pack(network(), INFO, IMAGES, LABELS, step=0.01).data)
-    with pytest.raises(BundleError, match=r"is of another architecture; tensors that differ: .*stem"):
+    with pytest.raises(BundleError, match=r"has another architecture; these tensors differ: .*stem"):
         pack(network(width=32), INFO, IMAGES, LABELS, parent=Parent(parent))

@@ -117,7 +117,7 @@ def latency(median):
 
 def test_int8_that_is_slower_is_refused_with_both_numbers():
     same = Equivalence(0.1, 0.01, 99.0, 100)
-    with pytest.raises(ExportError, match=r"int8 takes 2\.590 ms a picture in onnxruntime here and float32 1\.530 ms"):
+    with pytest.raises(ExportError, match=r"int8 takes 2\.590 ms an image in onnxruntime here and float32 1\.530 ms"):
         Int8Result("onnxruntime", 256, same, latency(1.53), latency(2.59)).require_faster()
     with pytest.raises(ExportError, match="slower"):
         Int8Result("openvino", 256, same, latency(2.0), latency(2.0)).require_faster()

@@ -71,7 +71,7 @@ def test_what_a_request_searches_and_quantizes():
     [
         ({"compression": "lz4"}, "`compression` is 'lz4'; it must be one of zstd, zlib, xz"),
         ({"target": "tensorrt"}, "`target` is 'tensorrt'; it must be one of onnxruntime"),
-        ({"parent": "p", "step": 0.1}, "`parent` has a grid already; leave `step` out"),
+        ({"parent": "p", "step": 0.1}, "`parent` brings its own grid; leave `step` out"),
         ({"calibration_pictures": 0}, "`calibration_pictures` is 0; it must be at least 1"),
     ],
     ids=str,

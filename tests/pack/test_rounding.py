@@ -114,7 +114,7 @@ def test_a_linear_layer_and_what_no_layer_owns():
     assert set(rounder._grams) == {"head.weight"}
     nearest = np.rint(model.layer.bias.detach().double().numpy() / 0.01)
     assert (rounder.integers("layer.bias", 0.01) == nearest).all()
-    with pytest.raises(ValueError, match=r"`step` \(=1e-06\) is too fine: layer.bias reaches \d+ of it; at most 32767"):
+    with pytest.raises(ValueError, match=r"`step` \(=1e-06\) is too fine: layer.bias reaches \d+ steps; at most 32767"):
         rounder.integers("layer.bias", 1e-6)
 
 

@@ -159,9 +159,9 @@ def test_what_cannot_be_searched(trained):
     model, images, labels = trained
     with pytest.raises(ExportError, match=r"even a grid step of .* costs .* on 400 calibration images; at most"):
         pack(model, INFO, images, labels, search=Search(images[:400], labels[:400], -100.0))
-    with pytest.raises(ValueError, match="holds 0 calibration pictures and `labels` 0; a search needs at least one"):
+    with pytest.raises(ValueError, match="holds 0 calibration images and `labels` 0; a search needs at least one"):
         Search(images[:0], labels[:0])
-    with pytest.raises(ValueError, match="holds 400 calibration pictures and `labels` 3"):
+    with pytest.raises(ValueError, match="holds 400 calibration images and `labels` 3"):
         Search(images[:400], labels[:3])
 
 
@@ -241,5 +241,5 @@ def test_a_parent_of_another_architecture(trained):
     for options in ({"widths": (16, 16, 48)}, {"widths": (16, 16, 32), "num_classes": 9}):
         torch.manual_seed(0)
         other = create_model("resnet8_cifar", patch=4, **options).eval()
-        with pytest.raises(BundleError, match=r"the parent, small release 4, is of another architecture; tensors that"):
+        with pytest.raises(BundleError, match=r"the parent, small release 4, has another architecture; these tensors"):
             pack(other, INFO, images, labels, parent=Parent(parent))

@@ -1,4 +1,4 @@
-"""The pieces that the page is made of: plain data, which ``report.html.j2`` lays out and escapes."""
+"""The pieces of the page: plain data that ``report.html.j2`` lays out and escapes."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Cell:
     """A table cell: a number, and lines of small print below it.
 
     Attributes:
-        main: the number, or why there is none.
-        small: the small print.
+        main: the number, or the reason why there is none.
+        small: lines of small print.
         mark: a class of the style sheet.
-        absent: whether ``main`` says why there is no number.
+        absent: whether ``main`` is a reason.
     """
 
     main: str
@@ -45,7 +45,7 @@ NOT_MEASURED = Cell("not measured", absent=True)
 
 @dataclass(frozen=True)
 class Column:
-    """The head of a column, with small print below its name if there is any."""
+    """The head of a column: its name, and small print below it."""
 
     name: str
     small: str = ""
@@ -53,7 +53,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a table: its name, small print below the name if there is any, its cells, and a class."""
+    """A line of a table: its name, small print below the name, its cells, and a class of the style sheet."""
 
     name: str
     small: str
@@ -63,7 +63,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: the head of its first column, the other columns, groups of lines, and a class."""
+    """A table: the head of its first column, the other columns, groups of lines, and a class of the style sheet."""
 
     first: str
     columns: Sequence[Column]
@@ -81,7 +81,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing with its caption. The SVG goes into the page as it is: its texts are escaped already."""
+    """A drawing with its caption; the SVG goes into the page unchanged, as its texts are already escaped."""
 
     title: str
     svg: Markup

@@ -1,4 +1,4 @@
-"""The report's sections that set a model beside styles it never saw, and beside what the papers print."""
+"""The sections of the report on accuracy by style, and on the papers' printed numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HELD_OUT = "held out"
 
 @dataclass(frozen=True)
 class Papers:
-    """The papers' rows: a sentence or two about them, a table for each data set, and notes."""
+    """The section on the papers: a sentence or two about it, a table for each data set, and notes."""
 
     about: str
     tables: Mapping[str, Table]
@@ -37,7 +37,7 @@ def _style_cell(found: StyleTable | None, style: str, *, n: bool, mark: bool) ->
 
 
 def _style_row(style: str, names: Sequence[str], styles: Mapping[str, StyleTable]) -> Line:
-    """What all models share is told once, below the style's name."""
+    """One line; what all models share is said once, below the style's name."""
     known = [each for each in styles.values() if style in each.accuracies]
     counts = {each.accuracies[style].n for each in known}
     held = {style in each.held_out for each in known}
@@ -56,7 +56,7 @@ def _mean_cell(found: StyleTable | None, *, which: bool) -> Cell:
 
 
 def styles_section(names: Sequence[str], styles: Mapping[str, StyleTable]) -> Section:
-    """Accuracy by style, held-out styles marked, and the mean over those."""
+    """Accuracy by style with held-out styles marked, and the mean over those."""
     order = dict.fromkeys(style for name in names if name in styles for style in styles[name].accuracies)
     held = [style for style in order if any(style in each.held_out for each in styles.values())]
     lines = [_style_row(style, names, styles) for style in [*held, *(style for style in order if style not in held)]]
@@ -68,7 +68,9 @@ def styles_section(names: Sequence[str], styles: Mapping[str, StyleTable]) -> Se
         bodies.append([Line("Mean", told, cells, mark="group")])
     about = "Top-1 accuracy in percent ± standard error."
     if held:
-        about += " Held-out styles were not trained on. In their mean each style counts once, whatever its number."
+        about += (
+            " Held-out styles were not trained on. In their mean each style counts once, however many images it has."
+        )
     return Section(about, Table("Style", [Column(name) for name in names], bodies, "figures"))
 
 
@@ -89,7 +91,7 @@ def papers_section(
     results: Mapping[str, SeededRobustness],
     styles: Mapping[str, StyleTable],
 ) -> Papers | None:
-    """The papers' rows: what they print, ours where it is the same quantity, and the difference."""
+    """The papers' rows: their printed number, ours where it is the same quantity, and the difference."""
     listed = [(model, paper) for model in rows for paper in papers.get(model.name, ())]
     if not listed:
         return None
@@ -108,12 +110,12 @@ def papers_section(
         tables[dataset] = Table("Model", [Column(key) for key in keys], [lines], "figures papers")
     about = "Top-1 accuracy in percent as the papers print it; below it ours, and the difference, ours minus printed."
     if any("mean" in paper.values and set(GROUPS) & set(paper.values) for _, paper in listed):
-        about += " What the papers call mean is over groups or over corruptions, so both of ours stand beside it."
+        about += " The papers' mean is over groups or over corruptions, so both of ours are shown."
     return Papers(about, tables, _notes(paper for _, paper in listed))
 
 
 def _notes(papers: Iterable[PaperRow]) -> list[str]:
-    """Each note once, behind the rows it is about."""
+    """Each note once, with the tables and methods it is about."""
     notes: dict[str, dict[str, dict[str, None]]] = {}
     for paper in papers:
         if paper.note:

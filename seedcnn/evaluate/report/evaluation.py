@@ -1,4 +1,4 @@
-"""The report of an evaluation: its rows, samples and settings, from what was measured."""
+"""The report of an evaluation, with its rows, samples and settings made from the results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from seedcnn.evaluate.robustness_runs import SeededRobustness
 
 __all__ = ["report_evaluation"]
 
-_PICTURES = 8
+_SAMPLES = 8
 _SEVERITY = 3
 
 
@@ -28,8 +28,8 @@ def _corrupted(result: SeededRobustness | None) -> Measured | None:
     if result is None or mean is None:
         return None
     table = result.tables[0]
-    n = f"pictures x {len(table.accuracies)} corruptions x {len(table.severities)} severities"
-    return Measured(mean.mean, table.n, table.standard_error, f"{n}, standard error over pictures")
+    n = f"images x {len(table.accuracies)} corruptions x {len(table.severities)} severities"
+    return Measured(mean.mean, table.n, table.standard_error, f"{n}, standard error over images")
 
 
 def _rows(found: Evaluated, models: Mapping[str, Opened]) -> list[ModelRow]:
@@ -54,27 +54,25 @@ def _rows(found: Evaluated, models: Mapping[str, Opened]) -> list[ModelRow]:
 
 
 def _samples(found: Evaluated, models: Mapping[str, Opened], frost_dir: Path | None) -> list[Sample]:
-    """Pictures spread over the set, each under another of the corruptions that were measured."""
+    """Images from all over the set, each under another of the corruptions that were measured."""
     test, samples = found.data.test, []
     result = next(iter(found.corrupted.values()), None)
     names = [] if result is None else list(result.tables[0].accuracies)
-    count = min(_PICTURES, len(test))
+    count = min(_SAMPLES, len(test))
     for number, index in enumerate(np.linspace(0, len(test) - 1, count).astype(int).tolist()):
         where = np.array([index])
-        picture, caption = test.images[where], "as it is"
+        image, caption = test.images[where], "as it is"
         if result is not None:
             table, name = result.tables[0], names[number * len(names) // count]
             severity = _SEVERITY if _SEVERITY in table.severities else table.severities[0]
             caption = f"{name.replace('_', ' ')}, severity {severity}"
             if found.data.corrupted is not None:
-                picture = found.data.corrupted.pick(name, severity, where)
+                image = found.data.corrupted.pick(name, severity, where)
             else:
                 given, seed = found.data.constants, table.seed
-                picture = corrupt(
-                    picture, name, severity, constants=given, seed=seed, indices=where, frost_dir=frost_dir
-                )
-        said = {model: test.classes[int(opened.predict(picture)[0].argmax())] for model, opened in models.items()}
-        samples.append(Sample(np.asarray(picture[0]), test.classes[int(test.labels[index])], caption, said))
+                image = corrupt(image, name, severity, constants=given, seed=seed, indices=where, frost_dir=frost_dir)
+        said = {model: test.classes[int(opened.predict(image)[0].argmax())] for model, opened in models.items()}
+        samples.append(Sample(np.asarray(image[0]), test.classes[int(test.labels[index])], caption, said))
     return samples
 
 
@@ -92,7 +90,7 @@ def _settings(found: Evaluated, models: Mapping[str, Opened], command: str) -> d
     data = found.data
     count, height, width = data.test.images.shape[:3]
     settings = {
-        "Test pictures": f"{data.name}, {count:,} of {height} x {width}",
+        "Test images": f"{data.name}, {count:,} of {height} x {width}",
         "Read from": data.test.source,
         "Held out": ", ".join(data.held_out) or "nothing",
         "Left out, not decodable": str(len(data.test.skipped)),
@@ -103,7 +101,7 @@ def _settings(found: Evaluated, models: Mapping[str, Opened], command: str) -> d
     }
     if found.corrupted:
         table = next(iter(found.corrupted.values())).tables[0]
-        settings["Corrupted pictures"] = (
+        settings["Corrupted images"] = (
             f"the first {table.n:,}, {table.constants}" if data.corrupted is None else data.corrupted.source
         )
     return settings
@@ -121,10 +119,10 @@ def report_evaluation(
 
     Args:
         path: the HTML file; its directory must exist.
-        found: what was measured.
-        models: the models it was measured of, by the same names; they answer the sample images once more.
+        found: the results.
+        models: the models by the names in ``found``; they classify the sample images again.
         frost_dir: as in the request.
-        command: the command line that was run, for the settings; "" leaves it out.
+        command: the command line, for the settings; "" leaves it out.
 
     Raises:
         OSError: if the file cannot be written.

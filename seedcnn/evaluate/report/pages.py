@@ -23,7 +23,7 @@ __all__ = ["Measured", "ModelRow", "Sample", "format_bytes", "write_report"]
 
 def _check_names(names: Sequence[str], robustness: Mapping, styles: Mapping, papers: Mapping) -> None:
     if not names or len(set(names)) != len(names):
-        raise ValueError(f"`rows` has the names {list(names)}; there must be at least one, none twice")
+        raise ValueError(f"`rows` has the names {list(names)}; there must be at least one, none of them twice")
     if robustness and set(robustness) != set(names):
         raise ValueError(
             f"`robustness` has the models {sorted(robustness)}; it must have those of `rows`: {sorted(names)}"
@@ -80,27 +80,27 @@ def write_report(
     styles: Mapping[str, StyleTable] | None = None,
     papers: Mapping[str, Sequence[PaperRow]] | None = None,
 ) -> Path:
-    """Write the report. The same input gives the same bytes (with the same matplotlib and Pillow).
+    """Write the report; the same input gives the same bytes (with the same matplotlib and Pillow).
 
     Args:
         path: the HTML file; its directory must exist.
         title: heading of the page.
-        rows: the models side by side; ratios are to the first one, which should be the vanilla network.
-        robustness: for each name of ``rows`` its table, or its tables of several seeds, all of the same corruptions,
-            severities, n, constants and seeds; or empty.
-        samples: corrupted pictures with predictions, in reading order, of any size; may be empty.
+        rows: the models side by side; ratios are to the first, which should be the vanilla network.
+        robustness: for each name of ``rows`` its table, or its tables of several seeds, all with the same corruptions,
+            severities, n, constants and seeds; may be empty.
+        samples: corrupted images with predictions, in reading order, of any size; may be empty.
         settings: settings and versions, by name.
-        notes: plain sentences, one per item.
-        styles: accuracies by style, of the models that have them.
-        papers: by model, the papers' rows to stand beside it. They must be of the data that were measured: "top1" is
-            set beside ``ModelRow.accuracy``; group means and "mean" beside ``robustness`` if all 19 corruptions (of
-            the group) were measured at all severities; a style beside that style, if it was held out.
+        notes: plain sentences, one for each item.
+        styles: accuracies by style, for the models that have them.
+        papers: for each model, the papers' rows to compare it with, which must be of the same data. "top1" is compared
+            with ``ModelRow.accuracy``; group means and "mean" with ``robustness``, if all corruptions of the group, or
+            all 19, were measured at all severities; a style with that style, if it was held out.
 
     Returns:
         The path written.
 
     Raises:
-        ValueError: if names are missing, unknown or double, tables do not match, or a picture is not uint8 [H, W, 3].
+        ValueError: if names are missing, unknown or repeated, tables do not match, or an image is not uint8 [H, W, 3].
         OSError: if the file cannot be written.
     """
     names = [row.name for row in rows]

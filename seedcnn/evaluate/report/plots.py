@@ -1,7 +1,7 @@
-"""Plots of the report: matplotlib SVGs that take their colours from the page, and the same bytes for the same input.
+"""Plots of the report as matplotlib SVGs, with the same bytes for the same input.
 
-Drawn without pyplot, so no global state is touched. Colours are placeholders that become CSS variables: a plot then
-follows the page's light or dark theme.
+They are drawn without pyplot, so no global state changes. Colours are placeholders that become CSS variables, so that a
+plot follows the page's light or dark theme.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def _marker(index: int) -> str:
 
 
 def _dash(index: int) -> tuple[float, ...]:
-    # Five dashes against twelve colours and markers: sixty lines before one looks like another.
+    # Five dashes and twelve colours and markers make sixty lines that can be told apart.
     return _DASHES[index % len(_DASHES)]
 
 
 def key_symbol(index: int) -> str:
-    """The line and marker of one series as a small inline ``<svg>``, as the plots draw them; for the legend."""
+    """The line and marker of one series as a small inline ``<svg>``, drawn as in the plots, for the legend."""
     shape = MarkerStyle(_marker(index))
     outline = shape.get_path().transformed(shape.get_transform())
     pieces = []
@@ -76,7 +76,7 @@ def key_symbol(index: int) -> str:
 
 
 def _to_svg(figure: Figure, prefix: str, label: str) -> str:
-    """Inline SVG: no prolog, no metadata, no size of its own, ids that are unique in the page."""
+    """Inline SVG without prolog, metadata or a size of its own, and with ids that are unique in the page."""
     buffer = io.StringIO()
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
@@ -114,16 +114,16 @@ def severity_plot(
     *,
     large: bool = False,
 ) -> str:
-    """Accuracy in percent by severity, a line per model; severity 0 is the clean picture.
+    """Accuracy in percent by severity, with a line for each model; severity 0 is the clean image.
 
     Args:
-        prefix: of the ids in the SVG.
-        name: what is plotted, for the alternative text.
+        prefix: prefix of the ids in the SVG.
+        name: name of the corruption, for the alternative text.
         severities: S severities.
         lines: S numbers by model, in the order of the series.
-        limits: of the vertical axis.
-        clean: accuracy on clean pictures by model.
-        large: more room, for many lines.
+        limits: limits of the vertical axis.
+        clean: accuracy on clean images by model.
+        large: draw a larger plot, for many lines.
 
     Returns:
         An inline ``<svg>`` element.
@@ -145,7 +145,7 @@ def severity_plot(
             )
         axes.set_ylim(*limits)
         axes.set_xticks([0, *sorted(severities)], ["clean", *map(str, sorted(severities))])
-        axes.tick_params(axis="x", pad=6)  # clear of the lowest number of the other axis
+        axes.tick_params(axis="x", pad=6)  # keeps clear of the lowest number of the other axis
         axes.set_xlim(-0.25, max(severities) + 0.2)
         axes.grid(axis="y", color=_GRID, linewidth=0.7)
         told = "; ".join(f"{model}: {', '.join(f'{values[i]:.1f}' for i in order)}" for model, values in lines.items())
@@ -161,15 +161,15 @@ def bar_plot(
     spreads: Mapping[str, float],
     series: Mapping[str, int],
 ) -> str:
-    """One horizontal bar per model, its name above it and its value behind it.
+    """One horizontal bar for each model, with its name above and its value at its end.
 
     Args:
-        prefix: of the ids in the SVG.
-        name: what is plotted, for the alternative text.
-        values: a number that is not negative by model.
-        texts: the number as it is to be printed.
+        prefix: prefix of the ids in the SVG.
+        name: the quantity, for the alternative text.
+        values: numbers by model, not negative.
+        texts: the numbers as they are printed.
         spreads: half lengths of the error bars, for the models that have one.
-        series: the colour's index by model, that of the model in the other plots.
+        series: index of the colour by model, the same as in the other plots.
 
     Returns:
         An inline ``<svg>`` element.

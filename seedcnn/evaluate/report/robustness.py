@@ -1,4 +1,4 @@
-"""The report's sections on corrupted pictures: curves by severity, heat map, averages, and the numbers behind them."""
+"""The sections of the report on corrupted images: curves by severity, heat map, averages, and all the numbers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _over_seeds(values: Sequence[float], random: bool = True) -> str:
-    """Mean and standard deviation (n - 1); no deviation of a single value, nor of equal ones that had to be equal."""
+    """Mean and standard deviation (n - 1); no deviation for a single value, or where nothing is random."""
     told = f"{_mean(values):.2f}"
     told_spread = len(values) > 1 and (random or len(set(values)) > 1)
     return f"{told} ± {np.std(values, ddof=1):.2f}" if told_spread else told
@@ -59,26 +59,26 @@ def _over_seeds(values: Sequence[float], random: bool = True) -> str:
 def _conditions(result: SeededRobustness) -> str:
     first, seeds = result.tables[0], [str(each.seed) for each in result.tables]
     drawn = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds ({', '.join(seeds)})"
-    return f"{first.n:,} pictures each, {first.constants} constants, {drawn}"
+    return f"{first.n:,} images each, {first.constants} constants, {drawn}"
 
 
 def _clean(rows: Sequence[ModelRow], results: Results) -> tuple[dict[str, float], str]:
-    """The first point of each line: on the same pictures, where that was measured for every model."""
+    """The first point of each line and a sentence about it: accuracy on the same images, if every model has it."""
     same = {name: result.tables[0].clean for name, result in results.items()}
     known = {name: value for name, value in same.items() if value is not None}
     if len(known) == len(rows):
-        return known, "The first point is the accuracy on the same pictures, uncorrupted."
+        return known, "The first point is the accuracy on the same images, uncorrupted."
     return {row.name: row.accuracy.value for row in rows}, "The first point is the accuracy of the first table."
 
 
 def _curve(result: SeededRobustness, corruption: str) -> list[float]:
-    """Mean over seeds, one number a severity."""
+    """Mean over seeds, one number for each severity."""
     by_seed = [each.accuracies[corruption] for each in result.tables]
     return [_mean(column) for column in zip(*by_seed, strict=True)]
 
 
 def severity_section(rows: Sequence[ModelRow], results: Results) -> Severity:
-    """Accuracy by severity: one plot a corruption, one line a model (mean over seeds), and the numbers behind them."""
+    """Accuracy by severity: a plot for each corruption, a line for each model, and the numbers behind them."""
     names = [row.name for row in rows]
     first = results[names[0]].tables[0]
     clean, sentence = _clean(rows, results)
@@ -96,7 +96,7 @@ def severity_section(rows: Sequence[ModelRow], results: Results) -> Severity:
     seeds = len(results[names[0]].tables)
     drawn = "; the lines are the mean over seeds" if seeds > 1 else ""
     about = f"Top-1 accuracy in percent by severity, {_conditions(results[names[0]])}{drawn}. {sentence}"
-    spread = f"Mean ± standard deviation over {seeds} seeds; none where a corruption draws nothing at random."
+    spread = f"Mean ± standard deviation over {seeds} seeds; none where nothing in a corruption is random."
     key = [Plot(name, Markup(key_symbol(index))) for index, name in enumerate(names)]
     return Severity(about, key, plots, large, _numbers(names, results), spread if drawn else "")
 
@@ -127,7 +127,7 @@ def _numbers(names: Sequence[str], results: Results) -> Table:
 
 
 def heat_section(names: Sequence[str], results: Results) -> Heat:
-    """Mean over severities and seeds, corruption x model, as numbers on a ground that grows stronger with them."""
+    """Mean over severities and seeds by corruption and model, on a background that grows stronger with the number."""
     corruptions = list(results[names[0]].tables[0].accuracies)
     values = {name: {kind: results[name].corruption_mean(kind) for kind in corruptions} for name in names}
     every = [value for columns in values.values() for value in columns.values()]
@@ -156,7 +156,7 @@ def heat_section(names: Sequence[str], results: Results) -> Heat:
 
 
 def _capital(text: str) -> str:
-    # Not of mCE.
+    # Not for mCE.
     return text if text[1].isupper() else text[0].upper() + text[1:]
 
 
@@ -169,7 +169,7 @@ def _summary_cell(summary: Summary | None) -> Cell:
 
 
 def averages_section(names: Sequence[str], results: Results) -> Section:
-    """Both averages, mean corruption error, mCE and relative mCE, with spread over seeds and interval over pictures."""
+    """Both averages, mean corruption error, mCE and relative mCE, with spread over seeds and interval over images."""
     first = results[names[0]]
     summaries = [results[name].summary() for name in names]
     measured = len(first.tables[0].accuracies)
@@ -186,12 +186,12 @@ def averages_section(names: Sequence[str], results: Results) -> Section:
         about += f" ± standard deviation over {len(first.tables)} seeds of the corruptions."
     if any(summary is not None and summary.interval is not None for each in summaries for summary in each.values()):
         about += (
-            " In brackets: 95 % of a bootstrap over pictures, so for other pictures of the same kind; it covers "
+            " In brackets: 95 % of a bootstrap over images, which is for other images of the same kind; it covers "
             "neither another draw of the corruptions nor another training."
         )
     if any(each["mce_15"] is not None for each in summaries):
         about += (
-            " mCE divides each corruption's error by AlexNet's on ImageNet-C; for other pictures it is a weighting, "
+            " mCE divides each corruption's error by AlexNet's on ImageNet-C; for other images it is a weighting, "
             "not comparable with published values. Errors: lower is better."
         )
     else:

@@ -1,4 +1,4 @@
-"""What a report is made of: plain frozen records."""
+"""The input of a report: plain frozen records."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Measured:
 
     Attributes:
         value: in the unit of its field.
-        n: how often or on how many it was measured; None if that means nothing.
-        spread: half width, in the same unit, printed after a plus-minus sign; None if unknown.
-        note: a few words on what spread or n mean.
+        n: number of samples or repetitions; None where there are none.
+        spread: half width in the same unit, printed after a plus-minus sign; None if unknown.
+        note: a few words that say what ``n`` and ``spread`` are.
     """
 
     value: float
@@ -35,16 +35,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class ModelRow:
-    """What is told about one model; None means not measured.
+    """The figures of one model; None means not measured.
 
     Attributes:
         name: unique in the report.
-        accuracy, corrupted: top-1 in percent, on clean and on corrupted pictures.
-        parameters, macs, nlf_evaluations: learnable parameters, and per picture the multiply-accumulates and the
-            evaluations of the nonlinear transformation functions; known of a module, not of a bundle or ONNX file.
+        accuracy, corrupted: top-1 in percent, on clean and on corrupted images.
+        parameters, macs, nlf_evaluations: learnable parameters, and per image the multiply-accumulates and the
+            evaluations of the nonlinear transformation functions; known for a torch module only.
         bundle_bytes: size of the shipped file.
-        latency_ms: of one picture on the device.
-        top5: in percent, on clean pictures.
+        latency_ms: latency of one image on the device.
+        top5: in percent, on clean images.
     """
 
     name: str
@@ -60,12 +60,12 @@ class ModelRow:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A picture with each model's prediction.
+    """An image with each model's prediction.
 
     Attributes:
         image: uint8 [H, W, 3].
         label: the true class.
-        caption: for example the corruption and its severity.
+        caption: a line below the label, such as the corruption and its severity.
         predictions: predicted class by model name.
     """
 

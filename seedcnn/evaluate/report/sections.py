@@ -1,4 +1,4 @@
-"""The sections of the report that come with every model, as data for the template."""
+"""The sections that every report has, as data for the template."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from seedcnn.evaluate.report.blocks import NOT_MEASURED, Cell, Column, Line, Plo
 from seedcnn.evaluate.report.plots import bar_plot
 from seedcnn.evaluate.report.rows import Measured, ModelRow, Sample, format_bytes
 
-__all__ = ["Answer", "Picture", "bars_section", "headline", "samples_section"]
+__all__ = ["Answer", "SampleImage", "bars_section", "headline", "samples_section"]
 
-_PIXELS = 96  # the longest side of a picture that is shown pixel by pixel
+_PIXELS = 96  # an image whose longer side is at most this is enlarged pixel by pixel
 
 
 def _ratio(value: float, base: float) -> str:
@@ -37,7 +37,7 @@ def _plain(value: int | None) -> Measured | None:
 
 @dataclass(frozen=True)
 class _Figure:
-    """One line of the headline table: what it shows of a model, and how."""
+    """One line of the headline table: its value for a model, and how to print and compare it."""
 
     name: str
     unit: str
@@ -55,10 +55,10 @@ _FIGURES = (
     _Figure("Top-5 accuracy", "%", lambda model: model.top5, "{:.2f}".format, _points),
     _Figure("Corrupted accuracy", "top-1, %", lambda model: model.corrupted, "{:.2f}".format, _points),
     _Figure("Learnable parameters", "", lambda model: _plain(model.parameters), _count, _ratio),
-    _Figure("MACs", "per picture", lambda model: _plain(model.macs), _count, _ratio),
-    _Figure("NLF evaluations", "per picture", lambda model: _plain(model.nlf_evaluations), _count, _ratio),
+    _Figure("MACs", "per image", lambda model: _plain(model.macs), _count, _ratio),
+    _Figure("NLF evaluations", "per image", lambda model: _plain(model.nlf_evaluations), _count, _ratio),
     _Figure("Bundle", "bytes on the wire", lambda model: _plain(model.bundle_bytes), _count, _ratio),
-    _Figure("Device latency", "ms per picture", lambda model: model.latency_ms, "{:.3f}".format, _ratio),
+    _Figure("Device latency", "ms per image", lambda model: model.latency_ms, "{:.3f}".format, _ratio),
 )
 
 
@@ -83,7 +83,7 @@ def _cell(figure: _Figure, model: ModelRow, first: ModelRow, *, known: bool) -> 
 
 
 def _row(figure: _Figure, rows: Sequence[ModelRow]) -> Line:
-    """What the numbers of all models were measured on is told once, below the line's name."""
+    """One line; what the numbers were measured on is said once, below its name, if it is the same for all models."""
     known = {_known(measured) for model in rows if (measured := figure.get(model)) is not None}
     shared = known.copy().pop() if len(known) == 1 else ""
     small = "; ".join(filter(None, (figure.unit, shared)))
@@ -91,11 +91,11 @@ def _row(figure: _Figure, rows: Sequence[ModelRow]) -> Line:
 
 
 def headline(rows: Sequence[ModelRow]) -> Section:
-    """The table of all figures: one column a model, ratios to the first. Lines that no model has are left out."""
+    """The table of all figures, with one column for each model; a figure that no model has is left out."""
     first = rows[0]
     figures = [figure for figure in _FIGURES if any(figure.get(model) is not None for model in rows)]
     columns = [Column(model.name, "reference" if model is first and len(rows) > 1 else "") for model in rows]
-    about = f"Small print: ratio to {first.name}, and what the number was measured on."
+    about = f"Small print: the ratio to {first.name}, and what the number was measured on."
     if len(rows) == 1:
         about = "Small print: what the number was measured on."
     return Section(about, Table("Measure", columns, [[_row(figure, rows) for figure in figures]]))
@@ -115,13 +115,13 @@ def bars_section(rows: Sequence[ModelRow]) -> list[Plot]:
         spreads = {name: time.spread for name, time in times.items() if time.spread is not None}
         texts = {name: f"{time.value:.3f} ms" for name, time in times.items()}
         svg = bar_plot("b1", "Device latency", values, texts, spreads, series)
-        plots.append(Plot("Device latency per picture", Markup(svg)))
+        plots.append(Plot("Device latency per image", Markup(svg)))
     return plots
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of a picture, and whether that is right."""
+    """A model's answer to an image, and whether it is right."""
 
     model: str
     said: str
@@ -129,10 +129,10 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A sample as the page shows it: an address that holds the picture, and its size in pixels.
+class SampleImage:
+    """A sample as the page shows it, with its pixels in ``source``, a data URI.
 
-    A small picture is ``enlarged`` pixel by pixel, a large one is smoothed down.
+    A small image is ``enlarged`` pixel by pixel; a large one is scaled down smoothly.
     """
 
     source: str
@@ -150,13 +150,13 @@ def _source(image: npt.NDArray[np.uint8]) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def samples_section(samples: Sequence[Sample]) -> list[Picture]:
-    """Corrupted pictures with every model's answer, right and wrong told apart by more than colour."""
-    pictures = []
+def samples_section(samples: Sequence[Sample]) -> list[SampleImage]:
+    """Corrupted images with every model's answer."""
+    images = []
     for sample in samples:
         height, width = sample.image.shape[:2]
         answers = [Answer(model, said, said == sample.label) for model, said in sample.predictions.items()]
         enlarged = max(height, width) <= _PIXELS
-        picture = Picture(_source(sample.image), width, height, enlarged, sample.label, sample.caption, answers)
-        pictures.append(picture)
-    return pictures
+        image = SampleImage(_source(sample.image), width, height, enlarged, sample.label, sample.caption, answers)
+        images.append(image)
+    return images

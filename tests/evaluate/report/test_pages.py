@@ -158,7 +158,7 @@ def test_every_robustness_number_is_there(page):
         means = [*table.corruption_means.values(), *table.group_means.values()]
         means += [table.mean_over_corruptions, table.mean_over_groups]
         assert all(f"{value:.2f}" in page.texts for value in means)
-    assert any("1,234 pictures each, cifar constants, seed 77" in text for text in page.texts)
+    assert any("1,234 images each, cifar constants, seed 77" in text for text in page.texts)
     assert {"over corruptions", "over groups", "Noise", "Blur", "Digital"} <= set(page.texts)
 
 
@@ -266,7 +266,7 @@ def test_format_bytes():
     ("change", "words"),
     [
         ({"rows": []}, "`rows` has the names"),
-        ({"rows": [rows()[0], rows()[0]]}, "none twice"),
+        ({"rows": [rows()[0], rows()[0]]}, "none of them twice"),
         ({"robustness": {"other": tables()[NAMES[0]]}}, r"`robustness` has the models \['other'\]"),
         (
             {"robustness": tables() | {NAMES[1]: replace(tables()[NAMES[1]], n=5)}},

@@ -150,7 +150,7 @@ def test_averages_over_seeds_with_intervals(html, results):
         for cell, summary in zip(line[1:], (each[figure] for each in summaries), strict=True):
             low, high = summary.interval
             assert cell == f"{summary.mean:.2f} ± {summary.std:.2f}|[{low:.2f}, {high:.2f}]"
-    for words in ("2 seeds (3, 4)", "95 % of a bootstrap over pictures", "it is a weighting, not comparable"):
+    for words in ("2 seeds (3, 4)", "95 % of a bootstrap over images", "it is a weighting, not comparable"):
         assert words in html
 
 
@@ -185,7 +185,7 @@ def test_plots_show_the_mean_over_seeds(html, results):
     values = mean([np.array(each.accuracies["contrast"]) for each in results["vanilla"].tables])
     assert f"vanilla: {', '.join(f'{value:.1f}' for value in values)}; grown_a" in html
     assert "the lines are the mean over seeds" in html
-    assert "the accuracy on the same pictures, uncorrupted" in html
+    assert "the accuracy on the same images, uncorrupted" in html
 
 
 def test_lines_start_where_clean_accuracy_is_known(tmp_path):
