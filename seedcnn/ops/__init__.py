@@ -1,1 +1,1 @@
-"""Tensor functions; one folder for each op that has more than one implementation, its readable reference first."""
+"""Tensor functions. An op with several implementations has a folder, which includes a readable reference."""

@@ -1,4 +1,4 @@
-"""Filters generated from seed filters by fixed functions, and their gradient, which keeps the seeds alone."""
+"""Filters generated from seed filters by fixed functions, with a gradient that keeps only the seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AXES = (1, 2, 3)
 
 
 def _monomial(s: Tensor, beta: Tensor) -> Tensor:
-    # At s = 0 the slope is 0 for every beta >= 1: sign(0) is 0 and so is what autograd multiplies by it.
+    # At s = 0 the slope is 0 for every beta >= 1, because sign(0) is 0, and autograd multiplies by it.
     return torch.sign(s) * torch.abs(s) ** beta
 
 
@@ -49,14 +49,14 @@ FGFS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 """Filter generation functions of (seed, beta), MonoCNN Eq. 5-9; "polynomial" is the sum of several monomials.
 
-Each is given without its value at 0, which standardising takes away again: the last four are 1 + a little for the small
-weights of wide layers, and the little would be lost in float32.
+Each function omits its value at 0, which standardising would subtract anyway. For the small weights of wide layers the
+values of four of them are close to 1, and float32 would lose the difference.
 """
 _AT_ZERO = {"gaussian": 1, "multiquadric": 1, "inverse_quadric": 1, "inverse_multiquadric": 1}
 
 
 def _both(s: Tensor, beta: Tensor, fgf: str) -> tuple[Tensor, Tensor]:
-    """A function of :data:`FGFS` and its derivative by s, with what they share computed once."""
+    """A function of :data:`FGFS` and its derivative with respect to s; common subexpressions are computed once."""
     if FGFS[fgf] is _monomial:
         power = s.abs() ** (beta - 1)
         return s * power, beta * power * s.sign().square()
@@ -82,7 +82,7 @@ def _generate(seeds: Tensor, beta: Tensor, fgf: str, normalize: bool, eps: float
 
 
 class _Generate(torch.autograd.Function):
-    """Autograd would keep six tensors of the size of all filters; their functions are cheap to compute again."""
+    """Autograd would keep six tensors of the size of all filters; computing them again is cheap."""
 
     @staticmethod
     def forward(seeds: Tensor, beta: Tensor, fgf: str, normalize: bool, eps: float) -> Tensor:
@@ -98,7 +98,7 @@ class _Generate(torch.autograd.Function):
         seeds, beta = ctx.saved_tensors
         fgf, normalize, eps = ctx.options
         (grad,) = grads
-        if torch.is_grad_enabled():  # somebody differentiates the gradient
+        if torch.is_grad_enabled():  # for second derivatives
             filters = _generate(seeds, beta, fgf, normalize, eps)
             return *torch.autograd.grad(filters, seeds, grad, create_graph=True), None, None, None, None
         count = beta.shape[1]
@@ -113,29 +113,31 @@ class _Generate(torch.autograd.Function):
 
 
 def _through_standardising(filters: Tensor, grad: Tensor, eps: float) -> Tensor:
-    """The gradient by ``filters`` of ``(filters - mean) / (std + eps)``, given the gradient by the result."""
+    """The gradient with respect to ``filters`` of ``(filters - mean) / (std + eps)``, from the gradient ``grad``."""
     centred = filters - filters.mean(_AXES, keepdim=True)
     std = filters.std(_AXES, keepdim=True)
     degrees = filters[0].numel() - 1
     by_std = (grad * centred).sum(_AXES, keepdim=True) / (std + eps).square()
-    # Where all elements are equal the standard deviation has no slope.
+    # The standard deviation has no slope if all elements are equal.
     turn = torch.where(std > 0, by_std / (degrees * std), torch.zeros_like(std))
     by_centred = grad / (std + eps) - turn * centred
     return by_centred - by_centred.mean(_AXES, keepdim=True)
 
 
 def generate_filters(seeds: Tensor, beta: Tensor, *, fgf: str, normalize: bool, eps: float) -> Tensor:
-    """All filters of a layer from its seed filters. In eager mode the seeds and beta alone are kept for the gradient.
+    """Generate all filters of a layer from its seed filters (MonoCNN, Eq. 5-9).
+
+    In eager mode only seeds and ``beta`` are kept for the gradient.
 
     Args:
-        seeds: [n_seed, c, kh, kw]; filter o is made from seed o % n_seed.
+        seeds: [n_seed, c, kh, kw]; filter o is generated from seed o % n_seed.
         beta: fixed numbers [terms, c_out, c or 1, 1, 1]; the terms are summed.
         fgf: a key of :data:`FGFS`.
-        normalize: standardise each filter over (c, kh, kw): ``(w - mean) / (std + eps)``, std unbiased.
+        normalize: standardise each filter over (c, kh, kw): ``(w - mean) / (std + eps)``, with unbiased ``std``.
         eps: see ``normalize``.
 
     Returns:
-        [c_out, c, kh, kw] in the wider of both dtypes.
+        [c_out, c, kh, kw] in the wider of the two dtypes.
     """
     if torch.compiler.is_compiling():
         return _generate(seeds, beta, fgf, normalize, eps)

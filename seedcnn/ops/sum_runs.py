@@ -1,4 +1,4 @@
-"""Sums over runs of neighbouring channels: the second half of a convolution with one output for each group."""
+"""Sums over runs of neighbouring channels, the second step of a convolution with one output per group."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _empty(x: Tensor, channels: int) -> Tensor:
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=_format(x))
 
 
-# Slices added into one output: torch's sum and its gradient make more passes and lose the memory format.
+# Slices are added into one output: torch's sum and its gradient need more passes and lose the memory format.
 @torch.library.custom_op("seedcnn::sum_runs", mutates_args=())
 def _sum(x: Tensor, run: int) -> Tensor:
     total = _empty(x, x.shape[1] // run)
@@ -62,14 +62,21 @@ torch.library.register_autograd(
 
 
 def sum_runs(x: Tensor, run: int) -> Tensor:
-    """Add up each run of ``run`` >= 2 neighbouring channels: [N, c * run, H, W] to [N, c, H, W], in x's memory format.
+    """Sum each run of neighbouring channels.
 
-    [c * run, H, W] is taken too. What is exported, transformed or compiled for a GPU gets the plain sum; for a CPU it
-    stays one operator, because strided loads would keep inductor from vectorising everything that follows.
+    Under export, function transforms and compilation for a GPU this is torch's plain sum. Compiled for a CPU it stays
+    one operator, because strided loads would keep inductor from vectorising the operations that follow.
+
+    Args:
+        x: [N, c * run, H, W] or [c * run, H, W].
+        run: length of a run, at least 2.
+
+    Returns:
+        [N, c, H, W] or [c, H, W], in the memory format of ``x``.
     """
     if x.dim() != 4:
         return sum_runs(x[None], run)[0]
-    plain = torch._C._are_functorch_transforms_active()  # torch.func cannot look into an operator
+    plain = torch._C._are_functorch_transforms_active()  # torch.func cannot transform an operator
     if plain or torch.compiler.is_exporting() or (torch.compiler.is_compiling() and x.device.type != "cpu"):
         return x.unflatten(1, (-1, run)).sum(2)  # type: ignore[no-untyped-call]
     total: Tensor = _sum(x, run)

@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file with all tensors of a run and, as JSON metadata, its config, place and history."""
+"""Checkpoints: one safetensors file with all tensors of a run and, as JSON metadata, config, progress and history."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ _NUMBERS = ("step", "world", "best", "partial")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training run between two updates. Where it stands in the schedule follows from epoch and step.
+    """The state of a training run between two updates. Epoch and step determine its position in the schedule.
 
     Attributes:
-        config: the run.
-        epoch: epochs done.
-        model: the network's state_dict.
-        optimizer: the optimizer's state by parameter index and name, and the gradient scaler's; empty where nothing
-            is to be resumed.
-        history: one dict of numbers for each epoch done.
-        step: batches done of the epoch after these.
-        partial: what these come to so far.
-        ema: the moving average's state_dict; empty without.
-        task: what the loss has learned, as the projections of a distillation.
-        rng: the random generators' states by process.
-        world: processes of the run.
-        best: highest validation accuracy so far, percent; None without validation.
+        config: the config of the run.
+        epoch: number of finished epochs.
+        model: the state_dict of the network.
+        optimizer: the state of the optimizer, by parameter index and name, and of the gradient scaler; empty if the
+            run is not to be resumed.
+        history: one dict of numbers for each finished epoch.
+        step: number of finished batches of the next epoch.
+        partial: sums over these batches.
+        ema: the state_dict of the moving average; empty if there is none.
+        task: learned tensors of the loss, such as the projections of a distillation.
+        rng: the states of the random generators, by process.
+        world: number of processes of the run.
+        best: highest validation accuracy so far, in percent; None without validation.
     """
 
     config: TrainConfig
@@ -67,7 +67,7 @@ class Checkpoint:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """What the network is used with: the moving average if there is one."""
+        """The weights to use the network with: the moving average if there is one."""
         return self.ema or self.model
 
 
@@ -91,7 +91,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write atomically: a crash or a full disk leaves the file that stood.
+    """Write a checkpoint atomically: after a crash or on a full disk the previous file remains.
 
     Raises:
         TrainingError: if it cannot be written.
@@ -100,21 +100,22 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def beside(path: str | Path, what: str) -> Path:
-    """``what`` between the stem and the suffix of a checkpoint's name: runs/a.ckpt, "best" -> runs/a.best.ckpt."""
+    """The path of a related checkpoint: ``beside("runs/a.ckpt", "best")`` is runs/a.best.ckpt."""
     path = Path(path)
     return path.with_name(f"{path.stem}.{what}{path.suffix}")
 
 
 def keep_checkpoint(path: str | Path, checkpoint: Checkpoint, *, keep: int = 1, best: bool = False) -> None:
-    """Write the checkpoint of an epoch, and copies of it beside; those that are too old are removed after that.
+    """Write the checkpoint of an epoch and copies beside it, then remove copies that are too old.
 
     Args:
-        path: always the last one.
-        keep: of how many epochs there are checkpoints; from 2 on as NAME.epoch0007.ckpt.
-        best: also as NAME.best.ckpt.
+        path: file of the latest checkpoint.
+        checkpoint: the checkpoint.
+        keep: number of epochs to keep checkpoints of; from 2 on each has a copy such as NAME.epoch0007.ckpt.
+        best: also write NAME.best.ckpt.
 
     Raises:
-        TrainingError: if one cannot be written; what stood stays.
+        TrainingError: if one cannot be written; existing files remain.
     """
     path, data = Path(path), _encode(checkpoint)
     _write(path, data)
@@ -152,10 +153,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def restore_model(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
-    """Load weights into ``model``.
+    """Load weights into a network.
 
     Raises:
-        TrainingError: if they are of another architecture.
+        TrainingError: if they belong to another architecture.
     """
     try:
         model.load_state_dict(state)
@@ -164,7 +165,7 @@ def restore_model(model: nn.Module, state: dict[str, Tensor], path: str | Path) 
 
 
 def load_model(path: str | Path) -> tuple[nn.Module, Checkpoint]:
-    """Build the network of a checkpoint and load its weights, the moving average if there is one.
+    """Build the network of a checkpoint, and load its weights or, if there is one, their moving average.
 
     Returns:
         The network in eval mode on the CPU, and the checkpoint.

@@ -1,4 +1,4 @@
-"""What a training run is: one typed, frozen config, made by a recipe function."""
+"""The config of a training run: one typed, frozen dataclass, which a recipe function returns."""
 
 from __future__ import annotations
 
@@ -27,64 +27,65 @@ _NOT_NEGATIVE = (
     *("mixup", "cutmix", "input_size"),
 )
 _AUGMENTATIONS = ("augment", "random_erasing", "mixup", "cutmix")
-_ENDLESS = ("constant", "step", "multistep")  # schedules that never come to min_lr
+_ENDLESS = ("constant", "step", "multistep")  # schedules that never reach min_lr
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole training run. Where the data lie, and on how many processes it runs, is said when it is started.
+    """A complete training run, except for the directory of the data and the number of processes.
 
     Args:
-        model: name for :func:`seedcnn.models.create_model`, or of a network of timm.
-        model_options: its keyword arguments.
-        convert: what the model is converted to, or None for the network as it is.
-        overrides: pattern of layer names -> another config for these layers, or None to leave them, as in
+        model: a name for :func:`seedcnn.models.create_model`, or the name of a timm network.
+        model_options: keyword arguments of the network.
+        convert: the config that the network is converted with; None to train it unconverted.
+        overrides: pattern of layer names -> another config for these layers, or None to leave them unconverted, as in
             :func:`seedcnn.convert.convert_`.
-        epochs: passes over the training images, those of ``cooldown_epochs`` among them.
-        batch_size: images a step of one process.
-        drop_last: whether the incomplete last batch of an epoch is left out.
+        epochs: passes over the training images, including ``cooldown_epochs``.
+        batch_size: images per step of one process.
+        drop_last: leave out the incomplete last batch of an epoch.
         lr: peak learning rate.
-        optimizer: timm optimizer name ("sgd" is SGD with Nesterov momentum).
-        opt_eps: the epsilon of an optimizer that has one; 0 for its own default.
-        momentum, weight_decay: of the optimizer; norms and biases are not decayed.
-        schedule: timm scheduler name ("cosine", "multistep", "step", "poly", "constant", ...), stepped after every
+        optimizer: name of a timm optimizer ("sgd" is SGD with Nesterov momentum).
+        opt_eps: epsilon of an optimizer that has one; 0 for the optimizer's default.
+        momentum, weight_decay: of the optimizer. Norms and biases are not decayed unless ``decay_norms`` is set.
+        schedule: name of a timm scheduler ("cosine", "multistep", "step", "poly", "constant", ...), stepped after every
             update.
-        warmup_epochs: linear warm-up from ``warmup_lr``; may be fractional.
-        warmup_lr, min_lr: where the schedule starts and ends.
-        cooldown_epochs: so many of the epochs come after the schedule, at ``min_lr``; "cosine", "tanh", "poly", "wsd"
-            and "rsqrt".
-        lr_noise: between which shares of the schedule the learning rate is multiplied by 1 + noise, e.g. (0.4, 0.9), or
-            (0.4,) to its end; timm's normal noise within 0.67, drawn once an epoch.
+        warmup_epochs: epochs of linear warm-up from ``warmup_lr``; may be fractional.
+        warmup_lr, min_lr: learning rates at the start of the warm-up and at the end of the schedule.
+        cooldown_epochs: number of epochs after the schedule, at ``min_lr``; for "cosine", "tanh", "poly", "wsd" and
+            "rsqrt".
+        lr_noise: shares of the schedule between which the learning rate is multiplied by 1 + noise, e.g. (0.4, 0.9), or
+            (0.4,) for the rest of the schedule; timm's normal noise, limited to 0.67 and drawn once per epoch.
         label_smoothing: of the cross entropy.
         augment: random crop with padding 4 and horizontal flip; for "imagenet" timm's random resized crop, flip and
             colour jitter.
-        channels_last: memory format of model and images.
-        init_from: checkpoint whose weights the run starts from (fine-tuning), or "".
-        seed: of the initial weights, the layers' seeds, the order of the images and the augmentation.
+        channels_last: use the channels_last memory format for network and images.
+        init_from: a checkpoint whose weights the run starts from (fine-tuning), or "".
+        seed: of the initial weights, the seeds of the layers, the order of the images and the augmentation.
         data: "cifar10", "cifar100", "gtsrb", "icons50", "icons50-rebuilt" or "imagenet".
-        hold_out: for Icons-50: what the network does not see, as in :func:`seedcnn.data.sets.named.load_test`.
-        fraction: of the training images that is used, with the classes in their proportions.
-        data_seed: of that choice.
+        hold_out: for Icons-50: the images that the network does not see, as in
+            :func:`seedcnn.data.sets.named.load_test`.
+        fraction: share of the training images to use; the proportions of the classes stay the same.
+        data_seed: of the choice of that share.
         input_size: height and width of the images of "imagenet"; 0 for 224.
-        rand_augment: timm's text for RandAugment, e.g. "rand-m9-mstd0.5"; "imagenet" only.
-        random_erasing: probability that a rectangle of an image is replaced by noise.
+        rand_augment: timm's notation for RandAugment, e.g. "rand-m9-mstd0.5"; only for "imagenet".
+        random_erasing: probability that noise replaces a rectangle of an image.
         mixup, cutmix: alpha of timm's Mixup; 0 for none.
-        drop_path: stochastic depth rate, of timm's networks.
-        lr_base_batch: the linear-scaling rule: ``lr`` is for this many images an update, over all processes and
-            accumulated batches; 0 takes ``lr`` as it is.
-        decay_epochs: where "multistep" lowers the learning rate: before the first update of these epochs, counted from
-            0; for "step" one number, the interval. They may be fractional.
-        decay_rate: by what factor; for "poly" the power.
-        decay_norms: weight decay also on norms and biases.
-        grad_accumulation: batches whose gradients one update takes the mean of.
+        drop_path: stochastic depth rate, for timm networks that have it.
+        lr_base_batch: the number of images per update, over all processes and accumulated batches, that ``lr`` is for
+            (linear-scaling rule); 0 to use ``lr`` unscaled.
+        decay_epochs: epochs, counted from 0, before whose first update "multistep" lowers the learning rate; for "step"
+            one number, the interval. They may be fractional.
+        decay_rate: the factor of this decay; for "poly" the power.
+        decay_norms: apply weight decay to norms and biases, too.
+        grad_accumulation: number of batches whose gradients are averaged for one update.
         clip_grad: largest L2 norm of the gradient; 0 for no limit.
         ema: decay of the moving average of the weights; 0 for none.
         precision: "fp32", "bf16" (autocast) or "fp16" (autocast with a gradient scaler).
-        compile: through torch.compile.
-        deterministic: only operations that give the same bits every time; torch refuses those that cannot.
-        sync_bn: norms count over all processes (CUDA).
-        strategy: on several GPUs: "ddp", a process each (torchrun), or "dp", one process (``nn.DataParallel``).
-        sampling: reduced sampling, or None for every batch of every epoch.
+        compile: compile the network with torch.compile.
+        deterministic: use only operations that always give the same bits; torch raises an error for others.
+        sync_bn: compute the statistics of norms over all processes (CUDA).
+        strategy: for several GPUs: "ddp", one process per GPU (torchrun), or "dp", one process (``nn.DataParallel``).
+        sampling: reduced sampling; None for every batch of every epoch.
         distill: distillation from a teacher, or None.
 
     Raises:
@@ -214,7 +215,7 @@ def _check_schedule(config: TrainConfig) -> None:
         raise ConfigError(f"cooldown_epochs (={config.cooldown_epochs}) must be in [0, epochs (={config.epochs}))")
     if config.cooldown_epochs and config.schedule in _ENDLESS:
         raise ConfigError(
-            f"cooldown_epochs (={config.cooldown_epochs}) contradicts schedule {config.schedule!r}: it has no end"
+            f"cooldown_epochs (={config.cooldown_epochs}) contradicts schedule {config.schedule!r}, which has no end"
         )
     scheduled = config.epochs - config.cooldown_epochs
     if not 0 <= config.warmup_epochs <= scheduled:
@@ -236,29 +237,30 @@ def _check_schedule(config: TrainConfig) -> None:
 
 def _check_together(config: TrainConfig) -> None:
     if config.hold_out and not DATA_SETS[config.data].hold_out:
-        raise ConfigError(f"hold_out (={config.hold_out!r}) goes with the data icons50 only, not with {config.data}")
+        known = " and ".join(name for name, each in DATA_SETS.items() if each.hold_out)
+        raise ConfigError(f"hold_out (={config.hold_out!r}) goes with the data {known} only, not with {config.data}")
     if config.input_size and config.data != "imagenet":
         raise ConfigError(
-            f"input_size (={config.input_size}) goes with the data imagenet only, whose images have none of their own"
+            f"input_size (={config.input_size}) goes with the data imagenet only; other data have images of one size"
         )
     if config.rand_augment and config.data != "imagenet":
         raise ConfigError(
-            f"rand_augment (={config.rand_augment!r}) goes with the data imagenet only: it is done on PIL"
+            f"rand_augment (={config.rand_augment!r}) goes with the data imagenet only: it works on Pillow images"
         )
     if config.rand_augment and not config.augment:
         raise ConfigError(f"rand_augment (={config.rand_augment!r}) contradicts augment=False")
     if (config.mixup or config.cutmix) and config.batch_size % 2:
-        raise ConfigError(f"batch_size (={config.batch_size}) must be even for mixup and cutmix: images go in pairs")
+        raise ConfigError(f"batch_size (={config.batch_size}) must be even for mixup and cutmix, which mix pairs")
     if (config.mixup or config.cutmix) and not config.drop_last:
-        raise ConfigError("drop_last=False contradicts mixup and cutmix: images go in pairs, also in the last batch")
+        raise ConfigError("drop_last=False contradicts mixup and cutmix, which mix pairs in the last batch too")
     if config.strategy == "dp" and config.sync_bn:
-        raise ConfigError("sync_bn contradicts strategy 'dp': it is of processes, and dp has one")
+        raise ConfigError("sync_bn contradicts strategy 'dp': it needs several processes, and dp has one")
     if config.strategy == "dp" and config.distill is not None:
         raise ConfigError("distill contradicts strategy 'dp': replicas of the network have no taps")
     changed = [name for name in _AUGMENTATIONS if getattr(config, name)]
     if config.distill is not None and config.distill.cache and changed:
         raise ConfigError(
-            f"distill.cache keeps the logits of images that are the same in every epoch; it contradicts "
+            f"distill.cache needs images that are the same in every epoch; it contradicts "
             f"{changed[0]}={getattr(config, changed[0])!r}"
         )
     if config.sampling is not None:
@@ -269,10 +271,10 @@ def _check_together(config: TrainConfig) -> None:
 
 
 def _check(config: TrainConfig) -> None:
-    """Raise ``ConfigError`` for the first rule that is broken, naming the field, its value and the rule."""
+    """Raise ``ConfigError`` for the first broken rule, naming the field, its value and the rule."""
     for name in ("convert", "sampling", "distill"):
         if (value := getattr(config, name)) is not None and not is_dataclass(value):
-            raise ConfigError(f"{name} (={value!r}) must be None or a config, which a recipe makes")
+            raise ConfigError(f"{name} (={value!r}) must be None or a config made by a recipe")
     if config.overrides and config.convert is None:
         raise ConfigError(f"overrides (of {', '.join(config.overrides)}) need convert, the config of all other layers")
     _one_of("data", config.data, tuple(DATA_SETS))
@@ -288,7 +290,7 @@ def _timm_network(config: TrainConfig) -> nn.Module:
     if config.model in GNL_MODELS:
         options.setdefault("seed", config.seed)
     try:
-        # 0 is passed too: some networks have another default.
+        # Pass 0 as well: some networks have another default.
         return timm.create_model(config.model, drop_path_rate=config.drop_path, **options)
     except TypeError as error:
         if "drop_path_rate" not in str(error):
@@ -299,11 +301,11 @@ def _timm_network(config: TrainConfig) -> nn.Module:
 
 
 def build_model(config: TrainConfig) -> nn.Module:
-    """The network of a config with fresh weights, converted as it says.
+    """Build the network of a config with fresh weights, and convert it as the config says.
 
     Raises:
-        ConfigError: if there is no such network (near names are listed), or it has no stochastic depth to set
-            ``drop_path`` of.
+        ConfigError: if there is no such network (near names are listed), or ``drop_path`` is set and the network has no
+            stochastic depth.
     """
     if config.model not in list_models() and timm.is_model(config.model):
         model = _timm_network(config)

@@ -112,7 +112,7 @@ def test_wrong_overrides(assignment, words):
         ({"schedule": "multistep", "decay_epochs": (2, 1)}, "ascending"),
         ({"schedule": "step", "decay_epochs": (1, 2)}, "one interval"),
         ({"decay_epochs": (1,)}, "goes with schedule multistep or step, not 'cosine'"),
-        ({"hold_out": "apple"}, r"hold_out \(='apple'\) goes with the data icons50 only"),
+        ({"hold_out": "apple"}, r"hold_out \(='apple'\) goes with the data icons50 and icons50-rebuilt only"),
         ({"rand_augment": "rand-m9"}, "goes with the data imagenet only"),
         ({"rand_augment": "rand-m9", "data": "imagenet", "augment": False}, "contradicts augment=False"),
         ({"mixup": 0.2, "batch_size": 15}, r"batch_size \(=15\) must be even for mixup"),

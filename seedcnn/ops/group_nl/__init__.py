@@ -1,4 +1,4 @@
-"""The generator of GroupNL: seed maps in, seed maps and generated maps out."""
+"""The GroupNL generator: from seed maps to seed maps and generated maps."""
 
 from __future__ import annotations
 

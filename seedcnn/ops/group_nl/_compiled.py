@@ -1,9 +1,9 @@
-"""The GroupNL generator in plain operations that inductor's vector code for CPUs can take.
+"""The GroupNL generator in plain operations that inductor can vectorise on CPUs.
 
-Inductor lays maps out as channels_last on CPUs and vectorises over channels. The reference's order of blocks, broken
-into groups and runs, becomes a division and a remainder for each element there, which falls back to scalar code: a
-training step of the layer was then slower than the plain convolution. Here nothing is indexed: each channel has its own
-fixed numbers, and where a seed has several images a 1x1 convolution with zeros and ones spreads the seeds.
+On CPUs inductor stores maps as channels_last and vectorises over channels. The block order of the reference, with its
+groups and runs, then needs a division and a remainder for each element, and falls back to scalar code: a training step
+of the layer was slower than one of the plain convolution. This form has no indexing: each channel has fixed numbers of
+its own, and if several maps are generated from a seed, a 1x1 convolution with zeros and ones copies the seeds.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ __all__ = ["group_nl_vectorised"]
 
 
 def _per_channel(fixed: Tensor, run: int, count: int) -> Tensor:
-    """Fixed numbers [g * gamma], each for ``run`` channels, cropped to ``count``: [count, 1, 1]."""
-    # A concatenation is stored; repeat_interleave would be indexed anew for each element.
+    """Fixed numbers [g * gamma], each repeated for ``run`` channels and cropped to ``count``: [count, 1, 1]."""
+    # A concatenation is stored; repeat_interleave would compute an index for each element.
     return torch.cat([number.expand(run) for number in fixed.unbind()])[:count, None, None]
 
 
 def _spread(seeds: Tensor, nlf_groups: int, gamma: int, count: int) -> Tensor:
-    """The seed of each generated channel: [N, c, H, W] to [N, count, H, W], exactly."""
+    """Copy the seed of each generated channel, exactly: [N, c, H, W] to [N, count, H, W]."""
     channels = seeds.shape[1]
     run = channels // nlf_groups
     block = torch.arange(count, device=seeds.device) // run
     source = block // gamma * run + torch.arange(count, device=seeds.device) % run
     chosen = source[:, None] == torch.arange(channels, device=seeds.device)
-    with torch.autocast(seeds.device.type, enabled=False):  # a product with 1 is exact in the dtype that the seeds have
+    with torch.autocast(seeds.device.type, enabled=False):  # a product with 1 is exact in the dtype of the seeds
         return F.conv2d(seeds, chosen.to(seeds.dtype)[:, :, None, None])
 
 
@@ -39,7 +39,7 @@ def group_nl_vectorised(
 ) -> Tensor:
     """:func:`group_nl_reference` for seed maps [N, c_seed, H, W] on a CPU, under torch.compile.
 
-    A seed that is not finite makes its pixel's generated channels not finite where gamma is above 1.
+    If gamma is above 1, a non-finite seed makes all generated channels of its pixel non-finite.
     """
     channels = seeds.shape[1]
     gamma, run, count = omega.numel() // nlf_groups, channels // nlf_groups, out_channels - channels

@@ -1,7 +1,8 @@
-"""The GroupNL generator and its gradient in torch's own kernels, a piece of the batch at a time.
+"""The GroupNL generator and its gradient in torch's own kernels, one piece of the batch at a time.
 
-Both layouts are read as a matrix of rows: an image in NCHW, a pixel in channels_last. In either, a row of the output
-is the row of the seeds followed by nlf_groups * gamma blocks, and a block is made from one contiguous run of the seeds.
+Both memory formats are treated as a matrix. A row is an image in NCHW and a pixel in channels_last. In both, a row of
+the output is the row of the seeds followed by nlf_groups * gamma blocks, and each block is generated from one
+contiguous run of the seeds.
 """
 
 from __future__ import annotations
@@ -13,31 +14,31 @@ from seedcnn.ops.group_nl.reference import NLFS
 
 __all__ = ["backward", "forward", "is_channels_last", "rows"]
 
-_PIECE = 1 << 20  # generated elements in a piece and thread: bounds what is held beside input and output
+_PIECE = 1 << 20  # generated elements per piece and thread; limits the memory beside input and output
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether a [N, C, H, W] tensor lies in memory as [N, H, W, C]."""
+    """Whether a [N, C, H, W] tensor is stored as [N, H, W, C]."""
     return x.stride(1) == 1 and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def rows(x: Tensor, channels_last: bool) -> Tensor:
-    """A view of [N, C, H, W], or of a slice of its channels, as rows: [N, C * H * W] or [N * H * W, C]."""
+    """View [N, C, H, W], or a slice of its channels, as rows: [N, C * H * W] or [N * H * W, C]."""
     return x.permute(0, 2, 3, 1).flatten(0, 2) if channels_last else x.flatten(1)
 
 
 def exact_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype that is computed in: float64 for itself, float32 for every other."""
+    """The dtype of the arithmetic: float64 for float64, float32 for all others."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 class _Blocks:
-    """The shape of a row: g groups with gamma blocks each of ``run`` elements."""
+    """The layout of a row: g groups, each with gamma blocks of ``run`` elements."""
 
     def __init__(self, omega: Tensor, phi: Tensor, groups: int, row: int, generated: int, channels_last: bool) -> None:
         self.groups, self.gamma = groups, omega.numel() // groups
         self.run, self.generated = row // groups, generated
-        self.whole = self.gamma * row == generated  # nothing is cropped
+        self.whole = self.gamma * row == generated  # whether nothing is cropped
         self.channels_last = channels_last
         self.omega, self.phi = (fixed.view(groups, self.gamma, 1) for fixed in (omega, phi))
 
@@ -54,13 +55,13 @@ class _Blocks:
         return y.unflatten(1, (self.groups, self.gamma, self.run))
 
     def angle(self, x: Tensor, out: Tensor) -> Tensor:
-        """omega * (x + phi) of x [R, g * run] into ``out`` [R, g * gamma * run]."""
+        """Write omega * (x + phi) for x [R, g * run] into ``out`` [R, g * gamma * run], and return ``out``."""
         if not self.channels_last:
             blocks = self.blocks(out)
             torch.add(self.seeds(x), self.phi, out=blocks)
             blocks.mul_(self.omega)
             return out
-        # Runs of a few channels are too short for vector code: the fixed numbers are spread over the channels instead.
+        # Runs of a few channels are too short for vector code, so the fixed numbers are expanded to all channels.
         omega, phi = (fixed.expand(-1, -1, self.run).flatten() for fixed in (self.omega, self.phi))
         if self.gamma == 1:
             torch.add(x, phi, out=out)
@@ -79,7 +80,10 @@ class _Blocks:
 def forward(
     seeds: Tensor, omega: Tensor, phi: Tensor, out: Tensor, *, nlf_groups: int, nlf: str, channels_last: bool
 ) -> None:
-    """Write seeds [N, c, H, W] and the maps generated from them into ``out`` [N, C, H, W]; both lie as told."""
+    """Write seeds [N, c, H, W] and the maps generated from them into ``out`` [N, C, H, W].
+
+    Both tensors must be in the memory format that ``channels_last`` names.
+    """
     exact = exact_dtype(seeds.dtype)
     x, y = rows(seeds, channels_last), rows(out, channels_last)
     kept, generated = y[:, : x.shape[1]], y[:, x.shape[1] :]
@@ -111,9 +115,10 @@ def backward(
     nlf: str,
     channels_last: bool,
 ) -> None:
-    """Write the gradient by the seeds into ``out`` [N, c, H, W].
+    """Write the gradient with respect to the seeds into ``out`` [N, c, H, W].
 
-    ``grad`` is the gradient by the maps [N, C, H, W]; ``maps`` are these, or the seeds alone [N, c, H, W].
+    ``grad`` is the gradient with respect to the maps [N, C, H, W]; ``maps`` are these maps, or only the seeds
+    [N, c, H, W].
     """
     exact = exact_dtype(maps.dtype)
     g, y, target = rows(grad, channels_last), rows(maps, channels_last), rows(out, channels_last)

@@ -1,4 +1,4 @@
-"""The GroupNL generator as an operator: one output, written in place, and nothing else kept for the backward pass."""
+"""The GroupNL generator as an operator that writes one output and keeps nothing else for the backward pass."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["group_nl", "uses_triton"]
 
 try:
     from seedcnn.ops.group_nl import triton as _triton
-except ImportError:  # triton is no dependency: CUDA tensors then take the torch form, with the same results
+except ImportError:  # triton is not a dependency: without it CUDA tensors use the torch form, with the same results
     _triton = None  # type: ignore[assignment]
 
 
 def uses_triton(x: Tensor) -> bool:
-    """Whether the operator takes its Triton kernels: CUDA tensors in float32, bfloat16 or float16, with triton
-    installed. Everything else takes the form in torch's own kernels."""
+    """Whether the operator uses its Triton kernels: for CUDA tensors in float32, bfloat16 or float16, if triton is
+    installed. All other tensors use torch's own kernels."""
     return x.is_cuda and _triton is not None and x.dtype in _triton.DTYPES
 
 
@@ -101,7 +101,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     maps, omega, phi = ctx.saved_tensors
-    if torch.is_grad_enabled():  # somebody differentiates the gradient: plain operations know how
+    if torch.is_grad_enabled():  # for second derivatives, through plain operations
         seeds = maps[:, : ctx.seed_channels]
         plain = group_nl_reference(
             seeds, omega, phi, nlf_groups=ctx.nlf_groups, out_channels=grad.shape[1], nlf=ctx.nlf
@@ -123,20 +123,22 @@ def group_nl(
     nlf: str = "sine",
     save: str = "output",
 ) -> Tensor:
-    """Concatenate seed maps with the maps generated from them: :func:`group_nl_reference`, made for training.
+    """Concatenate seed maps with the maps generated from them: :func:`group_nl_reference`, optimised for training.
 
-    In eager mode this is one operator, ``seedcnn::group_nl``, that writes everything into one output and keeps for its
-    gradient, by the seeds alone, that output (the seeds are in it) or the seeds. While torch compiles, exports or
-    transforms (``torch.func``) it is plain operations, which inductor fuses with what follows.
+    In eager mode this is one operator, ``seedcnn::group_nl``. It writes all maps into one output and has a gradient
+    with respect to the seeds only, for which it keeps either the output (which contains the seeds) or the seeds. Under
+    compilation, export and function transforms (``torch.func``) it is plain operations, which inductor fuses with the
+    operations that follow.
 
     Args:
         seeds: seed maps [N, c_seed, H, W] or [c_seed, H, W], floating point; c_seed % nlf_groups == 0.
         omega, phi: fixed numbers, float32 [nlf_groups * gamma], gamma = ceil(out_channels / c_seed) - 1.
         nlf_groups: number of groups g that the seed channels are split into.
-        out_channels: channels of the result, at least c_seed; what is generated beyond it is cropped.
+        out_channels: channels of the result, at least c_seed; further generated channels are cropped.
         nlf: a key of :data:`NLFS`.
-        save: "output" or "seeds": which of them is kept. The output costs nothing where what follows keeps it too, as
-            a norm does, but must not be changed in place; the seeds cost 1 / r of it, and it may.
+        save: the tensor to keep, "output" or "seeds". Keeping the output costs no memory if the next module keeps it
+            too, as a norm does, but the output must not be changed in place. Keeping the seeds costs 1 / r of the
+            output, which may then be changed in place.
 
     Returns:
         [..., out_channels, H, W] in the dtype and memory format of ``seeds``; half precision is computed in float32
@@ -146,9 +148,9 @@ def group_nl(
         ValueError: naming the argument, its value and the rule.
     """
     _check(seeds, omega, phi, nlf_groups, out_channels, nlf, save)
-    transformed = torch._C._are_functorch_transforms_active()  # torch.func cannot look into an operator
+    transformed = torch._C._are_functorch_transforms_active()  # torch.func cannot transform an operator
     if transformed or torch.compiler.is_compiling():
-        # What is exported may run anywhere; what is compiled for a GPU takes the blocks as they are.
+        # Exported graphs may run anywhere, and on GPUs the block order of the reference needs no other form.
         plain = transformed or torch.compiler.is_exporting() or seeds.device.type != "cpu" or seeds.dim() != 4
         form = group_nl_reference if plain else group_nl_vectorised
         return form(seeds, omega, phi, nlf_groups=nlf_groups, out_channels=out_channels, nlf=nlf)

@@ -1,4 +1,4 @@
-"""The readable truth of the GroupNL generator (GroupNL, Eq. 3-6, 11 and Algorithm 1)."""
+"""The readable reference of the GroupNL generator (GroupNL, Eq. 3-6, 11 and Algorithm 1)."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class NLF:
 
     Attributes:
         function: ``function(x, omega, phi)``; the fixed numbers broadcast against x.
-        uses: which of "omega" and "phi" it looks at.
-        derivative: ``derivative(x, omega, phi)``, by x; at a kink the value that autograd gives for ``function``.
+        uses: the fixed numbers that it depends on, "omega", "phi" or both.
+        derivative: ``derivative(x, omega, phi)`` with respect to x; at a kink the same value as autograd.
     """
 
     function: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -39,7 +39,7 @@ class NLF:
 
 
 def _spread(x: Tensor, omega: Tensor) -> Tensor:
-    """One copy of x for each hyperparameter, for functions that have none."""
+    """One copy of x per hyperparameter, for functions without hyperparameters."""
     return x.expand(torch.broadcast_shapes(x.shape, omega.shape))  # type: ignore[no-untyped-call]
 
 
@@ -81,19 +81,19 @@ NLFS: dict[str, NLF] = {
 }
 """The functions by name.
 
-sine, monomial (exponent omega), gaussian and laplace (scale omega) are GroupNL Table 2; the bars of |x| in monomial
-and laplace are lost in the printed table. abs, leaky (slope omega below zero) and triangle are ours. negate (CReLU,
-with the ReLU that follows) and identity (plain duplication) are controls.
+sine, monomial (exponent omega), gaussian and laplace (scale omega) are from GroupNL, Table 2, where the bars of |x| are
+missing in monomial and laplace. abs, leaky (slope omega below zero) and triangle are ours. negate (CReLU, with the ReLU
+that follows) and identity (plain duplication) are controls.
 """
 
 
 def nlf_index(seed_channels: int, out_channels: int, nlf_groups: int) -> tuple[Tensor, Tensor]:
-    """Where each generated channel comes from.
+    """The seed channel and the hyperparameter pair of each generated channel.
 
     Returns:
-        ``(source, nlf)``, both int64 [out_channels - seed_channels]: generated channel c is made from seed channel
-        ``source[c]`` with hyperparameter pair ``nlf[c]``. Group i of n = seed_channels / nlf_groups channels gives
-        gamma blocks (i, j); block (i, j) uses pair i * gamma + j; blocks are concatenated in that order.
+        ``(source, nlf)``, both int64 [out_channels - seed_channels]: generated channel c is computed from seed channel
+        ``source[c]`` with hyperparameter pair ``nlf[c]``. Group i of n = seed_channels / nlf_groups channels yields
+        gamma blocks (i, j). Block (i, j) uses pair i * gamma + j, and the blocks are concatenated in that order.
     """
     gamma = -(-out_channels // seed_channels) - 1
     n = seed_channels // nlf_groups
@@ -113,12 +113,12 @@ def group_nl_reference(
         seeds: seed maps [..., c_seed, H, W]; c_seed % nlf_groups == 0.
         omega, phi: fixed numbers [nlf_groups * gamma], gamma = ceil(out_channels / c_seed) - 1.
         nlf_groups: number of groups g that the seed channels are split into.
-        out_channels: channels of the result; what is generated beyond it is cropped.
+        out_channels: channels of the result; further generated channels are cropped.
         nlf: a key of :data:`NLFS`.
 
     Returns:
         [..., out_channels, H, W] in the dtype and memory format of ``seeds``. Half precision is computed in float32
-        and rounded once, as PyTorch's own pointwise functions do.
+        and rounded once, as in PyTorch's own pointwise functions.
     """
     n = seeds.shape[-3] // nlf_groups
     gamma = omega.numel() // nlf_groups

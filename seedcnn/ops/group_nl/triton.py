@@ -1,9 +1,10 @@
-"""Triton kernels of the GroupNL generator and its gradient, one pass over memory each.
+"""Triton kernels of the GroupNL generator and its gradient, with one pass over memory each.
 
 A row of the output (an image in NCHW, a pixel in channels_last) is the row of the seeds followed by groups * gamma
-blocks, and a block is made from one contiguous run of the seeds with one pair of hyperparameters. A program takes some
-rows and a piece of one group's run: forward it reads that once and writes it and its gamma images once; backward it
-reads the same pieces of the gradient and the seeds once and writes the seeds' gradient once. Arithmetic is float32.
+blocks. A block is generated from one contiguous run of the seeds with one pair of hyperparameters. A program handles
+some rows and a piece of the run of one group. Forward, it reads that piece once, and writes it and its gamma generated
+pieces once. Backward, it reads the corresponding pieces of the gradient and the seeds once, and writes the gradient of
+the seeds once. The arithmetic is float32.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _CODES = {
     "negate": 7,
     "identity": 8,
 }
-_TILE = 1024  # elements of a program
+_TILE = 1024  # elements per program
 
 
 @triton.jit
@@ -37,7 +38,7 @@ def _sign(x):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _power(x, w):  # type: ignore[no-untyped-def]
-    # |x| ** w, exact in its limits: 0 to a positive power is 0, to the power 0 it is 1.
+    # |x| ** w with exact limits: 0 to a positive power is 0, and to the power 0 it is 1.
     size = tl.abs(x)
     return tl.where(size > 0, tl.exp2(w * tl.log2(tl.where(size > 0, size, 1.0))), tl.where(w > 0, 0.0, 1.0))
 
@@ -121,7 +122,7 @@ def _forward_kernel(  # type: ignore[no-untyped-def]
         block = group * GAMMA + j
         y = _function(x, tl.load(omega + block), tl.load(phi + block), NLF)
         target = seed_row + block * run + within
-        # What lies beyond the row is cropped.
+        # Elements beyond the row are cropped.
         tl.store(out + row * out_row + target, y.to(raw.dtype), mask=inside & (target < out_row))
 
 
@@ -159,7 +160,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
 
 
 def _plan(x: Tensor, groups: int, channels_last: bool) -> tuple[tuple[int, int, int], dict[str, int], int, int]:
-    """The grid, the tile, the number of rows and the length of a run, of seed maps [N, c, H, W] and their groups."""
+    """Grid, tile, number of rows and length of a run for seed maps [N, c, H, W] and their groups."""
     batch, channels, height, width = x.shape
     rows, row = (batch * height * width, channels) if channels_last else (batch, channels * height * width)
     run = row // groups
@@ -171,7 +172,10 @@ def _plan(x: Tensor, groups: int, channels_last: bool) -> tuple[tuple[int, int, 
 def forward(
     seeds: Tensor, omega: Tensor, phi: Tensor, out: Tensor, *, nlf_groups: int, nlf: str, channels_last: bool
 ) -> None:
-    """Write seeds [N, c, H, W] and the maps generated from them into ``out`` [N, C, H, W]; both lie as told."""
+    """Write seeds [N, c, H, W] and the maps generated from them into ``out`` [N, C, H, W].
+
+    Both tensors must be in the memory format that ``channels_last`` names.
+    """
     grid, tile, rows, run = _plan(seeds, nlf_groups, channels_last)
     with torch.cuda.device_of(seeds):
         _forward_kernel[grid](
@@ -200,9 +204,10 @@ def backward(
     nlf: str,
     channels_last: bool,
 ) -> None:
-    """Write the gradient by the seeds into ``out`` [N, c, H, W].
+    """Write the gradient with respect to the seeds into ``out`` [N, c, H, W].
 
-    ``grad`` is the gradient by the maps [N, C, H, W]; ``maps`` are these, or the seeds alone [N, c, H, W].
+    ``grad`` is the gradient with respect to the maps [N, C, H, W]; ``maps`` are these maps, or only the seeds
+    [N, c, H, W].
     """
     grid, tile, rows, run = _plan(out, nlf_groups, channels_last)
     with torch.cuda.device_of(out):
