@@ -1,4 +1,4 @@
-"""Networks of the papers; where timm is installed, its networks with GroupNL layers are registered with it."""
+"""The networks of the papers, and, if timm is installed, timm networks with GroupNL layers, registered with timm."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from seedcnn.models.registry import create_model, default_widths, list_models, option_types
 
-# timm needs torchvision and has no hook for models of others: they are found only if it is imported here.
+# timm needs torchvision. It has no hook for third-party models, so the module that registers ours is imported here.
 if find_spec("timm") and find_spec("torchvision"):
     from seedcnn.models import timm_registry  # noqa: F401
 

@@ -1,10 +1,10 @@
 """CRnet: residual networks whose 1x1 convolutions are replaced by Conditional Reduction (CR).
 
-CRnet-CB is built from C-Bnecks (small inside, wide outside, as a ResNet bottleneck), CRnet-CIB from C-IBnecks (wide
-inside, as an inverted bottleneck with squeeze-excite). Both read 32x32 images. The published parameter and FLOP
-columns fix every convolution, norm and bias; they cannot show where the ReLUs sit, which gate the squeeze-excite has,
-or whether channels are shuffled. Chosen: ReLU in the first CR of a block and not in the second; after the addition in
-CRnet-CB only; a hard sigmoid gate; no shuffle.
+CRnet-CB consists of C-Bnecks (narrow inside and wide outside, like a ResNet bottleneck), CRnet-CIB of C-IBnecks (wide
+inside, like an inverted bottleneck with squeeze-excite). Both take 32x32 images. The published counts of parameters and
+FLOPs determine every convolution, norm and bias, but not the positions of the ReLUs, the gate of the squeeze-excite, or
+whether channels are shuffled. We choose a ReLU in the first CR of a block but not in the second, a ReLU after the
+addition only in CRnet-CB, a hard sigmoid gate, and no shuffle.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from seedcnn.layers import ConditionalReductionConv2d
 __all__ = ["STRATEGIES", "CRBlock", "CRNetCB", "CRNetCIB"]
 
 STRATEGIES = ("auto", "c1dw-c1dw", "c1dw-gc", "gc-c1dw", "gc-gc")
-"""What stands for the first and the second 1x1 convolution of a block: "c1dw" (1x1 + depthwise), "gc" (grouped 1x1),
-or "auto" (the CR rule: c1dw where the channels grow, else gc)."""
+"""The replacements of the first and the second 1x1 convolution of a block: "c1dw" (1x1 + depthwise), "gc" (grouped
+1x1), or "auto" (the CR rule: c1dw if the number of channels grows, else gc)."""
 
-# (stage, squeeze-excite, depthwise kernel) of the sixteen C-IBnecks; a block that opens a stage but the first has
-# stride 2.
+# (stage, squeeze-excite, depthwise kernel) of the sixteen C-IBnecks. The first block of the second and of the third
+# stage has stride 2.
 _CIB_PLAN = (
     *[(0, False, 3)] * 3,
     *[(0, True, 5)] * 2,
@@ -39,7 +39,7 @@ _CB_STRIDES = (1, 2, 1, 2)
 
 
 class _SqueezeExcite(nn.Module):
-    """Channel gates from the pooled maps: 1x1 to a quarter, ReLU, 1x1 back, hard sigmoid; both 1x1 have a bias."""
+    """Channel gates from pooled maps: 1x1 to a quarter of the channels, ReLU, 1x1 back, hard sigmoid; with biases."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -60,16 +60,16 @@ def _depthwise(channels: int, kernel: int, stride: int) -> nn.Sequential:
 
 
 class CRBlock(nn.Module):
-    """CR, depthwise convolution where there is one, squeeze-excite where there is one, CR, and a shortcut.
+    """CR, an optional depthwise convolution, optional squeeze-excite, CR, and a shortcut.
 
     Args:
-        in_channels, inner_channels, out_channels: channels before, inside and after.
+        in_channels, inner_channels, out_channels: channels of the input, inside the block, and of the output.
         stride: of the depthwise convolution and of the shortcut.
-        kernel: of the depthwise convolution, and of the shortcut's own.
-        depthwise: whether the block has a depthwise convolution in the middle (needed for a stride above 1).
-        squeeze_excite: whether channel gates follow it.
+        kernel: kernel size of the depthwise convolutions in the block and in the shortcut.
+        depthwise: whether the block has a depthwise convolution in the middle (required for a stride above 1).
+        squeeze_excite: whether the block has channel gates.
         strategy, groups, alpha: see :class:`CRNetCB`.
-        relu_after: ReLU after the addition.
+        relu_after: whether a ReLU follows the addition.
 
     Shape:
         [N, in_channels, H, W] to [N, out_channels, H / stride, W / stride].
@@ -92,7 +92,7 @@ class CRBlock(nn.Module):
     ) -> None:
         super().__init__()
         if stride > 1 and not depthwise:
-            raise ValueError(f"`stride` (={stride}) must be 1 where `depthwise` is False")
+            raise ValueError(f"`stride` (={stride}) must be 1 if `depthwise` is False")
         first, second = ("auto", "auto") if strategy == "auto" else strategy.split("-")
         options: dict[str, Any] = {"groups": groups, "alpha": alpha}
         self.cr1 = ConditionalReductionConv2d(in_channels, inner_channels, 1, mode=first, relu=True, **options)
@@ -101,7 +101,7 @@ class CRBlock(nn.Module):
         self.cr2 = ConditionalReductionConv2d(inner_channels, out_channels, 1, mode=second, relu=False, **options)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
-            # As in GhostNet: depthwise, then a dense 1x1, each with a norm; never reduced.
+            # As in GhostNet: a depthwise and a dense 1x1 convolution, each with a norm; never reduced.
             pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
             self.shortcut = nn.Sequential(
                 *_depthwise(in_channels, kernel, stride), pointwise, nn.BatchNorm2d(out_channels)
@@ -126,7 +126,7 @@ def _check(strategy: str, stages: int, **sizes: int | Sequence[int]) -> None:
 
 
 def _cib_plan(depths: Sequence[int]) -> list[tuple[int, bool, int]]:
-    """So many blocks of each stage of the published plan, evenly spread from its first block to its last."""
+    """The given number of blocks from each stage of the published plan, evenly spread from its first to its last."""
     plan = []
     for stage, (depth, published) in enumerate(zip(depths, _CIB_DEPTHS, strict=True)):
         if depth > published:
@@ -147,13 +147,13 @@ class CRNetCB(nn.Module):
 
     Args:
         num_classes: size of the output.
-        widths: inner channels of the four stages; (16, 32, 32, 64) as published. The outer ones are ``expansion``
-            times as many, the stem has ``widths[0]``.
+        widths: inner channels of the four stages; (16, 32, 32, 64) as published. The outer channels are ``expansion``
+            times the inner ones, and the stem has ``widths[0]`` channels.
         strategy: one of :data:`STRATEGIES`; "auto" equals "gc-c1dw" here.
-        expansion: outer channels over inner ones; 4 or 6 in the tables.
+        expansion: ratio of outer to inner channels; 4 or 6 in the tables.
         groups: g of the grouped 1x1 convolutions; must divide every width.
         alpha: share of the output channels that a c1dw computes with the 1x1 convolution.
-        depths: blocks of the four stages; (3, 4, 6, 3) as published.
+        depths: number of blocks of the four stages; (3, 4, 6, 3) as published.
         patch: 1 for the usual 3x3 stem with stride 1; p > 1 for a p x p stem with stride p, as in
             :class:`seedcnn.models.resnet_cifar.ResNetCifar`.
 
@@ -211,15 +211,15 @@ class CRNetCB(nn.Module):
 class CRNetCIB(nn.Module):
     """CRnet-CIB: sixteen C-IBnecks in three stages (dissertation, Tables 3-2 and 4-5 to 4-8).
 
-    A depthwise convolution stands only in the two blocks of stride 2, as in GhostNet. The head is a 1x1 convolution to
+    Only the two blocks of stride 2 have a depthwise convolution, as in GhostNet. The head is a 1x1 convolution to
     ``widths[2] * expansion`` channels, pooling, and a 1x1 convolution back to ``widths[2]`` with a bias.
 
     Args:
         num_classes, strategy, expansion, groups, alpha, patch: as in :class:`CRNetCB`; "auto" equals "c1dw-gc" here.
-        widths: outer channels of the three stages; (16, 32, 64) as published. The inner ones are ``expansion`` times as
-            many as the block's output.
-        depths: blocks of the three stages, at most the published (5, 6, 5); of fewer the first and the last stay, and
-            with them the block of stride 2 and squeeze-excite.
+        widths: outer channels of the three stages; (16, 32, 64) as published. The inner channels of a block are
+            ``expansion`` times its output channels.
+        depths: number of blocks of the three stages, at most the published (5, 6, 5). With fewer blocks the first and
+            the last of a stage remain, and with them the block of stride 2 and squeeze-excite.
 
     Shape:
         [N, 3, H, W] to logits [N, num_classes].

@@ -1,4 +1,4 @@
-"""A network by its name: ours, timm's, or the user's own."""
+"""Open a network by name: a network of seedcnn, of timm, or of the user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["network"]
 
 
 def _own(name: str) -> nn.Module:
-    """The module that ``package.module:callable`` makes; the working directory is looked in first."""
+    """The module that ``package.module:callable`` returns; the working directory is searched first."""
     import sys
     from importlib import import_module
 
@@ -35,11 +35,15 @@ def _own(name: str) -> nn.Module:
 def network(
     name: str, size: tuple[int, int, int] | None = None, *, weights: bool = True
 ) -> tuple[nn.Module, tuple[int, int, int]]:
-    """A network of ours, of timm or of the user's own (``package.module:callable``), and the size of its images.
+    """Open a network of seedcnn, of timm or of the user (``package.module:callable``), with the size of its images.
 
     Args:
-        size: of the images, instead of the network's own; a network of the user's needs it.
-        weights: False for a network of ours whose shapes alone are looked at (on the "meta" device).
+        name: of the network.
+        size: (channels, height, width) of the images, instead of the network's default; a network of the user needs it.
+        weights: False to build a network of seedcnn on the "meta" device, for its shapes only.
+
+    Returns:
+        The network, and (channels, height, width) of its images.
 
     Raises:
         ConfigError: if there is no such network, or the size of its images is unknown.

@@ -1,4 +1,4 @@
-"""Networks by name."""
+"""The networks of seedcnn by name."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MODELS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
 
 
 def list_models() -> list[str]:
-    """Names that :func:`create_model` knows."""
+    """The names that :func:`create_model` knows."""
     return list(_MODELS)
 
 
@@ -49,16 +49,16 @@ def _entry(name: str) -> tuple[Callable[..., nn.Module], tuple[int, ...]]:
 
 
 def default_widths(name: str) -> tuple[int, ...]:
-    """Channels of each stage of a model as published.
+    """The published number of channels of each stage of a model.
 
     Raises:
-        ConfigError: if the model does not exist.
+        ConfigError: if there is no such model; near names are listed.
     """
     return _entry(name)[1]
 
 
 def scaled_widths(widths: Sequence[int], width: float, divisor: int = 8) -> tuple[int, ...]:
-    """Widths times ``width``, each rounded to the nearest multiple of ``divisor`` and at least ``divisor``.
+    """Multiply widths by ``width``, and round each to the nearest multiple of ``divisor``, at least ``divisor``.
 
     Raises:
         ValueError: if the multiplier or the divisor is not positive.
@@ -84,15 +84,15 @@ def create_model(
     Args:
         name: one of :func:`list_models`.
         num_classes: size of the output.
-        widths: channels of each stage instead of the published ones (a narrower network for the same cost).
-        width: a multiplier of the published channels instead, e.g. 0.75; see :func:`scaled_widths`.
-        width_divisor: the multiplied channels are rounded to multiples of this.
-        kwargs: further arguments of the network's class, e.g. ``patch`` of the residual networks, ``strategy`` of the
+        widths: channels of each stage, instead of the published ones.
+        width: a multiplier of the published channels, e.g. 0.75, instead of ``widths``; see :func:`scaled_widths`.
+        width_divisor: the multiplied channels are rounded to multiples of this number.
+        kwargs: further arguments of the network's class, e.g. ``patch`` of the residual networks or ``strategy`` of the
             CRnets.
 
     Raises:
-        ConfigError: if the model does not exist.
-        ValueError: naming an argument, its value and the rule.
+        ConfigError: if there is no such model; near names are listed.
+        ValueError: naming the argument, its value and the rule.
     """
     build, default = _entry(name)
     if widths is not None and width is not None:

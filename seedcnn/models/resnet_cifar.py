@@ -1,8 +1,8 @@
 """Residual networks for 32x32 images.
 
-ResNet-18/34/101 with four stages of 64..512 channels, as the GroupNL and MonoCNN tables count them (3x3 stem, no max
-pooling, projection shortcuts), and the small ResNet-8/20 with three stages of 16, 32, 64 channels (He et al., 2016,
-Section 4.2, with projection shortcuts).
+ResNet-18/34/101 have four stages of 64..512 channels, as the GroupNL and MonoCNN tables count them (3x3 stem, no max
+pooling, projection shortcuts). The small ResNet-8/20/56 have three stages of 16, 32 and 64 channels (He et al., 2016,
+Section 4.2, but with projection shortcuts).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 with four times the planes at the end, and a shortcut."""
+    """1x1, 3x3 and 1x1 convolutions, the last with four times as many planes, and a shortcut."""
 
     expansion = 4
 
@@ -71,16 +71,19 @@ class ResNetCifar(nn.Module):
 
     Args:
         block: :class:`BasicBlock` or :class:`Bottleneck`.
-        depths: blocks in each stage; every stage but the first starts with stride 2.
-        widths: planes of each stage, one for each depth.
+        depths: number of blocks of each stage; every stage except the first starts with stride 2.
+        widths: planes of each stage.
         num_classes: size of the output.
-        patch: 1 for the usual 3x3 stem with stride 1; p > 1 for a p x p stem with stride p, which divides every
-            feature map by p in each direction (a cheap stem for short training runs on a CPU).
-        zero_init_residual: the last norm of each block starts at 0, so that each block starts as its shortcut (Goyal et
-            al., 2017, Section 5.1); deep networks of seeds tolerate larger learning rates then.
+        patch: 1 for the usual 3x3 stem with stride 1; p > 1 for a p x p stem with stride p, which divides the side of
+            every feature map by p (a cheap stem for short training runs on a CPU).
+        zero_init_residual: initialise the last norm of each block with 0, so that each block starts as its shortcut
+            (Goyal et al., 2017, Section 5.1); deep networks with seed filters then tolerate larger learning rates.
 
     Shape:
         [N, 3, H, W] to logits [N, num_classes].
+
+    Raises:
+        ValueError: naming the argument, its value and the rule.
     """
 
     def __init__(

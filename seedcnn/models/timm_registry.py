@@ -1,9 +1,9 @@
-"""The GroupNL variants of timm's networks, registered with timm.
+"""GroupNL variants of timm networks, registered with timm.
 
-After ``import seedcnn.models`` (where timm is installed) ``timm.create_model("gnl_resnet50")`` and the other names of
-:data:`GNL_MODELS` work. Each is timm's own network, converted by :func:`seedcnn.convert.convert_`, so that timm's own
-arguments (``num_classes``, ``in_chans``, ``drop_path_rate``, ``output_stride``, ``features_only``, ...) do what they do
-there. The names and the replaced layers are those of GroupNL's public code.
+After ``import seedcnn.models``, with timm installed, ``timm.create_model("gnl_resnet50")`` and the other names of
+:data:`GNL_MODELS` work. Each is a timm network converted by :func:`seedcnn.convert.convert_`, so timm's arguments
+(``num_classes``, ``in_chans``, ``drop_path_rate``, ``output_stride``, ``features_only``, ...) work as usual. Names and
+replaced layers are those of GroupNL's public code.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["GNL_MODELS", "GnlModel", "TimmModel", "trained_timm_model"]
 
 @dataclass(frozen=True)
 class GnlModel:
-    """What a registered name is made of: timm's network, and the options of its GroupNL layers."""
+    """The definition of a registered name: a timm network, and the options of its GroupNL layers."""
 
     base: str
     reduction_ratio: int = 2
@@ -50,10 +50,10 @@ GNL_MODELS: dict[str, GnlModel] = {
     **{f"efficientnet_gnl_{kind}": GnlModel(f"efficientnet_{kind}") for kind in ("b0", "lite0", "es")},
     "efficientnetv2_gnl_s": GnlModel("efficientnetv2_s"),
 }
-"""Registered name -> what it is made of."""
+"""Registered name -> definition."""
 
-# The first blocks of later stages have stride 2 in their conv2 and stay; by name, because `output_stride` turns that
-# stride into a dilation, and a checkpoint has to fit whatever the output stride.
+# The first blocks of later stages have stride 2 in conv2, which stays unconverted. They are matched by name, because
+# `output_stride` turns the stride into a dilation, and checkpoints must fit for every output stride.
 _BOTTLENECK_CONV = re.compile(r"(?:.*\.)?layer(?:1\.0|\d+\.[1-9]\d*)\.conv2")
 
 
@@ -78,7 +78,7 @@ def _entrypoint(name: str, spec: GnlModel) -> Callable[..., nn.Module]:
                 "variant='reference' and load a checkpoint of the public code with load_state_dict"
             )
         options: dict[str, Any] = {} if normalize is None else {"normalize": normalize}
-        # Depthwise convolutions become sparse layers whatever `sparse` says; pointwise ones are dense.
+        # Depthwise convolutions always become sparse layers, whatever `sparse` is; pointwise ones become dense layers.
         config = GroupNLConfig.paper(
             scope=scope,
             reduction_ratio=spec.reduction_ratio,
@@ -96,27 +96,27 @@ def _entrypoint(name: str, spec: GnlModel) -> Callable[..., nn.Module]:
     build.__doc__ = f"""timm's {spec.base} with GroupNL layers (r = {spec.reduction_ratio}).
 
     Args:
-        pretrained: refused; there are no published weights.
+        pretrained: must be false, because there are no published weights.
         variant: "paper", or "reference" for the formula and the state_dict keys of the public code.
         scope: "reference" replaces the layers that the public code replaces; "pointwise" and "paper" as in convert_.
         nlf_groups, normalize: of the layers.
         seed: 64-bit model seed.
-        kwargs: timm's own arguments of {spec.base}.
+        kwargs: timm's arguments of {spec.base}.
 
     Raises:
         ConfigError: if ``pretrained`` is true.
-        ConversionError: if timm's arguments leave no layer that can be replaced, or one that cannot.
+        ConversionError: if no layer can be replaced with timm's arguments, or one of the layers cannot.
     """
     return build
 
 
 for _name, _spec in GNL_MODELS.items():
-    # timm looks the function up in this module, and adds its name to __all__.
+    # timm looks up the function in this module, and adds its name to __all__.
     globals()[_name] = register_model(_entrypoint(_name, _spec))
 
 
 class TimmModel(NamedTuple):
-    """A trained network of timm: the module, the size of its images [C, H, W], their mean and standard deviation."""
+    """A trained timm network: the module, the size (C, H, W) of its images, and their mean and standard deviation."""
 
     module: nn.Module
     input_size: tuple[int, int, int]
@@ -125,16 +125,17 @@ class TimmModel(NamedTuple):
 
 
 def trained_timm_model(name: str, weights: Path | None = None, *, num_classes: int | None = None) -> TimmModel:
-    """A network of timm with weights, in eval mode.
+    """Load a timm network with weights, in eval mode.
 
     Args:
-        name: that timm knows, ours (``gnl_resnet50``) included.
-        weights: a file of timm (safetensors or a state dict); None takes timm's own weights, downloaded to its cache.
-        num_classes: of the network that ``weights`` holds; None for the usual one.
+        name: a name that timm knows, including ours (``gnl_resnet50``).
+        weights: a file that timm can read (safetensors or a state dict); None for timm's own weights, which are
+            downloaded to its cache.
+        num_classes: number of classes of the network in ``weights``; None for the default.
 
     Raises:
-        ConfigError: if there is no such network, or it has no weights of its own.
-        DataError: if the weights cannot be had, or do not fit.
+        ConfigError: if there is no such network, or it has no published weights.
+        DataError: if the weights cannot be loaded, or do not fit.
     """
     if not timm.is_model(name):
         raise ConfigError(f"timm has no model {name!r}; {did_you_mean(name, timm.list_models())}")

@@ -1,4 +1,4 @@
-"""VGG11 for 32x32 images: BatchNorm after each convolution, no convolution bias, one linear layer."""
+"""VGG11 for 32x32 images, with BatchNorm after each convolution, without convolution biases, with one linear layer."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ class VGGCifar(nn.Module):
     """A plain stack of 3x3 convolutions.
 
     Args:
-        depths: convolutions in each stage; a 2x2 max pooling ends each stage.
+        depths: number of convolutions of each stage; a 2x2 max pooling ends each stage.
         widths: channels of each stage.
         num_classes: size of the output.
 
     Shape:
         [N, 3, H, W] with H and W multiples of 2 ** len(depths), to logits [N, num_classes].
+
+    Raises:
+        ValueError: if ``widths`` and ``depths`` differ in length.
     """
 
     def __init__(self, depths: Sequence[int], widths: Sequence[int], num_classes: int = 10) -> None:

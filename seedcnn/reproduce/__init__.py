@@ -1,4 +1,4 @@
-"""Rerun a table of the papers: train each row, measure it, and set it beside what is printed."""
+"""Reproduce a table of the papers: train each row, measure it, and compare it with the printed values."""
 
 from __future__ import annotations
 

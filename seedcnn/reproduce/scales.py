@@ -1,4 +1,4 @@
-"""How much of a table's protocol is run: all of it, a documented reduction for two cores, or a trial of the chain."""
+"""Scales of a reproduction: the full protocol, a documented reduction for two CPU cores, or a quick smoke test."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["SCALES", "Scale", "scaled"]
 
 @dataclass(frozen=True)
 class _Form:
-    """The small network of a family: arguments, and what has to shrink with it."""
+    """The small network of a family: its arguments, and the other settings that shrink with it."""
 
     model: str
     options: Mapping[str, Any]
-    mono_filters: int = 0  # for fan-outs in the proportion of the published ones
+    mono_filters: int = 0  # keeps the proportions of the published fan-outs
     fraction: float = 1.0
 
 
-# By the beginning of a model's name; sized so that 8 epochs of any row take two to six minutes on one core.
+# By the prefix of the model's name; sized so that 8 epochs of any row take two to six minutes on one core.
 _FORMS: Mapping[str, _Form] = {
     "resnet": _Form("resnet8_cifar", {"widths": (32, 64, 128), "patch": 2}, mono_filters=16),
     "vgg11": _Form("vgg11_cifar", {"widths": (16, 32, 64, 128, 128)}, mono_filters=8),
@@ -35,14 +35,14 @@ _FORMS: Mapping[str, _Form] = {
 
 @dataclass(frozen=True)
 class Scale:
-    """A reduction.
+    """A reduction of a recipe's protocol.
 
     Attributes:
         about: what it changes, in a sentence.
-        epochs: at most so many; None keeps the recipe's.
-        fraction: of the training images, over what the recipe takes itself.
-        images: test images that are corrupted; None for all.
-        clean: test images that are not; None for all.
+        epochs: maximal number of epochs; None keeps the recipe's number.
+        fraction: share of the recipe's training images to use.
+        pictures: number of test images to corrupt; None for all.
+        clean: number of clean test images; None for all.
         small: train the small network of the family instead.
     """
 
@@ -55,19 +55,19 @@ class Scale:
 
 
 SCALES: Mapping[str, Scale] = {
-    "full": Scale("the recipe to the letter"),
+    "full": Scale("the recipe without changes"),
     "cpu": Scale(
-        "ResNets become ResNet-8 of 32, 64 and 128 channels on 16 x 16 maps, VGG11 has a quarter of its channels, "
-        "CRnet-CB 5 of its 16 blocks on 16 x 16 maps, CRnet-CIB 6 of 16 on 16 x 16 maps and half of the images; "
-        "GroupNL has at most as many groups g as the first layer has seeds; at most 8 epochs, 2,000 images are "
-        "corrupted, all in float32 and one process: for the order of the rows, not for their values",
+        "ResNets become a ResNet-8 with 32, 64 and 128 channels on 16 x 16 maps, VGG11 has a quarter of its channels, "
+        "CRnet-CB has 5 of its 16 blocks on 16 x 16 maps, CRnet-CIB has 6 of 16 blocks on 16 x 16 maps and half of the "
+        "images; GroupNL has at most as many groups g as the first layer has seeds; there are at most 8 epochs and "
+        "2,000 corrupted images, all in float32 and in one process: it shows the order of the rows, not their values",
         epochs=8,
         pictures=2000,
         small=True,
     ),
     "smoke": Scale(
-        "as cpu, with one epoch over a fiftieth of the images, 500 test images and 20 corrupted ones: it shows "
-        "that the chain runs",
+        "as cpu, with one epoch over a fiftieth of the images, 500 clean and 20 corrupted test images: it only shows "
+        "that all steps run",
         epochs=1,
         fraction=0.02,
         pictures=20,
@@ -89,30 +89,30 @@ def _small_conversion(convert: ConversionConfig | None, form: _Form) -> Conversi
 def _small(config: TrainConfig) -> TrainConfig:
     if config.data == "imagenet":
         raise ConfigError(
-            f"{config.model} on ImageNet has no small scale: a smaller network on fewer images says nothing of it; "
-            "run it with --scale full"
+            f"{config.model} on ImageNet has no small scale, because a smaller network on fewer images says nothing "
+            "about it; run it with --scale full"
         )
     found = next((form for prefix, form in _FORMS.items() if config.model.startswith(prefix)), None)
     if found is None:
-        raise ConfigError(f"{config.model} has no small scale; those that have begin with {', '.join(_FORMS)}")
+        raise ConfigError(f"{config.model} has no small scale; only names with a prefix {', '.join(_FORMS)} have one")
     return replace(
         config,
         model=found.model,
         model_options={**config.model_options, **found.options},
         convert=_small_conversion(config.convert, found),
         fraction=config.fraction * found.fraction,
-        precision="fp32",  # half precision is far slower on a CPU
+        precision="fp32",  # half precision is much slower on a CPU
         strategy="ddp",  # one process; "dp" refuses to run without GPUs
     )
 
 
 def scaled(config: TrainConfig, scale: Scale) -> TrainConfig:
-    """The config of a recipe at a scale.
+    """Reduce the config of a recipe to a scale.
 
-    Epochs of the schedule (warm-up, steps) shrink with the epochs.
+    Epochs within the schedule (warm-up, steps) shrink with the number of epochs.
 
     Raises:
-        ConfigError: if it cannot be made small.
+        ConfigError: if the model has no small form.
     """
     if scale.small:
         config = _small(config)

@@ -1,4 +1,4 @@
-"""The rows of a table, trained and measured; what is done is kept, so that an interrupted run goes on."""
+"""Train and measure the rows of a table. Finished runs are kept, so that an interrupted reproduction can continue."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ __all__ = ["Figure", "Row", "list_tables", "reproduce"]
 
 GROUPS = ("Noise", "Blur", "Weather", "Digital")
 MEASURED = ("top1", "top5", *GROUPS, "mean", "params_M", "train_seconds")
-"""Printed quantities that are measured here; the others of a recipe file (MACs, times on other machines) are not."""
+"""The printed quantities that are measured here; others in a recipe file (MACs, times on other machines) are not."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A printed number and ours.
+    """A printed value and ours.
 
     Attributes:
-        printed: None where the paper prints none.
-        values: ours, one a seed; empty where every run failed.
+        printed: the value of the paper; None if it prints none.
+        values: our values, one per seed; empty if every run failed.
     """
 
     printed: float | None
@@ -41,23 +41,23 @@ class Figure:
 
     @property
     def mean(self) -> float | None:
-        """Over the seeds."""
+        """Mean over the seeds; None if every run failed."""
         return statistics.mean(self.values) if self.values else None
 
     @property
     def std(self) -> float | None:
-        """Standard deviation over the seeds; None for one."""
+        """Standard deviation over the seeds; None for fewer than two."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the printed one."""
+        """Our mean minus the printed value; None if one is missing."""
         return None if self.mean is None or self.printed is None else self.mean - self.printed
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: its recipe, its figures, and why runs of it failed."""
+    """A row of the table: its recipe, its figures, and the reasons of failed runs."""
 
     recipe: str
     figures: Mapping[str, Figure]
@@ -65,7 +65,7 @@ class Row:
 
 
 def list_tables() -> tuple[str, ...]:
-    """Recipe files, each a table."""
+    """The recipe files that are tables of a paper."""
     return tuple(name for name, file in list_recipe_files().items() if file.table)
 
 
@@ -79,7 +79,7 @@ def _check_table(table: str) -> dict[str, dict[str, float]]:
 
 @dataclass(frozen=True)
 class _Run:
-    """What all runs of a table share."""
+    """The settings that all runs of a table share."""
 
     scale: str
     out: Path
@@ -95,7 +95,7 @@ class _Run:
         return replace(found, distill=replace(found.distill, teacher=str(path)))
 
     def trained(self, recipe: str, seed: int) -> tuple[Path, TrainConfig]:
-        """The checkpoint of a run, trained now unless it is there."""
+        """The checkpoint of a run and its config; trains it if it does not exist."""
         config = self.config(recipe, seed)
         path = self.out / f"{recipe.replace(':', '.')}-{seed}.ckpt"
         pictures = load_training_data(config, self.data.get(config.data), progress=self.say)
@@ -103,7 +103,7 @@ class _Run:
         return path, config
 
     def measured(self, recipe: str, seed: int, wanted: Sequence[str]) -> dict[str, float]:
-        """The figures of one run; raises TrainingError if it diverged."""
+        """The figures of one run. Raises TrainingError if it diverged."""
         path, config = self.trained(recipe, seed)
         model, checkpoint = load_model(path)
         test = self.test(config)
@@ -135,29 +135,31 @@ class _Run:
 
 
 def _teacher(path: str, recipe: str) -> str:
-    """The recipe of a teacher that is named as runs/FILE_FUNCTION.ckpt, of any recipe file."""
+    """The recipe of a teacher whose checkpoint is named runs/FILE_FUNCTION.ckpt, for any recipe file."""
     stem = Path(path).stem
     for file in sorted(list_recipe_files(), key=len, reverse=True):
         if stem.startswith(f"{file}_"):
             return f"{file}:{stem.removeprefix(f'{file}_')}"
-    raise ConfigError(f"{recipe} learns from {path}, which is no recipe's (runs/FILE_FUNCTION.ckpt): train it by hand")
+    raise ConfigError(
+        f"{recipe} learns from {path}, which belongs to no recipe (runs/FILE_FUNCTION.ckpt); train the teacher yourself"
+    )
 
 
 def _kept(path: Path, digest: str) -> dict[str, Any] | None:
-    """The result of an earlier run of the same config, if there is one."""
+    """The result of an earlier run with the same config, if there is one."""
     try:
         found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}; remove it to run that row again") from error
+        raise DataError(f"{path} cannot be read: {error}; remove it to run the row again") from error
     if not isinstance(found, dict) or found.get("config") != digest:
-        raise DataError(f"{path} is of another config of that row; name another --out, or remove it")
+        raise DataError(f"{path} belongs to another config of that row; choose another --out, or remove it")
     return found
 
 
 def _one(run: _Run, recipe: str, seed: int, wanted: Sequence[str]) -> dict[str, Any]:
-    """Figures or a failure, from the file of an earlier run or from a new one."""
+    """Figures or a failure, from the file of an earlier run or from a new run."""
     settings = [scaled(find_recipe(recipe), SCALES[run.scale]).to_dict(), run.scale, list(wanted)]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     path = run.out / f"{recipe.replace(':', '.')}-{seed}.json"
@@ -173,7 +175,7 @@ def _one(run: _Run, recipe: str, seed: int, wanted: Sequence[str]) -> dict[str, 
 
 
 def _refusal(config: TrainConfig, run: _Run) -> str:
-    """Why a row cannot be run as things are; "" if it can."""
+    """The reason why a row cannot be run with these settings; "" if it can."""
     try:
         scaled(config, SCALES[run.scale])
     except ConfigError as error:
@@ -205,30 +207,30 @@ def reproduce(
     frost_dir: Path | None = None,
     progress: Say | None = None,
 ) -> Iterator[Row]:
-    """Train and measure a table row by row; each is given as soon as all its seeds are done.
+    """Train and measure a table, and yield each row as soon as all its seeds are done.
 
-    A row that lacks its data, or has no form at this scale, is given without figures, with the reason.
+    A row that lacks its data, or has no form at this scale, comes without figures but with the reason.
 
     Args:
         table: name of a recipe file, see :func:`list_tables`.
         scale: a key of :data:`SCALES`.
-        seeds: of the runs.
-        rows: only these recipes; what is no recipe's name takes all that contain it; () for all.
-        data: by data set, the directory it lies in; those that are downloaded need none.
-        out: directory for checkpoints and results; what is there is not run again.
-        frost_dir: of the frost images.
+        seeds: the seeds of the runs.
+        rows: names of recipes; a text that is not the name of a recipe selects all recipes that contain it; () for all.
+        data: name of a data set -> its directory; sets that are downloaded need none.
+        out: directory for checkpoints and results; finished runs in it are not repeated.
+        frost_dir: directory of the frost images.
         progress: called with one sentence per step.
 
     Raises:
-        ConfigError: if a table, scale, row or data set does not exist (near names are listed), there is no seed, or
+        ConfigError: if a table, scale, row or data set does not exist (near names are listed), there are no seeds, or
             no row can be run.
-        DataError: if data are missing, or ``out`` holds results of another config.
+        DataError: if data are missing, or ``out`` has results of another config.
     """
     printed = _check_table(table)
     if scale not in SCALES:
         raise ConfigError(f"unknown scale {scale!r}; it must be one of {', '.join(SCALES)}")
     if not seeds:
-        raise ConfigError("seeds are empty; at least one is needed")
+        raise ConfigError("there are no seeds; at least one is needed")
     _check_data(data or {})
     names = [name for name in printed if not rows or any(_means(part, name, printed) for part in rows)]
     if not names:

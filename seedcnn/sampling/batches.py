@@ -14,25 +14,25 @@ __all__ = ["ReducedBatchSampler"]
 
 
 class ReducedBatchSampler(Sampler[list[int]]):
-    """Batches of indices for ``DataLoader(dataset, batch_sampler=...)``, fewer in an epoch of a smaller ratio.
+    """Batches of indices for ``DataLoader(dataset, batch_sampler=...)``; an epoch of a smaller ratio has fewer of them.
 
-    The order depends on (seed, epoch) alone, so a resumed run draws the same batches. With several processes a step
-    takes ``batch_size * world_size`` images, the same ones as a single process with batches of that size would take;
-    every process has the same number of batches, of the same sizes, and no image comes twice in an epoch. An
-    incomplete last step is shared equally and up to ``world_size - 1`` of its images are left out.
+    The order depends only on (seed, epoch), so a resumed run draws the same batches. With several processes a step
+    takes ``batch_size * world_size`` images, the same ones that a single process would take in one batch of that size.
+    All processes have the same number of batches, of the same sizes, and no image comes twice in an epoch. The
+    processes share an incomplete last step equally, which leaves out up to ``world_size - 1`` images.
 
-    Call :meth:`set_epoch` before every epoch but the first.
+    Call :meth:`set_epoch` before every epoch except the first.
 
     Args:
         samples: images in the data set.
         batch_size: images in a batch of this process.
         ratios: the ratio of each epoch, from :meth:`SamplingConfig.ratios`; ``[1] * epochs`` for all images.
         seed: of the order, in [0, 2**64).
-        rank, world_size: this process and their number.
-        drop_last: whether an epoch of ratio 1 leaves out its incomplete last batch.
+        rank, world_size: this process and the number of processes.
+        drop_last: leave out the incomplete last batch of an epoch of ratio 1.
 
     Raises:
-        TypeError, ValueError: naming the argument, its value and the rule; also where an epoch would have no batch.
+        TypeError, ValueError: naming the argument, its value and the rule; also if an epoch would have no batch.
     """
 
     def __init__(
@@ -63,26 +63,27 @@ class ReducedBatchSampler(Sampler[list[int]]):
         """Choose the epoch, counted from 0, that the next iteration draws.
 
         Raises:
-            ValueError: if the schedule does not have it.
+            ValueError: if the schedule has no such epoch.
         """
         if positive("epoch", epoch, 0) >= len(self.batches_per_epoch):
-            raise ValueError(f"`epoch` (={epoch}) must be below the {len(self.batches_per_epoch)} of the schedule")
+            count = len(self.batches_per_epoch)
+            raise ValueError(f"`epoch` (={epoch}) must be below the {count} epochs of the schedule")
         self._epoch, self._drawn = epoch, False
 
     def __len__(self) -> int:
-        """Batches of this process in the chosen epoch."""
+        """Number of batches of this process in the chosen epoch."""
         return self.batches_per_epoch[self._epoch]
 
     def __iter__(self) -> Iterator[list[int]]:
         """The batches of the chosen epoch.
 
         Raises:
-            TrainingError: if they have been drawn and no epoch was chosen since: the images would be the same ones.
+            TrainingError: if this epoch was already drawn; its images would come a second time.
         """
         epoch = self._epoch
         if self._drawn:
-            raise TrainingError(f"epoch {epoch} of the sampling schedule was drawn; call set_epoch for the next")
-        self._drawn = True  # at the first batch: a DataLoader with workers makes two iterators and uses one
+            raise TrainingError(f"epoch {epoch} of the sampling schedule was drawn already; call set_epoch first")
+        self._drawn = True  # at the first batch, because a DataLoader with workers makes two iterators and uses one
         words = np.random.Philox(key=np.array([self.seed, epoch], np.uint64)).random_raw(self.samples)
         order = np.argsort(words, kind="stable")
         step = self.batch_size * self.world_size

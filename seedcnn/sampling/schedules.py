@@ -1,9 +1,9 @@
-"""Reduced random sampling: fewer batches in an epoch, by a schedule of ratios, for any ``DataLoader``.
+"""Reduced random sampling: a schedule of ratios that determines how many batches each epoch uses.
 
-In an epoch of ratio alpha the images are shuffled and the first floor(alpha * M) of its M batches are used; batch
-size and learning rates stay. A schedule is flat, or has three stages of which the middle one is a chain of bottlenecks:
-epochs at a squeezed ratio between epochs at the full one. Source: the dissertation on CRnet and reduced random
-sampling, Section 3.2; its settings are those of Tables 4-9, 4-11 and 4-13.
+An epoch of ratio alpha shuffles the images and uses the first floor(alpha * M) of its M batches; batch size and
+learning rates stay the same. A schedule is either flat or has three stages. The second stage is a chain of bottlenecks:
+epochs at a squeezed ratio between epochs at the full ratio of that stage. Source: the dissertation on CRnet and reduced
+random sampling, Section 3.2; the settings are those of Tables 4-9, 4-11 and 4-13.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _stage_epochs(epochs: int, gammas: Sequence[Number]) -> tuple[int, int, int]
     shares = [exact(f"gammas[{index}]", gamma) for index, gamma in enumerate(gammas)]
     if not all(0 <= share <= 1 for share in shares):
         raise ValueError(f"`gammas` (={tuple(gammas)}) must be in [0, 1]")
-    # A half goes down, so that shares that add up to 1 never take an epoch too many.
+    # Halves round down, so that shares with a sum of 1 never exceed the number of epochs.
     first, third = (math.ceil(share * epochs - Fraction(1, 2)) for share in shares)
     if first + third > epochs:
         raise ValueError(
@@ -55,15 +55,15 @@ def epoch_ratios(
 ) -> list[Fraction]:
     """The sampling ratio of each epoch (Section 3.2.3 and Theorem 3).
 
-    Stage 1 has N1 = gamma1 * N epochs at alpha1, stage 3 has N3 = gamma3 * N at alpha3, and stage 2 has the rest. In
-    stage 2 every (internal + 1)-th epoch is at alpha21 and the others at alpha22 = squeeze * alpha21: the first
-    bottleneck begins with the last epoch of stage 1, so the stage begins squeezed. One value in all three alphas and
-    ``squeeze=1`` is flat sampling. The text does not say how N1 and N3 are rounded; here to the nearest, a half down
-    (it never happens in the published settings).
+    Stage 1 has N1 = gamma1 * N epochs at alpha1, stage 3 has N3 = gamma3 * N epochs at alpha3, and stage 2 has the
+    rest. In stage 2 every (internal + 1)-th epoch is at alpha21 and the others at alpha22 = squeeze * alpha21. The
+    first bottleneck begins with the last epoch of stage 1, so stage 2 begins squeezed. Three equal alphas and
+    ``squeeze=1`` are flat sampling. The dissertation does not say how N1 and N3 are rounded; here they are rounded to
+    the nearest integer, halves down (the published settings have no halves).
 
     Args:
         epochs: N.
-        alphas: (alpha1, alpha21, alpha3), each in (0, 1]. Floats are read as their shortest decimal.
+        alphas: (alpha1, alpha21, alpha3), each in (0, 1]. A float stands for its shortest decimal.
         gammas: (gamma1, gamma3), shares of the epochs in [0, 1].
         squeeze: se, in (0, 1].
         internal: k, squeezed epochs in a bottleneck; 4 in the published settings.
@@ -72,9 +72,9 @@ def epoch_ratios(
         Exact ratios, one for each epoch.
 
     Raises:
-        TypeError: if an argument is no number, or ``epochs`` or ``internal`` no int.
-        ValueError: if one is out of range, the gammas leave fewer than no epochs for stage 2, or a bottleneck stage has
-            no epoch before it.
+        TypeError: if an argument is not a number, or ``epochs`` or ``internal`` is not an int.
+        ValueError: if one is out of range, the gammas add up to more than 1, or no epoch comes before a squeezed
+            stage 2.
     """
     positive("epochs", epochs)
     positive("internal", internal)
@@ -94,12 +94,12 @@ def epoch_ratios(
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """A schedule of reduced sampling for any number of epochs; the arguments are those of :func:`epoch_ratios`.
+    """A schedule of reduced sampling for any number of epochs, with the arguments of :func:`epoch_ratios`.
 
-    It holds floats, which JSON keeps; for other fractions call :func:`epoch_ratios`.
+    It holds floats, which JSON can store; for exact fractions call :func:`epoch_ratios`.
 
     Raises:
-        TypeError, ValueError: as :func:`epoch_ratios`, for what does not depend on the number of epochs.
+        TypeError, ValueError: as for :func:`epoch_ratios`, for all rules that do not depend on the number of epochs.
     """
 
     alphas: tuple[float, float, float]
@@ -108,20 +108,20 @@ class SamplingConfig:
     internal: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("alphas", "gammas"):  # JSON gives lists
+        for name in ("alphas", "gammas"):  # JSON has lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if fractions := [value for value in (*self.alphas, *self.gammas, self.squeeze) if isinstance(value, Fraction)]:
             raise TypeError(f"a sampling config holds floats, not {fractions[0]!r}")
         exact_ratio("squeeze", self.squeeze)
-        epoch_ratios(100, self.alphas, self.gammas, 1, self.internal)  # checks all that fits any number of epochs
+        epoch_ratios(100, self.alphas, self.gammas, 1, self.internal)  # checks the rules for any number of epochs
 
     @classmethod
     def flat(cls, ratio: float) -> SamplingConfig:
-        """The same ratio in every epoch (Section 3.2.1)."""
+        """A schedule with the same ratio in every epoch (Section 3.2.1)."""
         return cls((ratio, ratio, ratio))
 
     def ratios(self, epochs: int) -> list[Fraction]:
-        """:func:`epoch_ratios` of this schedule."""
+        """The ratio of each epoch, as :func:`epoch_ratios` returns it."""
         return epoch_ratios(epochs, self.alphas, self.gammas, self.squeeze, self.internal)
 
 
@@ -144,7 +144,7 @@ MADE_FOR: dict[str, tuple[int, ...]] = {
     "R3": (120,),
     "R2_2": (150,),
 }
-"""Epochs that each setting was published with: 120 on CIFAR, 150 on ImageNet."""
+"""The numbers of epochs that each setting was published with: 120 on CIFAR, 150 on ImageNet."""
 
 
 def setting(name: str) -> SamplingConfig:
@@ -155,22 +155,23 @@ def setting(name: str) -> SamplingConfig:
     """
     if name not in SETTINGS:
         hint = did_you_mean(name, SETTINGS)
-        raise ConfigError(f"there is no sampling setting {name!r}; {hint}known: {', '.join(SETTINGS)}")
+        raise ConfigError(f"unknown sampling setting {name!r}; {hint}known: {', '.join(SETTINGS)}")
     return SETTINGS[name]
 
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """What a schedule comes to; ``str`` of it is meant to be printed before training.
+    """The batches, time and missing probability of a schedule; print it with ``str`` before training.
 
     Attributes:
-        epochs, samples, batch_size: what it is for.
+        epochs, samples, batch_size: the run that the schedule is for.
         batches_full: batches of an epoch over all images.
-        runs: (ratio, batches, epochs in a row), in order.
-        time_ratio: predicted, by Corollaries 1 and 2; of training steps alone.
-        time_ratio_by_batches: with whole batches, by Theorems 2 and 4.
-        log10_missing: of the probability that an image is never drawn, by Theorems 1 and 3; -inf for 0.
-        log10_missing_by_batches: the same by the share really seen.
+        runs: (ratio, batches per epoch, consecutive epochs), in order.
+        time_ratio: predicted time of the training steps, by Corollaries 1 and 2, relative to full sampling.
+        time_ratio_by_batches: the same with whole batches, by Theorems 2 and 4.
+        log10_missing: decimal logarithm of the probability that an image is never drawn, by Theorems 1 and 3; -inf
+            for 0.
+        log10_missing_by_batches: the same with the share of images that whole batches hold.
     """
 
     epochs: int
@@ -214,11 +215,11 @@ def describe(
     drop_last: bool = False,
     world_size: int = 1,
 ) -> SamplingPlan:
-    """What a schedule comes to: batches, predicted time and missing probability.
+    """Compute the batches, the predicted time and the missing probability of a schedule.
 
     Args:
         config: the schedule.
-        epochs: of the run.
+        epochs: number of epochs of the run.
         samples, batch_size, drop_last, world_size: see :func:`full_batches`.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Reduced sampling on paper: exact ratios, batches of an epoch, predicted time and the chance that an image is missed.
+"""The theory of reduced sampling: exact ratios, batches of an epoch, predicted time, probability of missing an image.
 
 Source: the dissertation on CRnet and reduced random sampling, Sections 3.2.1 to 3.2.3, Theorems 1 to 4 and Corollaries
-1 and 2. Its symbols: D images, B of them in a batch, M = ceil(D / B) batches in a full epoch, N epochs, T0 the time
-of a full batch and T1 that of the last one of a full epoch.
+1 and 2. Its symbols: D images, B images in a batch, M = ceil(D / B) batches in a full epoch, N epochs, T0 the time of a
+full batch, and T1 the time of the last batch of a full epoch.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ __all__ = [
 ]
 
 Number = float | Fraction
-"""A ratio: an int, a fraction, or a float, which stands for its shortest decimal (0.8 is 4/5)."""
+"""A ratio: an int, a fraction, or a float, which stands for its shortest decimal (0.8 means 4/5)."""
 
 
 def exact(name: str, value: Number) -> Fraction:
-    """The rational number that is meant.
+    """The rational number that a float, an int or a fraction stands for.
 
     Raises:
-        TypeError: if it is no float, int or ``fractions.Fraction``.
+        TypeError: if it is not a float, an int or a ``fractions.Fraction``.
         ValueError: if it is not finite.
     """
     if isinstance(value, bool) or not isinstance(value, float | int | Fraction):
@@ -45,7 +45,7 @@ def exact(name: str, value: Number) -> Fraction:
 
 
 def exact_ratio(name: str, value: Number) -> Fraction:
-    """As :func:`exact`, for a sampling ratio, which lies in (0, 1]."""
+    """As :func:`exact`, for a sampling ratio, which must be in (0, 1]."""
     ratio = exact(name, value)
     if not 0 < ratio <= 1:
         raise ValueError(f"`{name}` (={value}) must be in (0, 1]")
@@ -53,7 +53,7 @@ def exact_ratio(name: str, value: Number) -> Fraction:
 
 
 def positive(name: str, value: int, least: int = 1) -> int:
-    """A whole number of at least ``least``."""
+    """Check that an argument is an int of at least ``least``, and return it."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"`{name}` (={value!r}) must be an int")
     if value < least:
@@ -62,17 +62,17 @@ def positive(name: str, value: int, least: int = 1) -> int:
 
 
 def full_batches(samples: int, batch_size: int, drop_last: bool = False, world_size: int = 1) -> int:
-    """M, the batches of each process in an epoch over all images.
+    """M, the number of batches of each process in an epoch over all images.
 
     Args:
-        samples: D, images.
+        samples: D, the number of images.
         batch_size: B, images in a batch of one process.
-        drop_last: whether an incomplete last batch is left out.
-        world_size: processes; a step takes ``batch_size * world_size`` images. An incomplete last step that does not
-            hold an image for each of them is left out.
+        drop_last: leave out an incomplete last batch.
+        world_size: number of processes; a step takes ``batch_size * world_size`` images. An incomplete last step with
+            fewer images than processes is left out.
 
     Raises:
-        TypeError, ValueError: if an argument is no positive int, or there is no batch at all.
+        TypeError, ValueError: if an argument is not a positive int, or there would be no batch.
     """
     step = positive("batch_size", batch_size) * positive("world_size", world_size)
     whole, rest = divmod(positive("samples", samples), step)
@@ -90,15 +90,15 @@ def full_batches(samples: int, batch_size: int, drop_last: bool = False, world_s
 
 
 def short_batch(samples: int, batch_size: int, drop_last: bool = False, world_size: int = 1) -> int:
-    """Pictures of each process in the last batch of an epoch over all images; ``batch_size`` if it is complete."""
+    """Images of each process in the last batch of an epoch over all images; ``batch_size`` if it is complete."""
     step = full_batches(samples, batch_size, drop_last, world_size) * batch_size * world_size
     return batch_size if step <= samples else (samples - step + batch_size * world_size) // world_size
 
 
 def batches(samples: int, batch_size: int, ratio: Number, drop_last: bool = False, world_size: int = 1) -> int:
-    """Batches of each process in an epoch at a ratio: M_alpha = floor(alpha * M), as in Theorems 2 and 4.
+    """Number of batches of each process in an epoch at a ratio: M_alpha = floor(alpha * M), as in Theorems 2 and 4.
 
-    Computed on rationals: 0.7 of 90 batches are 63, where floating point would give 62.
+    It is computed with rational numbers: 0.7 of 90 batches are 63, where floating point gives 62.
 
     Args:
         samples, batch_size, drop_last, world_size: see :func:`full_batches`.
@@ -135,17 +135,17 @@ def predicted_time_ratio(
     world_size: int = 1,
     last_batch: float = 1.0,
 ) -> float:
-    """Training time over that of the same epochs with all images.
+    """Training time, relative to the same epochs with all images.
 
-    Without ``samples`` the mean of the ratios (Corollary 1, Eq. 10; Corollary 2, Eq. 13), which leaves out that a ratio
-    of M batches is rounded down. With ``samples`` and ``batch_size`` whole batches are counted (Theorem 2, Eq. 8;
-    Theorem 4, Eq. 12) with T_0alpha = T0. It is training steps alone: evaluation and starting up are not in it.
+    Without ``samples`` this is the mean of the ratios (Corollary 1, Eq. 10; Corollary 2, Eq. 13), which ignores that
+    batches are rounded down. With ``samples`` and ``batch_size`` it counts whole batches (Theorem 2, Eq. 8; Theorem 4,
+    Eq. 12) with T_0alpha = T0. Only training steps count, not evaluation or start-up.
 
     Args:
         ratios: one for each epoch, from :func:`seedcnn.sampling.schedules.epoch_ratios`.
         samples, batch_size, drop_last, world_size: see :func:`full_batches`.
-        last_batch: T1 / T0, time of the last batch of a full epoch over that of another; 0 and 1 give the two ends of
-            Eq. 9. An epoch of ratio 1 has that batch too, which Eq. 12 ignores and this does not.
+        last_batch: T1 / T0, the time of the last batch of a full epoch relative to another batch; 0 and 1 give the two
+            bounds of Eq. 9. An epoch of ratio 1 has that batch too; Eq. 12 ignores it, this function does not.
 
     Returns:
         A number in (0, 1].
@@ -178,9 +178,9 @@ def log10_missing_probability(
 ) -> float:
     """Decimal logarithm of the probability that a given image is in no epoch; -inf for a probability of 0.
 
-    Without ``samples`` by formula: the product of (1 - alpha) over the epochs (Theorem 1, Eq. 6; Theorem 3, Eq. 11).
-    With ``samples`` and ``batch_size`` the share of images that an epoch really sees, whole batches over D, stands
-    for alpha. Epochs are independent draws either way.
+    Without ``samples`` this is the formula: the product of (1 - alpha) over the epochs (Theorem 1, Eq. 6; Theorem 3,
+    Eq. 11). With ``samples`` and ``batch_size``, alpha is the share of images that the whole batches of an epoch hold.
+    Both treat epochs as independent draws.
 
     Raises:
         TypeError, ValueError: naming the argument and the rule.
@@ -206,10 +206,10 @@ def missing_probability(
     drop_last: bool = False,
     world_size: int = 1,
 ) -> float:
-    """The probability that a given image is in no epoch (Theorems 1 and 3); D times this are expected never to be.
+    """Probability that a given image is in no epoch (Theorems 1 and 3); times D, the expected number of such images.
 
-    Arguments and errors as for :func:`log10_missing_probability`, which still tells what a float rounds to 0
-    (below 1e-323).
+    Arguments and errors are those of :func:`log10_missing_probability`, which also handles probabilities that a float
+    rounds to 0 (below 1e-323).
     """
     log10 = log10_missing_probability(ratios, samples, batch_size, drop_last=drop_last, world_size=world_size)
     return float(10**log10)

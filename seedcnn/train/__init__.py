@@ -1,4 +1,4 @@
-"""Training: typed configs, recipes, a thin engine over timm and torchrun, checkpoints, distillation."""
+"""Training: typed configs, recipes, a thin engine over timm and torchrun, checkpoints, and distillation."""
 
 from __future__ import annotations
 

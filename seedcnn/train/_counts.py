@@ -1,4 +1,4 @@
-"""What the batches of an epoch come to, and the end of a run whose loss is not finite."""
+"""Sums over the batches of an epoch, and the error that ends a run whose loss is not finite."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["Counts", "NotFiniteError"]
 
 
 class NotFiniteError(TrainingError):
-    """A loss that is not finite, and the batches it came from.
+    """A loss that is not finite, and its batches.
 
     Attributes:
         step: batches of the epoch that were done before.
-        images: indices of the batch by process, where its loss is not finite.
+        pictures: for each process whose loss is not finite, the indices of the images in its batch.
     """
 
     def __init__(self, text: str, step: int, pictures: dict[int, list[int]]) -> None:
@@ -29,7 +29,7 @@ def _clocks() -> tuple[float, float]:
 
 @dataclass
 class Counts:
-    """What the batches of an epoch came to, over all processes."""
+    """Sums over the batches of an epoch, over all processes."""
 
     loss: float = 0.0
     correct: int = 0
@@ -39,22 +39,22 @@ class Counts:
     started: tuple[float, float] = field(default_factory=_clocks)
 
     def add(self, loss: float, correct: int, pictures: int) -> None:
-        """One more batch: mean loss, right answers, and images."""
+        """Add a batch: its mean loss, the number of correct answers, and the number of images."""
         self.loss += loss * pictures
         self.correct += correct
         self.seen += pictures
 
     def elapsed(self) -> dict[str, float]:
-        """Seconds of the clock and of this process's cores, those before a restart included."""
+        """Wall-clock seconds and CPU seconds of this process, including those before a restart."""
         wall, cpu = (now - then for now, then in zip(_clocks(), self.started, strict=True))
         return {"seconds": self.seconds + wall, "cpu_seconds": self.cpu_seconds + cpu}
 
     def save(self) -> dict[str, float]:
-        """As a checkpoint in the middle of an epoch keeps it."""
+        """The sums in the form that a checkpoint within an epoch stores."""
         return {"loss": self.loss, "correct": self.correct, "seen": self.seen, **self.elapsed()}
 
     def row(self) -> dict[str, float]:
-        """Mean loss, training accuracy (percent), images/s, and seconds by the clock and of this process's cores."""
+        """Mean loss, training accuracy (percent), images/s, wall-clock seconds, and CPU seconds of this process."""
         elapsed = self.elapsed()
         return {
             "loss": self.loss / self.seen,

@@ -1,4 +1,4 @@
-"""What stays of a run beside its checkpoint: the epochs as CSV, and for TensorBoard if wanted."""
+"""Logs of a run beside its checkpoint: a CSV of the epochs and, optionally, TensorBoard events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["open_tensorboard", "write_csv", "write_tensorboard"]
 
 
 def write_csv(path: Path, history: Sequence[dict[str, float]]) -> None:
-    """All epochs anew, atomically, so that the file always goes with the checkpoint; a first column counts them.
+    """Write all epochs to a CSV atomically, so that it always matches the checkpoint; the first column counts them.
 
     Raises:
         TrainingError: if it cannot be written.
@@ -28,11 +28,11 @@ def write_csv(path: Path, history: Sequence[dict[str, float]]) -> None:
     try:
         write_file(path, text.getvalue().encode())
     except OSError as error:
-        raise TrainingError(f"the table of the epochs {path} cannot be written: {error}") from error
+        raise TrainingError(f"the table of epochs {path} cannot be written: {error}") from error
 
 
 def open_tensorboard(directory: str | Path) -> Any:
-    """A ``SummaryWriter`` of torch.
+    """Open torch's ``SummaryWriter`` for a directory.
 
     Raises:
         MissingExtraError: if tensorboard is not installed.
@@ -45,7 +45,7 @@ def open_tensorboard(directory: str | Path) -> Any:
 
 
 def write_tensorboard(writer: Any, epoch: int, row: dict[str, float]) -> None:
-    """The numbers of an epoch as scalars."""
+    """Write the numbers of an epoch as scalars."""
     for name, value in row.items():
         writer.add_scalar(f"train/{name}", value, epoch)
     writer.flush()

@@ -1,4 +1,4 @@
-"""One process's part of a training run: what it holds, and its epochs."""
+"""The part of a training run that one process does: its state and its epochs."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Run:
     """Network, task, optimizer and data of one process.
 
     Attributes:
-        model: the network itself, whatever wraps it.
-        counts: batches of each epoch.
-        steps: batches of an epoch over all images.
+        model: the network without any wrapper.
+        counts: number of batches of each epoch.
+        steps: number of batches of an epoch over all images.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class Run:
         self.config, self.processes = config, processes
         if config.input_size and data.size[1:] != (config.input_size, config.input_size):
             raise ConfigError(
-                f"input_size (={config.input_size}) is not that of the data: {data.size[1]}x{data.size[2]}"
+                f"input_size (={config.input_size}) must be that of the data, {data.size[1]}x{data.size[2]}"
             )
         self.batches = open_batches(config, data, processes, workers)
         self.steps, self.counts = self.batches.steps, self._counts(self.batches.steps)
         self.model = self._network(model)
         classes = outputs(self.model, data.size)
         if (largest := int(data.labels.max())) >= classes:
-            raise ConfigError(f"the network tells {classes} classes apart, but there is a label {largest}")
+            raise ConfigError(f"the network has {classes} classes, but there is a label {largest}")
         self.mixup = self._mixup(classes)
         self._make_task(data.size, teacher)
         if processes.rank:
@@ -105,17 +105,17 @@ class Run:
 
     @property
     def network(self) -> nn.Module:
-        """What the run makes: the moving average if there is one."""
+        """The network that the run returns: the moving average if there is one."""
         return self.model if self.update.ema is None else self.update.ema.module
 
     def updates(self, step: int) -> int:
-        """Updates that ``step`` batches of an epoch make."""
+        """Number of updates in the first ``step`` batches of an epoch."""
         return math.ceil(step / self.config.grad_accumulation)
 
     def checkpoint(
         self, epoch: int, history: list[dict[str, float]], step: int = 0, counts: Counts | None = None
     ) -> Checkpoint:
-        """The state after ``epoch`` epochs and ``step`` batches; all processes have to call it together."""
+        """The state after ``epoch`` epochs and ``step`` batches. All processes must call it together."""
         states = self.processes.gather(capture(self.processes.device))
         ema, model = self.update.ema, self.model.state_dict()
         learned = {} if isinstance(self.task, Classifier) else self.task.state_dict()
@@ -134,17 +134,17 @@ class Run:
         )
 
     def restore(self, saved: Checkpoint, path: object) -> None:
-        """Go on from a checkpoint.
+        """Continue from a checkpoint.
 
         Raises:
-            TrainingError: if it is of another config, number of processes or architecture.
+            TrainingError: if it belongs to another config, number of processes or architecture.
         """
         if saved.config != self.config:
-            raise TrainingError(f"checkpoint {path} is of another config; resume it with its own")
+            raise TrainingError(f"checkpoint {path} has another config; resume it with its own config")
         if saved.world != self.processes.world:
             raise TrainingError(
-                f"checkpoint {path} is of a run of {saved.world} processes, this one has {self.processes.world}: "
-                "another number sees other batches; resume it with as many"
+                f"checkpoint {path} is from a run with {saved.world} process{'es' * (saved.world > 1)}; this run has "
+                f"{self.processes.world} and would see other batches, so resume it with the same number"
             )
         restore_model(self.model, saved.model, str(path))
         if self.update.ema is not None:
@@ -156,7 +156,7 @@ class Run:
             restore(saved.rng[str(self.processes.rank)], self.processes.device)
 
     def loss(self, images: Tensor, labels: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and logits of a batch, mixed if the config says so, in the config's precision."""
+        """Loss and logits of a batch in the precision of the config, after mixup or cutmix if the config has them."""
         targets = labels
         if self.mixup is not None:
             images, targets = self.mixup(images, labels)
@@ -166,10 +166,10 @@ class Run:
         return loss, logits
 
     def epoch(self, epoch: int, first: int, counts: Counts, shown: TrainProgress) -> Iterator[int]:
-        """The batches of an epoch from ``first`` on; after every update it gives how many are done.
+        """Train on the batches of an epoch from ``first`` on; after every update yield the number of batches done.
 
         Raises:
-            NotFiniteError: at the first loss that is not finite, in all processes; the weights are those before it.
+            NotFiniteError: in all processes, at the first loss that is not finite; the weights are those before it.
         """
         self.task.train()
         last, group = self.counts[epoch], self.config.grad_accumulation
@@ -193,7 +193,7 @@ class Run:
                 yield step + 1
 
     def _told(self, loss: Tensor, logits: Tensor, labels: Tensor) -> tuple[float, int]:
-        """Mean loss and right answers over the processes: one sum among them, and one wait for the device, a batch."""
+        """Mean loss and correct answers over the processes, with one reduction and one device wait per batch."""
         correct = (logits.argmax(1) == labels).sum()
         summed, right = self.processes.add(torch.stack((loss.double(), correct.double()))).tolist()
         return summed / self.processes.world, int(right)
@@ -211,8 +211,8 @@ class Run:
         return NotFiniteError(text, done, {rank: pictures for rank, (_, pictures) in bad.items()})
 
     def close(self) -> None:
-        """Take what the run put on the network off it."""
+        """Remove everything that the run attached to the network."""
         if isinstance(self.task, Distiller):
             self.task.close()
         if self.config.compile:
-            torch.compiler.reset()  # or the ninth network of a process would be trained without compiling
+            torch.compiler.reset()  # without it, the ninth network of a process would not be compiled

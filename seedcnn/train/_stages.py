@@ -1,4 +1,4 @@
-"""Where the stages of a network end, and hearing the maps that leave them."""
+"""The modules that end the stages of a network, and hooks that capture their maps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _halves(module: nn.Module) -> bool:
 
 
 def _ends(chain: Iterable[tuple[str, nn.Module]]) -> tuple[str, ...]:
-    """The last module of each map size: what stands before a stride, if anything learnable came since the last one."""
+    """The last module of each map size: the module before a stride, if something learnable precedes it."""
     ends: list[str] = []
     learns, previous = False, ""
     for name, module in chain:
@@ -38,9 +38,9 @@ def _ends(chain: Iterable[tuple[str, nn.Module]]) -> tuple[str, ...]:
 def stage_names(network: nn.Module) -> tuple[str, ...]:
     """Names of the modules whose outputs end the stages: the last maps of each size (MonoCNN, Section 3.3, Fig. 3).
 
-    timm networks name them in their ``feature_info``, the stem's maps among them where they have a size of their own.
-    In other networks they are read from the strides in ``stages``, ``blocks``, ``features`` or ``layer1``, ``layer2``,
-    ...; in a VGG they are the ReLUs before the poolings. Conversion changes none of these names.
+    timm networks name them in ``feature_info``, including the stem if its maps have a size of their own. In other
+    networks they follow from the strides in ``stages``, ``blocks``, ``features`` or ``layer1``, ``layer2``, ...; in a
+    VGG they are the ReLUs before the pooling layers. Conversion keeps all these names.
 
     Raises:
         ConfigError: if no stages are found.
@@ -55,13 +55,13 @@ def stage_names(network: nn.Module) -> tuple[str, ...]:
             chain = [(f"{parent}.{name}", module) for name, module in children[parent].named_children()]
     if names := _ends(chain):
         return names
-    raise ConfigError(f"the stages of {type(network).__name__} are not known; name the modules that end them")
+    raise ConfigError(f"the stages of {type(network).__name__} are unknown; name the modules that end them")
 
 
 class Tap:
-    """A forward hook that keeps the output of its module between :meth:`open` and :meth:`take`, and else nothing.
+    """A forward hook that keeps the output of its module, but only between :meth:`open` and :meth:`take`.
 
-    It is an object, not a closure, so that a deep copy of the network (an average of its weights, say) gets its own.
+    It is an object, not a closure, so that a deep copy of the network (such as an average of its weights) has its own.
     """
 
     def __init__(self, name: str, module: nn.Module) -> None:
@@ -79,12 +79,12 @@ class Tap:
         self._open = True
 
     def take(self) -> Tensor | None:
-        """The output that was kept; nothing is kept any more."""
+        """Return the kept output, and stop keeping outputs."""
         maps, self._maps, self._open = self._maps, None, False
         return maps
 
     def close(self) -> None:
-        """Leave the module."""
+        """Remove the hook from the module."""
         self._handle.remove()
 
 
@@ -92,7 +92,7 @@ def tap_stages(network: nn.Module, names: Sequence[str]) -> list[Tap]:
     """Hook the named modules of a network.
 
     Raises:
-        ConfigError: if it has no such module; near names are listed.
+        ConfigError: if the network has no such module; near names are listed.
     """
     modules = dict(unwrap_model(network).named_modules())
     taps = []
@@ -105,10 +105,10 @@ def tap_stages(network: nn.Module, names: Sequence[str]) -> list[Tap]:
 
 
 def listen(network: nn.Module, taps: Sequence[Tap], images: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """One forward pass: logits [N, classes] and the maps [N, C, H, W] at the taps.
+    """Run one forward pass, and return the logits [N, classes] and the maps [N, C, H, W] at the taps.
 
     Raises:
-        TrainingError: if a tapped module was not called, or gave no maps.
+        TrainingError: if a tapped module was not called, or its output is not maps.
     """
     for tap in taps:
         tap.open()
@@ -120,16 +120,16 @@ def listen(network: nn.Module, taps: Sequence[Tap], images: Tensor) -> tuple[Ten
     for tap, output in zip(taps, heard, strict=True):
         if not isinstance(output, Tensor) or output.ndim != 4:
             what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise TrainingError(f"module {tap.name!r} must give maps [N, C, H, W] to end a stage; it gave {what}")
+            raise TrainingError(f"module {tap.name!r} must return maps [N, C, H, W] to end a stage; it returned {what}")
         maps.append(output)
     return logits, maps
 
 
 @torch.no_grad()
 def probe(network: nn.Module, taps: Sequence[Tap], size: tuple[int, int, int]) -> list[tuple[int, ...]]:
-    """Shapes of the logits and of the maps for one black image, without the picture's axis.
+    """Shapes of the logits and of the maps for one black image, without the batch axis.
 
-    The pass is in eval mode, so that no running statistic moves; the modes are put back.
+    The pass runs in eval mode, so that running statistics do not change; the modes are restored afterwards.
     """
     first = next(network.parameters())
     modes = [(module, module.training) for module in network.modules()]

@@ -1,4 +1,4 @@
-"""What the loop calls: images, targets and indices to a loss and logits."""
+"""The module that the training loop calls: from images, targets and indices to a loss and logits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = ["Classifier", "data_parallel", "make_task", "outputs"]
 class Classifier(nn.Module):
     """A network and its cross entropy.
 
-    timm's ``ClassificationTask`` picks among losses by its own rules; here it is ``F.cross_entropy``, and the call is
-    that of :class:`Distiller`.
+    timm's ``ClassificationTask`` selects a loss by rules of its own; this one always uses ``F.cross_entropy``, and has
+    the same call as :class:`Distiller`.
     """
 
     def __init__(self, model: nn.Module, label_smoothing: float) -> None:
@@ -27,7 +27,7 @@ class Classifier(nn.Module):
         self.model, self.label_smoothing = model, label_smoothing
 
     def forward(self, images: Tensor, targets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Loss, a scalar, and logits [N, classes]; targets are labels [N] or probabilities [N, classes]."""
+        """The loss, a scalar, and the logits [N, classes]; targets are labels [N] or probabilities [N, classes]."""
         logits = self.model(images)
         return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing), logits
 
@@ -35,9 +35,10 @@ class Classifier(nn.Module):
 def make_task(
     config: TrainConfig, model: nn.Module, teacher: nn.Module | None, size: tuple[int, int, int]
 ) -> nn.Module:
-    """The task of a config.
+    """Make the task of a config.
 
     Args:
+        config: of the run.
         model: the network, on its device.
         teacher: for distillation, instead of the checkpoint that the config names.
         size: (3, H, W) of the images.
@@ -45,7 +46,7 @@ def make_task(
     Raises:
         ConfigError: if there is a teacher without distillation, or distillation without a teacher.
     """
-    smoothing = 0.0 if config.mixup or config.cutmix else config.label_smoothing  # timm's Mixup smooths by itself
+    smoothing = 0.0 if config.mixup or config.cutmix else config.label_smoothing  # timm's Mixup smooths labels itself
     if config.distill is None:
         if teacher is not None:
             raise ConfigError("there is a teacher, but distill is None")
@@ -61,10 +62,10 @@ def make_task(
 
 
 def data_parallel(model: nn.Module, device: torch.device) -> nn.Module:
-    """``nn.DataParallel`` over all GPUs of this machine, for comparison.
+    """Wrap a network in ``nn.DataParallel`` over all GPUs of this machine, for comparison.
 
     Raises:
-        ConfigError: if there are not several.
+        ConfigError: if there are fewer than two GPUs.
     """
     if device.type != "cuda" or torch.cuda.device_count() < 2:
         raise ConfigError(f"strategy 'dp' needs several GPUs in one process; there are {torch.cuda.device_count()}")
@@ -73,10 +74,10 @@ def data_parallel(model: nn.Module, device: torch.device) -> nn.Module:
 
 @torch.no_grad()
 def outputs(model: nn.Module, size: tuple[int, int, int]) -> int:
-    """How many classes a network tells apart, by asking it.
+    """Number of classes of a network, from the shape of its output.
 
     Raises:
-        ConfigError: if it cannot take images of this size.
+        ConfigError: if the network cannot take images of this size.
     """
     first = next(model.parameters())
     mode = model.training

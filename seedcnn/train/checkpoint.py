@@ -185,7 +185,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def restore_model(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
-    """Load weights into ``model``.
+    """Load weights into a network.
 
     Raises:
         TrainingError: if they belong to another architecture.

@@ -204,7 +204,7 @@ def _check_schedule(config: TrainConfig) -> None:
         raise ConfigError(f"cooldown_epochs (={config.cooldown_epochs}) must be in [0, epochs (={config.epochs}))")
     if config.cooldown_epochs and config.schedule in _ENDLESS:
         raise ConfigError(
-            f"cooldown_epochs (={config.cooldown_epochs}) contradicts schedule {config.schedule!r}: it has no end"
+            f"cooldown_epochs (={config.cooldown_epochs}) contradicts schedule {config.schedule!r}, which has no end"
         )
     if config.min_lr and config.schedule in _ENDLESS:
         raise ConfigError(f"min_lr (={config.min_lr}) has no effect with schedule {config.schedule!r}: it has no end")
@@ -233,7 +233,8 @@ def _check_schedule(config: TrainConfig) -> None:
 
 def _check_together(config: TrainConfig) -> None:
     if config.hold_out and not DATA_SETS[config.data].hold_out:
-        raise ConfigError(f"hold_out (={config.hold_out!r}) goes with the data icons50 only, not with {config.data}")
+        known = " and ".join(name for name, each in DATA_SETS.items() if each.hold_out)
+        raise ConfigError(f"hold_out (={config.hold_out!r}) goes with the data {known} only, not with {config.data}")
     if config.input_size and config.data != "imagenet":
         raise ConfigError(
             f"input_size (={config.input_size}) goes with the data imagenet only: other sets have their own size"
@@ -284,7 +285,7 @@ def _timm_network(config: TrainConfig) -> nn.Module:
     if config.model in GNL_MODELS:
         options.setdefault("seed", config.seed)
     try:
-        # 0 is passed too: some networks have another default.
+        # Pass 0 as well: some networks have another default.
         return timm.create_model(config.model, drop_path_rate=config.drop_path, **options)
     except TypeError as error:
         if "drop_path_rate" not in str(error):

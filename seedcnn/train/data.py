@@ -1,4 +1,4 @@
-"""Training images: by name, in memory or as files, and the batches of an epoch that a process gets."""
+"""Training images by name, in memory or as files, and the batches of an epoch for each process."""
 
 from __future__ import annotations
 
@@ -27,12 +27,18 @@ from seedcnn.train.randomness import epoch_generator
 __all__ = ["Batch", "Batches", "FolderData", "TrainData", "load_training_data", "open_batches"]
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""Pictures float32 [n, 3, H, W], labels int64 [n], indices int64 [n] into the set; the first two on the device."""
+"""Images float32 [n, 3, H, W], labels int64 [n], both on the device, and indices int64 [n] into the set."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainData:
-    """Training images: uint8 [N, H, W, 3], labels int64 [N], mean and standard deviation per channel (0..1)."""
+    """Training images in memory.
+
+    Attributes:
+        images: uint8 [N, H, W, 3].
+        labels: int64 [N].
+        mean, std: of the normalisation, per channel on the 0..1 scale.
+    """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
@@ -41,13 +47,19 @@ class TrainData:
 
     @property
     def size(self) -> tuple[int, int, int]:
-        """(3, H, W) of the images that the network gets."""
+        """(3, H, W) of the images."""
         return 3, self.images.shape[1], self.images.shape[2]
 
 
 @dataclass(frozen=True, eq=False)
 class FolderData:
-    """Training images as files, decoded as they are needed: the files, mean and std, and (3, H, W) of the crops."""
+    """Training images as files, decoded when needed.
+
+    Attributes:
+        folder: the files.
+        mean, std: of the normalisation, per channel on the 0..1 scale.
+        size: (3, H, W) of the crops.
+    """
 
     folder: ImageFolder
     mean: tuple[float, float, float] = imagenet.MEAN
@@ -65,16 +77,16 @@ class Batches(Protocol):
 
     @property
     def steps(self) -> int:
-        """Of an epoch over all images."""
+        """Number of batches of an epoch over all images."""
         ...
 
     def epoch(self, number: int, first: int, last: int) -> Iterator[Batch]:
-        """Batches ``first`` to ``last`` - 1 of an epoch; they depend on seed, epoch and process alone."""
+        """Batches ``first`` to ``last`` - 1 of an epoch; they depend only on seed, epoch and process."""
         ...
 
 
 class _InMemory:
-    """Batches of decoded images, which are kept on the device."""
+    """Batches of decoded images, which stay on the device."""
 
     def __init__(self, config: TrainConfig, data: TrainData, processes: Processes) -> None:
         self.config, self.data, self.processes = config, data, processes
@@ -98,13 +110,13 @@ class _InMemory:
         size = self.config.batch_size
         for step in range(last):
             picked = order[step * size :][: self.short if step + 1 == self.steps else size]
-            images = self._pictures(picked, generator)  # steps that are done draw their numbers again
+            images = self._pictures(picked, generator)  # finished steps draw their random numbers again
             if step >= first:
                 yield images, self.labels[picked.to(self.labels.device)], picked
 
 
 class _FromFolder:
-    """Batches of files through timm's transforms; an epoch that goes on in the middle decodes its beginning again."""
+    """Batches of files through timm's transforms; resuming within an epoch decodes its first batches again."""
 
     def __init__(self, config: TrainConfig, data: FolderData, processes: Processes, workers: int) -> None:
         plain = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0), "hflip": 0.0, "color_jitter": 0.0}
@@ -139,7 +151,7 @@ class _FromFolder:
 
 
 class _Erased:
-    """Batches with rectangles of noise in some images (timm's random erasing, by the global generators)."""
+    """Batches after timm's random erasing, which draws from the global generators."""
 
     def __init__(self, batches: Batches, probability: float, device: torch.device) -> None:
         self.batches, self.steps = batches, batches.steps
@@ -151,20 +163,23 @@ class _Erased:
 
 
 def open_batches(config: TrainConfig, data: TrainData | FolderData, processes: Processes, workers: int) -> Batches:
-    """The batches of this process.
+    """Open the batches of this process.
 
     Args:
-        workers: processes that decode files; none are needed for images in memory.
+        config: of the run.
+        data: the training images.
+        processes: the processes of the run.
+        workers: number of processes that decode files; images in memory need none.
 
     Raises:
-        ConfigError: if there is no image, or fewer than a batch for each process.
+        ConfigError: if there are no images, or fewer than a batch for each process.
     """
     count, needed = len(data.labels), config.batch_size * processes.world
     if not count:
-        raise ConfigError("there is no training picture")
+        raise ConfigError("there are no training images")
     if count < needed:
         each = f" of {processes.world} processes" if processes.world > 1 else ""
-        raise ConfigError(f"batch_size (={config.batch_size}){each} exceeds the {count} training pictures")
+        raise ConfigError(f"batch_size (={config.batch_size}){each} exceeds the {count} training images")
     batches: Batches = (
         _FromFolder(config, data, processes, workers)
         if isinstance(data, FolderData)
@@ -176,16 +191,17 @@ def open_batches(config: TrainConfig, data: TrainData | FolderData, processes: P
 def load_training_data(
     config: TrainConfig, directory: str | Path | None = None, *, verify: bool = True, progress: Say | None = None
 ) -> TrainData | FolderData:
-    """The training part of the config's data set, or the fraction of it that the config asks for.
+    """Load the training part of the config's data set, or the fraction of it that the config asks for.
 
     Args:
-        directory: where the set lies; None for those that are downloaded (:data:`seedcnn.data.sets.named.DATA_SETS`).
-        verify: refuse a set that is not complete.
+        config: of the run.
+        directory: where the set is; None for sets that are downloaded (:data:`seedcnn.data.sets.named.DATA_SETS`).
+        verify: refuse an incomplete set.
         progress: called with one sentence per step.
 
     Raises:
-        ConfigError: if the set needs a directory, takes none, or the hold-out or fraction does not fit it.
-        DataError: if what is there is not what it should be, or holds no image.
+        ConfigError: if the set needs a directory or takes none, or the hold-out or fraction does not fit it.
+        DataError: if the data are missing, incomplete or damaged, or there is no training image.
     """
     found = load_train(config.data, directory, hold_out=config.hold_out, verify=verify, progress=progress)
     train = found.train

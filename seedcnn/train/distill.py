@@ -1,7 +1,7 @@
-"""Distillation: a trained network, the teacher, shapes the loss of the one that is trained.
+"""Distillation: a trained network, the teacher, contributes to the loss of the network in training, the student.
 
-Two kinds. "logits": soft labels at a temperature (Hinton et al., 2015). "stagewise": MonoCNN's training (Section 3.3,
-Fig. 3), where the maps at the end of each stage are drawn to the teacher's, too.
+There are two kinds. "logits" are soft labels at a temperature (Hinton et al., 2015). "stagewise" is MonoCNN's training
+(Section 3.3, Fig. 3), which also pulls the maps at the end of each stage towards those of the teacher.
 """
 
 from __future__ import annotations
@@ -31,43 +31,43 @@ __all__ = [
 
 
 def load_teacher(config: DistillConfig) -> nn.Module:
-    """The network of the config's checkpoint, in eval mode on the CPU.
+    """Load the network of the config's checkpoint, in eval mode on the CPU.
 
     Raises:
         ConfigError: if the config names no checkpoint.
         TrainingError: if the checkpoint is missing, damaged, or does not fit its own config.
     """
     if not config.teacher:
-        raise ConfigError("distill.teacher names no checkpoint; set it, or give the teacher in code")
-
+        raise ConfigError("distill.teacher names no checkpoint; set it, or pass the teacher in code")
     return load_model(config.teacher)[0]
 
 
 class Distiller(nn.Module):
-    """A student and its loss with a teacher: what the training loop calls instead of the network.
+    """A student and its loss with a teacher; the training loop calls it instead of the network.
 
-    The teacher is in eval mode and takes part in no graph. It is no submodule: it is not in ``parameters()``,
-    ``state_dict()`` or what DDP exchanges, but moves with ``to``. Both networks get the same images, so the teacher
-    has to expect the same normalisation. Where the maps of a stage differ in channels, a learnable 1x1 convolution
-    (``projections``, without bias; not in the papers, whose teachers are as wide as the students) takes the student's
-    to the teacher's. Wrap a distiller in DDP, not in ``DataParallel``, whose copies would share the taps.
+    The teacher is in eval mode and outside of the autograd graph. It is not a submodule: ``parameters()``,
+    ``state_dict()`` and DDP do not include it, but ``to`` moves it. Both networks get the same images, so the teacher
+    must expect the same normalisation. If the maps of a stage differ in channels, a learnable 1x1 convolution
+    (``projections``, without bias) maps those of the student to the teacher's; the papers have none, because their
+    teachers are as wide as the students. Wrap a distiller in DDP, not in ``DataParallel``, whose copies would share the
+    taps.
 
-    With ``config.cache`` each image goes through the teacher once in a run of a process, and its logits are kept on
-    the CPU. A resumed run fills the cache anew, in other batches, whose rounding may differ in the last bit.
+    With ``config.cache`` each image passes through the teacher once per run and process, and its logits stay on the
+    CPU. A resumed run fills the cache again from other batches, so logits may differ in the last bit.
 
     Args:
-        config: the kind of distillation.
-        student: the network that is trained; the taps of the stages are hooks on its modules.
-        teacher: a trained network with as many classes; it is put in eval mode.
+        config: the config of the distillation.
+        student: the network to train; the taps of its stages are hooks on its modules.
+        teacher: a trained network with the same number of classes; it is put in eval mode.
         criterion: loss of (logits, targets) with the labels; cross entropy if None.
-        input_size: (channels, H, W) of the images, by which shapes are compared before training.
-        augmented: whether an image can look different from epoch to epoch; a cache needs False.
+        input_size: (channels, H, W) of the images, for comparing shapes before training.
+        augmented: whether an image can differ from epoch to epoch; a cache needs False.
 
     Raises:
-        ConfigError: if stages are not found or not named rightly, their numbers, sizes or the classes differ, or a
-            cache is asked for augmented images.
-        TrainingError: if a module that ends a stage gives no maps.
-        ValueError: if student and teacher are one network.
+        ConfigError: if stages are not found or wrongly named, their numbers or sizes or the classes differ, or a cache
+            is combined with augmented images.
+        TrainingError: if the output of a module that ends a stage is not maps.
+        ValueError: if student and teacher are the same network.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class Distiller(nn.Module):
             raise ValueError("`teacher` must be another network than `student`")
         if config.cache and augmented:
             raise ConfigError(
-                "distill.cache is for images that are the same in every epoch; switch augmentation, mixup and random "
-                "erasing off, or the cache"
+                "distill.cache needs images that are the same in every epoch; switch off the cache, or augmentation, "
+                "mixup, cutmix and random erasing"
             )
         self.config, self.student = config, student
-        self._teacher = (teacher.eval(),)  # in a tuple, so that it is no submodule
+        self._teacher = (teacher.eval(),)  # in a tuple, so that it is not a submodule
         self._criterion = criterion or F.cross_entropy
         self._cache = LogitCache() if config.cache else None
         self._weights = WEIGHTS[config.weights]
@@ -103,16 +103,16 @@ class Distiller(nn.Module):
         self.projections = nn.ModuleList(self._fit(input_size))
 
     def _fit(self, size: tuple[int, int, int]) -> list[nn.Module]:
-        """Compare the two networks; one module for each stage takes the student's maps to the teacher's shape."""
+        """Compare both networks; return one module per stage that brings the student's maps to the teacher's shape."""
         (ours, *maps), (theirs, *teacher_maps) = (
             probe(self.student, self._taps, size),
             probe(self.teacher, self._teacher_taps, size),
         )
         if ours != theirs:
-            raise ConfigError(f"the student's output {ours} and the teacher's {theirs} must be the same classes")
+            raise ConfigError(f"the outputs of student {ours} and teacher {theirs} must have the same classes")
         if len(maps) != len(teacher_maps):
             listed = [[tap.name for tap in taps] for taps in (self._taps, self._teacher_taps)]
-            raise ConfigError(f"student and teacher need as many stages; they have {listed[0]} and {listed[1]}")
+            raise ConfigError(f"student and teacher need equally many stages; they have {listed[0]} and {listed[1]}")
         first = next(self.student.parameters())
         modules: list[nn.Module] = []
         for tap, other, (c, *hw), (c_teacher, *hw_teacher) in zip(
@@ -121,14 +121,14 @@ class Distiller(nn.Module):
             if hw != hw_teacher:
                 raise ConfigError(
                     f"the maps of stage {tap.name!r} are {hw[0]}x{hw[1]}, those of the teacher's {other.name!r} "
-                    f"{hw_teacher[0]}x{hw_teacher[1]}; they must be of one size"
+                    f"{hw_teacher[0]}x{hw_teacher[1]}; they must have the same size"
                 )
             place: dict[str, Any] = {"device": first.device, "dtype": first.dtype}
             modules.append(nn.Identity() if c == c_teacher else nn.Conv2d(c, c_teacher, 1, bias=False, **place))
         return modules
 
     def close(self) -> None:
-        """Take the taps off both networks; the distiller is of no use any more."""
+        """Remove the taps from both networks; the distiller cannot be used afterwards."""
         for tap in (*self._taps, *self._teacher_taps):
             tap.close()
 
@@ -147,12 +147,12 @@ class Distiller(nn.Module):
         return super().train(mode)
 
     def forward(self, images: Tensor, targets: Tensor, indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The loss, a scalar in float32 at least, and the student's logits [N, classes].
+        """The loss, a scalar in at least float32, and the logits [N, classes] of the student.
 
         Args:
             images: [N, C, H, W], normalised.
-            targets: labels [N] or whatever else the criterion takes.
-            indices: int64 [N], which images of the data set these are; needed by a cache alone.
+            targets: labels [N], or other targets that the criterion takes.
+            indices: int64 [N], the indices of the images in the data set; only a cache needs them.
 
         Raises:
             ValueError: if the distiller has a cache and ``indices`` are missing or wrong.
@@ -173,13 +173,13 @@ class Distiller(nn.Module):
 
     @torch.no_grad()
     def _ask(self, images: Tensor, indices: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        """The teacher's logits and maps, without a graph."""
+        """Logits and maps of the teacher, without an autograd graph."""
         if self._cache is None:
             logits, maps = listen(self.teacher, self._teacher_taps, images)
             return wide(logits), [wide(x) for x in maps]
         if indices is None or indices.shape != images.shape[:1] or indices.dtype != torch.int64 or indices.min() < 0:
             told = "None" if indices is None else f"{indices.dtype} {tuple(indices.shape)}"
-            raise ValueError(f"`indices` ({told}) must be int64, one of at least 0 for each of {len(images)} pictures")
+            raise ValueError(f"`indices` ({told}) must be int64 and not negative, one for each of {len(images)} images")
         known = self._cache.get(
             indices.cpu(), lambda missing: wide(self.teacher(images[missing.to(images.device)])).detach()
         )

@@ -1,4 +1,4 @@
-"""How a run learns from a teacher: the config, and the weights of the stagewise loss."""
+"""The config of distillation, and the weights of the stagewise loss."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class StageWeights:
     """Weights of the stagewise loss.
 
     Args:
-        hard: of the cross entropy with the labels.
-        soft: of the cross entropy with the teacher's probabilities.
-        stage: of the squared differences of the maps.
-        mean: whether these are averaged over the stages; else added up.
-        skip: first stages that are left out.
+        hard: weight of the cross entropy with the labels.
+        soft: weight of the cross entropy with the teacher's probabilities.
+        stage: weight of the squared differences of the maps.
+        mean: average these differences over the stages instead of summing them.
+        skip: number of first stages to leave out.
     """
 
     hard: float
@@ -39,30 +39,32 @@ WEIGHTS: dict[str, StageWeights] = {
 }
 """Presets of the stagewise loss.
 
-"paper": the three terms of MonoCNN's loss as printed, each with weight 1, over all stages. Not stated there, and
-chosen: the squared l2 norm of a stage is averaged over images and map elements (the paper calls it "MSE loss"; a sum
-over 65,536 elements would drown the cross entropies); the probabilities are at temperature 1; a stage ends with its
-last maps, after the ReLU.
+"paper": the three terms of MonoCNN's loss as printed, each with weight 1, over all stages. The paper leaves open, and
+this preset chooses: the squared l2 norm of a stage is averaged over images and map elements (the paper calls it "MSE
+loss"; a sum over 65,536 elements would dominate the cross entropies); the probabilities are at temperature 1; a stage
+ends with its last maps, after the ReLU.
 
-"public": what the authors' released code does: 0.4 for the soft labels, 0.1 for each of stages 2 to 4 of its residual
-networks, added up. It also clips the gradient norm at 5, which is the training run's business, and it never puts its
-teacher in eval mode, so that the teacher's norms use the batch's statistics; here the teacher is in eval mode always.
+"public": the weights of the authors' released code: 0.4 for the soft labels, and 0.1 for each of stages 2 to 4 of its
+residual networks, summed. That code also clips the gradient norm at 5, which is up to the config of the run. It never
+puts its teacher in eval mode, so the teacher's norms use the statistics of the batch; here the teacher is always in
+eval mode.
 """
 
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """How a run learns from a teacher.
+    """The distillation of a run.
 
     Args:
-        teacher: path of the teacher's checkpoint, for :func:`load_teacher`; "" where the network is given in code.
+        teacher: path of the teacher's checkpoint, for :func:`seedcnn.train.distill.load_teacher`; "" if the network is
+            passed in code.
         kind: "logits" or "stagewise".
-        temperature, alpha: of "logits", see :func:`logit_loss`. The source leaves both open.
-        weights: of "stagewise", a key of :data:`WEIGHTS`.
-        stages, teacher_stages: of "stagewise", names of the modules that end the stages of the student and of the
-            teacher; () to find them, and for the teacher to take the student's where these are named. All that are
-            named are used, whatever ``weights`` leaves out.
-        cache: keep the teacher's logits of each image; for "logits" without augmentation.
+        temperature, alpha: for "logits", see :func:`seedcnn.train.distill.logit_loss`. The source leaves both open.
+        weights: for "stagewise", a key of :data:`WEIGHTS`.
+        stages, teacher_stages: for "stagewise", names of the modules that end the stages of the student and of the
+            teacher. () finds them; for the teacher, () uses the student's names if there are any. Named stages are all
+            used, even those that ``weights`` would leave out.
+        cache: cache the teacher's logits of each image; for "logits" without augmentation.
 
     Raises:
         ConfigError: naming the field, its value and the rule.
@@ -88,8 +90,8 @@ class DistillConfig:
             raise ConfigError(f"distill.alpha (={self.alpha}) must be in [0, 1]")
         if self.kind == "stagewise":
             if (self.temperature, self.alpha) != (_TEMPERATURE, _ALPHA):
-                raise ConfigError("distill.temperature and distill.alpha are of kind 'logits', not of 'stagewise'")
+                raise ConfigError("distill.temperature and distill.alpha belong to kind 'logits', not to 'stagewise'")
             if self.cache:
-                raise ConfigError("distill.cache keeps logits alone; kind 'stagewise' needs the teacher's maps, too")
+                raise ConfigError("distill.cache keeps only logits; kind 'stagewise' also needs the teacher's maps")
         elif self.stages or self.teacher_stages or self.weights != "paper":
-            raise ConfigError("distill.weights, stages and teacher_stages are of kind 'stagewise', not of 'logits'")
+            raise ConfigError("distill.weights, stages and teacher_stages belong to kind 'stagewise', not to 'logits'")

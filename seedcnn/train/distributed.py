@@ -1,4 +1,4 @@
-"""The processes of a run, as torchrun starts them: who writes, what is exchanged, on which device."""
+"""The processes of a run that torchrun starts: their devices, what they exchange, and which one writes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of a run.
+    """This process and the other processes of a run.
 
     Attributes:
-        device: of this process.
-        rank, world: its number and how many there are.
-        launched: by torchrun, which may start the group again.
-        restarted: torchrun did so after one of them died, on whichever machine.
+        device: device of this process.
+        rank, world: number of this process, and the number of processes.
+        launched: whether torchrun started the process; torchrun may restart the whole group.
+        restarted: whether torchrun has restarted the group because a process died on any machine.
     """
 
     device: torch.device
@@ -40,36 +40,39 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """The process that writes and shows."""
+        """Whether this process writes files and shows progress."""
         return self.rank == 0
 
     def wrap(self, task: nn.Module) -> nn.Module:
-        """``DistributedDataParallel`` where there are several: gradients of learnable tensors are exchanged, no buffer
-        is; fixed tensors of seeded layers are neither parameters nor buffers."""
+        """Wrap a module in ``DistributedDataParallel`` if there are several processes.
+
+        They exchange the gradients of learnable tensors, but no buffers. Fixed tensors of seeded layers are neither
+        parameters nor buffers.
+        """
         if self.world == 1:
             return task
         places = [self.device.index] if self.device.type == "cuda" else None
-        # torch 2.15 has a new name for it and warns of the old one.
+        # torch 2.15 renames this argument and warns about the old name.
         known = inspect.signature(DistributedDataParallel).parameters
         sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         options: dict[str, Any] = {sync: False}
         return DistributedDataParallel(task, device_ids=places, **options)
 
     def add(self, value: Tensor) -> Tensor:
-        """The sum over all processes, in place."""
+        """Sum a tensor over all processes, in place."""
         if self.world > 1:
             distributed.all_reduce(value)
         return value
 
     def gather(self, value: _T) -> list[_T]:
-        """What each process gave, by rank."""
+        """The values of all processes, by rank."""
         values: list[Any] = [value] * self.world
         if self.world > 1:
             distributed.all_gather_object(values, value)
         return values
 
     def from_first(self, make: Callable[[], _T]) -> _T:
-        """Call ``make`` in the first process; all get what it returns, or raise the error on purpose that it raises."""
+        """Call ``make`` in the first process; all processes return its result, or raise its ``SeedCNNError``."""
         answer: list[Any] = [None, None]
         if self.first:
             try:
@@ -93,31 +96,37 @@ def _device(wanted: str, local_rank: int) -> torch.device:
     if local_rank >= torch.cuda.device_count():
         raise ConfigError(
             f"process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()}; "
-            "start as many processes as there are GPUs, or use device cpu"
+            "start one process per GPU, or use device cpu"
         )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one of its run that shows things, also outside of :func:`open_processes`."""
+    """Whether this process is the first of its run; it also works outside of :func:`open_processes`."""
     return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
 
 
 def _meet(store: distributed.Store, rank: int, world: int, patience: float) -> str:
-    """A name for this group in ``store``, of which every process of this start of the group is sure.
+    """Agree on a name for this start of the group, with which all of its processes find each other in ``store``.
 
-    torchrun keeps one store for all starts of a group, and torch's process groups look up addresses there under names
-    that are the same each time: a process that comes first finds the dead ones of the start before, and hangs or is
-    refused (seen with torch 2.15). torchrun's count of restarts is of one machine and may differ between them. So each
-    process counts its own starts, and the first one, by its count, answers the latest start of each of the others:
-    an answer to an older start is read by nobody, and no older first process can answer a newer start.
+    torchrun keeps one store for all starts of a group, and torch's process groups look up addresses in it under the
+    same names at every start. The process that arrives first would find the addresses of dead processes, and hang or
+    be refused (seen with torch 2.15). torchrun's restart count is per machine and may differ between machines. Here
+    each process counts its own starts in the store. The first process names the group by its own count, and writes the
+    name as an answer to the latest start of each other process. Nobody reads an answer to an older start, and a first
+    process of an older start can never answer a newer start.
 
     Args:
+        store: the store of torchrun.
+        rank, world: number of this process, and the number of processes.
         patience: seconds that the first process waits for the others.
 
+    Returns:
+        A prefix for the keys of this start of the group.
+
     Raises:
-        TrainingError: if a process does not come.
+        TrainingError: if a process does not arrive in time.
     """
     start = store.add(f"seedcnn/start/{rank}", 1)
     if rank:
@@ -128,7 +137,7 @@ def _meet(store: distributed.Store, rank: int, world: int, patience: float) -> s
     deadline = time.monotonic() + patience
     while missing:
         if time.monotonic() > deadline:
-            raise TrainingError(f"processes {sorted(missing)} of {world} did not come within {patience:.0f} s")
+            raise TrainingError(f"processes {sorted(missing)} of {world} did not arrive within {patience:.0f} s")
         for other in missing:
             latest = store.add(f"seedcnn/start/{other}", 0)
             store.set(f"seedcnn/answer/{other}/{latest}", group)
@@ -145,14 +154,14 @@ def _join(backend: str) -> None:
 
 @contextmanager
 def open_processes(device: str = "auto") -> Iterator[Processes]:
-    """Join the other processes if torchrun started this one (gloo between CPUs, NCCL between GPUs), and leave them.
+    """Join the other processes if torchrun started this one (gloo between CPUs, NCCL between GPUs), and leave at exit.
 
     Args:
-        device: "cpu", "cuda", or "auto" for CUDA where it is to be had.
+        device: "cpu", "cuda", or "auto" for CUDA if it is available.
 
     Raises:
         ConfigError: if there is no such device.
-        TrainingError: if a process does not come.
+        TrainingError: if a process does not arrive in time.
     """
     launched = "TORCHELASTIC_RUN_ID" in os.environ
     world = int(os.environ.get("WORLD_SIZE", "1")) if launched else 1
@@ -163,7 +172,7 @@ def open_processes(device: str = "auto") -> Iterator[Processes]:
         _join("nccl" if place.type == "cuda" else "gloo")
     try:
         mine = Processes(place, rank, world, launched, restarted)
-        # The machine whose process died may be the only one that counts it.
+        # Perhaps only the machine whose process died counts the restart.
         yield replace(mine, restarted=any(mine.gather(restarted)))
     finally:
         if world > 1:

@@ -26,12 +26,12 @@ from seedcnn.train.randomness import deterministic
 __all__ = ["Validate", "train"]
 
 Validate = Callable[[nn.Module], float]
-"""From the network in eval mode to its accuracy, percent, on images that are not trained on."""
+"""From the network in eval mode to its accuracy, in percent, on images that are not used for training."""
 
 
 @dataclass(frozen=True)
 class _Files:
-    """Where a run leaves what it makes; only the first process writes."""
+    """The files of a run; only the first process writes them."""
 
     path: Path
     keep: int
@@ -75,24 +75,24 @@ def train(
     device: str = "auto",
     tensorboard: str | Path | None = None,
 ) -> tuple[nn.Module, Checkpoint]:
-    """Train a network; after every epoch a checkpoint is written, and the epochs so far as CSV beside it.
+    """Train a network; every epoch writes a checkpoint, and a CSV of all epochs beside it.
 
-    With ``resume`` an existing checkpoint of the same config is continued, and ends with the same weights as an
-    unbroken run on the same machine, number of threads and number of processes. Under torchrun all processes train
-    one network; one that is told that it was started again resumes whatever ``resume`` says.
+    With ``resume`` the run continues an existing checkpoint of the same config, and ends with the same weights as an
+    unbroken run with the same machine, number of threads and number of processes. Under torchrun all processes train
+    one network; after a restart by torchrun the run resumes, whatever ``resume`` is.
 
     Args:
         model: a prepared network of the config's architecture to start from, instead of a fresh one.
-        name: of the run, in its progress.
-        progress: where it is shown; None for standard error.
-        teacher: of ``config.distill``, instead of the checkpoint that it names.
-        validate: called after every epoch; the checkpoint of the best one is kept as NAME.best.ckpt.
-        keep: epochs whose checkpoints are kept; from 2 on as NAME.epoch0007.ckpt, beside the last.
-        save_steps: also write the checkpoint after every so many updates; 0 for the ends of epochs alone.
-        until: stop after this epoch, counted from 1, as if interrupted there; a run with ``resume`` goes on.
-        workers: processes that decode image files.
-        device: "cpu", "cuda", or "auto" for CUDA where it is to be had.
-        tensorboard: directory for TensorBoard's events.
+        name: name of the run in its progress.
+        progress: display of the progress; None for standard error.
+        teacher: the teacher of ``config.distill``, instead of the checkpoint that the config names.
+        validate: called after every epoch; the best epoch is kept as NAME.best.ckpt.
+        keep: number of epochs to keep checkpoints of; from 2 on as NAME.epoch0007.ckpt, beside the latest.
+        save_steps: also write the checkpoint after this number of updates; 0 to write it only after epochs.
+        until: stop after this epoch, counted from 1, as if interrupted there; ``resume`` continues the run.
+        workers: number of processes that decode image files.
+        device: "cpu", "cuda", or "auto" for CUDA if it is available.
+        tensorboard: directory for TensorBoard events.
 
     Returns:
         The network in eval mode on the CPU, with the moving average of its weights if the config has one, and the last
@@ -101,21 +101,15 @@ def train(
     Raises:
         ConfigError: if the config names something that does not exist, or the data are smaller than a batch.
         TrainingError: if the loss is not finite (the state before it is in NAME.stopped.ckpt, the last checkpoint
-            stays), a checkpoint does not fit, or it cannot be written.
-        MissingExtraError: if tensorboard is wanted and not installed.
+            remains), a checkpoint does not match the run, or it cannot be written.
+        MissingExtraError: if ``tensorboard`` is given and TensorBoard is not installed.
     """
-    if keep < 1 or save_steps < 0:
-        raise ConfigError(f"keep (={keep}) must be at least 1 and save_steps (={save_steps}) not negative")
-    last = config.epochs if until is None else until
-    if not 1 <= last <= config.epochs:
-        raise ConfigError(f"until (={until}) must be an epoch of the config, 1 to {config.epochs}")
+    last = _last_epoch(config, keep, save_steps, until)
     with ExitStack() as stack:
         processes = stack.enter_context(open_processes(device))
         stack.enter_context(deterministic(config.deterministic))
-        writer = open_tensorboard(tensorboard) if tensorboard is not None and processes.first else None
+        writer = _writer(stack, tensorboard if processes.first else None)
         files = _Files(Path(checkpoint_path), keep, save_steps, writer, processes)
-        if writer is not None:
-            stack.callback(writer.close)
         run = Run(config, data, processes, model=model, teacher=teacher, workers=workers)
         stack.callback(run.close)
         state = _start(run, files, resume)
@@ -125,8 +119,27 @@ def train(
         return run.network.eval().cpu(), state
 
 
+def _last_epoch(config: TrainConfig, keep: int, save_steps: int, until: int | None) -> int:
+    """The epoch after which to stop, after the checks of these options of :func:`train`."""
+    if keep < 1 or save_steps < 0:
+        raise ConfigError(f"keep (={keep}) must be at least 1 and save_steps (={save_steps}) not negative")
+    last = config.epochs if until is None else until
+    if not 1 <= last <= config.epochs:
+        raise ConfigError(f"until (={until}) must be an epoch of the config, 1 to {config.epochs}")
+    return last
+
+
+def _writer(stack: ExitStack, directory: str | Path | None) -> Any:
+    """A TensorBoard writer that closes with ``stack``; None if there is no directory for it."""
+    if directory is None:
+        return None
+    writer = open_tensorboard(directory)
+    stack.callback(writer.close)
+    return writer
+
+
 def _start(run: Run, files: _Files, resume: bool) -> Checkpoint:
-    """The state to go on from: that of the checkpoint, or a fresh one."""
+    """The state to continue from: that of the checkpoint, or a fresh one."""
     processes, path = run.processes, files.path
     again = resume or processes.restarted
     saved = processes.from_first(lambda: load_checkpoint(path) if again and path.is_file() else None)
@@ -134,8 +147,8 @@ def _start(run: Run, files: _Files, resume: bool) -> Checkpoint:
         run.restore(saved, path)
         return saved
     state = run.checkpoint(0, [])
-    if processes.launched and processes.from_first(path.is_file):  # machines need not have a disk in common
-        files.middle(state)  # or a group that is started again would take up what an older run left
+    if processes.launched and processes.from_first(path.is_file):  # machines may not share a disk
+        files.middle(state)  # otherwise a restarted group would continue the checkpoint of an older run
     return state
 
 
@@ -148,7 +161,7 @@ def _epochs(
     validate: Validate | None,
     pictures: int,
 ) -> Checkpoint:
-    """Train from ``state`` through epoch ``last``."""
+    """Train from ``state`` up to and including epoch ``last``."""
     config, processes = run.config, run.processes
     shown.begin(sum(run.counts), sum(run.counts[: state.epoch]) + state.step)
     if config.sampling is not None:
@@ -173,7 +186,7 @@ def _epochs(
             before.partial["pictures"] = error.pictures
             path = files.stopped(replace(before, best=best))
             raise NotFiniteError(
-                f"{error}; the state before it is in {path}, the last checkpoint stays", error.step, error.pictures
+                f"{error}; the state before it is in {path}, the last checkpoint remains", error.step, error.pictures
             ) from None
         row = counts.row() | {"lr": run.update.lr, "batches": run.counts[epoch]}
         better = False
@@ -190,16 +203,14 @@ def _epochs(
 
 
 def _measured(run: Run, history: list[dict[str, float]]) -> str:
-    """The time that reduced sampling took, beside the prediction."""
+    """The measured time of reduced sampling, and the predicted one."""
     seconds = [row["seconds"] for row in history]
     predicted = sum(run.counts) / (run.steps * len(run.counts))
     full = [value for value, count in zip(seconds, run.counts, strict=True) if count == run.steps]
     if not full:
         return (
             f"reduced sampling: {sum(seconds):.1f} s for {sum(run.counts)} batches; no epoch was full, so there is no "
-            f"time to compare with (predicted time ratio {predicted:.4f})"
+            f"time to compare it with (predicted time ratio {predicted:.4f})"
         )
     measured = sum(seconds) / (len(seconds) * statistics.median(full))
-    return (
-        f"reduced sampling: time ratio predicted {predicted:.4f}, measured {measured:.4f} (by {len(full)} full epochs)"
-    )
+    return f"reduced sampling: time ratio predicted {predicted:.4f}, measured {measured:.4f} ({len(full)} full epochs)"

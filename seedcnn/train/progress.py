@@ -1,4 +1,4 @@
-"""Progress of a training run: a bar on a terminal, one line an epoch elsewhere."""
+"""Progress of a training run: a bar on a terminal, otherwise one line per epoch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["TrainProgress"]
 
 
 class TrainProgress:
-    """Shows loss, accuracy, images a second and the time left.
+    """Shows loss, accuracy, images per second and the remaining time.
 
     Args:
-        name: of the run.
-        epochs: in all.
-        steps: of one epoch.
+        name: name of the run.
+        epochs: total number of epochs.
+        steps: number of batches of an epoch.
         console: where to write; None for standard error.
         quiet: write nothing.
     """
@@ -55,17 +55,17 @@ class TrainProgress:
             self._bar.stop()
 
     def begin(self, total: int, done: int) -> None:
-        """How many batches there are in all, and how many were done when the run was resumed."""
+        """Set the total number of batches, and the number done before the run was resumed."""
         if self._bar is not None:
             self._bar.update(self._task, total=total, completed=done)
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Write a line."""
         if not self.quiet:
             self.console.print(text, soft_wrap=True, markup=False)
 
     def step(self, epoch: int, images: int, loss: float, accuracy: float) -> None:
-        """One more batch; loss and accuracy (percent) are running means of the epoch."""
+        """Show a finished batch; loss and accuracy (percent) are running means of the epoch."""
         self._images += images
         if self._bar is not None:
             speed = self._images / max(time.monotonic() - self._start, 1e-9)
@@ -73,7 +73,7 @@ class TrainProgress:
             self._bar.update(self._task, advance=1, epoch=label, loss=loss, accuracy=accuracy, speed=speed)
 
     def epoch(self, number: int, row: dict[str, float]) -> None:
-        """The end of an epoch; without a terminal this is the line that is written."""
+        """Show a finished epoch: without a terminal, write its line."""
         if self._bar is None and not self.quiet:
             left = (self.epochs - number - 1) * row["seconds"]
             validated = f"validation {row['validation']:.2f} %  " if "validation" in row else ""

@@ -1,4 +1,4 @@
-"""Random numbers of a run: what they depend on, and how they are kept in a checkpoint."""
+"""Random numbers of a run: how they are seeded, and how a checkpoint keeps the states of the generators."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ __all__ = ["capture", "deterministic", "epoch_generator", "restore", "seed_every
 
 
 def epoch_generator(seed: int, epoch: int, rank: int = 0) -> torch.Generator:
-    """Order and augmentation of an epoch depend on these alone, so a resumed run sees the same images."""
+    """The generator of an epoch's order and augmentation; it depends only on the arguments, so a resumed run sees the
+    same images."""
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch + rank * 0x9E3779B97F4A7C15) % 2**63)
 
 
 def seed_everything(seed: int, rank: int = 0) -> None:
-    """Seed the global generators, which initial weights, dropout, mixup and random erasing draw from."""
+    """Seed the global generators, from which initial weights, dropout, mixup and random erasing draw."""
     seed = (seed + rank * 0x9E3779B97F4A7C15) % 2**63
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -29,7 +30,7 @@ def seed_everything(seed: int, rank: int = 0) -> None:
 
 
 def capture(device: torch.device) -> Tensor:
-    """The states of the global generators: JSON as uint8 [bytes]."""
+    """The states of the global generators, as JSON in a uint8 tensor [bytes]."""
     kind, keys, *rest = np.random.get_state(legacy=True)
     state = {
         "python": random.getstate(),
@@ -41,7 +42,7 @@ def capture(device: torch.device) -> Tensor:
 
 
 def restore(captured: Tensor, device: torch.device) -> None:
-    """Put back what :func:`capture` took."""
+    """Restore the states that :func:`capture` returned."""
     state = json.loads(captured.numpy().tobytes())
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
@@ -54,13 +55,13 @@ def restore(captured: Tensor, device: torch.device) -> None:
 
 @contextmanager
 def deterministic(on: bool) -> Iterator[None]:
-    """Only operations that give the same bits every time, while ``on``; torch's settings are put back afterwards."""
+    """If ``on``, allow only operations that always give the same bits; torch's settings are restored afterwards."""
     if not on:
         yield
         return
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = workspace or ":4096:8"  # cuBLAS is deterministic with a fixed one only
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = workspace or ":4096:8"  # cuBLAS needs a fixed workspace for this
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     try:

@@ -19,19 +19,19 @@ Recipe = Callable[[], TrainConfig]
 
 
 def define(namespace: dict[str, Any], name: str, make: Recipe, doc: str) -> None:
-    """Add a recipe to a recipe file whose rows come from a table of figures.
+    """Add a recipe to a recipe file that generates its recipes from a table of figures.
 
     Args:
-        namespace: the file's ``globals()``.
-        name: of the function.
-        make: called without arguments for the config.
-        doc: the docstring; its first line is what ``seedcnn recipes`` lists.
+        namespace: the ``globals()`` of the file.
+        name: name of the function.
+        make: returns the config; called without arguments.
+        doc: the docstring; ``seedcnn recipes`` lists its first line.
 
     Raises:
-        ConfigError: if the name cannot be a function's, is taken, or there is no docstring.
+        ConfigError: if the name is not a valid function name or is taken, or there is no docstring.
     """
     if not name.isidentifier() or name.startswith("_"):
-        raise ConfigError(f"recipe {name!r}: the name must be one of a Python function, without _ at its beginning")
+        raise ConfigError(f"recipe {name!r}: the name must be that of a Python function, and not start with _")
     if name in namespace:
         raise ConfigError(f"recipe {name!r} is defined twice")
     if not doc.strip():
@@ -67,13 +67,14 @@ def _summary(thing: Any) -> str:
 
 
 def expected(file: str) -> dict[str, dict[str, float]]:
-    """What the paper prints for each recipe of a file, by quantity ("top1" in percent, "params_M", ...).
+    """The printed values of the paper for each recipe of a file.
 
     Args:
         file: name of a recipe file that comes with seedcnn, without ".py".
 
     Returns:
-        By function name; empty for a file that is no table of a paper.
+        Name of the function -> quantity ("top1" in percent, "params_M", ...) -> value; empty for a file that is not a
+        table of a paper.
 
     Raises:
         ConfigError: if there is no such file; near names are listed.
@@ -86,7 +87,7 @@ def expected(file: str) -> dict[str, dict[str, float]]:
 
 
 def build_index() -> dict[str, RecipeFile]:
-    """What :func:`seedcnn.recipe_index.list_recipe_files` should read, made by executing every recipe file."""
+    """The index of all recipes, made by executing every recipe file; its copy is ``recipes/index.json``."""
     found = {}
     for path in sorted(recipe_directory().glob("*.py")):
         module = _module(path)
@@ -96,13 +97,14 @@ def build_index() -> dict[str, RecipeFile]:
 
 
 def find_recipe(name: str) -> TrainConfig:
-    """The config of a recipe.
+    """Run a recipe, and return its config.
 
     Args:
         name: "file:function" of a recipe that comes with seedcnn, or "path/to/file.py:function".
 
     Raises:
-        ConfigError: if there is none of that name (near names are listed), or it gives no config.
+        ConfigError: if there is no recipe of that name (near names are listed), or it does not return a config.
+        DataError: if there is no such file, and the index of recipes is missing or damaged.
     """
     where, colon, function = name.rpartition(":")
     path = Path(where) if where.endswith(".py") else recipe_directory() / f"{where}.py"
@@ -110,15 +112,15 @@ def find_recipe(name: str) -> TrainConfig:
         known = list(list_recipes())
         raise ConfigError(
             f"unknown recipe {name!r}; {did_you_mean(name, known)}`seedcnn recipes --all` lists all {len(known)}; "
-            "or give FILE.py:FUNCTION"
+            "or use FILE.py:FUNCTION"
         )
     recipes = _recipes(_module(path))
     if not recipes:
-        raise ConfigError(f"{path} has no recipe {function!r}, nor any other")
+        raise ConfigError(f"{path} has no recipe {function!r}, and no other recipe")
     if function not in recipes:
         hint = did_you_mean(function, recipes, 5) or f"it begins with {', '.join(list(recipes)[:5])}; "
         raise ConfigError(f"{path} has no recipe {function!r}; {hint}it has {len(recipes)}")
     config = recipes[function]()
     if not isinstance(config, TrainConfig):
-        raise ConfigError(f"recipe {name!r} gives a {type(config).__name__}; it must be a TrainConfig")
+        raise ConfigError(f"recipe {name!r} returns a {type(config).__name__}; it must return a TrainConfig")
     return config

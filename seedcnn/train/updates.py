@@ -1,4 +1,4 @@
-"""Optimizer, schedule, scaler and moving average of a run, on timm's factories."""
+"""Optimizer, schedule, gradient scaler and moving average of a run, built with timm's factories."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _NOISE_LIMIT = 0.67  # timm's lr_noise_pct
 
 
 def peak_lr(config: TrainConfig, world: int = 1) -> float:
-    """The peak learning rate by the linear-scaling rule (Goyal et al., 2017): it grows with the images an update.
+    """The peak learning rate by the linear-scaling rule (Goyal et al., 2017): proportional to the images per update.
 
     Args:
-        world: processes, each with ``config.batch_size`` images a step.
+        config: of the run.
+        world: number of processes, each with ``config.batch_size`` images per step.
     """
     if not config.lr_base_batch:
         return config.lr
@@ -35,7 +36,7 @@ def _optimizer(config: TrainConfig, task: nn.Module, lr: float) -> torch.optim.O
     more: dict[str, Any] = {}
     try:
         if config.opt_eps:
-            if not get_optimizer_info(config.optimizer.lower().split("_")[-1]).has_eps:  # timm would leave it out
+            if not get_optimizer_info(config.optimizer.lower().split("_")[-1]).has_eps:  # timm would ignore it
                 raise ConfigError(f"opt_eps (={config.opt_eps}): the optimizer {config.optimizer!r} has no epsilon")
             more["eps"] = config.opt_eps
         return create_optimizer_v2(
@@ -48,12 +49,12 @@ def _optimizer(config: TrainConfig, task: nn.Module, lr: float) -> torch.optim.O
             **more,
         )
     except (AssertionError, ValueError) as error:
-        raise ConfigError(f"timm makes no optimizer {config.optimizer!r}: {error}") from error
+        raise ConfigError(f"timm cannot make the optimizer {config.optimizer!r}: {error}") from error
 
 
 def _schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, updates: int) -> Scheduler:
     interval = config.decay_epochs[0] if config.schedule == "step" and config.decay_epochs else None
-    # timm decays at update t once t + 1 has reached a milestone, one too early; half an update on, it is exact.
+    # timm decays at update t when t + 1 reaches a milestone, one update too early; half an update later is exact.
     milestones = [(math.ceil(round(epoch * updates, 6)) + 0.5) / updates for epoch in config.decay_epochs]
     try:
         scheduler, _ = create_scheduler_v2(
@@ -71,17 +72,17 @@ def _schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, updates: in
             updates_per_epoch=updates,
         )
     except (AssertionError, ValueError) as error:
-        raise ConfigError(f"timm makes no schedule {config.schedule!r} that is stepped by updates: {error}") from error
+        raise ConfigError(f"timm cannot make the schedule {config.schedule!r} for steps by update: {error}") from error
     if scheduler is None:
         raise ConfigError(f"timm has no schedule {config.schedule!r}")
     return scheduler
 
 
 def lr_noise(config: TrainConfig, epoch: int) -> float:
-    """What the learning rate of an epoch is raised by, as a share of it; 0 outside of ``config.lr_noise``.
+    """The relative change of the learning rate in an epoch; 0 outside of ``config.lr_noise``.
 
-    timm's noise: normal, drawn again until it is within its limit. timm itself would draw it for every update here,
-    where it averages out.
+    It is timm's noise: normal, drawn again until it is within the limit. With schedules stepped by update timm would
+    draw it for every update, where it averages out.
     """
     if not config.lr_noise:
         return 0.0
@@ -100,14 +101,15 @@ class Update:
 
     Args:
         config: of the run.
-        model: the network.
-        task: what is trained: the network, or it and what else its loss has to learn.
-        updates: of a full epoch.
-        world: processes.
-        device: of the weights.
+        model: the network, whose moving average is kept.
+        task: the module to train: the network, or a module that also holds the learnable parts of its loss.
+        updates: number of updates of a full epoch.
+        world: number of processes.
+        device: device of the weights.
 
     Raises:
-        ConfigError: if timm does not know the optimizer or the schedule, or the optimizer has no epsilon to set.
+        ConfigError: if timm does not know the optimizer or the schedule, or ``opt_eps`` is set for an optimizer that
+            has no epsilon.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class Update:
         self._learnable = [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def schedule(self, epoch: int, update: int) -> None:
-        """Set the learning rate of an update; it depends on these two numbers alone."""
+        """Set the learning rate of an update; it depends only on these two numbers."""
         self.scheduler.step_update(epoch * self.updates + update)
         if noise := lr_noise(self.config, epoch):
             for group in self.optimizer.param_groups:
@@ -129,15 +131,15 @@ class Update:
 
     @property
     def lr(self) -> float:
-        """The learning rate that is set."""
+        """The current learning rate."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     def backward(self, loss: Tensor) -> None:
-        """Add to the gradients."""
+        """Backpropagate a loss, and add to the gradients."""
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def step(self) -> None:
-        """One update of the weights; the gradients are forgotten."""
+        """Update the weights, and clear the gradients."""
         if self.config.clip_grad:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self._learnable, self.config.clip_grad)
@@ -148,11 +150,11 @@ class Update:
             self.ema.update(self.model)
 
     def forget(self) -> None:
-        """Drop the gradients."""
+        """Clear the gradients."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The optimizer's state by parameter index and name, and the scaler's."""
+        """The state of the optimizer, by parameter index and name, and that of the scaler."""
         found = {
             f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
             for index, state in self.optimizer.state_dict()["state"].items()
@@ -165,7 +167,7 @@ class Update:
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Put back what :meth:`tensors` gave."""
+        """Restore the state that :meth:`tensors` returned."""
         state: dict[int, dict[str, Tensor]] = {}
         scaler = self.scaler.state_dict()
         for key, value in tensors.items():

@@ -147,7 +147,7 @@ def test_schedules_that_cannot_be():
 
 def test_settings_by_name():
     assert setting("R2_1") is SETTINGS["R2_1"]
-    with pytest.raises(ConfigError, match=r"no sampling setting 'R2-1'; did you mean R2_1"):
+    with pytest.raises(ConfigError, match=r"unknown sampling setting 'R2-1'; did you mean R2_1"):
         setting("R2-1")
 
 
@@ -298,7 +298,7 @@ def test_it_drives_a_data_loader(workers):
 def test_an_epoch_is_not_drawn_twice_by_mistake():
     sampler = ReducedBatchSampler(20, 4, [0.5, 0.5])
     first = list(sampler)
-    with pytest.raises(TrainingError, match="epoch 0 of the sampling schedule was drawn; call set_epoch"):
+    with pytest.raises(TrainingError, match="epoch 0 of the sampling schedule was drawn already; call set_epoch"):
         next(iter(sampler))
     assert epoch_of(sampler, 0) == first
 

@@ -131,7 +131,7 @@ def test_wrong_overrides(assignment, words):
         ({"decay_rate": 0.5}, r"decay_rate \(=0.5\) has no effect with schedule 'cosine'; step, multistep, plateau"),
         ({"schedule": "constant", "min_lr": 0.1}, r"min_lr \(=0.1\) has no effect with schedule 'constant'"),
         ({"data_seed": 3}, r"data_seed \(=3\) has no effect with fraction 1.0"),
-        ({"hold_out": "apple"}, r"hold_out \(='apple'\) goes with the data icons50 only"),
+        ({"hold_out": "apple"}, r"hold_out \(='apple'\) goes with the data icons50 and icons50-rebuilt only"),
         ({"rand_augment": "rand-m9"}, "goes with the data imagenet only"),
         ({"rand_augment": "rand-m9", "data": "imagenet", "augment": False}, "contradicts augment=False"),
         ({"mixup": 0.2, "batch_size": 15}, r"batch_size \(=15\) must be even: mixup"),

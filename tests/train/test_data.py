@@ -120,14 +120,14 @@ def test_batches_depend_on_seed_epoch_and_process_alone(files, kind):
 
 
 def test_no_picture(imagenet):
-    with pytest.raises(ConfigError, match="there is no training picture"):
+    with pytest.raises(ConfigError, match="there are no training images"):
         open_batches(changed(batch_size=8), coloured(0), Processes(CPU), 0)
-    with pytest.raises(ConfigError, match=r"data 'imagenet': `fraction` \(=0.05\) leaves none of the 6 pictures"):
+    with pytest.raises(ConfigError, match=r"data 'imagenet': `fraction` \(=0.05\) leaves none of the 6 images"):
         load_training_data(changed(data="imagenet", fraction=0.05), imagenet, verify=False)
 
 
 def test_more_pictures_than_there_are():
-    with pytest.raises(ConfigError, match=r"batch_size \(=8\) of 2 processes exceeds the 12 training pictures"):
+    with pytest.raises(ConfigError, match=r"batch_size \(=8\) of 2 processes exceeds the 12 training images"):
         open_batches(changed(batch_size=8), coloured(12), Processes(CPU, 0, 2), 0)
 
 

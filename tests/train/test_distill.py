@@ -240,7 +240,7 @@ def plain(width=4):
 
 
 def test_stages_of_other_networks_are_named(pictures):
-    with pytest.raises(ConfigError, match="stages of Sequential are not known; name the modules"):
+    with pytest.raises(ConfigError, match="stages of Sequential are unknown; name the modules"):
         pair(STAGEWISE, plain(), resnet(2))
     student, teacher = plain(), plain()
     distiller = pair(DistillConfig(kind="stagewise", stages=("1",)), student, teacher).double()
@@ -336,7 +336,7 @@ def test_caches_that_cannot_be(pictures):
     x, y = pictures
     with pytest.raises(ConfigError, match="the same in every epoch"):
         pair(DistillConfig(cache=True))
-    with pytest.raises(ConfigError, match=r"distill\.cache keeps logits alone"):
+    with pytest.raises(ConfigError, match=r"distill\.cache keeps only logits"):
         DistillConfig(kind="stagewise", cache=True)
     distiller = pair(DistillConfig(cache=True), augmented=False)
     for indices in (None, torch.arange(5), torch.arange(6.0), torch.arange(6) - 1):
@@ -354,8 +354,8 @@ def test_configs_that_make_no_sense():
         ({"temperature": 0}, r"distill\.temperature \(=0\.0\)"),
         ({"temperature": float("nan")}, r"distill\.temperature \(=nan\)"),
         ({"alpha": 1.5}, r"distill\.alpha \(=1.5\) must be in \[0, 1\]"),
-        ({"kind": "stagewise", "alpha": 0.5}, "are of kind 'logits'"),
-        ({"kind": "stagewise", "temperature": 2.0}, "are of kind 'logits'"),
+        ({"kind": "stagewise", "alpha": 0.5}, "belong to kind 'logits'"),
+        ({"kind": "stagewise", "temperature": 2.0}, "belong to kind 'logits'"),
         ({"weights": "public"}, "are of kind 'stagewise'"),
         ({"stages": ("a",)}, "are of kind 'stagewise'"),
     ):
@@ -374,7 +374,7 @@ def test_networks_that_do_not_go_together():
         (
             DistillConfig(),
             resnet(2, num_classes=7),
-            r"output \(10,\) and the teacher's \(7,\) must be the same classes",
+            r"student \(10,\) and teacher \(7,\) must have the same classes",
         ),
         (STAGEWISE, resnet(2, (4, 8, 8, 8), "resnet18_cifar"), "need as many stages; they have .*'stages.2'.*stages.3"),
         (STAGEWISE, resnet(2, patch=2), "maps of stage 'stages.0' are 16x16, those of the teacher's 'stages.0' 8x8"),

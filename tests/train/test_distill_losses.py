@@ -69,7 +69,7 @@ def test_stage_losses_that_cannot_be():
     x, y = torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 2, 2)
     for ours, theirs, words in (
         ([], [], "has 0 stages"),
-        ([x], [x, x], "has 1 stages, `teacher` 2"),
+        ([x], [x, x], "has 1 stages and `teacher` 2"),
         ([x, x], [x, y], r"stage 1: maps \(1, 2, 4, 4\) and \(1, 2, 2, 2\)"),
     ):
         with pytest.raises(ValueError, match=words):

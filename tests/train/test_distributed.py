@@ -85,7 +85,7 @@ def test_a_group_that_is_started_again_finds_itself_in_the_store_of_the_first(tm
 
 def test_a_process_that_does_not_come():
     store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    with pytest.raises(TrainingError, match=r"processes \[1, 2\] of 3 did not come within 0 s"):
+    with pytest.raises(TrainingError, match=r"processes \[1, 2\] of 3 did not arrive within 0 s"):
         _meet(store, 0, 3, patience=0.1)
 
 
@@ -106,4 +106,4 @@ def test_errors_of_the_first_process_reach_all(tmp_path, start_group):
         process.join()
         assert process.exitcode == 3
     for rank in range(2):
-        assert "of a run of 1 processes, this one has 2" in (tmp_path / f"a.ckpt.{rank}.error").read_text()
+        assert "is from a run with 1 process; this run has 2" in (tmp_path / f"a.ckpt.{rank}.error").read_text()

@@ -31,7 +31,7 @@ def test_defined_recipes_are_functions_of_their_file(tmp_path):
     assert [find_recipe(f"{path}:epochs_{count}").epochs for count in (1, 2)] == [1, 2]
     with pytest.raises(ConfigError, match=r"has no recipe 'epoch_1'; did you mean epochs_1.*it has 3"):
         find_recipe(f"{path}:epoch_1")
-    with pytest.raises(ConfigError, match=r"mine.py:wrong' gives a dict; it must be a TrainConfig"):
+    with pytest.raises(ConfigError, match=r"mine.py:wrong' returns a dict; it must return a TrainConfig"):
         find_recipe(f"{path}:wrong")
     path.write_text("")
     with pytest.raises(ConfigError, match=r"has no recipe 'run', nor any other"):
@@ -47,7 +47,7 @@ def test_define():
     assert row() == TrainConfig("vgg11_cifar")
     for name, doc, words in [
         ("row", "Again.", "'row' is defined twice"),
-        ("r 4", "A row.", "'r 4': the name must be one of a Python function"),
+        ("r 4", "A row.", "'r 4': the name must be that of a Python function"),
         ("_row", "A row.", "'_row': the name must be"),
         ("other", " ", "'other' must have a docstring"),
     ]:

@@ -103,11 +103,11 @@ def test_what_stood_stays_when_the_loss_is_not_finite(tmp_path):
 
 def test_data_that_do_not_fit(tmp_path):
     path = tmp_path / "a.ckpt"
-    with pytest.raises(ConfigError, match=r"batch_size \(=1000\) exceeds the 96 training pictures"):
+    with pytest.raises(ConfigError, match=r"batch_size \(=1000\) exceeds the 96 training images"):
         run(path, changed(batch_size=1000))
-    with pytest.raises(ConfigError, match="there is no training picture"):
+    with pytest.raises(ConfigError, match="there are no training images"):
         run(path, data=coloured(0))
-    with pytest.raises(ConfigError, match="the network tells 5 classes apart, but there is a label 9"):
+    with pytest.raises(ConfigError, match="the network has 5 classes, but there is a label 9"):
         run(path, changed(model_options={**SMALL.model_options, "num_classes": 5}))
     small = coloured()
     small = TrainData(small.images[:, :6, :6].copy(), small.labels, small.mean, small.std)
