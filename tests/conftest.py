@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +20,23 @@ def cifar10() -> Cifar10:
         return load_cifar10()
     except DataError as error:
         pytest.skip(f"CIFAR-10 could not be had: {error}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def operators_are_read_once() -> Iterator[None]:
+    """Keep torch's table of ONNX operators for the next export of this process.
+
+    torch reads it from the sources of 500 functions at every export, which takes 0.4 s: more than the export of a small
+    network itself. The table is the same each time.
+    """
+    if "torch" not in sys.modules:  # no test of this session exports
+        yield
+        return
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        yield
 
 
 @pytest.fixture(autouse=True)
