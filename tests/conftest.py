@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -33,6 +35,23 @@ def poisoned_memory() -> Iterator[None]:
     yield
     torch.use_deterministic_algorithms(settings[0])
     torch.utils.deterministic.fill_uninitialized_memory = settings[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def operators_are_read_once() -> Iterator[None]:
+    """Keep torch's table of ONNX operators for the next export of this process.
+
+    torch reads it from the sources of 500 functions at every export, which takes 0.4 s: more than the export of a small
+    network itself. The table is the same each time.
+    """
+    if "torch" not in sys.modules:  # no test of this session exports
+        yield
+        return
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.util import find_spec
 from itertools import product
 from typing import Any
@@ -69,6 +70,7 @@ def _narrow(
     tolerance: float,
     input_size: tuple[int, int, int],
 ) -> tuple[int, ...]:
+    @cache  # the bisection comes back to the same widths
     def macs_of(widths: tuple[int, ...]) -> int:
         return _macs(lambda: build(widths), input_size)
 

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
 from seedcnn.cli.bench import bench as command
 from seedcnn.errors import ConfigError
+from tests.cli.calls import as_process, in_process
 
 
-def bench(*arguments, expect=0, cwd=None):
-    command = [sys.executable, "-m", "seedcnn.cli", "bench", *map(str, arguments)]
-    done = subprocess.run(command, text=True, capture_output=True, timeout=560, cwd=cwd)
-    assert done.returncode == expect, done.stderr
-    return done
+def bench(*arguments, cwd=None):
+    """In a process of its own: the command pins its process to a core."""
+    return as_process("bench", *arguments, cwd=cwd)
 
 
 def test_controls_are_in_every_run(tmp_path):
     record = tmp_path / "record.json"
-    arguments = ["--runtimes", "ort,openvino", "--rounds", 3, "--what", "latency,training", "--steps", 1]
+    arguments = ["--runtimes", "ort,torch", "--rounds", 3, "--what", "latency,training", "--steps", 1]
     arguments += ["--methods", "groupnl:phi_range=(0,1),mono", "--training-batch", 2, "--json", "--record", record]
     done = bench("resnet8_cifar", *arguments)
     data = json.loads(done.stdout)
@@ -31,7 +28,7 @@ def test_controls_are_in_every_run(tmp_path):
     assert forms[:-1] == ["vanilla", "groupnl:phi_range=(0,1)", "mono", "ghost", "dws"]
     assert forms[-1].startswith("narrowed: ")
     assert {(one["form"], one["runtime"]) for one in data["latency"]} == {
-        (form, runtime) for form in forms for runtime in ("onnxruntime", "openvino")
+        (form, runtime) for form in forms for runtime in ("onnxruntime", "torch")
     }
     assert [one["form"] for one in data["training"]] == forms
     assert data["threads"] == 1
@@ -76,6 +73,6 @@ def test_mistakes_are_named(model, options, words):
 
 
 def test_a_mistake_is_one_sentence():
-    done = bench("resnet8_cifar", "--runtimes", "tflite", expect=1)
+    done = in_process("bench", "resnet8_cifar", "--runtimes", "tflite", expect=1)
     assert done.stderr.startswith("seedcnn: --runtimes tflite: it must be one of ort")
     assert done.stderr.count("\n") == 1

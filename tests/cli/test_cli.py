@@ -15,14 +15,7 @@ from typer.testing import CliRunner
 from seedcnn.cli.app import app
 from seedcnn.cli.pack import pack
 from seedcnn.pack import Parent
-
-
-def seedcnn(*arguments, expect=0):
-    done = subprocess.run(
-        [sys.executable, "-m", "seedcnn.cli", *map(str, arguments)], text=True, capture_output=True, timeout=560
-    )
-    assert done.returncode == expect, done.stderr
-    return done
+from tests.cli.calls import as_process, in_process
 
 
 def commands(group=None, path=()):
@@ -73,6 +66,7 @@ def test_the_table_of_commands_is_frozen():
     }
 
 
+@pytest.mark.parametrize("call", [in_process, pytest.param(as_process, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -92,29 +86,40 @@ def test_the_table_of_commands_is_frozen():
     ],
     ids=str,
 )
-def test_mistakes_are_one_sentence(arguments, words):
-    done = seedcnn(*arguments, expect=1)
-    assert done.stderr.startswith("seedcnn: ")
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_mistakes_are_one_sentence(call, arguments, words):
+    is_one_sentence(call(*arguments, expect=1).stderr, words)
+
+
+def is_one_sentence(text, words):
+    assert text.startswith("seedcnn: ")
+    assert words in text
+    assert "Traceback" not in text
+    assert len(text.strip().splitlines()) == 1
+
+
+def test_a_mistake_ends_the_process_with_one_sentence():
+    done = as_process("inspect", "pyproject.toml", expect=1)
+    is_one_sentence(done.stderr, "pyproject.toml: header length")
+    assert not done.stdout
 
 
 def test_wrong_usage_is_exit_code_2():
-    assert seedcnn("pack", expect=2).stderr
-    assert seedcnn("fly", expect=2).stderr
+    for call in (in_process, as_process):
+        assert call("pack", expect=2).stderr
+        assert call("fly", expect=2).stderr
 
 
 def test_recipes_are_listed():
-    assert "groupnl_table6" in seedcnn("recipes").stdout
-    assert "demo:groupnl" in seedcnn("recipes", "demo").stdout
+    assert "groupnl_table6" in as_process("recipes").stdout
+    assert "demo:groupnl" in in_process("recipes", "demo").stdout
 
 
 def test_a_change_costs_as_much_as_in_the_library():
     assert inspect.signature(pack).parameters["delta_price"].default == Parent.price
 
 
-def test_train_pack_inspect_evaluate(tmp_path, cifar10):
+@pytest.mark.parametrize("seedcnn", [in_process, pytest.param(as_process, marks=pytest.mark.slow)])
+def test_train_pack_inspect_evaluate(seedcnn, tmp_path, cifar10):
     """The commands in a row on real pictures, one short epoch."""
     checkpoint, bundle = tmp_path / "a.ckpt", tmp_path / "a.bundle"
     sets = ["--set", "epochs=1", "--set", "batch_size=500", "--set", "model_options.widths=(16, 16, 32)"]

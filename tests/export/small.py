@@ -1,4 +1,4 @@
-"""A network small enough to be exported in a second: three converted convolutions, a skip and a linear layer."""
+"""Networks small enough to be exported in a second: one of plain parts, and a residual one of ours."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import nn
 
 from seedcnn.convert import convert_
 from seedcnn.export import BundleInfo
+from seedcnn.models.resnet_cifar import BasicBlock, ResNetCifar
 from seedcnn.pack import preprocessing_of
 
 SIZE = (3, 16, 16)
@@ -14,7 +15,7 @@ INFO = BundleInfo("small", "tests", 1, preprocessing_of((0.5,) * 3, (0.25,) * 3,
 
 
 class Small(nn.Module):
-    """[N, 3, 16, 16] to [N, 10]."""
+    """[N, 3, 16, 16] to [N, 10]: a stem, three convolutions to convert, a skip and a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,3 +47,12 @@ def small_network(config=None) -> nn.Module:
     if config is not None:
         convert_(model, config, seed=3)
     return settled(model)
+
+
+def small_resnet(config=None) -> nn.Module:
+    """Two stages of one block, the second with a stride and a projection; converted unless ``config`` is None."""
+    torch.manual_seed(0)
+    model = ResNetCifar(BasicBlock, (1, 1), (16, 32))
+    if config is not None:
+        convert_(model, config, seed=3)
+    return model

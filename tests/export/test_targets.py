@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import onnx
 import pytest
@@ -9,13 +11,13 @@ import torch
 from torch import nn
 
 from seedcnn.bundle import read_bundle
-from seedcnn.convert import GroupNLConfig, SineFMConfig, convert_
+from seedcnn.convert import GroupNLConfig, SineFMConfig
 from seedcnn.export import TARGETS, BundleInfo, fold, to_bundle, to_onnx
 from seedcnn.layers.forms import DepthwiseSum
 from seedcnn.layers.targets import SUMS, polynomial_sine
-from seedcnn.models import create_model
 from seedcnn.pack import preprocessing_of
 from seedcnn.runtime.session import open_session
+from tests.export.small import small_resnet
 
 CONFIGS = {
     "sine": GroupNLConfig.paper(normalize="batch"),
@@ -36,13 +38,17 @@ INFO = BundleInfo("tiny", "tests", 1, preprocessing_of((0.5, 0.5, 0.5), (0.25, 0
 
 def network(name):
     """A converted network whose norms have seen pictures."""
-    torch.manual_seed(0)
-    model = create_model("resnet8_cifar")
-    convert_(model, CONFIGS[name], seed=3)
+    model = small_resnet(CONFIGS[name])
     with torch.no_grad():
         for _ in range(3):
             model.train()(torch.randn(8, 3, 32, 32))
     return model.eval()
+
+
+@functools.cache
+def exported_network(name, target):
+    """The graph of ``network(name)`` for ``target``, made once: an export takes seconds."""
+    return to_onnx(fold(network(name), target=target))
 
 
 def relative(a, b):
@@ -58,7 +64,7 @@ def test_whole_networks_agree_with_eager_in_both_runtimes(name, target):
     with torch.no_grad():
         expected = model(x)
         assert relative(folded(x), expected) < allowed
-    bundle = read_bundle(to_bundle(to_onnx(folded), INFO, step=None))
+    bundle = read_bundle(to_bundle(exported_network(name, target), INFO, step=None))
     tensors = bundle.tensors()
     for runtime in RUNTIMES:
         session = open_session(bundle.graph(), tensors, runtime=runtime)
@@ -86,7 +92,7 @@ def test_every_way_to_sum_is_the_grouped_convolution(sums, channels, outputs):
 def test_no_target_puts_weights_into_the_graph():
     """What the form for OpenVINO adds is zeros and ones."""
     for target in ("onnxruntime", "openvino"):
-        graph = onnx.load_from_string(to_onnx(fold(network("sparse"), target=target)).graph).graph
+        graph = onnx.load_from_string(exported_network("sparse", target).graph).graph
         inside = [onnx.numpy_helper.to_array(t) for t in graph.initializer if t.data_location != t.EXTERNAL]
         inside += [onnx.numpy_helper.to_array(n.attribute[0].t) for n in graph.node if n.op_type == "Constant"]
         assert all(value.size == 1 or value.dtype == np.int64 or set(np.unique(value)) <= {0, 1} for value in inside)
@@ -95,7 +101,7 @@ def test_no_target_puts_weights_into_the_graph():
 def test_r_2_needs_neither_split_nor_gather():
     """But on constants, which a runtime computes once."""
     for target in ("onnxruntime", "openvino"):
-        graph = onnx.load_from_string(to_onnx(fold(network("sine"), target=target)).graph).graph
+        graph = onnx.load_from_string(exported_network("sine", target).graph).graph
         constants = {tensor.name for tensor in graph.initializer}
         used = {node.op_type for node in graph.node if not set(node.input) <= constants}
         assert not used & {"Split", "Slice", "Gather", "Tile", "Expand"}

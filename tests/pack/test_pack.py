@@ -24,10 +24,15 @@ def trained():
     return small_trained()
 
 
-def test_a_fine_grid_costs_nothing_and_is_smaller(trained):
+@pytest.fixture(scope="module")
+def fine(trained):
+    """The network in steps of 1/512."""
+    return pack(trained[0], INFO, *trained[1:], step=1 / 512)
+
+
+def test_a_fine_grid_costs_nothing_and_is_smaller(trained, fine):
     model, images, labels = trained
     exact = pack(model, INFO, images, labels, step=None)
-    fine = pack(model, INFO, images, labels, step=1 / 512)
     assert exact.before.top1 > 80
     assert exact.drop == 0
     assert exact.grid.max_rel < 1e-5
@@ -64,9 +69,8 @@ def test_packing_leaves_the_network_alone(trained):
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
-def test_int8_keeps_the_accuracy_and_the_tensors(trained):
+def test_int8_keeps_the_accuracy_and_the_tensors(trained, fine):
     model, images, labels = trained
-    exact = pack(model, INFO, images, labels, step=1 / 512)
     int8 = Int8(draw_calibration(images, labels, 64), force=True, rounds=5)
     result = pack(model, INFO, images, labels, step=1 / 512, int8=int8)
     assert abs(result.drop) <= 1
@@ -75,7 +79,7 @@ def test_int8_keeps_the_accuracy_and_the_tensors(trained):
     assert result.int8.runtime == "onnxruntime"
     assert 0 < result.int8.logits.max_rel < 0.1
     assert result.int8.logits.agreement > 97
-    found, before = read_bundle(result.data), read_bundle(exact.data)
+    found, before = read_bundle(result.data), read_bundle(fine.data)
     assert found.manifest.tensors == before.manifest.tensors
     assert found.manifest.graph != before.manifest.graph
     assert accuracy(bundle_predictor(found), images, labels).top1 == result.after.top1

@@ -31,6 +31,23 @@ def trained():
 
 
 @pytest.fixture(scope="module")
+def fine(trained):
+    """The network in steps of 1/512."""
+    return pack(trained[0], INFO, *trained[1:], step=1 / 512)
+
+
+@pytest.fixture(scope="module")
+def coarse(trained):
+    """The network in steps of 1/100."""
+    return pack(trained[0], INFO, *trained[1:], step=0.01)
+
+
+@pytest.fixture(scope="module")
+def exported(trained):
+    return to_onnx(fold(trained[0]))
+
+
+@pytest.fixture(scope="module")
 def found(trained):
     """Noise for calibration, with the network's own answers as labels: it is not sure of them, so steps soon show."""
     model, images, labels = trained
@@ -39,8 +56,7 @@ def found(trained):
     return pack(model, INFO, images, labels, search=Search(noise, own, 3.0))
 
 
-def test_the_search_takes_the_coarsest_grid_that_is_good_enough(trained, found):
-    model, images, labels = trained
+def test_the_search_takes_the_coarsest_grid_that_is_good_enough(fine, found):
     chosen = [each for each in found.tried if each.accepted][-1]
     assert [each.step for each in found.tried] == sorted(each.step for each in found.tried)
     assert chosen.drop + chosen.error <= 3
@@ -50,8 +66,7 @@ def test_the_search_takes_the_coarsest_grid_that_is_good_enough(trained, found):
     assert any(each.step == pytest.approx(chosen.step * 2**0.25) for each in rejected)
     sizes = [each.weight_bytes for each in found.tried]
     assert sizes == sorted(sizes, reverse=True)
-    plain = pack(model, INFO, images, labels, step=1 / 512)
-    assert found.bits_per_weight < plain.bits_per_weight - 1  # how much, depends on the rounding of the training
+    assert found.bits_per_weight < fine.bits_per_weight - 1  # how much, depends on the rounding of the training
     assert found.export.max_rel < 1e-5
 
 
@@ -61,11 +76,10 @@ def test_every_tensor_is_on_a_grid_or_too_short_for_one(found):
             assert entry.grid is not None or entry.elements < 8
 
 
-def test_what_remains_per_channel_is_as_coarse_as_the_loss_allows(trained, found):
-    model, images, labels = trained
+def test_what_remains_per_channel_is_as_coarse_as_the_loss_allows(fine, found):
     plain, searched = (
         {e.name: e for e in read_bundle(data).manifest.tensors if e.grid is not None and not is_weight(e.shape)}
-        for data in (pack(model, INFO, images[:50], labels[:50], step=1 / 512).data, found.data)
+        for data in (fine.data, found.data)
     )
     assert plain.keys() == searched.keys()
     coarser = {name: entry.grid.step / plain[name].grid.step for name, entry in searched.items()}
@@ -82,22 +96,21 @@ def _dividing_by_little(model):
     return broken.eval()
 
 
-def test_what_the_graph_divides_by_is_known(trained):
-    model, *_ = trained
-    exported = to_onnx(fold(model))
+def test_what_the_graph_divides_by_is_known(exported):
     absorbed = {f"{name}.scale" for name, found in absorbed_norms(exported.graph).items() if found}
     assert exported.divisors == absorbed != set()
 
 
+def test_a_small_divisor_is_known(trained, exported):
+    absorb = dict.fromkeys(absorbed_norms(exported.graph), True)
+    assert "stages.0.0.conv1.scale" in to_onnx(fold(_dividing_by_little(trained[0]), absorb=absorb)).divisors
+
+
 @pytest.mark.parametrize("how", ["step", "search", "parent", "priced parent"])
-def test_what_the_graph_divides_by_is_not_rounded_to_zero(trained, how):
+def test_what_the_graph_divides_by_is_not_rounded_to_zero(trained, coarse, how):
     model, images, labels = trained
     images, labels = images[:100], labels[:100]
-    broken = _dividing_by_little(model)
-    absorb = dict.fromkeys(absorbed_norms(to_onnx(fold(model)).graph), True)
-    name = "stages.0.0.conv1.scale"
-    assert name in to_onnx(fold(broken, absorb=absorb)).divisors
-    parent = read_bundle(pack(model, INFO, images, labels, step=0.01).data)
+    broken, parent, name = _dividing_by_little(model), read_bundle(coarse.data), "stages.0.0.conv1.scale"
     ways = {
         "step": {"step": 0.01},
         "search": {"search": Search(images, labels, 101.0)},
@@ -120,23 +133,22 @@ def test_a_divisor_of_wide_range_has_no_grid():
     assert grids_of_step({"w": wide.reshape(4, 4)}, 0.01, {"w"}) == {}
 
 
-def test_steps_differ_by_sensitivity(trained, found):
-    model, images, labels = trained
+def test_steps_differ_by_sensitivity(coarse, found):
     entries = read_bundle(found.data).manifest.tensors
     steps = {e.grid.step for e in entries if e.grid is not None and len(e.shape) == 4}
     assert max(steps) > 1.5 * min(steps)
-    plain = read_bundle(pack(model, INFO, images[:50], labels[:50], step=0.01).data).manifest.tensors
+    plain = read_bundle(coarse.data).manifest.tensors
     assert len({e.grid for e in plain if e.grid is not None and len(e.shape) == 4}) == 1
 
 
 @pytest.mark.parametrize("compression", ["zlib", "xz"])
-def test_the_whole_bundle_is_compressed_as_asked(trained, compression):
+def test_the_whole_bundle_is_compressed_as_asked(trained, coarse, compression):
     model, images, labels = trained
     result = pack(model, INFO, images[:50], labels[:50], step=0.01, compression=compression)
     manifest = read_bundle(result.data).manifest
     codings = {e.coding.rpartition("-")[2] for e in manifest.tensors if e.grid is not None} | {manifest.graph.coding}
     assert codings == {compression}
-    plain = read_bundle(pack(model, INFO, images[:50], labels[:50], step=0.01).data).manifest
+    plain = read_bundle(coarse.data).manifest
     assert [e.expanded_sha256 for e in plain.tensors] == [e.expanded_sha256 for e in manifest.tensors]
 
 
@@ -165,16 +177,15 @@ def test_what_cannot_be_searched(trained):
         Search(images[:400], labels[:3])
 
 
-def test_a_child_on_its_parent_s_grid_travels_as_a_small_delta(trained, tmp_path):
+def test_a_child_on_its_parent_s_grid_travels_as_a_small_delta(trained, coarse):
     model, images, labels = trained
-    parent = pack(model, INFO, images, labels, step=0.01)
     tuned = copy.deepcopy(model)
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in tuned.parameters():
             parameter.add_(torch.randn_like(parameter) * 1e-4)
     info = dataclasses.replace(INFO, release=5)
-    opened = read_bundle(parent.data)
+    opened = read_bundle(coarse.data)
     child = pack(tuned, info, images, labels, parent=Parent(opened))
     assert {e.name: e.grid for e in read_bundle(child.data).manifest.tensors} == {
         e.name: e.grid for e in opened.manifest.tensors
@@ -203,10 +214,10 @@ def test_on_a_coarse_grid_few_weights_change_and_the_answers_follow(trained, fou
     assert not read_delta(dear.delta).tensors  # biases and norms neither
 
 
-def test_a_child_keeps_the_graph_of_its_parent(trained):
+def test_a_child_keeps_the_graph_of_its_parent(trained, coarse):
     """Even where its norms would now be folded in another way."""
     model, images, labels = trained
-    parent = read_bundle(pack(model, INFO, images[:50], labels[:50], step=0.01).data)
+    parent = read_bundle(coarse.data)
     tuned = copy.deepcopy(model)
     tuned.stages[1][0].bn2.weight.data[0], tuned.stages[1][0].bn2.bias.data[0] = 1e-4, 0.1
     info = dataclasses.replace(INFO, release=5)
@@ -235,9 +246,9 @@ def test_a_change_costs_by_what_it_does_to_the_loss(trained, found):
     )
 
 
-def test_a_parent_of_another_architecture(trained):
-    model, images, labels = trained
-    parent = read_bundle(pack(model, INFO, images, labels).data)
+def test_a_parent_of_another_architecture(trained, coarse):
+    _, images, labels = trained
+    parent = read_bundle(coarse.data)
     for options in ({"widths": (16, 16, 48)}, {"widths": (16, 16, 32), "num_classes": 9}):
         torch.manual_seed(0)
         other = create_model("resnet8_cifar", patch=4, **options).eval()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,6 +14,7 @@ from seedcnn.errors import ConfigError
 from seedcnn.plan import read_plan
 from seedcnn.train import TrainConfig, build_model
 from seedcnn.train.checkpoint import Checkpoint, save_checkpoint
+from tests.cli.calls import as_process, in_process
 
 NETS = """
 from torch import nn
@@ -25,13 +24,6 @@ def make():
     convs = [nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU()]
     return nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 2))
 """
-
-
-def run(*arguments, expect=0, cwd=None):
-    words = [sys.executable, "-m", "seedcnn.cli", "plan", *map(str, arguments)]
-    done = subprocess.run(words, text=True, capture_output=True, timeout=560, cwd=cwd)
-    assert done.returncode == expect, done.stderr
-    return done
 
 
 def save(path, convert=None):
@@ -44,7 +36,7 @@ def save(path, convert=None):
 def test_a_network_of_the_users_own_with_times(tmp_path):
     (tmp_path / "nets.py").write_text(NETS)
     options = ["--input", "3x8x8", "--budget-macs", 4e5, "--forms", "copy-r2", "--rounds", 3, "--out", "plan.json"]
-    done = run("nets:make", *options, cwd=tmp_path)
+    done = as_process("plan", "nets:make", *options, cwd=tmp_path)
     assert re.search(r"whole networks, counted and timed in onnxruntime,\s+median of 3", done.stdout)
     assert "stand-in, not measured" in done.stdout
     assert "meets the budget (at most 400,000 MACs)" in done.stdout
@@ -107,6 +99,6 @@ def test_mistakes_are_named(options, words):
 
 
 def test_a_mistake_is_one_sentence():
-    done = run("resnet8_cifer", "--budget-macs", 1e6, expect=1)
+    done = in_process("plan", "resnet8_cifer", "--budget-macs", 1e6, expect=1)
     assert done.stderr.startswith("seedcnn: unknown model 'resnet8_cifer'; did you mean resnet8_cifar")
     assert done.stderr.count("\n") == 1
