@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["fsync_directory", "fsync_file", "lock_file", "remove", "replace_symlink", "write_file"]
+__all__ = ["fsync_directory", "fsync_file", "lock_file", "prepare_output", "remove", "replace_symlink", "write_file"]
 
 
 def fsync_directory(path: Path) -> None:
@@ -50,6 +52,19 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         raise
     os.replace(temporary, path)
     fsync_directory(path.parent)
+
+
+def prepare_output(path: Path) -> None:
+    """Make the directory of a file that will be written, and check that it can be written there.
+
+    Raises:
+        OSError: if ``path`` is a directory, its directory cannot be made, or takes no file; nothing else is left.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a directory", str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+        pass
 
 
 def lock_file(path: Path) -> BinaryIO:

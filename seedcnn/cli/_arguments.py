@@ -18,6 +18,7 @@ __all__ = [
     "Model",
     "Plugins",
     "as_options",
+    "check_outputs",
     "default",
     "input_size",
     "load_plugins",
@@ -37,6 +38,29 @@ Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugin", metavar="FILE.py", help="Run a Python file that registers methods; may be repeated."),
 ]
+
+
+def check_outputs(files: Mapping[str, Path | None], *, make: bool = False) -> None:
+    """Check before any work that files can be written.
+
+    Args:
+        files: option -> path, None where it was not given.
+        make: make their directories if they are missing.
+
+    Raises:
+        ConfigError: naming the option, the path and the reason.
+    """
+    from seedcnn.files import prepare_output
+
+    for option, path in files.items():
+        if path is None:
+            continue
+        if not make and not path.parent.is_dir():
+            raise ConfigError(f"{option} {path}: there is no directory {path.parent}")
+        try:
+            prepare_output(path)
+        except OSError as error:
+            raise ConfigError(f"{option} {path} cannot be written: {error.strerror}") from None
 
 
 def load_plugins(files: list[Path] | None) -> None:

@@ -14,6 +14,7 @@ from seedcnn.cli._arguments import (
     InputSize,
     Model,
     Plugins,
+    check_outputs,
     default,
     input_size,
     load_plugins,
@@ -189,6 +190,7 @@ def bench(
     Example: seedcnn bench resnet18_cifar --methods groupnl,groupnl:sparse=true --runtimes ort,openvino
     """
     load_plugins(plugin)
+    check_outputs({"--record": record})
     from seedcnn.errors import ConfigError
     from seedcnn.evaluate.tables import print_bench
     from seedcnn.files import write_file

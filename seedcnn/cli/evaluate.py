@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seedcnn.cli._arguments import Plugins, load_plugins
+from seedcnn.cli._arguments import Plugins, check_outputs, load_plugins
 from seedcnn.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -98,9 +98,7 @@ def _writing(option: str, path: Path) -> Iterator[None]:
 
 
 def _check_outputs(kinds: tuple[str, ...], csv: Path | None, report: Path | None) -> None:
-    for option, path in (("--csv", csv), ("--report", report)):
-        if path is not None and not path.parent.is_dir():
-            raise ConfigError(f"{option} {path}: there is no directory {path.parent}")
+    check_outputs({"--csv": csv, "--report": report})
     if csv is not None and not kinds:
         raise ConfigError(f"--csv {csv}: it keeps corrupted accuracies, but --corruptions is none")
 

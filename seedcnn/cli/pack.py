@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seedcnn.cli._arguments import Plugins, load_plugins
+from seedcnn.cli._arguments import Plugins, check_outputs, load_plugins
+from seedcnn.errors import BundleError
+from seedcnn.files import write_file
 
 if TYPE_CHECKING:
     from seedcnn.pack import PackResult
@@ -100,11 +102,14 @@ def pack(
         )
     if plot is not None and not request.searches:
         raise ConfigError("--plot draws a search: give --max-accuracy-drop, without --step or --parent")
+    check_outputs({"--out": out, "--plot": plot}, make=True)
+    if parent is not None:
+        check_outputs({"--out": _delta_of(out)})
     network, saved = load_model(checkpoint)
     result = request.pack(network, saved.config.model, lambda text: typer.echo(text, err=True))
     _write(result, out)
     if plot is not None:
-        plot.write_text(draw_search(result), "utf-8")
+        write_file(plot, draw_search(result).encode())
     say_result(result, request, out)
     if sizes:
         say_sizes(result, saved.config)
@@ -112,12 +117,13 @@ def pack(
 
 def _write(result: PackResult, out: Path) -> None:
     """Write the bundle, and the delta beside it."""
-    from seedcnn.files import write_file
-
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_file(out, result.data)
     if result.delta is not None:
-        write_file(out.with_name(out.name + ".delta"), result.delta)
+        write_file(_delta_of(out), result.delta)
+
+
+def _delta_of(out: Path) -> Path:
+    return out.with_name(f"{out.name}.delta")
 
 
 def apply(
@@ -132,11 +138,18 @@ def apply(
     from seedcnn.bundle import open_bundle, read_bundle
     from seedcnn.bundle.delta import apply_delta, read_delta
 
-    data = apply_delta(open_bundle(parent), read_delta(delta.read_bytes()))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(data)
+    check_outputs({"--out": out}, make=True)
+    data = apply_delta(open_bundle(parent), read_delta(_bytes_of(delta)))
+    write_file(out, data)
     manifest = read_bundle(data).manifest
     typer.echo(f"{out}: {len(data):,} bytes; release {manifest.release}, content {manifest.content_sha256()}")
+
+
+def _bytes_of(delta: Path) -> bytes:
+    try:
+        return delta.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{delta} cannot be read: {error.strerror}") from None
 
 
 def inspect(bundle: Annotated[Path, typer.Argument(help="Bundle file.")]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from seedcnn.cli._arguments import AsJson, Model, Plugins, input_size, load_plugins
+from seedcnn.cli._arguments import AsJson, Model, Plugins, check_outputs, input_size, load_plugins
 
 __all__ = ["plan"]
 
@@ -80,14 +80,12 @@ def plan(
     load_plugins(plugin)
     from seedcnn.cli import _plan_request as request
     from seedcnn.cli._plan_tables import print_plan
-    from seedcnn.errors import ConfigError
     from seedcnn.typed import split
 
     budget = request.budget_of(budget_latency, budget_bytes, budget_macs)
     measuring = request.measuring_of(budget, latency, runtime, rounds, threads)
     calibration = request.calibration_of(checkpoint, data, pictures, steps)
-    if out is not None and not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no directory {out.parent}")
+    check_outputs({"--out": out})
     name, size = model.removeprefix("timm:"), input_size(input_)
     asked = None if forms is None else [form for form in split(forms, ",") if form]
     say = partial(typer.echo, err=True)

@@ -115,6 +115,8 @@ def train(
         if first:
             typer.echo(text, err=True)
 
+    if out.suffix == ".csv":
+        raise ConfigError(f"--out {out}: a checkpoint is no table; the table of epochs is written beside it, as .csv")
     config = override(find_recipe(recipe), set_ or [])
     where = config.data if data is None else f"{config.data}:{data}"
     files = DATA_SETS[config.data].files

@@ -30,6 +30,26 @@ __all__ = ["Run"]
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+@contextlib.contextmanager
+def _statistics_of_one(model: nn.Module) -> Iterator[None]:
+    """Let norms over a single value per channel use their running statistics: a batch of one image has none there."""
+    changed: list[nn.Module] = []
+
+    def look(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if norm.training and args[0].numel() == args[0].shape[1]:
+            changed.append(norm.eval())
+
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    handles = [norm.register_forward_pre_hook(look) for norm in norms]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for norm in changed:
+            norm.train()
+
+
 class Run:
     """Network, task, optimizer and data of one process.
 
@@ -161,7 +181,8 @@ class Run:
         if self.mixup is not None:
             images, targets = self.mixup(images, labels)
         precision = _PRECISIONS[self.config.precision]
-        with torch.autocast(images.device.type, precision, enabled=precision is not torch.float32):
+        alone = _statistics_of_one(self.model) if len(images) == 1 else contextlib.nullcontext()
+        with alone, torch.autocast(images.device.type, precision, enabled=precision is not torch.float32):
             loss, logits = self.called(images, targets, indices)
         return loss, logits
 

@@ -16,17 +16,19 @@ from torch import Tensor, nn
 from seedcnn.convert import METHODS, ConversionConfig, loaded_plugins, method_of
 from seedcnn.convert.plugins import Plugin
 from seedcnn.errors import ConfigError, TrainingError
-from seedcnn.files import remove, write_file
+from seedcnn.files import prepare_output, remove, write_file
 from seedcnn.train.config import TrainConfig, build_model
 
 __all__ = [
     "Checkpoint",
     "beside",
+    "check_saving",
     "keep_checkpoint",
     "load_checkpoint",
     "load_model",
     "restore_model",
     "save_checkpoint",
+    "table_of",
 ]
 
 _KEY = "seedcnn.checkpoint"
@@ -100,15 +102,39 @@ def _check_plugins(wanted: list[dict[str, Any]], path: str | Path) -> None:
 
 
 def _encode(checkpoint: Checkpoint) -> bytes:
-    tensors = {
-        f"{part}.{name}": value.detach().cpu().contiguous()
-        for part in _TENSORS
-        for name, value in getattr(checkpoint, part).items()
-    }
+    tensors: dict[str, Tensor] = {}
+    stored: set[int] = set()
+    for part in _TENSORS:
+        for name, value in getattr(checkpoint, part).items():
+            value = value.detach().cpu().contiguous()
+            storage = value.untyped_storage().data_ptr()
+            # A tensor under two names, or a view of another, is written twice: safetensors keeps no shared memory.
+            tensors[f"{part}.{name}"] = value.clone() if storage in stored else value
+            stored.add(storage)
     meta = {"config": checkpoint.config.to_dict(), "epoch": checkpoint.epoch, "history": checkpoint.history}
     meta |= {name: getattr(checkpoint, name) for name in _NUMBERS}
     meta["plugins"] = [asdict(each) for each in _plugins(checkpoint.config)]
     return save(tensors, {_KEY: json.dumps(meta)})
+
+
+def check_saving(path: Path, checkpoint: Checkpoint) -> None:
+    """Check before any work that a run's checkpoints can be encoded, and written to ``path``.
+
+    Raises:
+        ConfigError: if something in the config is not what JSON can hold.
+        TrainingError: if the path is a directory, its directory cannot be made, or is read-only.
+    """
+    _encode(checkpoint)
+    for each in (path, table_of(path)):
+        try:
+            prepare_output(each)
+        except OSError as error:
+            raise TrainingError(f"{each} cannot be written: {error.strerror}") from error
+
+
+def table_of(path: Path) -> Path:
+    """Return the path of a checkpoint's table of epochs: runs/a.ckpt -> runs/a.csv, runs/v1.2 -> runs/v1.2.csv."""
+    return path.with_suffix(".csv") if path.suffix == ".ckpt" else path.with_name(f"{path.name}.csv")
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -16,7 +16,15 @@ from seedcnn.sampling import describe
 from seedcnn.train._counts import Counts, NotFiniteError
 from seedcnn.train._log import open_tensorboard, write_csv, write_tensorboard
 from seedcnn.train._run import Run
-from seedcnn.train.checkpoint import Checkpoint, beside, keep_checkpoint, load_checkpoint, save_checkpoint
+from seedcnn.train.checkpoint import (
+    Checkpoint,
+    beside,
+    check_saving,
+    keep_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    table_of,
+)
 from seedcnn.train.config import TrainConfig
 from seedcnn.train.data import FolderData, TrainData
 from seedcnn.train.distributed import Processes, open_processes
@@ -44,7 +52,7 @@ class _Files:
 
     def _write(self, state: Checkpoint, best: bool) -> None:
         keep_checkpoint(self.path, state, keep=self.keep, best=best)
-        write_csv(self.path.with_suffix(".csv"), state.history)
+        write_csv(table_of(self.path), state.history)
         if self.tensorboard is not None:
             write_tensorboard(self.tensorboard, state.epoch, state.history[-1])
 
@@ -142,11 +150,12 @@ def _start(run: Run, files: _Files, resume: bool) -> Checkpoint:
     """The state to continue from: that of the checkpoint, or a fresh one."""
     processes, path = run.processes, files.path
     again = resume or processes.restarted
+    state = run.checkpoint(0, [])
+    processes.from_first(lambda: check_saving(path, state))
     saved = processes.from_first(lambda: load_checkpoint(path) if again and path.is_file() else None)
     if saved is not None:
         run.restore(saved, path)
         return saved
-    state = run.checkpoint(0, [])
     if processes.launched and processes.from_first(path.is_file):  # machines may not share a disk
         files.middle(state)  # otherwise a restarted group would continue the checkpoint of an older run
     return state
