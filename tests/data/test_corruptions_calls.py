@@ -1,4 +1,4 @@
-"""What ``corrupt`` promises whatever the corruption: addresses, blocks, views, tensors, and errors."""
+"""Properties of ``corrupt`` for all corruptions: addresses, blocks, views, tensors, and errors."""
 
 from __future__ import annotations
 
