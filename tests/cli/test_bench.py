@@ -58,7 +58,7 @@ def test_a_network_of_the_users_own(tmp_path):
         ("resnet8_cifar", {"methods": "grupnl"}, "unknown method 'grupnl'; did you mean groupnl"),
         ("resnet8_cifar", {"methods": "groupnl:r"}, "'r' must look like option=value"),
         ("resnet8_cifar", {"methods": ","}, "--methods is empty"),
-        ("nowhere:make", {"input_": "3x8x8"}, "nowhere:make gives no model"),
+        ("nowhere:make", {"input_": "3x8x8"}, "nowhere:make returns no model"),
         ("nowhere:make", {}, "--input is needed"),
     ],
     ids=str,
