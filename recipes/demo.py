@@ -1,7 +1,7 @@
-"""The demo's networks: ResNet-8 of 32/64/128 channels on 16x16 maps, CIFAR-10, five epochs.
+"""The networks of the demo: ResNet-8 with 32/64/128 channels on 16x16 maps, CIFAR-10, five epochs.
 
-Small enough for two CPU cores: about twelve seconds an epoch. What to expect after five epochs is in results/demo.json;
-one run each, so these runs rank nothing. The learning rate is the best common one of ``docs/worth.md``.
+They are small enough for two CPU cores, about twelve seconds per epoch. results/demo.json has the accuracies after five
+epochs, one run each, so they do not rank the networks. The learning rate is the best common one of ``docs/worth.md``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _run(**options: object) -> TrainConfig:
 
 
 def vanilla() -> TrainConfig:
-    """The network as it is: 308,170 parameters, 12.2 MMACs."""
+    """The unconverted network: 308,170 parameters, 12.2 MMACs."""
     return _run()
 
 
@@ -31,15 +31,15 @@ def narrow() -> TrainConfig:
 
 
 def groupnl() -> TrainConfig:
-    """Every convolution but the stem as GroupNL, r = 2: 156,234 parameters, 6.1 MMACs."""
+    """GroupNL with r = 2 in every convolution except the stem: 156,234 parameters, 6.1 MMACs."""
     return _run(convert=GroupNLConfig(reduction_ratio=2))
 
 
 def recommended() -> TrainConfig:
-    """What `seedcnn.convert.recommended` gives for latency: a plain alternative."""
+    """The form that `seedcnn.convert.recommended` returns for latency: a plain alternative."""
     return replace(vanilla(), convert=recommended_for(build_model(vanilla()), "latency"))
 
 
 def finetune() -> TrainConfig:
-    """One more epoch of `groupnl` at a low learning rate; set `init_from` to its checkpoint."""
+    """Another epoch of `groupnl` at a low learning rate; set `init_from` to its checkpoint."""
     return replace(groupnl(), epochs=1, lr=0.02, warmup_epochs=0.0, seed=1)

@@ -3,15 +3,15 @@
 Tables 4-1 and 4-2 are CIFAR-10 with batch 256 and 64, Tables 4-3 and 4-4 CIFAR-100 with batch 256 and 64. Stated: 160
 epochs, SGD with momentum 0.9, weight decay 1e-4, learning rate 0.1 divided by 10 at epochs 80 and 120 (Section 4.1.3);
 expansion 4 with g = 2, alpha = 0.5 and with g = 4, alpha = 0.25, expansion 6 with g = 2, alpha = 0.5. A strategy names
-what stands for the first and the second 1x1 convolution of a block; "gc-c1dw" is the CR module's choice. `params_M`
-and `flops_M` (multiply-adds) are the whole network's. Hardware: two Quadro RTX 5000; time is not stated. Single runs.
+the replacements of the first and the second 1x1 convolution of a block; the CR module chooses "gc-c1dw". `params_M` and
+`flops_M` (multiply-adds) are those of the whole network. Hardware: two Quadro RTX 5000; the time is not stated. Single
+runs.
 
-The text does not say, and we take:
-- crop with padding 4 and flip, because it follows the ResNet paper (its reference 32), which trains CIFAR so;
-- the learning rate 0.1 for both batches, because one is stated; batch 256 and 64 in all, on one GPU;
-- weight decay on every parameter, momentum without Nesterov, no warm-up, because PyTorch's SGD, which it names, does
-  so;
-- where ReLUs sit and how channels are ordered: see `seedcnn.models.crnet`.
+Not stated, and chosen here:
+- crop with padding 4 and flip, because the text follows the ResNet paper (its reference 32) for CIFAR;
+- learning rate 0.1 for both batch sizes, because only one is stated; batch 256 and 64 in total, on one GPU;
+- weight decay on every parameter, momentum without Nesterov, no warm-up, as in PyTorch's SGD, which the text names;
+- the positions of ReLUs and the order of channels: see `seedcnn.models.crnet`.
 
 Run: seedcnn train dissertation_crnet_cb:table4_1_exp4_g2_gc_c1dw --out runs/model.ckpt
 """

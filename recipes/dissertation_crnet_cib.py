@@ -1,8 +1,8 @@
 """Dissertation, Tables 4-5 to 4-8: CRnet-CIB (inverted bottlenecks), four strategies for its 1x1 convolutions.
 
 Tables 4-5 and 4-6 are CIFAR-10 with batch 256 and 64, Tables 4-7 and 4-8 CIFAR-100 with batch 256 and 64. The recipe
-is that of `dissertation_crnet_cb`, which also says what the text leaves open; here "c1dw-gc" is the CR module's
-choice. `params_M` and `flops_M` (multiply-adds) are the whole network's. Hardware: two Quadro RTX 5000; time is not
+is that of `dissertation_crnet_cb`, which also lists what is not stated; here the CR module chooses "c1dw-gc".
+`params_M` and `flops_M` (multiply-adds) are those of the whole network. Hardware: two Quadro RTX 5000; the time is not
 stated. Single runs.
 
 Run: seedcnn train dissertation_crnet_cib:table4_5_exp4_g2_c1dw_gc --out runs/model.ckpt

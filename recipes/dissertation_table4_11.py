@@ -1,8 +1,8 @@
 """Dissertation, Tables 4-11 and 4-12: reduced random sampling on CIFAR-100, ResNet-56.
 
-The recipe is that of CIFAR-10 (Section 4.2.4; `dissertation_table4_9`, which also says what the text leaves open).
-`train_seconds` is the printed time (42:47 for `full`, to the second that of CIFAR-10); the changes (Table 4-12) are in
-percent of `full`. Hardware: two Quadro RTX 5000.
+The recipe is that of CIFAR-10 (Section 4.2.4; `dissertation_table4_9`, which also lists what is not stated).
+`train_seconds` is the printed time (42:47 for `full`, the same as for CIFAR-10 to the second); the changes (Table 4-12)
+are in percent of `full`. Hardware: two Quadro RTX 5000.
 
 Run: seedcnn train dissertation_table4_11:r2 --out runs/model.ckpt
 """
@@ -37,7 +37,7 @@ def _recipe(name: str, figures: dict[str, float]) -> None:
 
     minutes, seconds = divmod(int(figures["train_seconds"]), 60)
     reached = f"{figures['top1']:.2f} % after {minutes}:{seconds:02} min"
-    title = "all pictures" if name == "full" else f"sampling {_SETTINGS[name]}"
+    title = "all images" if name == "full" else f"sampling {_SETTINGS[name]}"
     doc = f"""ResNet-56, {title}, CIFAR-100: {reached} in Table 4-11.
 
     Source: dissertation, Tables 4-11 and 4-12, row {_SETTINGS[name]}. Hardware: 2 Quadro RTX 5000.

@@ -2,14 +2,13 @@
 
 Stated: 150 epochs, batch 256, SGD with momentum 0.9, weight decay 4e-5, learning rate 0.05 with cosine decay (Section
 4.2.5), one seed for all. `train_seconds` is the printed time (hours and minutes); the changes (Table 4-14) are in
-percent of `full`, the text's own run on all images. Of R1_0.8's top-1 the printed change is -0.74, from the printed
-accuracies it is -0.73.
+percent of `full`, the text's own run on all images. The printed change of R1_0.8's top-1 is -0.74; the printed
+accuracies give -0.73.
 
-The text does not say, and we take:
-- random resized crop and flip, timm's for ImageNet, because the text names no other; nothing beyond them;
-- weight decay on every parameter, momentum without Nesterov, no warm-up, because PyTorch's SGD, which it names, does
-  so;
-- one process with all 256 images of a batch; the hardware (two Quadro RTX 5000) is stated for CIFAR only.
+Not stated, and chosen here:
+- only random resized crop and flip, timm's for ImageNet, because the text names no other augmentation;
+- weight decay on every parameter, momentum without Nesterov, no warm-up, as in PyTorch's SGD, which the text names;
+- one process with all 256 images of a batch; the hardware (two Quadro RTX 5000) is stated only for CIFAR.
 
 Run: seedcnn train dissertation_table4_13:r2_2 --data /data/imagenet --out runs/model.ckpt
 """
@@ -60,7 +59,7 @@ def _recipe(name: str, figures: dict[str, float]) -> None:
 
     hours, minutes = divmod(int(figures["train_seconds"]) // 60, 60)
     reached = f"{figures['top1']:.2f} % after {hours}:{minutes:02} h"
-    title = f"sampling {_SETTINGS[name]}" if _SETTINGS[name] else "all pictures"
+    title = f"sampling {_SETTINGS[name]}" if _SETTINGS[name] else "all images"
     doc = f"""MobileNetV2, {title}, ImageNet: {reached} in Table 4-13.
 
     Source: dissertation, Tables 4-13 and 4-14, row {_SETTINGS[name] or "Re-impl."}.

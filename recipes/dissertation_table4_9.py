@@ -1,16 +1,15 @@
-"""Dissertation, Tables 4-9 and 4-10: reduced random sampling on CIFAR-10, ResNet-56. Tables 4-11 and 4-12 take it.
+"""Dissertation, Tables 4-9 and 4-10: reduced random sampling on CIFAR-10, ResNet-56.
 
-Stated: 120 epochs, batch 128, SGD with momentum 0.9, weight decay 1e-4, learning rate 0.1, 0.01 from epoch 60, 0.001
-from epoch 90 (Section 4.2.3), one seed for all. `train_seconds` is the printed time; the changes (Table 4-10) are in
-percent of `full`, the text's own run on all images. Hardware: two Quadro RTX 5000; whether times include tests is
-not stated.
+Tables 4-11 and 4-12 use the same recipes. Stated: 120 epochs, batch 128, SGD with momentum 0.9, weight decay 1e-4,
+learning rate 0.1, 0.01 from epoch 60, 0.001 from epoch 90 (Section 4.2.3), one seed for all. `train_seconds` is the
+printed time; the changes (Table 4-10) are in percent of `full`, the text's own run on all images. Hardware: two Quadro
+RTX 5000; whether the times include tests is not stated.
 
-The text does not say, and we take:
-- crop with padding 4 and flip, because it follows the ResNet paper (its reference 32), which trains CIFAR so;
-- shortcuts that project where the shape changes, because our ResNet-56 has no other (the ResNet paper's have no
+Not stated, and chosen here:
+- crop with padding 4 and flip, because the text follows the ResNet paper (its reference 32) for CIFAR;
+- projection shortcuts where the shape changes, because our ResNet-56 has no others (those of the ResNet paper have no
   parameters);
-- weight decay on every parameter, momentum without Nesterov, no warm-up, because PyTorch's SGD, which it names, does
-  so;
+- weight decay on every parameter, momentum without Nesterov, no warm-up, as in PyTorch's SGD, which the text names;
 - one process with all 128 images of a batch.
 
 Run: seedcnn train dissertation_table4_9:r2 --out runs/model.ckpt
@@ -66,7 +65,7 @@ def _recipe(name: str, figures: dict[str, float]) -> None:
 
     minutes, seconds = divmod(int(figures["train_seconds"]), 60)
     reached = f"{figures['top1']:.2f} % after {minutes}:{seconds:02} min"
-    title = f"sampling {_SETTINGS[name]}" if _SETTINGS[name] else "all pictures"
+    title = f"sampling {_SETTINGS[name]}" if _SETTINGS[name] else "all images"
     doc = f"""ResNet-56, {title}, CIFAR-10: {reached} in Table 4-9.
 
     Source: dissertation, Tables 4-9 and 4-10, row {_SETTINGS[name] or "Re-impl."}. Hardware: 2 Quadro RTX 5000.

@@ -1,14 +1,14 @@
 """GroupNL on ImageNet-1K: ResNet-101 on eight RTX 4090, 10 and 300 epochs (Section 4.2.3 and Fig. 9).
 
-Stated: Adam, learning rate 0.001 for 1024 images, cosine annealing, 224x224, DDP with 128 images on each GPU. The
-times are for the whole training; 300 epochs take 52.5 % less with GroupNL, the "about 53 %" of the abstract.
+Stated: Adam, learning rate 0.001 for 1024 images, cosine annealing, 224x224, DDP with 128 images on each GPU. The times
+are those of the whole training; 300 epochs take 52.5 % less with GroupNL, the "about 53 %" of the abstract.
 
-The paper does not say, and we take what its public training script does, because these runs are that script's
-(`groupnl_readme:gnl_resnet101` lists it): AdamW with weight decay 0.05, five epochs of warm-up, mixup, cutmix,
+Not stated, and taken from the public training script, because these runs are those of the script
+(`groupnl_readme:gnl_resnet101` lists its options): AdamW with weight decay 0.05, five epochs of warm-up, mixup, cutmix,
 RandAugment, random erasing, label smoothing, drop-path 0.1, mixed precision, and the script's choice of layers (sparse
-GroupNL in the 3x3 convolutions of stride 1). Vanilla has the same recipe. The 10-epoch runs keep the five epochs of
-warm-up. The script's ten epochs after the schedule are left out: the paper counts 10 and 300. The layers' formula is
-the paper's; --set model_options.variant=reference takes the public code's.
+GroupNL in the 3x3 convolutions of stride 1). Vanilla has the same recipe, and the 10-epoch runs keep the five epochs of
+warm-up. The script's ten epochs after the schedule are left out, because the paper counts 10 and 300. The formula of
+the layers is the paper's; --set model_options.variant=reference selects that of the public code.
 
 Run: torchrun --nproc-per-node 8 -m seedcnn.cli train groupnl_imagenet:groupnl_300 --data /data/imagenet
 """

@@ -1,19 +1,19 @@
-"""The six ImageNet trainings of GroupNL's public README, as its commands and its script's defaults give them.
+"""The six ImageNet trainings of GroupNL's public README, with the options of its commands and its script's defaults.
 
 All: 8 processes of 128 images, mixed precision (fp16 with a scaler), label smoothing 0.1, mixup 0.8 or cutmix 1.0,
 pixel random erasing, five epochs of warm-up from 1e-6, norms and biases not decayed. ResNet-101: AdamW 1e-3 and weight
-decay 0.05, cosine to 1e-6, and ten more epochs there, the script's default. Mobile networks: TensorFlow's RMSprop at
-0.064 with an epsilon of 1e-3, lowered to 0.97 (0.973) of itself every 2.4 epochs, weight decay 1e-5, dropout and
-drop-path 0.2; MobileNetV3's learning rate is noisy between 42 and 90 % of the epochs. EfficientNetV2-S trains on
+decay 0.05, cosine to 1e-6, and ten more epochs there, which is the script's default. Mobile networks: TensorFlow's
+RMSprop at 0.064 with an epsilon of 1e-3, multiplied by 0.97 (0.973) every 2.4 epochs, weight decay 1e-5, dropout and
+drop-path 0.2; the learning rate of MobileNetV3 is noisy between 42 and 90 % of the epochs. EfficientNetV2-S trains on
 288x288 (and the public validation script crops 224x224), the others on 224x224. Learning rates are for 1024 images;
 `lr_base_batch` scales them on fewer GPUs.
 
-No accuracy is printed with them (but see `groupnl_imagenet` for ResNet-101; the abstract of the paper's later version
-puts EfficientNet-ES on ImageNet-C about 1.1 points above the vanilla network). Hardware: 8 RTX 4090; time: ResNet-101
-only.
+The README prints no accuracy (but see `groupnl_imagenet` for ResNet-101; the abstract of the paper's later version puts
+EfficientNet-ES on ImageNet-C about 1.1 points above the vanilla network). Hardware: 8 RTX 4090; the time is stated only
+for ResNet-101.
 
-Not as there: the learning rate moves with every update, the script's with every epoch. The layers are the public
-code's (variant="reference": seeds normalised over the channels), which differ from the paper's formula.
+One difference: the learning rate changes with every update, that of the script with every epoch. The layers are those
+of the public code (variant="reference": seeds normalised over the channels), which differ from the paper's formula.
 
 Run: torchrun --nproc-per-node 8 -m seedcnn.cli train groupnl_readme:gnl_resnet101 --data /data/imagenet
 """

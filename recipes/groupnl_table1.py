@@ -1,8 +1,8 @@
 """GroupNL, Table 1: ResNet-101 on CIFAR-10 for 300 epochs, accuracy and training time.
 
-The networks and the recipe are Table 6's (`groupnl_table6`, which also says what the paper leaves open); the figures
-are the same. Hardware: NVIDIA RTX 2080 Ti; Table 9 says two, in DataParallel, 64 images each. Here one process takes
-all 128; `groupnl_table9` is the parallel form.
+Networks and recipe are those of Table 6 (`groupnl_table6`, which also lists what the paper does not state), and the
+figures are the same. Hardware: NVIDIA RTX 2080 Ti; Table 9 says two, in DataParallel, with 64 images each. Here one
+process takes all 128; `groupnl_table9` is the parallel form.
 
 Run: seedcnn train groupnl_table1:groupnl --out runs/model.ckpt
 """

@@ -1,10 +1,10 @@
 """GroupNL, Table 10: settings of the DataParallel runs, ResNet-101 on CIFAR-10 on one to four RTX 2080 Ti.
 
-The results are Fig. 7's, which prints no numbers: nothing is expected here but the ratio of the times of a pair,
-vanilla to GroupNL. Parallelism k stands for k times 128 images an update and, by linear scaling, learning rate 0.1
-k. `batch_size` counts all GPUs of the one process. GroupNL is sparse (Section 3.3.1). Neither mixed precision nor the
-number of epochs is stated; we take float32, because AMP is named for the DDP runs only, and Table 1's 300. The rest is
-in `groupnl_table6`.
+The results are in Fig. 7, which prints no numbers; the only expectation is the ratio of times of a pair, vanilla to
+GroupNL. Parallelism k means k times 128 images per update and, by linear scaling, a learning rate of 0.1 k. There is
+one process, whose `batch_size` counts the images of all GPUs. GroupNL is sparse (Section 3.3.1). The paper states
+neither the precision nor the number of epochs; we choose float32, because it names AMP only for the DDP runs, and the
+300 epochs of Table 1. `groupnl_table6` lists everything else.
 
 Run: CUDA_VISIBLE_DEVICES=0,1,2,3 seedcnn train groupnl_table10:x4_groupnl --out runs/model.ckpt
 """

@@ -1,10 +1,10 @@
 """GroupNL, Table 11: settings of the DistributedDataParallel runs of ResNet-101, CIFAR-10 and ImageNet.
 
-The CIFAR-10 results are Fig. 8's (with automatic mixed precision), which prints no numbers: nothing is expected here
-but the ratio of the times of a pair, vanilla to GroupNL. Learning rates follow linear scaling, 0.1 for 128 images an
-update. One process for each GPU; `batch_size` is a process's. The 8-GPU row is the ImageNet run, whose figures the
-text prints (`groupnl_imagenet`). Epochs are not stated; we take Table 1's 300. What else is left open is in
-`groupnl_table6`.
+The CIFAR-10 results are in Fig. 8 (with automatic mixed precision), which prints no numbers; the only expectation is
+the ratio of times of a pair, vanilla to GroupNL. Learning rates follow linear scaling, 0.1 for 128 images per update.
+There is one process per GPU, and `batch_size` is that of a process. The 8-GPU row is the ImageNet run, whose figures
+the text prints (`groupnl_imagenet`). The number of epochs is not stated; we choose the 300 of Table 1. `groupnl_table6`
+lists what else is not stated.
 
 Run: torchrun --nproc-per-node 4 -m seedcnn.cli train groupnl_table11:x8_groupnl --out runs/model.ckpt
 """

@@ -1,9 +1,9 @@
 """GroupNL, Table 3: reduction ratio r, dense and sparse seed convolutions, ResNet-18 and ResNet-101, g = 4.
 
-The data set is not in the caption; CIFAR-10 follows from the rows that Table 6 repeats (95.12, 95.51). The recipe is
-Table 6's (`groupnl_table6`, which also says what the paper leaves open: epochs, momentum, weight decay, augmentation,
-runs). Hardware and time are not stated. `flops_M` are multiply-adds as torchprofile counts them; the sparse ResNet-101
-prints 1159 for every r, where that count gives 1160 from r = 4 on.
+The caption does not name the data set; CIFAR-10 follows from the rows that Table 6 repeats (95.12, 95.51). The recipe
+is that of Table 6 (`groupnl_table6`, which also lists what the paper does not state: epochs, momentum, weight decay,
+augmentation, runs). Hardware and time are not stated. `flops_M` are multiply-adds as counted by torchprofile; for the
+sparse ResNet-101 the paper prints 1159 for every r, while the count is 1160 from r = 4 on.
 
 Run: seedcnn train groupnl_table3:resnet18_r4_dense --out runs/model.ckpt
 """

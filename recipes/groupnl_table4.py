@@ -1,8 +1,8 @@
 """GroupNL, Table 4: number of groups g, for r = 2 and 4, ResNet-18 (dense) and ResNet-101 (sparse).
 
-Whether a row is dense or sparse is not printed; the parameter counts, equal to Table 3's, say it. The rest is as in
-Table 3: CIFAR-10, the recipe of `groupnl_table6` (which also says what the paper leaves open), no hardware or time
-stated.
+The paper does not say whether a row is dense or sparse; the parameter counts, equal to those of Table 3, show it.
+Everything else is as in Table 3: CIFAR-10, the recipe of `groupnl_table6` (which also lists what the paper does not
+state), no hardware or time stated.
 
 Run: seedcnn train groupnl_table4:resnet18_r2_g8 --out runs/model.ckpt
 """

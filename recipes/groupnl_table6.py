@@ -1,23 +1,24 @@
 """GroupNL, Table 6: five ways to build a network, on clean images of CIFAR-10 and GTSRB.
 
-Tables 1, 3, 4 and 7 to 11 take these recipes.
+Tables 1, 3, 4 and 7 to 11 use these recipes.
 
-Stated: SGD, learning rate 0.1, batch 128, cosine annealing (Section 4.1.3). Of the methods (Table 5): GhostNet r = 2,
+Stated: SGD, learning rate 0.1, batch 128, cosine annealing (Section 4.1.3). For the methods (Table 5): GhostNet r = 2,
 d = 3; SineFM r = 2 and t = 5; GroupNL r = 2 and g = 4; for both omega in [1, 2], phi in [1, 5]; MonoCNN's fan-out 2, 4,
-8, 16, exponents in [1, 7]. Sparse seed convolutions in ResNet-101 only (Section 3.3.1). Hardware and time: stated for
-ResNet-101 only, see Tables 1 and 9.
+8, 16, exponents in [1, 7]. Sparse seed convolutions only in ResNet-101 (Section 3.3.1). Hardware and time are stated
+only for ResNet-101, see Tables 1 and 9.
 
-The paper does not say, and we take:
-- 300 epochs, because Table 1 states them and its ResNet-101 figures are the same;
-- momentum 0.9 without Nesterov, weight decay 5e-4 on every parameter, no warm-up, because MonoCNN's public code (same
-  first author, same networks) trains so; one run, seed 0;
-- crop with padding 4 and flip on CIFAR-10, for the same reason; nothing on GTSRB, because a mirrored sign is another
-  sign;
-- which layers: MonoCNN in 3x3 convolutions of stride 1, as its public code, and in VGG11 only in the four with as many
-  inputs as outputs, as the parameters of MonoCNN's Table 1 say; the others in all but the stem and a bottleneck's 1x1,
-  because Tables 3 and 4 come out so; GhostNet without norms of its own, because Eq. 14 counts none.
+Not stated, and chosen here:
+- 300 epochs, because Table 1 states them, and its figures for ResNet-101 are the same;
+- momentum 0.9 without Nesterov, weight decay 5e-4 on every parameter, no warm-up, as in MonoCNN's public code (same
+  first author, same networks); one run, seed 0;
+- crop with padding 4 and flip on CIFAR-10, for the same reason; no augmentation on GTSRB, because a mirrored sign is
+  another sign;
+- the layers: MonoCNN in 3x3 convolutions of stride 1, as in its public code, and in VGG11 only in the four with as many
+  inputs as outputs, as the parameters of MonoCNN's Table 1 show; the others in all convolutions except the stem and the
+  1x1 of bottlenecks, because that gives the counts of Tables 3 and 4; GhostNet without norms of its own, because Eq. 14
+  counts none.
 
-`lr_base_batch` makes the learning rate follow the total batch, as the paper's parallel runs do (linear scaling).
+With `lr_base_batch` the learning rate follows the total batch, as in the paper's parallel runs (linear scaling).
 
 Run: seedcnn train groupnl_table6:resnet18_groupnl --out runs/model.ckpt
 """

@@ -1,9 +1,9 @@
 """GroupNL, Table 7: accuracy on corrupted images (CIFAR-10-C), networks trained on clean CIFAR-10.
 
-The trainings are those of Table 6 (`groupnl_table6`, which also says what the paper leaves open). The severities are
-not stated; we take the mean over all five, as CIFAR-10-C is used elsewhere. "mean" is that of the four groups, but in
-part (c) for vanilla, MonoCNN and GroupNL, where it is the mean over the 19 corruptions, and for vanilla in part (a),
-where it is neither (72.66 and 73.71). Hardware and time are not stated.
+The trainings are those of Table 6 (`groupnl_table6`, which also lists what the paper does not state). The severities
+are not stated; we choose the mean over all five, as is usual for CIFAR-10-C. "mean" is the mean of the four groups,
+with two exceptions: in part (c) for vanilla, MonoCNN and GroupNL it is the mean over the 19 corruptions, and in part
+(a) for vanilla it is neither (72.66 and 73.71). Hardware and time are not stated.
 
 Run: seedcnn train groupnl_table7:resnet18_groupnl --out runs/model.ckpt, then seedcnn evaluate runs/model.ckpt
 """

@@ -1,11 +1,11 @@
-"""GroupNL, Table 8: Icons-50 at 32x32, one company's images held out for the test, the others for training.
+"""GroupNL, Table 8: Icons-50 at 32x32, testing on the images of one company and training on those of the others.
 
-A row of the table is four trainings, one for each company held out: a function for each, and the printed mean of the
-four in `MEANS`. The recipe is Table 6's (`groupnl_table6`, which also says what the paper leaves open) with 50
-classes; crop and flip because the data set's own authors train so. Three rows of the text have their figures out of
-order (ResNet-18 vanilla, VGG11 MonoCNN, VGG11 SineFM): there the mean is certain, which figure is which company's is
-inferred. Hardware and time are not stated. "icons50" is the published set; "icons50-rebuilt" stands in for it (--set
-data=icons50-rebuilt).
+A row of the table is four trainings, one for each held-out company: there is a function for each, and `MEANS` has the
+printed mean of the four. The recipe is that of Table 6 (`groupnl_table6`, which also lists what the paper does not
+state) with 50 classes, and with crop and flip, as in the training of the data set's authors. Three rows of the text
+have their figures out of order (ResNet-18 vanilla, VGG11 MonoCNN, VGG11 SineFM): their means are certain, but the
+assignment of figures to companies is inferred. Hardware and time are not stated. "icons50" is the published set;
+"icons50-rebuilt" can replace it (--set data=icons50-rebuilt).
 
 Run: seedcnn train groupnl_table8:resnet18_groupnl_apple --data /data/Icons-50 --out runs/model.ckpt
 """

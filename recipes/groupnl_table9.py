@@ -1,8 +1,8 @@
 """GroupNL, Table 9: training time of ResNet-101 on CIFAR-10 on two RTX 2080 Ti in `nn.DataParallel`.
 
-Learning rate 0.1, 64 images on each GPU (`batch_size` counts both). 300 epochs are Table 1's, whose figures these
-are; what else the paper leaves open is in `groupnl_table6`. `accelerated_pct` is the cut in training time as printed,
-against vanilla.
+Learning rate 0.1 and 64 images on each GPU (`batch_size` counts both). The 300 epochs are those of Table 1, which has
+the same figures; `groupnl_table6` lists what else the paper does not state. `accelerated_pct` is the printed reduction
+of training time, relative to vanilla.
 
 Run: CUDA_VISIBLE_DEVICES=0,1 seedcnn train groupnl_table9:groupnl --out runs/model.ckpt
 """

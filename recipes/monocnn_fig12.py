@@ -1,10 +1,10 @@
 """MonoCNN, Fig. 12: number of terms of the polynomial that generates the filters, CIFAR-10.
 
-The figure prints no numbers: nothing is expected here but that one term (the monomial) is best. The paper repeats each
-five times (--set seed=0 to 4). It does not say the network, the numbers of terms or their coefficients; we take
-ResNet-18 and the recipe of Table 1 (`monocnn_table1`, which also says what is open there) without a teacher, 1 to 5
-terms, because five is the default of the public code, and coefficients of 1. Hardware: RTX 2080 Ti; time is not
-stated.
+The figure prints no numbers; the only expectation is that one term (the monomial) is best. The paper repeats each run
+five times (--set seed=0 to 4). It does not state the network, the numbers of terms or their coefficients. We choose
+ResNet-18 and the recipe of Table 1 (`monocnn_table1`, which also lists what is not stated there) without a teacher, 1
+to 5 terms, because five is the default of the public code, and coefficients of 1. Hardware: RTX 2080 Ti; the time is
+not stated.
 
 Run: seedcnn train monocnn_fig12:terms_3 --out runs/model.ckpt
 """

@@ -1,10 +1,10 @@
 """MonoCNN, Fig. 13: bounds of the monomial's exponent, beta uniform in [a, b], CIFAR-10, 64 channels and 20 layers.
 
-The figure prints no numbers: nothing is expected here but that [1, 7] is best. The paper does not say the network but
-for its 64 channels and 20 layers; we take ResNet-20 with 64 channels in every stage, because it has that many, and the
-recipe of Table 1 (`monocnn_table1`, which also says what is open there) without a teacher. Nor does it say the bounds;
-we take every pair of 1, 3, 5 and 3, 5, 7, 9. Bounds below 1 cannot be run: the slope of |w|^beta is infinite at 0
-there. Hardware: RTX 2080 Ti; time is not stated.
+The figure prints no numbers; the only expectation is that [1, 7] is best. Of the network the paper states only its 64
+channels and 20 layers. We choose ResNet-20 with 64 channels in every stage, because it has that many layers, and the
+recipe of Table 1 (`monocnn_table1`, which also lists what is not stated there) without a teacher. The bounds are not
+stated either; we choose all pairs of 1, 3, 5 and 3, 5, 7, 9. Bounds below 1 cannot be trained, because the slope of
+|w|^beta is then infinite at 0. Hardware: RTX 2080 Ti; the time is not stated.
 
 Run: seedcnn train monocnn_fig13:beta_1_7 --out runs/model.ckpt
 """

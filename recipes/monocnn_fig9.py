@@ -1,11 +1,12 @@
-"""MonoCNN, Fig. 9: CIFAR-10 with a part of the training images only, all test images.
+"""MonoCNN, Fig. 9: CIFAR-10 with a part of the training images and all test images.
 
-The figure prints no numbers: nothing is expected here but that MonoCNN loses less than the vanilla network. The paper
-says that the images are chosen at random. It does not say the network, the shares, or the recipe; we take ResNet-18
-and the recipe of Table 1 (`monocnn_table1`, which also says what is open there), and 10, 25, 50, 75 and 100 %, because
-they cover the axis; the epochs are as many for every share. MonoCNN's teacher is the vanilla network of the same
-images, because one of all images would know what the small set leaves out; it has to be trained first. The choice
-depends on `data_seed`, and keeps the classes in their proportions. Hardware: RTX 2080 Ti; time is not stated.
+The figure prints no numbers; the only expectation is that MonoCNN loses less than the vanilla network. The paper says
+that the images are chosen at random, but does not state the network, the shares or the recipe. We choose ResNet-18 and
+the recipe of Table 1 (`monocnn_table1`, which also lists what is not stated there), and 10, 25, 50, 75 and 100 %,
+because they cover the axis; every share has the same number of epochs. The teacher of MonoCNN is the vanilla network
+trained on the same images, because one trained on all images would know what the small set leaves out; train it first.
+The choice of images depends on `data_seed` and keeps the proportions of the classes. Hardware: RTX 2080 Ti; the time is
+not stated.
 
 Run: seedcnn train monocnn_fig9:vanilla_25 --out runs/monocnn_fig9_vanilla_25.ckpt
      seedcnn train monocnn_fig9:mono_25 --out runs/monocnn_fig9_mono_25.ckpt

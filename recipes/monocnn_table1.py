@@ -1,22 +1,22 @@
 """MonoCNN, Table 1: six ways to build VGG11, ResNet-18 and ResNet-34, on CIFAR-10 and CIFAR-100.
 
-The other tables and figures take these recipes.
+The other tables and figures use these recipes.
 
-Stated: SGD, learning rate 0.025 annealed to zero by the cosine, crop with padding 4 and flip, five runs (--set seed=0
-to 4; the figures are means, `top1_std` the deviations); LBCNN's sparsity 0.9, PNN's noise level 0.01, GhostNet's 1x1
-cheap operation with ratio 4, one seed filter in a layer, exponents in [1, 7]. Hardware: RTX 2080 Ti; time is not
-stated. `params_M` is printed once for both data sets; it is the network's of 10 classes.
+Stated: SGD, learning rate 0.025 with cosine annealing to zero, crop with padding 4 and flip, five runs (--set seed=0 to
+4; the figures are means, `top1_std` the deviations); LBCNN's sparsity 0.9, PNN's noise level 0.01, GhostNet's 1x1 cheap
+operation with ratio 4, one seed filter per layer, exponents in [1, 7]. Hardware: RTX 2080 Ti; the time is not stated.
+`params_M` is printed once for both data sets; it is that of the network with 10 classes.
 
-The paper does not say, and we take:
+Not stated, and chosen here:
 - batch 128, 200 epochs, momentum 0.9 without Nesterov, weight decay 5e-4 on every parameter, gradient norm clipped at
-  5, no warm-up, because its public code does;
-- a vanilla network of the same table as MonoCNN's teacher, stagewise with the paper's weights (Section 3.3), because
-  Fig. 4 calls the network without it "MonoCNN (without KD)"; train it first, see the command;
-- layers: 3x3 convolutions of stride 1, with a 1x1 convolution behind MonoCNN's (the text says none), because the
-  printed parameters and the public code say so; LBCNN's 0.9 as the share of nonzero elements, because that is what
-  LBCNN's authors count with it; PNN's noise uniform (the public code's is normal). The code has no VGG11: there
-  GhostNet's ratio is 2, because 4.9 M needs it, and MonoCNN replaces only the four convolutions with as many inputs as
-  outputs, because 2.4 M needs that.
+  5, no warm-up, as in the public code;
+- as the teacher of MonoCNN a vanilla network of the same table, stagewise with the paper's weights (Section 3.3),
+  because Fig. 4 calls the network without it "MonoCNN (without KD)"; train it first, see the command;
+- the layers: 3x3 convolutions of stride 1, with a 1x1 convolution after MonoCNN's (the text has none), because the
+  printed parameters and the public code agree on that; LBCNN's 0.9 as the share of nonzero elements, because LBCNN's
+  authors count these; PNN's noise uniform (normal in the public code). The code has no VGG11: there GhostNet's ratio
+  is 2, because 4.9 M requires it, and MonoCNN replaces only the four convolutions with as many inputs as outputs,
+  because 2.4 M requires that.
 
 Run: seedcnn train monocnn_table1:cifar10_resnet18_vanilla --out runs/monocnn_table1_cifar10_resnet18_vanilla.ckpt
      seedcnn train monocnn_table1:cifar10_resnet18_mono --out runs/monocnn_table1_cifar10_resnet18_mono.ckpt

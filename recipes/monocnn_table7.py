@@ -1,10 +1,11 @@
 """MonoCNN, Table 7: accuracy on corrupted images (CIFAR-10-C), networks trained on clean CIFAR-10.
 
-The paper does not say which network this is, nor its recipe. We take ResNet-18 of Table 1, because it is the backbone
-of the paper's other tables (Sections 4.2.2), with that table's recipe (`monocnn_table1`, which also says what is open
-there). The severities are not stated; we take all five. The figures are means of five runs (--set seed=0 to 4); what
-is printed behind plus-minus is not a spread of runs (up to 12 points; that of the mean is the deviation across the
-four groups) and is left out. "mean" is that of the four groups. Hardware: RTX 2080 Ti; time is not stated.
+The paper states neither the network nor its recipe. We choose ResNet-18 of Table 1, because it is the backbone of the
+paper's other tables (Section 4.2.2), with the recipe of that table (`monocnn_table1`, which also lists what is not
+stated there). The severities are not stated; we choose all five. The figures are means of five runs (--set seed=0 to
+4). The printed plus-minus values are left out, because they are not the spread of runs (they reach 12 points; that of
+the mean is the deviation across the four groups). "mean" is the mean of the four groups. Hardware: RTX 2080 Ti; the
+time is not stated.
 
 Run: seedcnn train monocnn_table7:vanilla --out runs/model.ckpt, then seedcnn evaluate runs/model.ckpt
 """

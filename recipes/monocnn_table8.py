@@ -1,11 +1,11 @@
-"""MonoCNN, Table 8: Icons-50 at 32x32, one company's images held out for the test, the others for training.
+"""MonoCNN, Table 8: Icons-50 at 32x32, testing on the images of one company and training on those of the others.
 
-A row of the table is four trainings, one for each company held out: a function for each, and the printed mean of the
-four in `MEANS`. The paper does not say which network this is, nor its recipe. We take ResNet-18 and the recipe of
-Table 1 (`monocnn_table1`, which also says what is open there), as for Table 7, with crop and flip because the data
-set's own authors train so. Means and standard deviations (`top1_std`) are of five runs (--set seed=0 to 4). Hardware:
-RTX 2080 Ti; time is not stated. MonoCNN's teacher is the vanilla network of the same company, which has to be trained
-first.
+A row of the table is four trainings, one for each held-out company: there is a function for each, and `MEANS` has the
+printed mean of the four. The paper states neither the network nor its recipe. We choose ResNet-18 and the recipe of
+Table 1 (`monocnn_table1`, which also lists what is not stated there), as for Table 7, with crop and flip, as in the
+training of the data set's authors. Means and standard deviations (`top1_std`) are of five runs (--set seed=0 to 4).
+Hardware: RTX 2080 Ti; the time is not stated. The teacher of MonoCNN is the vanilla network for the same company; train
+it first.
 
 Run: seedcnn train monocnn_table8:vanilla_apple --data /data/Icons-50 --out runs/monocnn_table8_vanilla_apple.ckpt
      seedcnn train monocnn_table8:mono_apple --data /data/Icons-50 --out runs/monocnn_table8_mono_apple.ckpt

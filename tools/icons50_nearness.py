@@ -1,6 +1,6 @@
-"""How near the rebuilt Icons-50 is to the real one: the table of docs/data.md.
+"""Compare the rebuilt Icons-50 with the original: the table of docs/data.md.
 
-``python tools/icons50_nearness.py REAL`` with REAL the directory of Icons-50 in the authors' layout. The rebuilt set is
+``python tools/icons50_nearness.py ORIGINAL`` with the directory of Icons-50 in the authors' layout. The rebuilt set is
 downloaded if it is not cached.
 """
 
@@ -29,9 +29,9 @@ def distances(ours: np.ndarray, real: np.ndarray) -> np.ndarray:
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("real", type=Path)
-    real, rebuilt = load_icons50(parser.parse_args().real), load_icons50_rebuilt()
-    print("| style | rebuilt | real | median distance | same as a real one | real ones recovered | other vendors |")
+    parser.add_argument("original", type=Path)
+    real, rebuilt = load_icons50(parser.parse_args().original), load_icons50_rebuilt()
+    print("| style | rebuilt | original | median distance | same as original | originals recovered | other vendors |")
     ours, theirs = np.asarray(rebuilt.styles), np.asarray(real.styles)
     for style in sorted(set(ours)):
         name = REAL_NAMES.get(style, style)

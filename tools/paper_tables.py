@@ -1,4 +1,4 @@
-"""Write docs/tables.md: every parameter and MAC figure the papers print, ours, and the difference."""
+"""Write docs/tables.md: every parameter and MAC count that the papers print, ours, and the difference."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ NUMBERS = ROOT / "tests" / "models" / "numbers.json"
 CRNET = ROOT / "tests" / "models" / "crnet_tables.json"
 PAGE = ROOT / "docs" / "tables.md"
 
-# What stands for each method's name in the tables. "stride1" leaves the stem, strides and shortcuts as they are, which
-# is what MonoCNN's public code does for every method; the GroupNL tables need "paper".
+# The conversion for each method name of the tables. "stride1" leaves stem, strided convolutions and shortcuts as they
+# are, as MonoCNN's public code does for every method; the GroupNL tables need "paper".
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "mono_e2-4-8-16": ("mono", {"seed_filters": 32, "scope": "stride1"}),
     "mono_single+1x1": ("mono", {"seed_filters": 1, "pointwise": True, "scope": "stride1"}),
@@ -34,7 +34,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "ghost_mono_r4_1x1": ("ghost", {"ratio": 4, "cheap": "pointwise", "scope": "stride1"}),
     "ghost_mono_r2_1x1": ("ghost", {"ratio": 2, "cheap": "pointwise", "scope": "stride1"}),
 }
-# MonoCNN Table 1 -> the names above; its VGG11 row of GhostNet fits ratio 2 and not the ratio 4 of the text.
+# MonoCNN Table 1 -> the names above; its VGG11 row of GhostNet matches ratio 2, not the ratio 4 of the text.
 TABLE_1 = {"LBCNN": "lbcnn", "PNN": "pnn", "ShiftNet": "shift", "MonoCNN": "mono_single+1x1"}
 
 
@@ -50,7 +50,7 @@ def _same_width(module: nn.Module, name: str) -> bool:  # noqa: ARG001
 
 
 def config_of(network: str, method: str) -> tuple[ConversionConfig | None, FilterFn | None]:
-    """The config, and a filter where the scope alone does not say it; None for the vanilla network."""
+    """The config, and a filter if the scope is not enough; None for the vanilla network."""
     if method in ("CNN", "vanilla"):
         return None, None
     if method.startswith("groupnl r="):
@@ -79,7 +79,7 @@ def as_printed(count: int, like: str) -> str:
 
 
 def _cells(printed: str | None, count: int) -> list[str]:
-    """Paper, ours, exact, difference, and a mark where the printed figure does not come out."""
+    """Paper, ours, exact and difference, with a mark if ours differs from the printed figure."""
     if printed is None:
         return ["", "", f"{count:,}", ""]
     got = as_printed(count, printed)
@@ -96,7 +96,7 @@ _FIGURE = ["paper, M", "ours, M", "exact", "difference, M"]
 
 
 def printed_figures(source: str) -> tuple[str, int, int]:
-    """One paper table of numbers.json as Markdown, with the number of figures and of those that come out."""
+    """One paper table of numbers.json as Markdown, the number of figures, and the number of equal figures."""
     body, total, equal = [], 0, 0
     for row in rows(NUMBERS, "printed"):
         if row["source"] != source:
@@ -119,7 +119,7 @@ def printed_figures(source: str) -> tuple[str, int, int]:
 
 
 def crnet_figures() -> tuple[str, int, int]:
-    """The dissertation's tables as Markdown, with the number of figures and of those that come out."""
+    """The dissertation's tables as Markdown, the number of figures, and the number of equal figures."""
     body, total, equal = [], 0, 0
     names = ("strategy", "expansion", "groups", "alpha")
     for row in rows(CRNET, "rows"):
@@ -135,7 +135,7 @@ def crnet_figures() -> tuple[str, int, int]:
 
 
 def method_counts() -> str:
-    """Every method on every CIFAR network, without a printed figure to compare with."""
+    """Every method on every CIFAR network, without printed figures for comparison."""
     body = []
     for row in rows(NUMBERS, "methods"):
         found = cost(build(row["network"], row["method"]))
@@ -149,18 +149,18 @@ def page() -> str:
     """The whole of docs/tables.md."""
     parts = [
         "# Figures of the papers, and ours\n",
-        "Written by `tools/paper_tables.py` (`make docs-tables`); do not edit. Every parameter and MAC figure that is",
-        "printed for a network of this library, beside our count, in millions. **Bold**: comes out otherwise.",
-        "Input 3x32x32, 10 classes unless said otherwise. MACs in the papers' tables follow the papers' own tools,",
-        "which also count norms, pooling and multiplications (torchprofile for GroupNL, torchsummaryX for CRnet);",
-        "elsewhere in this project MACs are those of convolutions and linear layers.\n",
+        "Written by `tools/paper_tables.py` (`make docs-tables`); do not edit. The tables list every printed parameter",
+        "and MAC count of a network of this library beside our count, in millions. **Bold**: our count differs. The",
+        "input is 3x32x32, with 10 classes unless stated otherwise. MACs in the papers' tables follow the papers' own",
+        "tools (torchprofile for GroupNL, torchsummaryX for CRnet), which also count norms, pooling and",
+        "multiplications. Everywhere else in this project MACs are those of convolutions and linear layers.\n",
     ]
     titles = {"GroupNL T3": "GroupNL, Table 3", "GroupNL T4": "GroupNL, Table 4", "MonoCNN T1": "MonoCNN, Table 1"}
     for source, title in titles.items():
         table, total, equal = printed_figures(source)
-        parts.append(f"## {title}: {equal} of {total} figures\n\n{table}\n")
+        parts.append(f"## {title}: {equal} of {total} figures equal\n\n{table}\n")
     table, total, equal = crnet_figures()
-    parts.append(f"## CRnet (dissertation, Tables 4-1 to 4-8): {equal} of {total} figures\n\n{table}\n")
+    parts.append(f"## CRnet (dissertation, Tables 4-1 to 4-8): {equal} of {total} figures equal\n\n{table}\n")
     parts.append(f"## Every method, without printed figures\n\n{method_counts()}\n")
     return "\n".join(parts)
 

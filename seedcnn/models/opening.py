@@ -24,11 +24,11 @@ def _own(name: str) -> nn.Module:
     try:
         model = getattr(import_module(where), call)()
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(f"{name} gives no model: {error}") from None
+        raise ConfigError(f"{name} returns no model: {error}") from None
     finally:
         sys.path.remove("")
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"{name} gives {type(model).__name__}; it must give an nn.Module")
+        raise ConfigError(f"{name} returns {type(model).__name__}; it must return an nn.Module")
     return model
 
 

@@ -150,7 +150,7 @@ def trained_timm_model(name: str, weights: Path | None = None, *, num_classes: i
         raise
     except Exception as error:  # hub, network, pickle and shape errors share no base class
         told = "timm's weights" if weights is None else f"the weights in {weights}"
-        raise DataError(f"{told} of {name} cannot be had: {type(error).__name__}: {error}") from error
+        raise DataError(f"{told} of {name} cannot be loaded: {type(error).__name__}: {error}") from error
     about = resolve_model_data_config(model)
     channels, height, width = about["input_size"]
     return TimmModel(model.eval(), (channels, height, width), tuple(about["mean"]), tuple(about["std"]))

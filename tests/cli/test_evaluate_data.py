@@ -136,7 +136,7 @@ def test_networks_of_timm(tmp_path, save_picture):
     assert row["clean"] == pytest.approx(accuracy(predict, test.images, test.labels).top1)
     assert "did you mean test_resnet" in refusal("timm:test_resnets", *data)
     assert "there is no file nowhere.pth" in refusal("timm:test_resnet=nowhere.pth", *data)
-    assert "cannot be had" in refusal(f"timm:test_efficientnet={weights}", *data)
+    assert "cannot be loaded" in refusal(f"timm:test_efficientnet={weights}", *data)
 
 
 def test_published_pictures(tmp_path, cifar10, small_ten):

@@ -1,4 +1,4 @@
-"""A small set in the forms of CIFAR-10, and image files."""
+"""A small set in the layouts of CIFAR-10, and image files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seedcnn.data.sets._cifar10_layouts import OFFICIAL, Batches
 
 
 class SmallSet:
-    """Seven images a batch: pixels [6, 7, 3072] channel first, labels [6, 7], blobs by name, and their digests."""
+    """Seven images per batch: pixels [6, 7, 3072] channel first, labels [6, 7], blobs by name, and their digests."""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(7)
@@ -36,7 +36,7 @@ def small() -> SmallSet:
 
 @pytest.fixture(scope="session")
 def save_picture():
-    """Write a random image of (width, height) to a path, making its folders; returns its RGB pixels [H, W, 3]."""
+    """Write a random image of (width, height) to a path, creating its folders; returns its RGB pixels [H, W, 3]."""
 
     def save(path, size=(8, 6), *, seed=0, **options):
         pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Corruptions against the official code's output and statistics."""
+"""Corruptions against the output and the statistics of the official code."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def frost_at_hand(request):
 
 
 def official_draw(name, constant, number, picture, frost_sizes):
-    """What the official code draws for one image after np.random.seed(number), as our fields."""
+    """The draws of the official code for one image after np.random.seed(number), as our fields."""
     rng, (h, w, _) = np.random.RandomState(number), picture.shape
     if name == "shot_noise":
         return {"counts": rng.poisson(picture / 255.0 * constant)}
@@ -139,9 +139,9 @@ def test_statistics_on_1000_pictures(cifar10, name):
             (ours == 0).mean(axis=(1, 2, 3)),
             (ours == 255).mean(axis=(1, 2, 3)),
         ])  # fmt: skip
-        rounding = 2e-4  # of the published numbers, and what 99.99 % agreement leaves
+        rounding = 2e-4  # rounding of the published numbers, and the rest of 99.99 % agreement
         if CORRUPTIONS[name].draw:
-            # Both are samples of 1000; what varies between images bounds what varies between draws.
+            # Both are samples of 1000; the variation between images bounds the variation between draws.
             noise = rows.std(axis=1)
             noise[0] = (ours.mean(axis=(1, 2, 3)) - pictures.mean(axis=(1, 2, 3))).std()
             rounding = rounding + 5 * np.sqrt(2 / 1000) * noise
@@ -180,7 +180,7 @@ def test_any_size_of_at_least_32(name, constants):
         assert 5 < ours.mean() < 250
 
 
-# The others are not in order, by this measure or by any: their statistics are checked above.
+# The severities of the others are not ordered by any measure; their statistics are checked above.
 IN_ORDER = (
     "gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise", "zoom_blur", "gaussian_blur", "fog", "brightness",
     "contrast", "pixelate", "jpeg_compression",

@@ -1,4 +1,4 @@
-"""What ``corrupt`` promises whatever the corruption: addresses, blocks, views, tensors, and errors."""
+"""Properties of ``corrupt`` for all corruptions: addresses, blocks, views, tensors, and errors."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_tensors_stay_on_their_device(images):
 
 
 def with_frost(number):
-    """What `corrupt` says about a frost field, for images of 32 x 32."""
+    """Arguments of `corrupt` with one changed frost field, for images of 32 x 32."""
     return {"name": "frost", "fields": {"picture": [0, 0], "row": [0, 0], "column": [0, 0], **number}}
 
 
@@ -147,7 +147,7 @@ def with_frost(number):
         ({"fields": {"normal": np.full((2, 32, 32, 3), np.nan)}}, r"`fields\['normal'\]` holds a value that is not"),
         ({"name": "contrast", "fields": {"normal": 0}}, r"must have exactly \[\]"),
         ({"name": "glass_blur", "fields": {"offsets": np.zeros((2, 1, 30, 30, 2))}}, r"is float64; it must be int8"),
-        ({"name": "glass_blur", "fields": {"offsets": np.ones((2, 1, 30, 30, 2), int)}}, r"must lie in -1..0"),
+        ({"name": "glass_blur", "fields": {"offsets": np.ones((2, 1, 30, 30, 2), int)}}, r"must be in -1..0"),
         (with_frost({"picture": [0, 5]}), r"`fields\['picture'\]` holds 5; it must be 0 to 4"),
         (with_frost({"row": [0, 500]}), r"row 500, column 0; frost image 0 has \(120, 180\) pixels"),
     ],

@@ -81,7 +81,7 @@ def test_reflecting_gaussian_is_a_correlation_on_the_mirrored_axis(sigma):
 def test_defocus_is_a_correlation_with_mirrored_edges(constant):
     kernel = disk(*constant)
     reach, unit = len(kernel) // 2, np.random.default_rng(0).random((1, 32, 35, 2))
-    # Disks that fill their grid gain a per cent, as in the official code: the anti-aliasing mirrors them at its edge.
+    # Disks that fill their grid gain one percent, as in the official code: anti-aliasing mirrors them at its edge.
     np.testing.assert_allclose(kernel.sum(), {8: 1.01298, 10: 1.01079}.get(constant[0], 1), atol=1e-5)
     padded = np.pad(unit, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, kernel.shape, axis=(1, 2))
@@ -195,7 +195,7 @@ def test_chamfer_is_the_cheapest_way():
 def test_canny_finds_the_outline_of_a_square_and_follows_it():
     grey = np.zeros((2, 20, 20), np.uint8)
     grey[0, 5:15, 5:15] = 200
-    # Strong at the top, weak but connected further down: hysteresis follows it to its end.
+    # Strong at the top, weak but connected further down: hysteresis follows the edge to its end.
     grey[1, 2:18, 10:] = np.linspace(90, 20, 16, dtype=np.uint8)[:, None]
     edges = canny(grey, 50, 150)
     assert not edges[0, 7:13, 7:13].any()

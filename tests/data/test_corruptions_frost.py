@@ -1,4 +1,4 @@
-"""The frost images: where they come from, and what is said when they do not come."""
+"""The frost images: their sources, and the errors if they are not available."""
 
 from __future__ import annotations
 
@@ -87,6 +87,6 @@ def test_frost_adds_the_window():
         frost(images, at, {**fields, "row": np.array([3, 9])})
     drawn = [draw_frost(rng, images[0], at) for _ in range(300)]
     assert {row["picture"] for row in drawn} == {0, 1, 2, 3, 4}
-    # As in the official code, the last row and column are never the window's.
+    # As in the official code, the window never includes the last row and column.
     assert {row["column"] for row in drawn} == set(range(18))
     assert {row["row"] for row in drawn if row["picture"] == 0} == set(range(8))

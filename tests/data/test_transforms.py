@@ -1,4 +1,4 @@
-"""Augmentation against an image-by-picture reference, and normalisation against its formula."""
+"""Augmentation against a reference that works image by image, and normalisation against its formula."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CRnet: all 96 figures of the dissertation's Tables 4-1 to 4-8, the parts they are made of, and the arguments."""
+"""CRnet: all 96 figures of the dissertation's Tables 4-1 to 4-8, their parts, and the arguments."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def learnable(module):
 
 
 def norm_weights(model):
-    """What the tables' FLOPs have beside multiply-accumulates: each BatchNorm's weights once."""
+    """The part of the tables' FLOPs that is not multiply-accumulates: the weights of each BatchNorm, once."""
     return sum(m.num_features for m in model.modules() if isinstance(m, nn.BatchNorm2d))
 
 

@@ -1,4 +1,4 @@
-"""The networks: parameter and MAC counts of the GroupNL tables, exact."""
+"""The networks: exact parameter and MAC counts of the GroupNL tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VANILLA = {
     "vgg11_cifar": 9_228_362,
 }
 # (network, r, sparse): learnable parameters; GroupNL Tables 3 and 4 print them in millions (5.6, 2.8, 1.4, 0.05;
-# 29.4, 23.9, 21.2, 19.8, 18.5). ResNet-34 and VGG11 stand in its figures, without printed numbers.
+# 29.4, 23.9, 21.2, 19.8, 18.5). ResNet-34 and VGG11 are in its figures, without printed numbers.
 GROUP_NL = {
     ("resnet18_cifar", 2, False): 5_595_210,
     ("resnet18_cifar", 4, False): 2_805_834,

@@ -1,4 +1,4 @@
-"""Parameters and MACs of every method on every network, and the figures that the GroupNL and MonoCNN papers print."""
+"""Parameters and MACs of every method on every network, and the printed figures of the GroupNL and MonoCNN papers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DATA = json.loads(Path(__file__).with_name("numbers.json").read_text())
 METHODS = [dict(zip(DATA["methods_columns"], row, strict=True)) for row in DATA["methods"]]
 PRINTED = [dict(zip(DATA["printed_columns"], row, strict=True)) for row in DATA["printed"]]
 
-# Printed figures that do not come out: what we get instead, in the paper's decimals.
+# Our figures where they differ from the printed ones, with the paper's number of decimals.
 PARAMS_MISSED = {
     # Fits 1.2 only with a 1x1 from c_out, 1.1 only with one layer left vanilla, 7.1 only with a 100-class head.
     ("vgg11_cifar", "PNN"): "1.0",
@@ -35,7 +35,7 @@ def key(row):
 
 
 def sized(rows):
-    """The deep networks are counted by the slow tests."""
+    """The slow tests count the deep networks."""
     deep = ("resnet34_cifar", "resnet101_cifar")
     return [pytest.param(r, id=key(r), marks=[pytest.mark.slow] if r["network"] in deep else []) for r in rows]
 

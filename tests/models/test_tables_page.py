@@ -1,4 +1,4 @@
-"""docs/tables.md and docs/timm.md are what their tools write."""
+"""docs/tables.md and docs/timm.md match the output of their tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The networks registered with timm: what is replaced, counts of the public code, timm's own arguments."""
+"""The networks registered with timm: replaced layers, the counts of the public code, and timm's arguments."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PUBLIC = {
 
 
 def create(name, device="cpu", **options):
-    """The network without the warning about depthwise layers, which has a test of its own."""
+    """The network, without the warning about depthwise layers, which another test covers."""
     with warnings.catch_warnings(), torch.device(device):
         warnings.filterwarnings("ignore", message="scope 'reference' replaced", category=UserWarning)
         return timm.create_model(name, **options)

@@ -1,4 +1,4 @@
-"""The form that is compiled: the same function, forward and backward, without graph breaks."""
+"""The form for compilation: the same function, forward and backward, without graph breaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generation of mono filters: its own gradient against autograd's, and what it keeps."""
+"""The generation of mono filters: its gradient against that of autograd, and the tensors it keeps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operator against the readable reference: outputs, gradients, what it keeps, and torch's own checks of it."""
+"""The operator against the readable reference: outputs, gradients, kept tensors, and torch's own checks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def case(split, dtype=torch.float32, channels_last=False, batch=2, size=(5, 3)):
 
 
 def answer(function, arguments, **options):
-    """The output and the gradient by the seeds, for a gradient that is the same every time."""
+    """The output and the gradient with respect to the seeds, for a fixed gradient of the output."""
     seeds, omega, phi, how = arguments
     seeds = seeds.detach().requires_grad_()
     out = function(seeds, omega, phi, **how, **options)
@@ -61,7 +61,7 @@ def test_every_function_in_every_precision(nlf, dtype, channels_last):
 @both_layouts
 def test_sizes_and_layouts(split, size, channels_last):
     found, grad = compare(case(split, channels_last=channels_last, size=size))
-    # One channel lies in both formats at once.
+    # One channel is in both memory formats at once.
     memory = torch.channels_last if channels_last and split[0] > 1 else torch.contiguous_format
     assert found.is_contiguous(memory_format=memory)
     assert grad.is_contiguous(memory_format=memory)
@@ -113,7 +113,7 @@ def test_half_precision_is_rounded_once(dtype):
     for function in (group_nl, group_nl_reference):
         found = function(seeds.detach(), omega, phi, **how)
         assert float((found.float() - exact.float()).abs().max()) <= torch.finfo(dtype).eps
-        assert float((found != exact).float().mean()) < 0.01  # float32 and float64 fall to two sides of a tie
+        assert float((found != exact).float().mean()) < 0.01  # float32 and float64 are on different sides of a tie
 
 
 @pytest.mark.parametrize(("save", "extra"), [("output", 0), ("seeds", 2 * 8 * 15 * 4)])

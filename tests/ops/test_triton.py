@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_kernels_agree_with_the_reference():
-    """In a process of its own: the interpreter has to be chosen before the kernels are imported."""
+    """In a separate process, because the interpreter must be selected before the kernels are imported."""
     pytest.importorskip("triton")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.ops.triton_worker"]

@@ -1,4 +1,4 @@
-"""Tables rerun: scales, resuming, teachers, failures; one row through the whole chain on real images."""
+"""Reproducing tables: scales, resuming, teachers, failures, and one row through all steps with real images."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_small_crnets_keep_what_the_tables_compare(table, network, depths, fract
                 sum(p.numel() for p in build_model(config).parameters()) for config in (full, small)
             ]
     order = [sorted(counts, key=lambda row: counts[row][which]) for which in (0, 1)]
-    assert order[0] == order[1]  # the small networks differ in size as the published ones do
+    assert order[0] == order[1]  # the small networks differ in size like the published ones
     model = build_model(scaled(find_recipe(f"dissertation_crnet_{table}_exp4_g2_gc_gc"), SCALES["cpu"]))
     assert model.stem(torch.rand(1, 3, 32, 32)).shape[2:] == (16, 16)
 
@@ -161,7 +161,7 @@ def test_the_command(tmp_path, cifar10):
     ]
     result = CliRunner().invoke(app, [*arguments, "--json"])
     if isinstance(result.exception, DataError) and "frost" in str(result.exception):
-        pytest.skip(f"the frost images could not be had: {result.exception}")
+        pytest.skip(f"the frost images are not available: {result.exception}")
     assert result.exit_code == 0, result.output
     (row,) = json.loads(result.stdout)["rows"]
     assert row["figures"]["Noise"]["printed"] == 57.55

@@ -1,4 +1,4 @@
-"""Reduced sampling: the published schedules to the batch, and a sampler that loses and repeats nothing."""
+"""Reduced sampling: the published schedules with exact batches, and a sampler that neither loses nor repeats images."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_configs_survive_json():
 
 
 def test_time_ratio_with_a_short_last_batch():
-    """By hand: 10 images in batches of 4, T1 = T0 / 2; epochs of 3 and of 1 batches."""
+    """By hand: 10 images in batches of 4, T1 = T0 / 2; epochs with 3 and with 1 batches."""
     assert predicted_time_ratio([1, 0.5], 10, 4, last_batch=0.5) == (2.5 + 1) / (2 * 2.5)
     assert predicted_time_ratio([1, 0.5], 10, 4, drop_last=True) == (2 + 1) / 4
     low, high = (predicted_time_ratio([0.8], 50000, 128, last_batch=share) for share in (1, 0))
@@ -172,7 +172,7 @@ def test_time_ratio_with_a_short_last_batch():
 
 
 def test_missing_probability_by_the_pictures_really_seen():
-    """By hand: 10 images in batches of 4: half of 3 batches is 1, which are 4 images."""
+    """By hand: 10 images in batches of 4; half of 3 batches is 1 batch, with 4 images."""
     assert missing_probability([0.5, 0.5]) == 0.25
     assert missing_probability([0.5, 0.5], 10, 4) == pytest.approx(0.6**2)
     assert missing_probability([0.5, 1], 10, 4) == 0

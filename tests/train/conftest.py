@@ -1,4 +1,4 @@
-"""One thread for this process, and a server that forks others with everything imported."""
+"""One thread for this process, and a fork server that has imported everything."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.train import runs
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """Small nets are slower with more, and weights differ in the last bit between numbers of threads."""
+    """Small networks are slower with more threads, and the last bit of the weights depends on their number."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -24,7 +24,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def start():
-    """Start processes: ``start(target, *arguments)``; they are killed at the end if they still run."""
+    """Start processes with ``start(target, *arguments)``; at the end those that still run are killed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.train.runs"])
     started = []
@@ -45,7 +45,7 @@ def start():
 
 @pytest.fixture
 def start_group(start):
-    """Start the processes of one run as torchrun does: ``start_group(world, target, path, config, options)``."""
+    """Start the processes of a run like torchrun: ``start_group(world, target, path, config, options)``."""
 
     def begin(world, target, *arguments, options=None, restarts=0):
         with socket.socket() as probe:
@@ -62,7 +62,7 @@ def start_group(start):
 
 @pytest.fixture
 def save_picture():
-    """Write a random image of (width, height) to a path, making its folders."""
+    """Write a random image of (width, height) to a path, creating its folders."""
 
     def save(path, size, seed):
         pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)

@@ -30,7 +30,7 @@ SMALL = TrainConfig(
 
 
 def coloured(n=96, seed=0, classes=10):
-    """Pictures whose class is their colour: something to learn in seconds."""
+    """Images whose class is their colour, which a network learns in seconds."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, n)
     colours = np.random.default_rng(99).integers(40, 215, (10, 3))
@@ -43,7 +43,7 @@ def quiet(config):
 
 
 def run(path, config=SMALL, *, data=None, **options):
-    """Train on 96 images (six batches an epoch), quietly."""
+    """Train on 96 images (six batches per epoch), quietly."""
     return train(config, data or coloured(), path, progress=quiet(config), device="cpu", **options)
 
 
@@ -53,14 +53,14 @@ def same(a, b):
 
 
 def torchrun_environment(store, rank, world, restarts=0):
-    """What torchrun sets for a process; ``store`` is the port of the first one."""
+    """The environment that torchrun sets for a process; ``store`` is the port of the first process."""
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "TORCHELASTIC_RESTART_COUNT": restarts}
     names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store, "TORCHELASTIC_RUN_ID": "test"}
     return {name: str(value) for name, value in names.items()}
 
 
 def work(path, config, environment, options):
-    """The target of a process: train to the end. An error on purpose is left beside the checkpoint."""
+    """The target of a process: train to the end, and write any error to a file beside the checkpoint."""
     torch.set_num_threads(1)
     os.environ.update(environment)
     try:
@@ -72,7 +72,7 @@ def work(path, config, environment, options):
 
 
 def count_bytes(path, config, environment):
-    """The target of a process: train an epoch and write what the gradient hook sent and the process saw."""
+    """The target of a process: train an epoch, and write what the gradient hook sent and the process saw."""
     torch.set_num_threads(1)
     os.environ.update(environment)
     sent, seen = [], []
@@ -98,7 +98,7 @@ def count_bytes(path, config, environment):
 
 
 def meet(path, environment, delay=0.0):
-    """The target of a process: join the others after ``delay`` seconds and write who they are."""
+    """The target of a process: join the others after ``delay`` seconds, and write their ranks."""
     torch.set_num_threads(1)
     os.environ.update(environment)
     time.sleep(delay)
@@ -112,7 +112,7 @@ def changed(**fields):
     return dataclasses.replace(SMALL, **fields)
 
 
-# All that draws random numbers or keeps a state of its own, and an epoch of which the last update has fewer batches.
+# Every option with random numbers or a state of its own, and epochs whose last update has fewer batches.
 EVERYTHING = changed(
     epochs=6,
     batch_size=8,

@@ -1,4 +1,4 @@
-"""Compiled runs: the loss of eager ones within rounding, the same checkpoints, and resuming; minutes of compiling."""
+"""Compiled runs: the loss of eager runs within rounding, the same checkpoints, and resuming (takes minutes)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def graphs():
 
 
 def check_like_eager(tmp_path, config, **options):
-    """Two small steps: inductor's kernels round otherwise, and in a dozen steps that grows a thousandfold."""
+    """Two small steps: inductor's kernels round differently, which a dozen steps amplify a thousandfold."""
     config = replace(config, epochs=1, lr=1e-3, warmup_epochs=0.0, momentum=0.9)
     eager = run(tmp_path / "eager.ckpt", config, data=coloured(32), **options)[1]
     before = graphs()
@@ -79,7 +79,7 @@ def test_a_compiled_run_is_resumed(tmp_path):
 
 
 def test_every_network_of_a_process_is_compiled(tmp_path):
-    """Dynamo gives up on a function that it has compiled too often, and goes on eagerly; here once is too often."""
+    """Dynamo runs a function eagerly after it has compiled it too often; here once is too often."""
     with torch._dynamo.config.patch(recompile_limit=1):
         for hidden in (3, 4):
             before = graphs()

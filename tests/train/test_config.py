@@ -1,4 +1,4 @@
-"""Configs: plain data and back, ``--set``, rules; recipes by name."""
+"""Configs: to plain data and back, ``--set``, rules, networks, and recipes by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distillation: the losses by hand, a teacher that nothing reaches, stages found by name on every kind of network."""
+"""Distillation: losses by hand, a teacher that does not change, and stages found by name in every kind of network."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def pair(config, student=None, teacher=None, **options):
     return Distiller(config, student, teacher, **{"input_size": SIZE, **options})
 
 
-# The whole, in float64
+# The complete loss, in float64
 
 
 def walk(network, x):
@@ -73,7 +73,7 @@ def test_logit_distillation_by_hand(pictures, temperature):
 
 @pytest.mark.parametrize(("config", "soft", "stage"), [(STAGEWISE, 1.0, 1 / 3), (PUBLIC, 0.4, 0.1)], ids=str)
 def test_stagewise_distillation_by_hand(pictures, config, soft, stage):
-    """MonoCNN's loss as printed, over three stages; and with the public code's weights, which leaves out the first."""
+    """MonoCNN's loss as printed, over three stages, and with the weights of the public code, which skips the first."""
     distiller = pair(config).double()
     x, y = pictures[0].double(), pictures[1]
     loss, _ = distiller(x, y)
@@ -263,7 +263,7 @@ NETWORKS = {"resnet8_cifar": (16, 16, 32), "vgg11_cifar": (16, 16, 16, 32, 32)}
     ("method", "name"), [(m, n) for m in METHODS for n in NETWORKS if (m, n) != ("cr", "vgg11_cifar")]
 )
 def test_converted_students_keep_their_stages(method, name):
-    """All families; conditional reduction is for 1x1 convolutions, which a VGG has none of."""
+    """All families, but conditional reduction not in a VGG, which has none of its 1x1 convolutions."""
     student, teacher = (resnet(seed, NETWORKS[name], name) for seed in (1, 2))
     found = stage_names(student)
     assert convert_(student, config_for(method)).replaced
@@ -284,7 +284,7 @@ def test_wrapped_networks_are_looked_into(pictures):
 
 
 def test_students_can_be_copied_and_taps_taken_off(pictures):
-    """An average of the weights is a deep copy of the student; maps of a graph that were kept would forbid it."""
+    """An average of the weights is a deep copy of the student; kept maps with an autograd graph would prevent it."""
     student = resnet(1)
     distiller = pair(STAGEWISE, student).eval()
     expected, _ = distiller(*pictures)
@@ -310,7 +310,7 @@ def test_it_compiles_in_one_graph(pictures):
 
 
 def counted(teacher):
-    """Pictures that go through a network, call by call."""
+    """The number of images that pass through a network, call by call."""
     calls = []
     teacher.register_forward_hook(lambda module, args, output: calls.append(len(args[0])))
     return calls

@@ -1,4 +1,4 @@
-"""Several processes: what they exchange, what each sees, and what is refused."""
+"""Several processes: what they exchange, which images each sees, and what is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.train.runs import changed, coloured, count_bytes, meet, run, torchrun
     ids=["vanilla", "groupnl", "sparse", "mono"],
 )
 def test_only_learnable_gradients_are_exchanged(tmp_path, start_group, convert):
-    """Two gloo processes: four bytes a learnable parameter and step, nothing else; each sees images of its own."""
+    """Two gloo processes exchange four bytes per learnable parameter and step; each sees images of its own."""
     config = changed(convert=convert, model_options={"widths": (8, 8, 16), "patch": 8})
     for process in start_group(2, count_bytes, tmp_path / "told", config):
         process.join()
@@ -36,7 +36,7 @@ def test_only_learnable_gradients_are_exchanged(tmp_path, start_group, convert):
 
 
 def test_a_loss_that_is_not_finite_stops_all_processes(tmp_path, start_group):
-    """And a checkpoint of an older run is not taken for this one's if torchrun starts the group again."""
+    """After a restart by torchrun, a checkpoint of an older run is not mistaken for that of this run."""
     run(tmp_path / "a.ckpt", changed(epochs=1))
     config = changed(convert=None, lr=1e12, warmup_epochs=0.0)
     for process in start_group(2, work, tmp_path / "a.ckpt", config, options={}):
@@ -53,9 +53,9 @@ def test_a_loss_that_is_not_finite_stops_all_processes(tmp_path, start_group):
 
 @pytest.mark.parametrize("late", [0, 1])
 def test_a_group_that_is_started_again_finds_itself_in_the_store_of_the_first(tmp_path, start, late):
-    """torchrun keeps one store for all starts; who comes first must not take up the addresses of the start before.
+    """torchrun keeps one store for all starts; the first process must not use the addresses of an earlier start.
 
-    In the second start the process that is not late dies before the other has come.
+    In the second start the process that is on time dies before the other one arrives.
     """
     store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
 
@@ -100,7 +100,7 @@ def test_what_one_machine_does_not_have_is_refused(tmp_path):
 
 
 def test_errors_of_the_first_process_reach_all(tmp_path, start_group):
-    """An architecture that does not fit is found by the first process, which alone reads the checkpoint."""
+    """The first process, which alone reads the checkpoint, finds an architecture that does not fit."""
     run(tmp_path / "a.ckpt", changed(epochs=1), data=coloured(32))
     for process in start_group(2, work, tmp_path / "a.ckpt", changed(epochs=1), options={"resume": True}):
         process.join()

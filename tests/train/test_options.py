@@ -65,7 +65,7 @@ def test_every_field_has_an_effect(tmp_path, plain, change):
 
 @pytest.mark.parametrize("change", [{"ema": 0.5}, {"deterministic": True}, {"channels_last": False}], ids=str)
 def test_what_changes_no_step(tmp_path, change):
-    """The moving average is beside the weights; the two others choose among kernels, which may round otherwise."""
+    """The moving average is kept beside the weights; the other two select kernels, which may round differently."""
     slow = {"epochs": 1, "lr": 1e-5, "warmup_lr": 0.0}
     plain, other = (run(tmp_path / "a.ckpt", changed(**slow, **more))[1].history[0]["loss"] for more in ({}, change))
     assert other == pytest.approx(plain, rel=1e-4)
@@ -96,7 +96,7 @@ def test_accumulated_batches_are_one_large_batch(tmp_path):
 
 
 def test_clipped_gradients(tmp_path):
-    """Plain descent of one update moves the weights by the learning rate times the norm of the gradient."""
+    """One update of plain gradient descent moves the weights by the learning rate times the norm of the gradient."""
     fixed = {"convert": None, "epochs": 1, "batch_size": 96, "warmup_epochs": 0.0, "schedule": "constant"}
     config = changed(**fixed, optimizer="momentum", lr=0.5, momentum=0.0, weight_decay=0.0, clip_grad=1e-3)
     network = Linear()

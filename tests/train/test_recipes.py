@@ -34,7 +34,7 @@ def test_defined_recipes_are_functions_of_their_file(tmp_path):
     with pytest.raises(ConfigError, match=r"mine.py:wrong' returns a dict; it must return a TrainConfig"):
         find_recipe(f"{path}:wrong")
     path.write_text("")
-    with pytest.raises(ConfigError, match=r"has no recipe 'run', nor any other"):
+    with pytest.raises(ConfigError, match=r"has no recipe 'run', and no other"):
         find_recipe(f"{path}:run")
 
 

@@ -1,4 +1,4 @@
-"""The trainings of the public README say what its commands say."""
+"""The recipes of the public README have the options of its commands."""
 
 from __future__ import annotations
 

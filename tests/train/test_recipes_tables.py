@@ -1,4 +1,4 @@
-"""The recipes of the papers' tables: every one builds, and says what the table prints."""
+"""The recipes of the papers' tables: each builds, and its docstring has the printed value."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ROWS = {
     "monocnn_fig12": 5,
     "monocnn_fig13": 9,
 }
-# Printed parameters, in millions, that do not come out: what we get instead. docs/tables.md has the first three.
+# Our counts where they differ from the printed parameters, in millions. docs/tables.md has the first three.
 MISFITS = {
     "monocnn_table1:cifar10_vgg11_pnn": 1.0,  # 1.2 needs a 1x1 from as many channels as it has outputs
     "monocnn_table1:cifar10_vgg11_shift": 1.0,  # 1.1 needs one layer left vanilla
@@ -284,7 +284,7 @@ def test_parameters_of_imagenet_networks(name, count):
     ],
 )
 def test_parameters_of_mobile_networks(name, count):
-    with pytest.warns(UserWarning, match="depthwise convolutions"):  # which GroupNL does not make cheaper
+    with pytest.warns(UserWarning, match="depthwise convolutions"):  # GroupNL does not make these cheaper
         assert learnable(config_of(f"groupnl_readme:{name}")) == count
 
 

@@ -1,4 +1,4 @@
-"""A run that is killed and resumed ends with the bits of an unbroken one: one process and two."""
+"""A killed and resumed run ends with the same bits as an unbroken one, with one process and with two."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def check_same(broken, whole):
 def test_kill_and_resume_gives_the_weights_of_an_unbroken_run(tmp_path, start_group, world):
     """A real kill -9, anywhere after the first checkpoint, which is written after the first update.
 
-    One process is told to resume; two know from torchrun's count of restarts.
+    A single process gets ``resume``; two processes resume because of torchrun's count of restarts.
     """
     broken, whole = tmp_path / "broken.ckpt", tmp_path / "whole.ckpt"
     processes = start_group(world, work, broken, EVERYTHING, options={"save_steps": 1})
@@ -67,7 +67,7 @@ def test_kill_and_resume_gives_the_weights_of_an_unbroken_run(tmp_path, start_gr
 
 
 def interrupt(network):
-    """A validation that stops the run between the last update of an epoch and its checkpoint."""
+    """A validation function that stops the run between the last update of an epoch and its checkpoint."""
     raise KeyboardInterrupt
 
 
@@ -136,7 +136,7 @@ print("done after restarts:", attempt, flush=True)
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_torchrun_starts_a_group_again_and_it_goes_on(tmp_path, start_group):
-    """First one process kills itself in the second epoch, then the other one later, as -9 from outside would."""
+    """One process kills itself in the second epoch and the other one later, like kill -9 from outside."""
     path, whole = tmp_path / "elastic.ckpt", tmp_path / "whole.ckpt"
     script = tmp_path / "worker.py"
     script.write_text(WORKER.format(root=str(Path(__file__).parents[2]), path=str(path)))

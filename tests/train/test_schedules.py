@@ -1,4 +1,4 @@
-"""The learning rate of every update, and what timm's optimizers are told."""
+"""The learning rate of every update, and the options of timm's optimizers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_schedules():
 
 @pytest.mark.parametrize("updates", [1, 3, 7, 10, 391])
 def test_multistep_decays_with_the_named_epoch(updates):
-    """Not one update before it, as timm counts; and like torch's schedule stepped once an epoch."""
+    """Not one update earlier, as timm counts; like torch's schedule with one step per epoch."""
     config = changed(**BASE | {"epochs": 6}, schedule="multistep", decay_epochs=(1, 4), decay_rate=0.5)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     torchs = torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 4], 0.5)

@@ -1,4 +1,4 @@
-"""The loop: it learns, it is reproducible, it stops with a reason, and it shows and writes what it does."""
+"""The loop learns, is reproducible, stops with a reason, and shows and writes its progress."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_it_learns_and_keeps_a_history(tmp_path):
 
 
 def test_it_is_the_plain_loop(tmp_path):
-    """The same bits as the loop a reader would write: order and crops by one generator, SGD, a constant rate."""
+    """The same bits as a loop written by hand: order and crops from one generator, SGD, a constant learning rate."""
     config = changed(schedule="constant", warmup_epochs=0.0, lr=0.05, momentum=0.9, weight_decay=0.0)
     data = coloured()
     trained, _ = run(tmp_path / "a.ckpt", config, data=data)

@@ -57,7 +57,7 @@ def _correlate(unit: F64, kernel: F64) -> F64:
         size = padded.shape[1:3]
         spectrum = np.fft.rfft2(padded, axes=(1, 2)) * np.conj(np.fft.rfft2(kernel, size))[None, :, :, None]
         return np.fft.irfft2(spectrum, size, axes=(1, 2))[:, :h, :w]
-    # Shifts of the flattened array give long loops. What runs over an edge lands in the padding and is cropped.
+    # Shifts of the flattened array give long loops; overruns at the edges land in the padding and are cropped.
     flat, line = padded.ravel(), (w + 2 * reach) * c
     height = flat.size - 2 * reach * line
     count = height - 2 * reach * c
@@ -121,7 +121,7 @@ def glass_blur(images: U8, at: Setting, fields: Fields) -> F64:
     n, h, w, c = images.shape
     offsets = fields["offsets"]
     if offsets.min() < -d or offsets.max() >= d:
-        raise ValueError(f"`fields['offsets']` spans {offsets.min()}..{offsets.max()}; it must lie in {-d}..{d - 1}")
+        raise ValueError(f"`fields['offsets']` spans {offsets.min()}..{offsets.max()}; it must be in {-d}..{d - 1}")
     # Four bytes per pixel, gathered as one integer.
     soft = np.zeros((n * h * w, 4), np.uint8)
     soft[:, :c] = (gaussian(images / 255.0, sigma) * 255).astype(np.uint8).reshape(-1, c)

@@ -65,7 +65,7 @@ def _check_address(seed: int, indices: npt.ArrayLike | None, n: int) -> list[int
 
 
 def _generators(seed: int, severity: int, number: int, positions: Sequence[int]) -> Iterator[np.random.Generator]:
-    """The generator ``Generator(Philox(key=(seed, position)))`` of each image; always the same object, set anew."""
+    """Yield ``Generator(Philox(key=(seed, position)))`` for each image, always as the same object with a new state."""
     bits = np.random.Philox(0)
     generator, state = np.random.Generator(bits), bits.state
     for position in positions:

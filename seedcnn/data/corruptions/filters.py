@@ -45,7 +45,7 @@ def blur_axis(values: F64, weights: F64, axis: int) -> F64:
     padded = np.empty((len(rows), size + 2 * radius, inner))
     padded[:, radius : radius + size] = rows
     padded[:, :radius], padded[:, radius + size :] = rows[:, :1], rows[:, -1:]
-    # Shifts of the flattened array give long loops. What runs over the end of a row lands in the padding.
+    # Shifts of the flattened array give long loops; overruns at the end of a row land in the padding.
     flat, result = padded.ravel(), np.empty_like(padded)
     count = flat.size - 2 * radius * inner
     sums, pair = result.ravel()[:count], np.empty(count)
@@ -127,7 +127,7 @@ def resize_box(images: U8, height: int, width: int) -> U8:
 def zoom_axis(size: int, factor: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], F64]:
     """One axis of the official ``clipped_zoom``: the centre, enlarged by ``factor`` and cropped to ``size``.
 
-    scipy's order-1 zoom gives round(crop * factor) samples, with aligned corners.
+    scipy's order-1 zoom has round(crop * factor) samples, with aligned corners.
 
     Returns:
         Lower source index, upper source index and weight of the upper one, [size] each.

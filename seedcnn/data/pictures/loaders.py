@@ -82,7 +82,7 @@ class FolderLoader:
 
     @property
     def indices(self) -> npt.NDArray[np.int64]:
-        """Indices into ``folder``, int64 [n], of the images that the next iteration gives, in its order."""
+        """Indices into ``folder``, int64 [n], of the images of the next iteration, in order."""
         return self._order.indices()
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:

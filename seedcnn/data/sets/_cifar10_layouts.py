@@ -41,7 +41,7 @@ Blobs = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Batches:
-    """What makes a set complete: the SHA-1 of each batch in binary form, by name, and the images per batch."""
+    """The contents of a complete set: the SHA-1 of each batch in binary form, by name, and the images per batch."""
 
     sha1: Mapping[str, str]
     pictures: int = 10_000

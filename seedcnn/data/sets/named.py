@@ -67,7 +67,7 @@ class NamedTest:
 
 @dataclass(frozen=True)
 class DataRequest:
-    """What a caller asked for: the arguments of :func:`load_train` or :func:`load_test`, with ``root`` as a path."""
+    """The arguments of :func:`load_train` or :func:`load_test`, with the directory as ``root``."""
 
     name: str
     root: Path | None

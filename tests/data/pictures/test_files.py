@@ -1,4 +1,4 @@
-"""Decoded images in a mapped file: the same as in memory, used again or refused, whole or not there."""
+"""Decoded images in a mapped file: equal to those in memory, used again or refused, complete or absent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DECODED = []
 
 @dataclass(frozen=True)
 class Told:
-    """A decoder that can be told from others, and tells."""
+    """A decoder whose repr identifies it, and which counts its calls."""
 
     size: int = 5
 
@@ -220,7 +220,7 @@ def test_an_interrupted_writing_leaves_nothing(folder, file):
     with pytest.raises(RuntimeError, match="out of order"):
         folder.load(Failing(), file=file)
     assert list(file.parent.iterdir()) == []
-    # What a killed process leaves, longer than what is to come.
+    # The remains of a killed process, longer than the new file.
     (file.parent / ".zoo.npy.tmp").write_bytes(b"x" * 100_000)
     assert len(folder.load(Told(), file=file)) == 10
     assert [path.name for path in file.parent.iterdir()] == ["zoo.npy"]
@@ -310,7 +310,7 @@ def test_the_header_has_one_length(tmp_path, count):
 
 
 def right_of_middle(images):
-    """Two classes by the mean of the left half against the right."""
+    """Scores of two classes: the mean of the left half and that of the right half."""
     half = images.shape[2] // 2
     sides = [images[:, :, :half], images[:, :, half:]]
     return np.stack([side.mean(axis=(1, 2, 3), dtype=np.float32) for side in sides], axis=1)

@@ -1,4 +1,4 @@
-"""Folders of images: the decoders against torchvision, order, and damaged files that are never dropped unsaid."""
+"""Folders of images: the decoders against torchvision, order, and damaged files, which are never dropped silently."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seedcnn.errors import DataError
 
 @pytest.fixture
 def tree(tmp_path, save_picture):
-    """Three classes with 5, 1 and 4 images; with their pixels by name."""
+    """Three classes with 5, 1 and 4 images, and their pixels by name."""
     pixels = {}
     for number, (label, count) in enumerate([("ant", 5), ("bee", 1), ("cat", 4)]):
         for i in range(count):

@@ -1,4 +1,4 @@
-"""Folders through timm's transforms: the same images as timm's own pipeline, and damaged files that are named."""
+"""Folders through timm's transforms: the same images as from timm's own pipeline, and names of damaged files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from seedcnn.errors import DataError
 
 WNIDS = ["n01440764", "n01443537", "n02123045"]
 SMALL = (3, 48, 48)
-TWO = min(2, len(os.sched_getaffinity(0)))  # torch warns of more workers than cores
+TWO = min(2, len(os.sched_getaffinity(0)))  # torch warns about more workers than cores
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def folder(root):
 
 
 class Reader:
-    """What timm's data set reads: opened files and labels."""
+    """A reader for timm's data set: opened files and labels."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -86,7 +86,7 @@ def test_evaluation_pictures_are_those_of_timm(folder, workers, options):
     assert ours.dtype == torch.float32
     assert labels.tolist() == folder.labels.tolist()
     assert torch.equal(ours, everything(theirs)[0])
-    # The same again without the prefetcher, which normalises in another order of operations.
+    # Again without the prefetcher, which normalises with another order of operations.
     plain = create_transform(is_training=False, **options)
     with Image.open(folder.root / folder.names[3]) as image:
         torch.testing.assert_close(ours[3], plain(image.convert("RGB")), atol=2e-5, rtol=0)
@@ -148,7 +148,7 @@ def training_loader(folder, **more):
 
 
 def pixels_by_index(folder, loader):
-    """The images of an epoch by their index in the folder, from their labels' places in the order."""
+    """The images of an epoch by their index in the folder."""
     order = loader.indices.tolist()
     pictures, labels = everything(loader)
     assert labels.tolist() == folder.labels[order[: len(labels)]].tolist()
@@ -162,8 +162,8 @@ def test_augmentation_depends_on_seed_epoch_and_picture_alone(folder):
     assert sorted(first) == list(range(12))
     for more in ({"workers": TWO}, {"batch_size": 3}, {"batch_size": 6, "workers": 1}):
         other = training_loader(folder, **more)
-        random.seed(0)  # whatever the global generators hold
-        list(other)  # an epoch before
+        random.seed(0)  # whatever the state of the global generators
+        list(other)  # an earlier epoch
         other.set_epoch(2)
         again = pixels_by_index(folder, other)
         assert list(again) == list(first)

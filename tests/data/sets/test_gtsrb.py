@@ -1,4 +1,4 @@
-"""GTSRB in the layout of the official archives and of torchvision, made small here."""
+"""Small versions of GTSRB in the layouts of the official archives and of torchvision."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\n"
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory, save_picture):
-    """43 training classes of two images and four test images, and the table of labels, in no layout yet."""
+    """43 training classes of two images, four test images, and the table of labels, in no layout yet."""
     base = tmp_path_factory.mktemp("gtsrb")
     for label in range(43):
         for track in range(2):

@@ -1,4 +1,4 @@
-"""Icons-50 in the authors' layout, made here from the real set's subtypes, and its three divisions."""
+"""Icons-50 in the authors' layout, made here with subtypes of the original, and its three splits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STYLES = ("apple", "emoji-one")
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory, save_picture):
-    """Every class with its first two subtypes, by two vendors, apple twice."""
+    """Every class with its first two subtypes, by two vendors, twice by apple."""
     base = tmp_path_factory.mktemp("icons") / "Icons-50"
     for label, subtypes in icons50_mapping()["classes"].items():
         for subtype in list(subtypes)[:2]:
@@ -150,7 +150,7 @@ def test_other_divisions():
     assert hold_out_subtypes(data).test.names.tolist() == [NAMES[4]]
     assert hold_out_subtypes(data, ["fir.", "kiss"]).train.names.tolist() == [NAMES[4]]
     assert hold_out_traditional(data).test.names.tolist() == NAMES[2:4]
-    # The folder's name is no part of what a subtype is matched with.
+    # Subtypes are not matched with the name of the folder.
     assert hold_out_subtypes(data, ["bird", "fir"]).test.names.tolist() == NAMES[:3]
 
 

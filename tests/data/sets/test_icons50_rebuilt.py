@@ -1,4 +1,4 @@
-"""Rebuilding Icons-50 from emoji packages: made here for the rules, the real ones (slow) for the counts."""
+"""Rebuilding Icons-50 from emoji packages: small ones for the rules, the real ones (slow) for the counts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def picture(seed, alpha=255):
 
 
 def files_of(pitch, border, seed=0):
-    """A package of two vendors: three cells in one row and a skin tone in the next."""
+    """A package with two vendors: three cells in one row and a skin tone in the next."""
     table = [
         {"unified": "2708-FE0F", "sheet_x": 0, "sheet_y": 0, "has_img_apple": True, "has_img_lg": True},
         {"unified": "1F6EC", "sheet_x": 2, "sheet_y": 0, "has_img_apple": True, "has_img_lg": False},
@@ -248,7 +248,7 @@ def test_the_real_packages(tmp_path):
         data = module.load_icons50_rebuilt(cache=tmp_path)
     except DataError as error:
         if any(word in str(error) for word in ("ENOTFOUND", "EAI_AGAIN", "ECONN", "ETIMEDOUT", "no result within")):
-            pytest.skip(f"the packages could not be had: {error}")
+            pytest.skip(f"the packages are not available: {error}")
         raise
     expected = json.loads(Path(__file__).with_name("icons50_counts.json").read_text())
     assert tuple(expected["vendors"]) == module.STYLES

@@ -1,4 +1,4 @@
-"""ImageNet-1K and ImageNet-C in their folder layouts, made small here."""
+"""Small versions of ImageNet-1K and ImageNet-C in their folder layouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test sets by name, on small sets in the official layouts."""
+"""Training and test sets by name, with small sets in the official layouts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WNIDS = ["n01440764", "n01443537", "n02123045"]
 
 @pytest.fixture
 def icons(tmp_path, save_picture):
-    """Three classes, four vendors, two renditions each."""
+    """Three classes by four vendors, with two renditions each."""
     for rank, label in enumerate(("airplane", "bird", "boat")):
         for style in ("apple", "google", "lg", "samsung"):
             for rendition in (1, 2):
@@ -28,7 +28,7 @@ def icons(tmp_path, save_picture):
 
 @pytest.fixture
 def imagenet(tmp_path, save_picture):
-    """Four images a class in val, and fog 3 of them all but one, at 224 x 224 as published."""
+    """Four images per class in val, and fog at severity 3 of all but one of them, at 224 x 224 as published."""
     for rank, wnid in enumerate(WNIDS):
         for number in range(4):
             name = f"{wnid}/ILSVRC2012_val_{rank * 4 + number:08d}.JPEG"
@@ -42,7 +42,7 @@ def test_cifar10_goes_by_its_own_numbers(cifar10):
     found = load_test("cifar10", limit=5)
     assert (found.name, found.constants, found.held_out, found.corrupted) == ("cifar10", "cifar", (), None)
     assert (found.mean, found.std) == (real.MEAN, real.STD)
-    np.testing.assert_array_equal(found.test.images, cifar10.test_images)  # all of them: corrupting is what takes time
+    np.testing.assert_array_equal(found.test.images, cifar10.test_images)  # the limit is for image files only
 
 
 def test_icons_and_their_hold_outs(icons):
