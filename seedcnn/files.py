@@ -5,11 +5,26 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
+import stat
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["fsync_directory", "fsync_file", "lock_file", "prepare_output", "remove", "replace_symlink", "write_file"]
+__all__ = [
+    "drop_temporaries",
+    "fsync_directory",
+    "fsync_file",
+    "lock_file",
+    "prepare_output",
+    "remove",
+    "replace_symlink",
+    "write_file",
+]
+
+# Short and of one shape: a name of the full 255 bytes can be replaced too, and what a power cut leaves can be found.
+_PREFIX, _SUFFIX = ".seedcnn-", ".tmp"
+_DESCRIPTORS = ("/dev/stdout", "/dev/stderr", "/dev/fd", "/proc")
 
 
 def fsync_directory(path: Path) -> None:
@@ -30,27 +45,45 @@ def fsync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write ``data`` to ``path``. After a power cut the file has the old content or the new, never a part.
+def _temporary(path: Path) -> Path:
+    """Return a name beside ``path`` that no other writer has."""
+    return path.with_name(f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
 
-    Args:
-        mode: permission bits, set before anything is written (the umask applies).
 
-    Raises:
-        OSError: if the file system refuses. The temporary file is removed.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
+def drop_temporaries(directory: Path) -> None:
+    """Remove the temporary files that killed writers left in ``directory``. The caller keeps other writers out."""
+    for path in directory.glob(f"{_PREFIX}*{_SUFFIX}"):
+        path.unlink(missing_ok=True)
+
+
+def _replaceable(path: Path) -> tuple[Path, int | None] | None:
+    """Return the file to replace and its permission bits, None for a new one; None for what is no regular file."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        bits = None
+    else:
+        # A file must not take the place of a device or a pipe, nor of the file behind /dev/stdout.
+        if not stat.S_ISREG(found.st_mode) or any(map(path.is_relative_to, _DESCRIPTORS)):
+            return None
+        bits = stat.S_IMODE(found.st_mode) & 0o777
+    return (Path(os.path.realpath(path)) if path.is_symlink() else path), bits
+
+
+def _replace(path: Path, data: bytes, mode: int, bits: int | None) -> None:
+    temporary = _temporary(path)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as file:
+            if bits is not None and stat.S_IMODE(os.fstat(descriptor).st_mode) != bits:
+                os.fchmod(descriptor, bits)
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-    except OSError:
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    os.replace(temporary, path)
     fsync_directory(path.parent)
 
 
@@ -62,9 +95,36 @@ def prepare_output(path: Path) -> None:
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a directory", str(path))
+    if path.exists() and not path.is_file():
+        return  # a device or a pipe
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_PREFIX, suffix=_SUFFIX):
         pass
+
+
+def write_file(path: Path, data: bytes, *, mode: int = 0o666, exact: bool = False) -> None:
+    """Write ``data`` to ``path``. After a power cut the file has the old content or the new, never a part.
+
+    Each call writes to a temporary file of its own, so that writers of one path do not disturb each other: the last one
+    wins. A symbolic link stays, and the file that it points to is replaced. A device or a pipe is written to.
+
+    Args:
+        mode: permission bits of a new file; the umask applies. A file that exists keeps its own.
+        exact: set ``mode`` whatever the umask says, also on a file that exists.
+
+    Raises:
+        OSError: if the file system refuses; it names ``path``. The temporary file is removed.
+    """
+    path = Path(path)
+    try:
+        found = _replaceable(path)
+        if found is None:
+            path.write_bytes(data)
+        else:
+            target, bits = found
+            _replace(target, data, mode, mode if exact else bits)
+    except OSError as error:
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from None
 
 
 def lock_file(path: Path) -> BinaryIO:
@@ -92,10 +152,13 @@ def lock_file(path: Path) -> BinaryIO:
 
 def replace_symlink(path: Path, target: str) -> None:
     """Point the symbolic link ``path`` at ``target`` in one step, by renaming a new link over the old one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
+    temporary = _temporary(path)
     os.symlink(target, temporary)
-    os.replace(temporary, path)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     fsync_directory(path.parent)
 
 

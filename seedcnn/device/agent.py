@@ -18,9 +18,9 @@ from seedcnn.bundle import check_family
 from seedcnn.device.choice import remember
 from seedcnn.device.config import Config, check_url, dump_config, read_config
 from seedcnn.device.records import Active, SlotRecord, dump
-from seedcnn.device.slots import MODEL, SLOTS, Slots
+from seedcnn.device.slots import MODEL, Slots
 from seedcnn.errors import BundleError, DeviceError, SeedCNNError, SlotError, UpdateError
-from seedcnn.files import fsync_directory, write_file
+from seedcnn.files import fsync_directory, remove, write_file
 from seedcnn.runtime.names import AUTO, check_runtime
 
 if TYPE_CHECKING:
@@ -84,20 +84,22 @@ def init(
     try:
         root = Path(root_json).read_bytes()
         check_root(root)
-        for directory in (*map(slots.path, SLOTS), slots.home / "metadata"):
+        for directory in (slots.home / "slots", slots.models, slots.home / "metadata"):
             directory.mkdir(parents=True, exist_ok=True)
-        fsync_directory(slots.home / "slots")
         with slots.lock():
             if (slots.home / "config.json").exists():
                 raise DeviceError(f"{home} is already initialised; remove it to start again")
+            # A factory model without config.json is left over from an initialisation that was interrupted.
+            remove(slots.home / "factory.json")
+            remove(slots.home / "factory.bundle")
             if factory is not None:
                 data = Path(factory).read_bytes()
                 record = _try_bundle(slots, config, data, 0, lambda _: None)
-                write_file(slots.home / "factory.bundle", data)
-                write_file(slots.home / "factory.json", dump(record))
+                write_file(slots.home / "factory.bundle", data, mode=0o644)
+                write_file(slots.home / "factory.json", dump(record), mode=0o644)
                 slots.raise_floor(record)
-            write_file(slots.home / "root.json", root)
-            write_file(slots.home / "config.json", dump_config(config))
+            write_file(slots.home / "root.json", root, mode=0o644)
+            write_file(slots.home / "config.json", dump_config(config), mode=0o644)
     except OSError as error:
         raise DeviceError(f"{home} cannot be initialised: {error.strerror} ({error.filename})") from None
 
@@ -146,6 +148,7 @@ class _Attempt:
     config: Config
     release: int = 0
     slot: str = ""
+    place: Path = Path()
     way: str = ""
 
     def step(self, state: str) -> None:
@@ -159,7 +162,7 @@ class _Attempt:
         self.check_floor(offer)
         record = self.stage(source, offer, before)
         self.step("SWITCH")
-        self.slots.switch(self.slot)
+        self.slots.switch(self.slot, self.place)
         self.commit(record)
         previous = before.record.release if before else 0
         message = f"release {self.release} is installed in slot {self.slot} (before: {previous or 'none'}{self.way})"
@@ -177,41 +180,44 @@ class _Attempt:
     def stage(self, source: Source, offer: Offer, before: Active | None) -> SlotRecord:
         slots = self.slots
         self.slot = slots.staging()
-        part = slots.path(self.slot) / f"{MODEL}.part"
-        data = self.patched(source, offer, before, part) or self.whole(source, offer, part)
-        part.rename(slots.path(self.slot) / MODEL)
-        fsync_directory(slots.path(self.slot))
+        data = self.patched(source, offer, before) or self.whole(source, offer)
+        self.part.rename(self.place / MODEL)
+        fsync_directory(self.place)
         record = _try_bundle(slots, self.config, data, self.release, self.step, offer.sha256)
-        slots.complete(self.slot, record)
+        slots.complete(self.place, record)
         return record
 
-    def fetched(self, source: Source, target: Target, part: Path) -> bytes:
-        self.step("DOWNLOAD")
-        self.slots.clear(self.slot)
-        source.download(target, part)
-        self.step("VERIFY")
-        source.verify(target, part)
-        return part.read_bytes()
+    @property
+    def part(self) -> Path:
+        return self.place / f"{MODEL}.part"
 
-    def whole(self, source: Source, offer: Offer, part: Path) -> bytes:
-        data = self.fetched(source, offer.target, part)
+    def fetched(self, source: Source, target: Target) -> bytes:
+        self.step("DOWNLOAD")
+        self.place = self.slots.fresh()
+        source.download(target, self.part)
+        self.step("VERIFY")
+        source.verify(target, self.part)
+        return self.part.read_bytes()
+
+    def whole(self, source: Source, offer: Offer) -> bytes:
+        data = self.fetched(source, offer.target)
         if hashlib.sha256(data).hexdigest() != offer.sha256:
             raise UpdateError(f"release {self.release} was refused: the file changed after it was verified")
         return data
 
-    def patched(self, source: Source, offer: Offer, before: Active | None, part: Path) -> bytes | None:
+    def patched(self, source: Source, offer: Offer, before: Active | None) -> bytes | None:
         """Make the new bundle from the old one and a delta; return None if there is no delta or it fails."""
         if before is None or offer.delta is None:
             return None
         try:
-            stored = self.fetched(source, offer.delta, part)
+            stored = self.fetched(source, offer.delta)
             from seedcnn.bundle import apply_delta, read_bundle, read_delta
 
             delta = read_delta(stored)
             if delta.result != offer.rollout.content:
                 raise UpdateError(f"it makes content {delta.result}; the rollout rule requires {offer.rollout.content}")
             data = apply_delta(read_bundle(before.data), delta)
-            write_file(part, data)
+            write_file(self.part, data, mode=0o644)
         except (UpdateError, BundleError) as error:
             self.way = f"; its delta failed: {error}"
             _LOG.warning("the delta to release %d failed, so the whole bundle is fetched: %s", self.release, error)
@@ -226,6 +232,10 @@ class _Attempt:
         except (OSError, SlotError) as error:
             # The switch is done; until the next run records the commit, the slot's own record keeps the floor up.
             _LOG.warning("release %d is active, but its commit could not be recorded: %s", self.release, error)
+        try:
+            self.slots.discard()
+        except OSError as error:
+            _LOG.warning("release %d is active, but what it replaced could not be removed: %s", self.release, error)
 
     def finish_interrupted(self, before: Active | None) -> None:
         """Record the commit of a run that was interrupted after its switch."""
@@ -241,8 +251,8 @@ class _Attempt:
     def refuse(self, reason: str) -> None:
         """Free the space and journal the reason. A failure in here must not hide that reason."""
         try:
-            if self.slot and self.slot != self.slots.current():
-                self.slots.clear(self.slot)
+            if self.slot:
+                self.slots.discard()
             self.slots.journal.append("REFUSED", release=self.release, slot=self.slot, reason=reason)
         except OSError as error:
             _LOG.warning("the refusal could not be journalled: %s", error)

@@ -132,6 +132,6 @@ def remember(slots: Slots, choice: Choice, *, locked: bool = False) -> None:
         with nullcontext() if locked else slots.lock():
             others = [item for item in remembered(slots.home) if item.key != choice.key]
             value = {"format": _FORMAT, "choices": [asdict(item) for item in (*others, choice)[-_KEPT:]]}
-            write_file(slots.home / _FILE, json.dumps(value, indent=1).encode())
+            write_file(slots.home / _FILE, json.dumps(value, indent=1).encode(), mode=0o644)
     except (OSError, DeviceError) as error:
         _LOG.warning("the choice of a runtime could not be remembered: %s", error)

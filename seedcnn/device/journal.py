@@ -86,4 +86,4 @@ class Journal:
             entries.pop()
         entries.append(Entry(state, int(time.time()), release, slot, reason))
         value = {"format": _FORMAT, "entries": [asdict(entry) for entry in entries[-_KEPT:]]}
-        write_file(self._path, json.dumps(value, separators=(",", ":")).encode())
+        write_file(self._path, json.dumps(value, separators=(",", ":")).encode(), mode=0o644)

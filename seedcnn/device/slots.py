@@ -4,13 +4,15 @@ Layout of the home directory::
 
     root.json             factory trust anchor            config.json    repository URL and family
     metadata/             python-tuf's cache              rollout.json   last verified rollout rule
-    slots/a, slots/b      model.bundle and slot.json      current        symbolic link to slots/a or slots/b
+    slots/a, slots/b      symbolic links into models/     current        symbolic link to slots/a or slots/b
+    models/1, 2, 3        model.bundle and slot.json      lock           held by the process that changes any of this
     factory.bundle        optional last resort, with its record factory.json
     floor.json            highest release ever committed  journal.json   what the updater did last
-    lock                  held by the one process that changes any of this
 
-A slot is complete when it has a ``slot.json``, which is written last, after the self-test. A complete slot is used only
-once ``current`` points to it. Readers take no lock.
+The slots point to two of the three places in ``models``. An update is staged in the third, so that a refused one leaves
+both slots as they were. A place is complete when it has a ``slot.json``, which is written last, after the self-test.
+Then one rename points the slot that is not current to it, and a second one points ``current`` to that slot. Readers
+take no lock.
 """
 
 from __future__ import annotations
@@ -25,13 +27,30 @@ from pathlib import Path
 from seedcnn.device.journal import Journal
 from seedcnn.device.records import Active, Floor, SlotRecord, dump, parse
 from seedcnn.errors import DeviceError, SlotError
-from seedcnn.files import fsync_directory, lock_file, remove, replace_symlink, write_file
+from seedcnn.files import drop_temporaries, fsync_directory, lock_file, remove, replace_symlink, write_file
 
 __all__ = ["MODEL", "SLOTS", "Slots"]
 
 SLOTS = ("a", "b")
+PLACES = ("1", "2", "3")
 MODEL, RECORD = "model.bundle", "slot.json"
 _LOG = logging.getLogger(__name__)
+
+
+def _examine(source: str, model: Path, record_path: Path) -> Active:
+    """Read a bundle and compare it with its record; raise SlotError if it is incomplete or damaged."""
+    try:
+        record = parse(SlotRecord, record_path.read_bytes())
+        if (size := model.stat().st_size) != record.size:
+            raise SlotError(f"{model.name} has {size} bytes; its record says {record.size}")
+        data = model.read_bytes()
+    except OSError as error:
+        raise SlotError(f"{Path(error.filename or model).name}: {error.strerror}") from None
+    except ValueError as error:
+        raise SlotError(f"{record_path.name}: {error}") from None
+    if (digest := hashlib.sha256(data).hexdigest()) != record.sha256:
+        raise SlotError(f"{model.name} has SHA-256 {digest[:16]}..; its record says {record.sha256[:16]}..")
+    return Active(source, record, data)
 
 
 class Slots:
@@ -42,7 +61,7 @@ class Slots:
         self.journal = Journal(self.home / "journal.json")
 
     def path(self, slot: str) -> Path:
-        """Return the directory of slot "a" or "b"."""
+        """Return the path of slot "a" or "b"; it exists once a model was installed there."""
         if slot not in SLOTS:
             raise ValueError(f"`slot` (={slot!r}) must be 'a' or 'b'")
         return self.home / "slots" / slot
@@ -73,8 +92,22 @@ class Slots:
         return name if name in SLOTS and target == f"slots/{name}" else None
 
     def staging(self) -> str:
-        """Return the slot that is not current, the only one that may be written."""
+        """Return the slot that is not current, the only one that may be replaced."""
         return "b" if self.current() == "a" else "a"
+
+    @property
+    def models(self) -> Path:
+        """The directory of the three places."""
+        return self.home / "models"
+
+    def _place(self, slot: str) -> Path | None:
+        """Return the place that a slot points to, or None if it points to none."""
+        try:
+            target = os.readlink(self.path(slot))
+        except OSError:
+            return None
+        name = target.removeprefix("../models/")
+        return self.models / name if name in PLACES and target == f"../models/{name}" else None
 
     def examine(self, slot: str) -> Active:
         """Read a slot ("a", "b" or "factory") and compare its bundle with its record.
@@ -83,21 +116,10 @@ class Slots:
             SlotError: if it is incomplete or damaged; the message says how.
         """
         if slot == "factory":
-            model, record_path = self.home / "factory.bundle", self.home / "factory.json"
-        else:
-            model, record_path = self.path(slot) / MODEL, self.path(slot) / RECORD
-        try:
-            record = parse(SlotRecord, record_path.read_bytes())
-            if (size := model.stat().st_size) != record.size:
-                raise SlotError(f"{model.name} has {size} bytes; its record says {record.size}")
-            data = model.read_bytes()
-        except OSError as error:
-            raise SlotError(f"{Path(error.filename or model).name}: {error.strerror}") from None
-        except ValueError as error:
-            raise SlotError(f"{record_path.name}: {error}") from None
-        if (digest := hashlib.sha256(data).hexdigest()) != record.sha256:
-            raise SlotError(f"{model.name} has SHA-256 {digest[:16]}..; its record says {record.sha256[:16]}..")
-        return Active(slot, record, data)
+            return _examine(slot, self.home / "factory.bundle", self.home / "factory.json")
+        # Resolved once: an update that replaces the slot meanwhile must not mix two models.
+        directory = self._place(slot) or self.path(slot)
+        return _examine(slot, directory / MODEL, directory / RECORD)
 
     def active(self) -> Active:
         """Return the active model: the current slot, else the other slot, else the factory model.
@@ -124,11 +146,15 @@ class Slots:
             return fallback
 
     def repair(self) -> Active | None:
-        """Make sure that ``current`` points to a good slot or does not exist. Needs the lock.
+        """Make sure that ``current`` points to a good slot or does not exist, and drop what killed writers left.
+
+        Needs the lock.
 
         Returns:
             The active model, or None if there is none.
         """
+        for directory in (self.home, self.home / "slots"):
+            drop_temporaries(directory)
         slot = self.current()
         try:
             return self._factory("no update has been installed") if slot is None else self.examine(slot)
@@ -189,34 +215,62 @@ class Slots:
         else:
             remove(self.home / "current")
 
-    def clear(self, slot: str) -> None:
-        """Empty a slot. Its record is removed first, so that it is never mistaken for complete.
+    def discard(self) -> None:
+        """Remove every place that no slot points to."""
+        if not self.models.is_dir():
+            return
+        used = {self._place(slot) for slot in SLOTS}
+        for place in (self.models / name for name in PLACES):
+            if place not in used and place.is_dir():
+                for path in place.iterdir():
+                    path.unlink()
+                place.rmdir()
+        fsync_directory(self.models)
+
+    def fresh(self) -> Path:
+        """Return an empty place that no slot points to, for staging.
 
         Raises:
-            SlotError: if it is the current one.
+            SlotError: if a slot is no symbolic link, because another version of seedcnn made this home.
+        """
+        for path in map(self.path, SLOTS):
+            if path.exists() and not path.is_symlink():
+                raise SlotError(f"{path} must be a symbolic link; another version made {self.home}: initialise it anew")
+        self.discard()
+        used = {self._place(slot) for slot in SLOTS}
+        place = next(self.models / name for name in PLACES if self.models / name not in used)
+        place.mkdir()
+        fsync_directory(self.models)
+        return place
+
+    def complete(self, place: Path, record: SlotRecord) -> None:
+        """Complete a staged model by writing its record."""
+        write_file(place / RECORD, dump(record), mode=0o644)
+
+    def switch(self, slot: str, place: Path) -> None:
+        """Exchange a slot for a complete staged model and make it the current one.
+
+        Raises:
+            SlotError: if the staged model is incomplete or damaged, or the slot is current. Both slots are unchanged.
+            OSError: if the file system refuses. Both slots are unchanged.
         """
         if slot == self.current():
-            raise SlotError(f"slot {slot} is current and cannot be cleared")
-        directory = self.path(slot)
-        directory.mkdir(parents=True, exist_ok=True)
-        fsync_directory(directory.parent)
-        remove(directory / RECORD)
-        for path in directory.iterdir():
-            path.unlink()
-        fsync_directory(directory)
-
-    def complete(self, slot: str, record: SlotRecord) -> None:
-        """Complete a staged slot by writing its record."""
-        write_file(self.path(slot) / RECORD, dump(record))
-
-    def switch(self, slot: str) -> None:
-        """Make a complete slot the current one, by one rename.
-
-        Raises:
-            SlotError: if the slot is incomplete or damaged; ``current`` is unchanged.
-        """
-        self.examine(slot)
-        replace_symlink(self.home / "current", f"slots/{slot}")
+            raise SlotError(f"slot {slot} is current and cannot be replaced")
+        _examine(slot, place / MODEL, place / RECORD)
+        before = self._place(slot)
+        replace_symlink(self.path(slot), f"../models/{place.name}")
+        try:
+            replace_symlink(self.home / "current", f"slots/{slot}")
+        except BaseException as error:
+            if self.current() != slot:
+                if before is None:
+                    remove(self.path(slot))
+                else:
+                    replace_symlink(self.path(slot), f"../models/{before.name}")
+                raise
+            if not isinstance(error, OSError):
+                raise
+            _LOG.warning("the switch to slot %s may be lost in a power cut: %s", slot, error)
 
     def floor(self) -> Floor:
         """Return the anti-rollback floor: the last commit, or a switch whose commit was not recorded."""
@@ -238,7 +292,8 @@ class Slots:
         stored = self._stored_floor()
         if record.release >= stored.release:
             lowest = max(stored.min_release, record.min_release)
-            write_file(self.home / "floor.json", dump(Floor(record.release, lowest, record.artefact)))
+            floor = Floor(record.release, lowest, record.artefact)
+            write_file(self.home / "floor.json", dump(floor), mode=0o644)
 
     def _stored_floor(self) -> Floor:
         path = self.home / "floor.json"

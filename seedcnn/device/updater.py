@@ -177,7 +177,7 @@ class Source:
             # There is no rule yet or an older one: fetch the one that is signed now.
             data = self._fetcher.download_bytes(self._target_url(rule), min(rule.length, MAX_BYTES))
         rule.verify_length_and_hashes(data)
-        write_file(cached, data)
+        write_file(cached, data, mode=0o644)
         return data
 
     def _digest(self, target: TargetFile) -> str:

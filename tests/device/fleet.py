@@ -15,7 +15,7 @@ import numpy as np
 from seedcnn.device.agent import init, update
 from seedcnn.device.fetcher import DownloadLimits
 from seedcnn.device.runtime import Model
-from seedcnn.device.slots import Slots
+from seedcnn.device.slots import SLOTS, Slots
 from seedcnn.rng import random_bytes
 from seedcnn.server.repository import init_repository, publish
 from seedcnn.server.static import serve
@@ -29,6 +29,17 @@ def expected_logits(bundle: bytes, directory: Path) -> np.ndarray:
     path = directory / "reference.bundle"
     path.write_bytes(bundle)
     return Model.load(path).logits(IMAGES)
+
+
+def contents(home: Path) -> dict[str, bytes]:
+    """Every byte of both slots, and where ``current`` points."""
+    found = {"current": os.readlink(home / "current").encode() if (home / "current").is_symlink() else b""}
+    for slot in SLOTS:
+        directory = home / "slots" / slot
+        found |= (
+            {f"{slot}/{path.name}": path.read_bytes() for path in directory.iterdir()} if directory.exists() else {}
+        )
+    return found
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from seedcnn.device.fetcher import DownloadLimits
 from seedcnn.errors import BundleFormatError, SelfTestError, UpdateError
 from seedcnn.server.repository import Expires, publish, resign
 from tests.device.attacker import rule, sign_targets
-from tests.device.fleet import open_fleet
+from tests.device.fleet import contents, open_fleet
 
 
 def refused(device, match, *, cause=None, release=1, limits=None, url=None):
-    """The update fails with one sentence, is journalled and leaves no debris, and the old model stays active."""
+    """The update fails with one sentence and is journalled; both slots stay as they were, without debris."""
+    before = contents(device.home)
     with pytest.raises(UpdateError, match=match) as caught:
         device.update(url, limits)
     assert "\n" not in str(caught.value)
@@ -25,8 +26,8 @@ def refused(device, match, *, cause=None, release=1, limits=None, url=None):
         assert isinstance(caught.value.__cause__, cause)
     last = device.slots.journal.last()
     assert (last.state, last.reason) == ("REFUSED", str(caught.value))
-    if last.slot:
-        assert list(device.slots.path(last.slot).iterdir()) == []
+    assert contents(device.home) == before
+    assert len(list(device.slots.models.iterdir())) == len([name for name in before if name.endswith("slot.json")])
     assert device.release() == release
 
 

@@ -45,7 +45,7 @@ def test_disk_full_while_staging(fleet, tmp_path, small_disk, leave):
     with pytest.raises(UpdateError, match="No space left on device"):
         device.update()
     assert device.release() == 1
-    assert not list(device.home.glob("slots/*/*.part"))
+    assert not list(device.home.glob("models/*/*.part"))
     (small_disk / "ballast").unlink()
     assert device.update().release == 2
     assert device.release() == 2

@@ -119,7 +119,7 @@ def test_predict_in_a_runtime_that_init_did_not_choose_tests_the_model_first(fle
     model.write_bytes(factory.read_bytes())
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
     record = SlotRecord("demo", 1, 0, digest, model.stat().st_size, "c" * 64, digest)
-    device.slots.complete("a", record)
+    device.slots.complete(device.slots.path("a"), record)
     assert main([*predict, "--runtime", "onnxruntime"]) == 1
     assert "the self-test failed: canned image 3 is off by 0.5" in capsys.readouterr().err
 

@@ -80,8 +80,10 @@ def fresh(home: Path, name: str) -> Device:
     return Device(copy)
 
 
-def check(device: Device, answers: dict[int, np.ndarray]) -> int:
-    """The old or the new model is active, bit for bit; then an update completes and the new one is."""
+def check(device: Device, answers: dict[int, np.ndarray], slots: str = "ab") -> int:
+    """The old or the new model is active, bit for bit, and ``slots`` hold whole models; then an update completes."""
+    for slot in slots:
+        assert device.slots.examine(slot).record.release in (1, 2, 3)
     release, logits = device.answer()
     np.testing.assert_array_equal(logits, answers[release])
     device.update()
@@ -118,7 +120,7 @@ def test_kill_before_every_call_of_the_first_update(zygote, fleet, tmp_path, mak
     for kill_at in range(1, calls + 1, 2):
         copy = fresh(device.home, "killed")
         assert zygote.run(copy.home, kill_at) == (KILLED, 0)
-        seen.add(check(copy, answers))
+        seen.add(check(copy, answers, slots=""))
     assert seen == {2, 3}
 
 
@@ -134,7 +136,7 @@ def test_kill_before_every_call_of_an_update_by_a_delta(zygote, fleet, tmp_path)
     for kill_at in range(1, calls + 1, 2):
         copy = fresh(device.home, "killed")
         assert zygote.run(copy.home, kill_at) == (KILLED, 0)
-        seen.add(check(copy, answers))
+        seen.add(check(copy, answers, slots="a"))
     assert seen == {2, 3}
 
 
@@ -201,7 +203,7 @@ def test_kill_of_the_real_command(device, fleet, tmp_path):
         time.sleep(0.001)
     process.kill()
     assert process.wait(timeout=60) == KILLED
-    check(device, answers)
+    check(device, answers, slots="a")
     done = device.command("predict", "--json", _batch(tmp_path))
     assert done.returncode == 0, done.stderr
     assert [item["index"] for item in json.loads(done.stdout)] == answers[3].argmax(axis=1).tolist()

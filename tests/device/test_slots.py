@@ -13,7 +13,7 @@ from seedcnn.device.slots import Slots
 from seedcnn.errors import DeviceError, SlotError, UpdateError
 from seedcnn.files import replace_symlink, write_file
 from tests.device.attacker import rule, sign_targets
-from tests.device.fleet import IMAGES
+from tests.device.fleet import IMAGES, contents
 
 
 @pytest.fixture
@@ -115,16 +115,58 @@ def test_fallback_while_an_update_holds_the_lock_answers_without_marking(two, ca
         assert two.slots.current() == "b"
 
 
-def test_only_the_other_slot_may_be_cleared(two):
-    with pytest.raises(SlotError, match="slot b is current"):
-        two.slots.clear("b")
-    two.slots.clear("a")
-    assert list(two.slots.path("a").iterdir()) == []
-    with pytest.raises(SlotError, match=r"slot\.json: No such file"):
-        two.slots.switch("a")
-    assert two.slots.current() == "b"
+def test_only_the_other_slot_may_be_exchanged_and_only_for_a_complete_model(two):
+    slots = two.slots
+    before = contents(two.home)
+    place = slots.fresh()
+    assert list(place.iterdir()) == []
+    for slot, words in (("b", "slot b is current and cannot be replaced"), ("a", r"slot\.json: No such file")):
+        with pytest.raises(SlotError, match=words):
+            slots.switch(slot, place)
+    model = slots.examine("b")
+    (place / "model.bundle").write_bytes(model.data[:-1])
+    slots.complete(place, model.record)
+    with pytest.raises(SlotError, match=r"model\.bundle has \d+ bytes"):
+        slots.switch("a", place)
+    assert contents(two.home) == before
+    assert slots.current() == "b"
+    slots.discard()
+    assert len(list(slots.models.iterdir())) == 2
     with pytest.raises(ValueError, match="`slot`"):
-        two.slots.path("../x")
+        slots.path("../x")
+
+
+@pytest.mark.parametrize("target", ["../models/4", "/etc", "../models/../metadata", "../models/1/"])
+def test_a_slot_that_points_to_elsewhere_is_no_slot(two, target):
+    replace_symlink(two.slots.path("a"), target)
+    assert two.slots._place("a") is None
+    two.slots.discard()
+    assert two.release() == 2
+
+
+def test_a_home_of_another_version_is_refused_in_words(device, fleet):
+    (device.home / "slots" / "a").unlink()
+    (device.home / "models" / "1").rename(device.home / "slots" / "a")
+    (device.home / "models").rmdir()
+    fleet.publish(2)
+    with pytest.raises(
+        UpdateError, match=r"slots/a must be a symbolic link; another version made .* initialise it anew"
+    ):
+        device.update()
+    assert device.states()[-1] == "REFUSED"
+    assert device.release() == 1
+
+
+def test_what_killed_writers_left_is_dropped(two, fleet):
+    left = [two.home / ".seedcnn-0a.tmp", two.home / "slots" / ".seedcnn-0b.tmp", two.slots.models / "3"]
+    for path in left[:2]:
+        path.write_bytes(b"half")
+    left[2].mkdir()
+    (left[2] / "model.bundle.part").write_bytes(b"half")
+    fleet.publish(3)
+    two.update()
+    assert not any(path.exists() for path in left[:2])
+    assert len(list(two.slots.models.iterdir())) == 2
 
 
 @pytest.mark.parametrize("target", ["slots/c", "/etc", "slots/../../x", "slots/a/"])
