@@ -26,7 +26,6 @@ docs/adr/0011 explains why this is not left to a library.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import math
 import types
@@ -39,18 +38,16 @@ from pathlib import PurePath
 from typing import Any, Literal
 
 from seedcnn.errors import ConfigError, did_you_mean
+from seedcnn.literals import literal, member_of_text
 
 __all__ = [
     "FORMAT",
     "convert",
     "convertible",
     "field_types",
-    "literal",
-    "member_of_text",
     "prefixed",
     "register_family",
     "settle",
-    "split",
     "stamped",
     "to_plain",
     "unstamped",
@@ -60,8 +57,6 @@ FORMAT = "seedcnn-config/1"
 """The format of a serialised config."""
 
 _BOOLS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-_NAMES: dict[str, bool | None] = {"true": True, "false": False, "none": None, "null": None}
-_OPENING, _CLOSING = "([{", ")]}"
 _LONGEST = 120  # characters of a value in a message
 
 
@@ -90,34 +85,6 @@ def prefixed(option: str) -> Iterator[None]:
         raise ConfigError(f"{option}: {error}") from None
 
 
-class _Names(ast.NodeTransformer):
-    """JSON's names of constants become Python's, in any case."""
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        name = node.id.lower()
-        return ast.Constant(_NAMES[name]) if name in _NAMES else node
-
-
-def literal(text: str) -> Any:
-    """The value of a Python or JSON literal, or else the text itself."""
-    try:
-        return ast.literal_eval(_Names().visit(ast.parse(text.strip(), mode="eval")))
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
-
-
-def split(text: str, separator: str) -> list[str]:
-    """Split at each separator that is not inside brackets."""
-    parts, depth = [""], 0
-    for character in text:
-        depth = max(0, depth + (character in _OPENING) - (character in _CLOSING))
-        if character == separator and not depth:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
-
-
 @dataclass(frozen=True)
 class _Family:
     tag: str
@@ -140,24 +107,6 @@ def register_family(base: type, tag: str, members: Mapping[str, Callable[..., An
 
 def _family_of(kind: type) -> _Family | None:
     return next((family for base, family in _FAMILIES.items() if issubclass(kind, base)), None)
-
-
-def member_of_text(text: str, tag: str) -> dict[str, str]:
-    """The plain data of ``member:option=value:option=value``; a colon inside brackets separates nothing.
-
-    Raises:
-        ConfigError: if the text does not look like that, or an option is given twice.
-    """
-    member, *assignments = split(text, ":")
-    options = {tag: member}
-    for assignment in assignments:
-        option, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"{tag} {text!r}: {assignment!r} must look like option=value")
-        if option in options:
-            raise ConfigError(f"{tag} {text!r}: {option} is given twice")
-        options[option] = value
-    return options
 
 
 def field_types(kind: Any) -> dict[str, Any]:

@@ -15,15 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seedcnn.errors import ConfigError
+from seedcnn.literals import literal, split
 from seedcnn.typed import (
     FORMAT,
     convert,
     convertible,
-    literal,
     prefixed,
     register_family,
     settle,
-    split,
     stamped,
     to_plain,
     unstamped,

@@ -194,7 +194,7 @@ def bench(
     from seedcnn.errors import ConfigError
     from seedcnn.evaluate.tables import print_bench
     from seedcnn.files import write_file
-    from seedcnn.typed import split
+    from seedcnn.literals import split
 
     wanted = _names("--what", parts, _PARTS, {})
     if "latency" not in wanted:

@@ -80,7 +80,7 @@ def plan(
     load_plugins(plugin)
     from seedcnn.cli import _plan_request as request
     from seedcnn.cli._plan_tables import print_plan
-    from seedcnn.typed import split
+    from seedcnn.literals import split
 
     budget = request.budget_of(budget_latency, budget_bytes, budget_macs)
     measuring = request.measuring_of(budget, latency, runtime, rounds, threads)

@@ -9,6 +9,7 @@ from seedcnn import typed
 from seedcnn.convert.plugins import families
 from seedcnn.errors import ConfigError
 from seedcnn.layers.families import ConversionConfig
+from seedcnn.literals import member_of_text
 
 __all__ = [
     "METHODS",
@@ -104,7 +105,7 @@ def config_of_text(text: str) -> ConversionConfig:
         ConfigError: if the text does not look like that, the method or an option does not exist, or an option is given
             twice or has a value of the wrong type.
     """
-    options = typed.member_of_text(text, "method")
+    options = member_of_text(text, "method")
     return config_for(**options)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-import torch
 from torch import Tensor, nn
 
 from seedcnn import rng
+from seedcnn.convert._exchange import check_from_dense, exchange, exchange_from_dense
 from seedcnn.convert.config import METHODS
 from seedcnn.convert.filters import (
     FilterFn,
@@ -22,12 +21,11 @@ from seedcnn.convert.filters import (
     spatial_width,
     untouchable,
 )
-from seedcnn.convert.from_dense import FromDenseReport, seed_from_dense_
-from seedcnn.convert.references import exchange_references, tied_parameters, uncalled
+from seedcnn.convert.references import tied_parameters, uncalled
 from seedcnn.convert.report import ConversionReport, Replaced, Skipped
 from seedcnn.convert.tracing import norm_after
 from seedcnn.errors import ConversionError
-from seedcnn.layers import ConvLayer, GroupNLConv2d, conv_like, learnable_count
+from seedcnn.layers import ConvLayer, conv_like, learnable_count
 from seedcnn.layers.families import ConversionConfig, make_layer
 
 __all__ = ["convert_", "replacement"]
@@ -232,48 +230,15 @@ def _methods(config: ConversionConfig, chosen: Mapping[str, _Choice]) -> str:
     return ", ".join(kind.__name__.removesuffix("Config") for kind in kinds)
 
 
-def _check_from_dense(model: nn.Module, news: Mapping[str, nn.Module]) -> None:
-    others = [name for name, new in news.items() if not isinstance(new, GroupNLConv2d)]
-    if others:
+def _check_arguments(model: nn.Module, init: str, images: Tensor | None) -> None:
+    if init not in INITS:
+        raise ValueError(f"`init` (={init!r}) must be one of {', '.join(map(repr, INITS))}")
+    if images is not None and init != "from_dense":
+        raise ValueError("`images` has no effect unless `init` is 'from_dense'")
+    if isinstance(model, (nn.modules.conv._ConvNd, ConvLayer)):
         raise ConversionError(
-            f"init='from_dense' is for GroupNL; {others[0]} becomes a {type(news[others[0]]).__name__}"
+            f"`model` is itself a {type(model).__name__} and cannot be replaced in place; build the layer directly"
         )
-    if any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()]):
-        raise ConversionError("init='from_dense' needs trained filters, and this model is on the meta device")
-
-
-def _exchange(model: nn.Module, news: Mapping[str, nn.Module]) -> None:
-    """Put the new layers in their places, all of them or none."""
-    places = {name: (model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in news}
-    old = {name: getattr(parent, child) for name, (parent, child) in places.items()}
-    try:
-        for name, new in news.items():
-            setattr(*places[name], new)
-        exchange_references(model, {id(old[name]): new for name, new in news.items()})
-    except BaseException:
-        for name, conv in old.items():
-            setattr(*places[name], conv)
-        exchange_references(model, {id(news[name]): conv for name, conv in old.items()})
-        raise
-
-
-def _seed_from_dense(model: nn.Module, news: Mapping[str, nn.Module], images: Tensor | None) -> FromDenseReport:
-    """Start the new layers from the trained network and put them in; whatever fails, the model is as before."""
-    trial = copy.deepcopy(model)
-    _exchange(trial, news)
-    try:
-        report = seed_from_dense_(trial, model, images=images, layers=news)
-    except (RuntimeError, ValueError, IndexError) as error:
-        sentence = str(error).split("\n")[0]
-        raise ConversionError(f"init='from_dense' failed and nothing was changed: {sentence}") from error
-    theirs = {**dict(trial.named_parameters()), **dict(trial.named_buffers())}
-    inside = tuple(f"{name}." for name in news)
-    _exchange(model, news)
-    with torch.no_grad():
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            if not name.startswith(inside):
-                tensor.copy_(theirs[name])
-    return report
 
 
 def convert_(
@@ -321,28 +286,21 @@ def convert_(
         ValueError: if ``min_saved_macs``, ``narrowing_groups`` or ``init`` is out of range, or one of the first two or
             ``images`` has no effect.
     """
-    if init not in INITS:
-        raise ValueError(f"`init` (={init!r}) must be one of {', '.join(map(repr, INITS))}")
-    if images is not None and init != "from_dense":
-        raise ValueError("`images` has no effect unless `init` is 'from_dense'")
+    _check_arguments(model, init, images)
     policy = _Policy(config, filter_fn, overrides or {}, min_saved_macs, narrowing_groups)
-    if isinstance(model, (nn.modules.conv._ConvNd, ConvLayer)):
-        raise ConversionError(
-            f"`model` is itself a {type(model).__name__} and cannot be replaced in place; build the layer directly"
-        )
     chosen, skipped = _select(model, policy)
     before = learnable_count(model)
     norms = norm_after(model)
     news = {name: _build(model, name, choice, seed, name in norms) for name, choice in chosen.items()}
     if init == "from_dense":
-        _check_from_dense(model, news)
+        check_from_dense(model, news)
     replaced = tuple(_replaced(name, choice.conv, news[name]) for name, choice in chosen.items())
     _warn_of_depthwise(chosen, replaced)
     seeded = None
     if init == "from_dense":
-        seeded = _seed_from_dense(model, news, images)
+        seeded = exchange_from_dense(model, news, images)
     else:
-        _exchange(model, news)
+        exchange(model, news)
     return ConversionReport(
         method=_methods(config, chosen),
         replaced=replaced,
