@@ -30,9 +30,13 @@ def _read(bundle: str | Path | bytes, name: str) -> bytes:
         size = Path(bundle).stat().st_size
         if size > MAX_FILE_BYTES:
             raise RepositoryError(f"{name}: file has {size} bytes; at most {MAX_FILE_BYTES} are allowed")
-        return Path(bundle).read_bytes()
+        with open(bundle, "rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)  # a device has size 0 and no end
     except OSError as error:
         raise RepositoryError(f"{name} cannot be read: {error.strerror}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise RepositoryError(f"{name}: file has more than the {MAX_FILE_BYTES} bytes that are allowed")
+    return data
 
 
 def accept(bundle: str | Path | bytes) -> Accepted:

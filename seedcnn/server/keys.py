@@ -16,7 +16,7 @@ from securesystemslib.signer import CryptoSigner
 from seedcnn.errors import RepositoryError
 from seedcnn.files import write_file
 
-__all__ = ["KEY_NAMES", "ROOT_THRESHOLD", "generate_keys", "load_signer", "load_signers"]
+__all__ = ["KEY_NAMES", "ROOT_THRESHOLD", "generate_keys", "load_signer", "load_signers", "refuse_keys"]
 
 ROOT_THRESHOLD = 2
 KEY_NAMES = {
@@ -25,6 +25,12 @@ KEY_NAMES = {
     "snapshot": ("snapshot",),
     "timestamp": ("timestamp",),
 }
+
+
+def refuse_keys(directory: Path) -> None:
+    """Raise ``RepositoryError`` if there are key files in ``directory``; keys are never overwritten."""
+    if present := sorted(path.name for path in directory.glob("*.pem")):
+        raise RepositoryError(f"{directory} already holds keys ({', '.join(present)}); keys are never overwritten")
 
 
 def generate_keys(directory: Path) -> dict[str, list[CryptoSigner]]:
@@ -37,14 +43,13 @@ def generate_keys(directory: Path) -> dict[str, list[CryptoSigner]]:
         RepositoryError: if there are key files already; keys are never overwritten.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if present := sorted(path.name for path in directory.glob("*.pem")):
-        raise RepositoryError(f"{directory} already holds keys ({', '.join(present)}); keys are never overwritten")
+    refuse_keys(directory)
     signers: dict[str, list[CryptoSigner]] = {}
     for role, names in KEY_NAMES.items():
         signers[role] = []
         for name in names:
             signer = CryptoSigner.generate_ed25519()
-            write_file(directory / f"{name}.pem", signer.private_bytes, mode=0o600)
+            write_file(directory / f"{name}.pem", signer.private_bytes, mode=0o600, exact=True)
             signers[role].append(signer)
     return signers
 

@@ -15,7 +15,9 @@ rename, so a device sees either the old state or the new one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,14 +31,16 @@ from tuf.api.serialization.json import JSONSerializer
 from seedcnn.bundle import Rollout, bundle_name, release_of, rollout_name
 from seedcnn.bundle.rollout import MAX_DELTAS
 from seedcnn.errors import RepositoryError
-from seedcnn.files import write_file
+from seedcnn.files import drop_temporaries, fsync_directory
 from seedcnn.server.deltas import make_deltas
 from seedcnn.server.intake import accept
-from seedcnn.server.keys import ROOT_THRESHOLD, generate_keys, load_signers
+from seedcnn.server.keys import ROOT_THRESHOLD, generate_keys, load_signers, refuse_keys
 from seedcnn.server.lock import exclusive
+from seedcnn.server.public import public_directory, write_public
 
 __all__ = ["Expires", "Published", "Resigned", "init_repository", "publish", "resign"]
 
+_MAKING = ".seedcnn-init"
 _SERIALIZER = JSONSerializer(compact=True)
 _S = TypeVar("_S", Root, Targets, Snapshot, Timestamp)
 
@@ -138,10 +142,13 @@ class _Repository:
 
     def commit(self, *, targets: bool, bump: bool = True) -> None:
         """Sign and write everything, each file before the one that refers to it; ``timestamp.json`` comes last."""
+        for place in (self.directory, self.metadata):
+            drop_temporaries(place)
         for name, data in self.pending.items():
             path = self.directory / "public" / "targets" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(path, data)
+            public_directory(path.parent)
+            drop_temporaries(path.parent)
+            write_public(path, data)
         versioned: list[tuple[Metadata[Targets] | Metadata[Snapshot], bytes]] = []
         if targets:
             data = self.sign(self.targets, bump=bump)
@@ -154,12 +161,12 @@ class _Repository:
         self.timestamp.signed.snapshot_meta = MetaFile.from_data(self.snapshot.signed.version, data, ["sha256"])
         timestamp = self.sign(self.timestamp, bump=bump)
         for metadata, data in versioned:
-            write_file(self.metadata / f"{metadata.signed.version}.{metadata.signed.type}.json", data)
-        write_file(self.metadata / "timestamp.json", timestamp)
+            write_public(self.metadata / f"{metadata.signed.version}.{metadata.signed.type}.json", data)
+        write_public(self.metadata / "timestamp.json", timestamp)
 
     def write_root(self, data: bytes) -> None:
-        write_file(self.metadata / f"{self.root.signed.version}.root.json", data)
-        write_file(self.directory / "root.json", data)
+        write_public(self.metadata / f"{self.root.signed.version}.root.json", data)
+        write_public(self.directory / "root.json", data)
 
 
 def _utc(now: datetime | None) -> datetime:
@@ -168,6 +175,16 @@ def _utc(now: datetime | None) -> datetime:
     if now.tzinfo is None:
         raise ValueError(f"`now` (={now.isoformat()}) must carry a time zone")
     return now.astimezone(UTC)
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    """Turn what the file system refuses into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise RepositoryError(f"{directory} cannot be written: {error.strerror or error}{where}") from None
 
 
 def _load(directory: Path, now: datetime, expires: Expires) -> _Repository:
@@ -206,6 +223,8 @@ def _load(directory: Path, now: datetime, expires: Expires) -> _Repository:
 def init_repository(directory: str | Path, *, now: datetime | None = None, expires: Expires | None = None) -> Path:
     """Make a repository without bundles: keys, and version 1 of every role's metadata.
 
+    It is made in ``DIR/.seedcnn-init`` and moved into place when it is whole, so that nothing is overwritten.
+
     Args:
         now: time of signing, with a time zone; by default the current time.
         expires: validity of each role; devices refuse metadata that has expired.
@@ -214,11 +233,39 @@ def init_repository(directory: str | Path, *, now: datetime | None = None, expir
         Path of ``DIR/root.json``, the trust anchor for devices.
 
     Raises:
-        RepositoryError: if a repository or keys exist already.
+        RepositoryError: if a repository or keys exist already, or the directory cannot be written. A run that was
+            interrupted can be repeated.
     """
     directory = Path(directory)
+    with _writing(directory):
+        public_directory(directory)
+        with exclusive(directory):
+            made = directory / _MAKING
+            if not (made / "root.json").exists() and not _finished(directory):
+                _make(made, _utc(now), expires or Expires())
+            _move(made, directory)
+    return directory / "root.json"
+
+
+def _finished(directory: Path) -> bool:
+    """Return whether an interrupted init has nothing left to do but to remove ``_MAKING``.
+
+    Raises:
+        RepositoryError: if a repository or keys exist that no interrupted init made.
+    """
+    if (directory / "root.json").exists() and (directory / _MAKING).exists():
+        return True
     if (directory / "root.json").exists() or (directory / "public").exists():
         raise RepositoryError(f"{directory} already holds a repository")
+    refuse_keys(directory / "keys")
+    return False
+
+
+def _make(directory: Path, now: datetime, expires: Expires) -> None:
+    """Make a whole repository; ``root.json`` is written last. What an interrupted init left here is removed."""
+    if directory.exists():
+        shutil.rmtree(directory)
+    directory.mkdir(mode=0o700)
     signers = generate_keys(directory / "keys")
     root = Root(consistent_snapshot=True)
     for role, of_role in signers.items():
@@ -226,21 +273,34 @@ def init_repository(directory: str | Path, *, now: datetime | None = None, expir
             root.add_key(signer.public_key, role)
     root.roles["root"].threshold = ROOT_THRESHOLD
     repository = _Repository(
-        directory,
-        _utc(now),
-        expires or Expires(),
-        Metadata(root),
-        Metadata(Targets()),
-        Metadata(Snapshot()),
-        Metadata(Timestamp()),
+        directory, now, expires, Metadata(root), Metadata(Targets()), Metadata(Snapshot()), Metadata(Timestamp())
     )
     for place in (repository.metadata, directory / "public" / "targets"):
-        place.mkdir(parents=True)
-    with exclusive(directory):
-        data = repository.sign(repository.root, bump=False)
-        repository.commit(targets=True, bump=False)
-        repository.write_root(data)
-    return directory / "root.json"
+        public_directory(place)
+    data = repository.sign(repository.root, bump=False)
+    repository.commit(targets=True, bump=False)
+    repository.write_root(data)
+
+
+def _move(made: Path, directory: Path) -> None:
+    """Move a whole repository up to ``directory``, ``root.json`` last; repeat it after an interruption.
+
+    Raises:
+        RepositoryError: if a key or the public half exists there already.
+    """
+    keys = directory / "keys"
+    keys.mkdir(mode=0o700, exist_ok=True)
+    pairs = [(path, keys / path.name) for path in sorted((made / "keys").glob("*.pem"))]
+    pairs += [(made / name, directory / name) for name in ("public", "root.json") if (made / name).exists()]
+    for _, target in pairs:
+        if target.exists():
+            raise RepositoryError(f"{target} exists, so the interrupted init in {made} cannot be completed")
+    for source, target in pairs:
+        source.rename(target)
+        for changed in (source.parent, target.parent):
+            fsync_directory(changed)
+    shutil.rmtree(made)
+    fsync_directory(directory)
 
 
 def publish(
@@ -261,7 +321,8 @@ def publish(
 
     Raises:
         RepositoryError: if the bundle does not open or expand, its family's name is not allowed, its release is not
-            above the published one, or the targets, snapshot or timestamp key is missing.
+            above the published one, the targets, snapshot or timestamp key is missing, or the directory cannot be
+            written.
         ValueError: if ``deltas`` is negative, or above the 64 that a rollout rule may list.
     """
     if not 0 <= deltas <= MAX_DELTAS:
@@ -272,7 +333,7 @@ def publish(
     moment = _utc(now)
     if not directory.is_dir():
         raise RepositoryError(f"{directory} is not a repository; make one with: seedcnn repo init {directory}")
-    with exclusive(directory):
+    with _writing(directory), exclusive(directory):
         repository = _load(directory, moment, expires or Expires())
         published = max(_releases(repository.targets.signed, family), default=0)
         if release <= published:
@@ -303,13 +364,14 @@ def resign(directory: str | Path, *, now: datetime | None = None, expires: Expir
     Run it at least daily, since the timestamp is valid for three days. It changes nothing that is published.
 
     Raises:
-        RepositoryError: if there is no repository, or the snapshot or timestamp key is missing.
+        RepositoryError: if there is no repository, the snapshot or timestamp key is missing, or the directory cannot
+            be written.
     """
     directory = Path(directory)
     moment = _utc(now)
     if not directory.is_dir():
         raise RepositoryError(f"{directory} is not a repository; make one with: seedcnn repo init {directory}")
-    with exclusive(directory):
+    with _writing(directory), exclusive(directory):
         repository = _load(directory, moment, expires or Expires())
         roles, due = ["snapshot", "timestamp"], []
         for metadata in (repository.targets, repository.root):

@@ -7,6 +7,7 @@ body, because a device that has nothing to fetch receives one at every check.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 from functools import partial
@@ -67,10 +68,27 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
+    def __init__(self, host: str, port: int, handler: Any) -> None:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # A name may have addresses of both families; IPv4 is what it has always meant here.
+        self.address_family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+        super().__init__(address, handler)  # type: ignore[arg-type]  # four numbers and names for IPv6
+
+    def server_bind(self) -> None:
+        """Bind; "::" takes IPv4 too, whatever the system's default is."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         # Ignore clients that hang up, and nothing else.
         if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
+
+
+def _authority(host: str, port: int) -> str:
+    """Return HOST:PORT as a URL has it, with an IPv6 address in brackets."""
+    return f"[{host.replace('%', '%25')}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class StaticServer:
@@ -78,17 +96,18 @@ class StaticServer:
 
     def __init__(self, public: Path, host: str, port: int) -> None:
         handler = partial(_Handler, directory=str(public.resolve()))
+        address = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         try:
-            self._server = _Server((host, port), handler)
-        except (OSError, OverflowError) as error:
-            raise RepositoryError(f"cannot serve on {host}:{port}: {error}") from None
+            self._server = _Server(address, port, handler)
+        except (OSError, OverflowError, UnicodeError) as error:
+            raise RepositoryError(f"cannot serve on {_authority(address, port)}: {error}") from None
         self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
         """The base URL without a trailing slash."""
         host, port = self._server.server_address[:2]
-        return f"http://{host if isinstance(host, str) else host.decode()}:{port}"
+        return f"http://{_authority(host if isinstance(host, str) else host.decode(), port)}"
 
     def run(self) -> None:
         """Serve in this thread until interrupted from the keyboard."""
@@ -118,6 +137,7 @@ def serve(directory: str | Path, host: str = "127.0.0.1", port: int = 0) -> Stat
 
     Args:
         directory: a repository made by :func:`seedcnn.server.repository.init_repository`.
+        host: a name, an IPv4 address or an IPv6 address, with or without brackets.
         port: 0 lets the system choose; see :attr:`StaticServer.url`.
 
     Raises:

@@ -279,7 +279,9 @@ def test_a_publisher_that_stopped_half_way_left_no_mark(repository, make_bundle)
     publish(repository, make_bundle(1))
     metadata = repository / "public" / "metadata"
     (metadata / "3.targets.json").write_bytes(b"half")
-    (metadata / ".timestamp.json.tmp").write_bytes(b"half")
+    left = [place / ".seedcnn-0a.tmp" for place in (repository, metadata, metadata.parent / "targets" / "demo")]
+    for path in left:
+        path.write_bytes(b"half")
     publish(repository, make_bundle(2))
     assert "demo/2.bundle" in published(repository)[2]["targets"]
-    assert not (metadata / ".timestamp.json.tmp").exists()
+    assert not any(path.exists() for path in left)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import socket
 import threading
 import urllib.error
@@ -83,13 +84,13 @@ def test_files_are_served_byte_for_byte(server, repository):
         "http://[x/metadata/timestamp.json",
         "/loop/x",
         "/pipe",
-        "/metadata/.timestamp.json.tmp",
+        "/metadata/.seedcnn-0a.tmp",
         "/..\\keys\\targets.pem",
         "/link",
     ],
 )
 def test_nothing_else_is_served(server, repository, path, capsys):
-    (repository / "public" / "metadata" / ".timestamp.json.tmp").write_bytes(b"half")
+    (repository / "public" / "metadata" / ".seedcnn-0a.tmp").write_bytes(b"half")
     (repository / "public" / "link").symlink_to(repository / "keys" / "targets.pem")
     (repository / "public" / "loop").symlink_to("loop")
     os.mkfifo(repository / "public" / "pipe")
@@ -98,6 +99,36 @@ def test_nothing_else_is_served(server, repository, path, capsys):
     response, body = get(server, path, "HEAD")
     assert (response.status, body) == (404, b"")
     assert capsys.readouterr().err == ""
+
+
+def by_address(server):
+    """Ask for the timestamp by the URL that the server prints."""
+    with urllib.request.urlopen(f"{server.url}/metadata/timestamp.json", timeout=20) as response:
+        return response.status
+
+
+@pytest.mark.parametrize(("host", "shown"), [("::1", "[::1]"), ("[::1]", "[::1]"), ("::", "[::]"), ("", "0.0.0.0")])
+def test_the_url_of_every_kind_of_address_works(repository, host, shown):
+    with serve(repository, host) as server:
+        port = server.url.rsplit(":", 1)[1]
+        assert server.url == f"http://{shown}:{port}"
+        assert by_address(server) == 200
+        if host == "::":
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metadata/timestamp.json", timeout=20) as response:
+                assert response.status == 200
+        with pytest.raises(RepositoryError, match=rf"cannot serve on {re.escape(server.url[7:])}: "):
+            serve(repository, shown, int(port))
+
+
+def test_a_name_means_its_ipv4_address(repository):
+    with serve(repository, "localhost") as server:
+        assert server.url.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a..b", "x" * 64, "fe80::1%nowhere", "1.2.3", "::g"])
+def test_an_address_that_is_none_is_refused_in_words(repository, host):
+    with pytest.raises(RepositoryError, match="cannot serve on"):
+        serve(repository, host)
 
 
 def test_only_reading_is_allowed(server):
