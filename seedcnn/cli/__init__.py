@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-
-from seedcnn.errors import SeedCNNError, missing_extra
+from seedcnn.terminal import run_program
 
 __all__ = ["main"]
 
 
 def main() -> int:
-    """Entry point of ``seedcnn``: 0 on success, 1 with one sentence on standard error, 2 for a wrong command line."""
-    try:
-        from seedcnn.cli.app import app
+    """Entry point of ``seedcnn``: 0 on success, 1 with one sentence on standard error, 2 for a wrong command line.
 
-        app(standalone_mode=True)
-    except SeedCNNError as error:
-        print(f"seedcnn: {error}", file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        sentence = missing_extra(error)
-        if sentence is None:
-            raise
-        print(f"seedcnn: {sentence}", file=sys.stderr)
-        return 1
-    return 0
+    See :func:`seedcnn.terminal.run_program` for output that nobody reads or that cannot be written.
+    """
+    return run_program("seedcnn", _run)
+
+
+def _run() -> None:
+    from seedcnn.cli.app import app
+
+    app(prog_name="seedcnn", standalone_mode=True)

@@ -24,19 +24,16 @@ def _told(summary: Summary) -> str:
 
 
 def _columns(first: str, names: Sequence[str]) -> Table:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(first)
     for name in names:
-        table.add_column(escape(name), overflow="fold")
+        table.add_column(name, overflow="fold")
     return table
 
 
 def _corruption_rows(table: Table, corrupted: Mapping[str, SeededRobustness]) -> str:
     """Add the rows, and return the remarks to print below the table."""
-    from rich.markup import escape
-
     from seedcnn.data.corruptions import CORRUPTIONS
     from seedcnn.evaluate.robustness_runs import FIGURES
 
@@ -51,7 +48,7 @@ def _corruption_rows(table: Table, corrupted: Mapping[str, SeededRobustness]) ->
         if found:
             part = f" ({len(first.accuracies)} measured)" if len(first.accuracies) < len(CORRUPTIONS) else ""
             told = title + (part if figure.startswith("mean_over") else "")
-            table.add_row(told, *(escape(_told(summary)) for summary in found))
+            table.add_row(told, *map(_told, found))
     about = "In brackets: 95 % of a bootstrap over images. "
     about += f"Averages: ± standard deviation over {seeds} seeds of the corruptions. " if seeds > 1 else ""
     if all(row["mce_15"] is None for row in summaries):
@@ -73,7 +70,6 @@ def _style_rows(table: Table, styles: Mapping[str, StyleTable]) -> None:
 
 
 def _paper_table(found: Evaluated) -> Table:
-    from rich.markup import escape
     from rich.table import Table
 
     from seedcnn.evaluate.beside import beside
@@ -89,14 +85,13 @@ def _paper_table(found: Evaluated) -> Table:
                 for word, value, difference in cells:
                     quantity = f"{row.dataset} {key} {word}".strip()
                     source = f"{row.paper}, {row.table}"
-                    table.add_row(source, escape(model), quantity, f"{printed:.2f}{spread}", value, difference)
+                    table.add_row(source, model, quantity, f"{printed:.2f}{spread}", value, difference)
     return table
 
 
 def print_tables(found: Evaluated) -> None:
     """Print everything as tables on standard output."""
-    from rich.console import Console
-    from rich.markup import escape
+    from seedcnn.terminal import console as open_console
 
     table = _columns("accuracy in %", list(found.clean))
     n = next(iter(found.clean.values())).n
@@ -108,11 +103,11 @@ def print_tables(found: Evaluated) -> None:
     about = "Accuracy without brackets: ± standard error. "
     if found.corrupted:
         about += _corruption_rows(table, found.corrupted)
-    console = Console() if Console().is_terminal else Console(width=_WIDTH)
+    console = open_console(width=_WIDTH)
     console.print(table)
-    console.print(escape(about), soft_wrap=True, highlight=False)
+    console.print(about, soft_wrap=True, highlight=False)
     if any(found.papers.values()):
         console.print(_paper_table(found))
         notes = {row.note: row for rows in found.papers.values() for row in rows if row.note}
         for note, row in notes.items():
-            console.print(escape(f"{row.paper}, {row.table}: {note}"), soft_wrap=True, highlight=False)
+            console.print(f"{row.paper}, {row.table}: {note}", soft_wrap=True, highlight=False)

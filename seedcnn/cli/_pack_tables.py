@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from seedcnn.terminal import console as open_console
 
 if TYPE_CHECKING:
     from seedcnn.pack import PackRequest, PackResult
@@ -48,7 +49,7 @@ def _say_search(result: PackResult, max_drop: float) -> None:
         cells = (f"{each.step:.4g}", f"{each.weight_bytes:,}", f"{each.bits_per_weight:.2f}")
         lost = f"{each.drop:+.2f} ± {each.error:.2f}"
         table.add_row(*cells, lost, f"{each.agreement:.2f} %", verdict)
-    console = Console(highlight=False)
+    console = open_console(highlight=False)
     console.print(table)
     console.print(
         f"on {result.tried[0].n:,} calibration images; ± is the standard error; points lost plus standard error must "
@@ -102,4 +103,4 @@ def say_sizes(result: PackResult, config: TrainConfig) -> None:
     table = Table("coding", "bytes", "ratio", title="the same tensors in other codings")
     for name, size in sizes.items():
         table.add_row(name, f"{size:,}", f"{size / len(result.data):.2f}")
-    Console(highlight=False).print(table)
+    open_console(highlight=False).print(table)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
+from seedcnn.terminal import console as open_console
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from seedcnn.plan import Comparison, Plan
 
 __all__ = ["print_plan"]
@@ -17,7 +20,7 @@ _WIDTH = 120  # of a file or a pipe
 
 def print_plan(name: str, found: Plan, compared: Comparison) -> None:
     """Print each layer with its form, the whole networks side by side, and a verdict on the budget."""
-    console = Console() if Console().is_terminal else Console(width=_WIDTH)
+    console = open_console(width=_WIDTH)
     size = "x".join(map(str, found.input_size))
     table = Table(title=f"{name}, {size}: {found.budget}")
     table.add_column("layer", overflow="fold")
@@ -55,7 +58,7 @@ def _print_networks(console: Console, found: Plan, compared: Comparison) -> None
     for name, costs, time in rows:
         shown = costs.latency_ms if time is None else time.median_ms
         size = "-" if name == "predicted" and found.step is not None else f"{costs.bytes:,}"
-        quartiles = "" if time is None else rf"\[{time.q1_ms:.3f}, {time.q3_ms:.3f}]"
+        quartiles = "" if time is None else f"[{time.q1_ms:.3f}, {time.q3_ms:.3f}]"
         latency = "-" if shown is None else f"{shown:.3f}"
         table.add_row(name, f"{costs.macs:,}", f"{costs.params:,}", size, latency, quartiles)
     console.print(table)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from seedcnn.cli import bench, cost, evaluate, pack, plan, repo, reproduce, train
+from seedcnn.terminal import version
 
 __all__ = ["app"]
 
@@ -14,6 +17,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Convolutional networks that grow from seeds: train, measure, pack, publish.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"seedcnn {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Convolutional networks that grow from seeds: train, measure, pack, publish."""
+
+
 app.command("recipes")(train.recipes)
 app.command("train")(train.train)
 app.command("reproduce")(reproduce.reproduce)

@@ -178,9 +178,8 @@ def cost(
     Example: seedcnn cost resnet18_cifar --method groupnl --method ghost --set groupnl.sparse=true
     """
     load_plugins(plugin)
-    from rich.console import Console
-
     from seedcnn.errors import ConfigError
+    from seedcnn.terminal import console as open_console
 
     if layers and as_json:
         raise ConfigError("--layers has no effect with --json, which always has the layers")
@@ -190,7 +189,7 @@ def cost(
         networks = {c.name: c.cost.to_dict() for c in counted.columns}
         typer.echo(json.dumps({"model": model, "input": shape, "networks": networks}, indent=2))
         return
-    console = Console()
+    console = open_console()
     if layers:
         for one in counted.columns:
             console.print(_layer_table(one))

@@ -80,10 +80,11 @@ def _normalization(mean: str | None, std: str | None) -> Normalization | None:
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     """A progress bar on standard error, if that is a terminal."""
-    from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
+    from seedcnn.terminal import console as open_console
+
+    console = open_console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("corrupted images", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -66,12 +66,12 @@ def reproduce(
 
     Example: seedcnn reproduce groupnl_table6 --rows resnet18 --scale cpu --seeds 2
     """
-    from rich.console import Console
     from rich.table import Table
 
     from seedcnn.errors import ConfigError
     from seedcnn.reproduce import SCALES
     from seedcnn.reproduce import reproduce as run
+    from seedcnn.terminal import console as open_console
 
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: it must be at least 1")
@@ -93,9 +93,9 @@ def reproduce(
     shown = Table("recipe", "quantity", "printed", "ours", "difference", "runs", "± over runs")
     for row in done:
         _add(shown, row)
-    console = Console() if Console().is_terminal else Console(width=_WIDTH)
+    console = open_console(width=_WIDTH)
     console.print(shown)
     console.print(f"Scale {scale}: {SCALES[scale].about}.", soft_wrap=True, highlight=False)
     for row in done:
         for why in row.failed:
-            console.print(f"{row.recipe}: {why}", soft_wrap=True, highlight=False, markup=False)
+            console.print(f"{row.recipe}: {why}", soft_wrap=True, highlight=False)

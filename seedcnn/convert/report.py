@@ -77,17 +77,17 @@ class ConversionReport:
     def __rich__(self) -> Any:
         """Return a table for ``rich.print(report)``: each layer, its parameters before and after, and the new layer."""
         # Imported here, so that reports work without rich.
-        from rich.markup import escape
         from rich.table import Table
+        from rich.text import Text  # unlike a string, never read as markup
 
         title = f"{self.method}: replaced {len(self.replaced)} convolutions, left {len(self.skipped)} alone"
-        table = Table(title=title, caption=self._total())
+        table = Table(title=Text(title, style="table.title"), caption=self._total())
         table.add_column("layer")
         table.add_column("parameters", justify="right")
         table.add_column("after", justify="right")
         table.add_column("now, or why it was left")
         for item in self.replaced:
-            table.add_row(escape(item.name), f"{item.params_before:,}", f"{item.params_after:,}", escape(str(item)))
+            table.add_row(Text(item.name), f"{item.params_before:,}", f"{item.params_after:,}", Text(str(item)))
         for left in self.skipped:
-            table.add_row(escape(left.name), "", "", escape(f"left: {left.reason}"), style="dim")
+            table.add_row(Text(left.name), "", "", Text(f"left: {left.reason}"), style="dim")
         return table

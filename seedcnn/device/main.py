@@ -13,8 +13,8 @@ from typing import Any
 
 from seedcnn.bundle import check_family
 from seedcnn.device.config import check_url
-from seedcnn.errors import SeedCNNError, missing_extra
 from seedcnn.runtime.names import AUTO, RUNTIMES
+from seedcnn.terminal import run_program, version
 
 __all__ = ["DEFAULT_HOME", "main"]
 
@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Keep a signed model up to date and classify images with it.",
         epilog="Example: seedcnn-device init --root root.json --url http://127.0.0.1:8000 --family demo",
     )
+    parser.add_argument("--version", action="version", version=f"seedcnn-device {version()}")
     parser.add_argument("--home", type=Path, default=DEFAULT_HOME, help="the device's directory (default: %(default)s)")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -196,25 +197,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; by default those of the process.
 
     Returns:
-        0 on success, 1 on a refusal or failure, with one sentence on stderr. Wrong arguments exit with 2.
+        0 on success, 1 on a refusal or failure, with one sentence on stderr. Wrong arguments exit with 2. See
+        :func:`seedcnn.terminal.run_program` for output that nobody reads or that cannot be written.
     """
+    return run_program("seedcnn-device", lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> None:
     logging.basicConfig(format="seedcnn-device: %(message)s", level=logging.WARNING)
     arguments = _parser().parse_args(argv)
-    try:
-        arguments.run(arguments)
-    except ModuleNotFoundError as error:
-        missing = error if isinstance(error, SeedCNNError) else missing_extra(error)
-        if missing is None:
-            raise
-        print(f"seedcnn-device: {missing}", file=sys.stderr)
-        return 1
-    except SeedCNNError as error:
-        print(f"seedcnn-device: {error}", file=sys.stderr)
-        return 1
-    except (OSError, MemoryError) as error:
-        print(f"seedcnn-device: {error or 'not enough memory'}", file=sys.stderr)
-        return 1
-    return 0
+    arguments.run(arguments)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
+
+from seedcnn.terminal import console as open_console
 
 if TYPE_CHECKING:
     from seedcnn.evaluate.benchmark import Measurement
@@ -63,7 +64,7 @@ def _times(title: str, found: Sequence[Measurement]) -> Table:
     table = _table(title, "ms", "quartiles", "ratio", *(("load, ms", "fp32 MB") if loads else ()))
     for one in found:
         t = one.latency
-        cells = [f"{t.median_ms:.3f}", rf"\[{t.q1_ms:.3f}, {t.q3_ms:.3f}]", f"{one.ratio:.3f}"]
+        cells = [f"{t.median_ms:.3f}", f"[{t.q1_ms:.3f}, {t.q3_ms:.3f}]", f"{one.ratio:.3f}"]
         table.add_row(one.form, *cells, *((f"{one.load_ms:.0f}", f"{one.size / 1e6:.2f}") if loads else ()))
     return table
 
@@ -89,7 +90,7 @@ def print_bench(
         parts: measurements by their kind, "latency" or "training".
         about: :func:`seedcnn.evaluate.benchmark.conditions`.
     """
-    console = Console() if Console().is_terminal else Console(width=_WIDTH)
+    console = open_console(width=_WIDTH)
     console.print(f"\n{title}", style="bold", highlight=False)
     console.print(_cost_table(costs))
     for part, found in parts.items():

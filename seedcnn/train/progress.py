@@ -8,6 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from seedcnn.terminal import console as open_console
+
 __all__ = ["TrainProgress"]
 
 
@@ -26,7 +28,7 @@ class TrainProgress:
         self, name: str, epochs: int, steps: int, *, console: Console | None = None, quiet: bool = False
     ) -> None:
         self.name, self.epochs, self.steps, self.quiet = name, epochs, steps, quiet
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or open_console(stderr=True, highlight=False)
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._start, self._images = time.monotonic(), 0
@@ -34,7 +36,7 @@ class TrainProgress:
     def __enter__(self) -> TrainProgress:
         if not self.quiet and self.console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 TextColumn("{task.fields[epoch]}  loss {task.fields[loss]:.3f}  acc {task.fields[accuracy]:5.1f} %"),
                 TextColumn("{task.fields[speed]:6.0f} images/s"),
@@ -62,7 +64,7 @@ class TrainProgress:
     def say(self, text: str) -> None:
         """Write a line."""
         if not self.quiet:
-            self.console.print(text, soft_wrap=True, markup=False)
+            self.console.print(text, soft_wrap=True, markup=False, emoji=False)
 
     def step(self, epoch: int, images: int, loss: float, accuracy: float) -> None:
         """Show a finished batch; loss and accuracy (percent) are running means of the epoch."""
@@ -82,4 +84,6 @@ class TrainProgress:
                 f"train accuracy {row['accuracy']:.1f} %  {validated}{row['images_per_s']:.0f} images/s  "
                 f"{left:.0f} s left",
                 soft_wrap=True,
+                markup=False,
+                emoji=False,
             )
