@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ def open_home(home: str | Path) -> Slots:
     Raises:
         DeviceError: if ``init`` has not been run there.
     """
-    if not (Path(home) / "config.json").is_file():
+    if not os.path.isfile(Path(home) / "config.json"):
         raise DeviceError(f"{home} is not initialised; run: seedcnn-device --home {home} init")
     return Slots(home)
 
@@ -279,6 +280,7 @@ def update(home: str | Path, url: str | None = None, *, limits: DownloadLimits |
         limits: when to give up a download.
 
     Raises:
+        ValueError: if ``url`` is not an http or https URL.
         DeviceError: if the home is not initialised, or another update is running.
         UpdateError: if the update was refused or could not finish. The message and the journal say why, and the
             previous model stays active.
@@ -287,6 +289,8 @@ def update(home: str | Path, url: str | None = None, *, limits: DownloadLimits |
     from seedcnn.device.fetcher import DownloadLimits
     from seedcnn.device.updater import Source
 
+    if url is not None:
+        check_url(url)
     slots = open_home(home)
     config = read_config(slots.home)
     with slots.lock():

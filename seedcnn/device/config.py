@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from seedcnn.bundle import check_family
 from seedcnn.errors import DeviceError
 from seedcnn.runtime.names import check_runtime
 
@@ -26,14 +27,19 @@ class Config:
 
 
 def check_url(url: str) -> str:
-    """Return a repository's base URL without a trailing slash.
+    """Return a repository's base URL without a trailing slash. An IPv6 address stands in brackets: http://[::1]:8000.
 
     Raises:
         ValueError: if it is not an http or https URL.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.port == 0:
-        raise ValueError(f"`url` (={url!r}) must be an http or https URL without query or fragment")
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        good = good and url.isprintable() and not set(url) & set("?# \\")
+    except (ValueError, AttributeError, TypeError):  # a bad port or bracket; no text at all
+        good = False
+    if not good:
+        raise ValueError(f"`url` (={url!r}) must be an http or https URL without spaces, query or fragment")
     return url.rstrip("/")
 
 
@@ -55,6 +61,6 @@ def read_config(home: Path) -> Config:
             raise ValueError(f"it must hold url, family and runtime in format {_FORMAT!r}")
         config = Config(**{name: str(item) for name, item in value.items()})
         check_runtime(config.runtime, auto=True)
-        return config
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        return Config(check_url(config.url), check_family(config.family), config.runtime)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DeviceError(f"{path} cannot be read: {error}") from None
