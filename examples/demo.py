@@ -398,7 +398,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "demo-out", help="where everything goes (default: demo-out)")
     parser.add_argument("--data", type=Path, help="directory that holds CIFAR-10; downloaded if not given")
     parser.add_argument("--epochs", type=int, help="epochs of each network (default: the recipe's)")
-    parser.add_argument("--pictures", type=int, help="train on the first so many pictures only, for a quick look")
+    parser.add_argument("--pictures", type=int, help="train on this many images only, for a quick look")
     parser.add_argument("--corrupted", type=int, default=2000, help="test pictures to corrupt (default: %(default)s)")
     parser.add_argument("--started", type=float, help="Unix time of the start, if set-up came before")
     arguments = parser.parse_args()

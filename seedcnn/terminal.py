@@ -1,4 +1,4 @@
-"""What the programs share: exit codes, streams that take any text, and tables in which a user's text is only text.
+"""Pieces that both programs share: exit codes, streams that take any text, and tables that never interpret text.
 
 Nothing here imports more than the standard library until a console is asked for.
 """

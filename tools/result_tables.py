@@ -246,7 +246,7 @@ def worth_short(record: dict[str, Any]) -> str:
 
 
 def packing(record: dict[str, Any]) -> str:
-    """What CIFAR ResNet-18 takes, vanilla and converted."""
+    """Bytes of CIFAR ResNet-18, vanilla and converted."""
     rows = []
     for form, row in record["forms"].items():
         for coding, size in row["plain"].items():

@@ -1,4 +1,4 @@
-"""What ``seedcnn pack`` prints and draws."""
+"""Tables and plots of ``seedcnn pack``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``seedcnn plan`` is asked for, and the work: load, plan, measure beside the plain alternatives."""
+"""The request that ``seedcnn plan`` makes, and its work: load, plan, measure beside the plain alternatives."""
 
 from __future__ import annotations
 

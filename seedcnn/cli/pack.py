@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seedcnn.cli._arguments import Plugins, check_outputs, load_plugins
-from seedcnn.errors import BundleError
+from seedcnn.cli._arguments import Plugins, as_options, check_outputs, load_plugins
+from seedcnn.errors import BundleError, ConfigError
 from seedcnn.files import write_file
 
 if TYPE_CHECKING:
@@ -77,9 +77,7 @@ def pack(
     Example: seedcnn pack runs/groupnl.ckpt --out groupnl-1.bundle --family cifar-groupnl --release 1
     """
     load_plugins(plugin)
-    from seedcnn.cli._arguments import as_options
     from seedcnn.cli._pack_tables import draw_search, say_result, say_sizes
-    from seedcnn.errors import ConfigError
     from seedcnn.pack import PackRequest
     from seedcnn.train import load_model
 
@@ -102,9 +100,8 @@ def pack(
         )
     if plot is not None and not request.searches:
         raise ConfigError("--plot draws a search: give --max-accuracy-drop, without --step or --parent")
-    check_outputs({"--out": out, "--plot": plot}, make=True)
-    if parent is not None:
-        check_outputs({"--out": _delta_of(out)})
+    files = {"--out": out, "--plot": plot, "--parent: the delta": None if parent is None else _delta_of(out)}
+    check_outputs(files, make=True)
     network, saved = load_model(checkpoint)
     result = request.pack(network, saved.config.model, lambda text: typer.echo(text, err=True))
     _write(result, out)

@@ -79,7 +79,7 @@ class _Exchange:
         self.alive: list[Any] = []  # so that no address is used twice
 
     def of(self, value: Any, depth: int = 0) -> Any:
-        """What to hold instead of ``value``: itself, unless it is a module to exchange or holds one for good."""
+        """Return the value to hold instead of ``value``; containers that can change stay and change inside."""
         if id(value) in self.new_of:
             return self.new_of[id(value)]
         if depth > _DEPTH or len(self.seen) > _MOST or id(value) in self.seen or isinstance(value, _ATOMS):

@@ -32,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Key:
-    """What a choice is valid for: the bundle's SHA-256, threads per run, machine, {installed runtime: version}."""
+    """Conditions of a choice: the bundle's SHA-256, threads per run, machine, {installed runtime: version}."""
 
     sha256: str
     threads: int

@@ -1,4 +1,4 @@
-"""What a network costs on paper: learnable and fixed numbers, multiply-accumulates, NLF evaluations, bytes."""
+"""Costs of a network on paper: learnable and fixed numbers, multiply-accumulates, NLF evaluations, bytes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Cost:
 
     @property
     def gradient_bytes(self) -> int:
-        """What one training step exchanges: 4 bytes a learnable scalar."""
+        """Bytes that one training step exchanges: 4 a learnable scalar."""
         return 4 * self.params
 
     def to_dict(self) -> dict[str, Any]:

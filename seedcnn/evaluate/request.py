@@ -20,7 +20,7 @@ __all__ = ["EvaluateRequest"]
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """What to measure models on.
+    """The test set and the corruptions to measure models on.
 
     Args:
         data: NAME or NAME:DIRECTORY of a data set; its test part is used, see

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from seedcnn.sampling.batches import ReducedBatchSampler
 from seedcnn.sampling.schedules import SETTINGS, SamplingConfig, describe
-from seedcnn.sampling.theory import batches, full_batches, predicted_time_ratio, short_batch
+from seedcnn.sampling.theory import full_batches, predicted_time_ratio, short_batch
 
 __all__ = [
     "SETTINGS",
     "ReducedBatchSampler",
     "SamplingConfig",
-    "batches",
     "describe",
     "full_batches",
     "predicted_time_ratio",

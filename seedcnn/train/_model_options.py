@@ -33,7 +33,7 @@ def _types_of(call: Callable[..., Any], hints: Mapping[str, Any]) -> dict[str, A
 
 @cache
 def _timm_types(name: str) -> dict[str, Any]:
-    """What is known about the arguments of a network of timm: those of its factory, its class and ``create_model``."""
+    """Return the known types of a timm network's arguments, from its factory, its class and ``create_model``."""
     factory = timm.model_entrypoint(name)
     hints = get_type_hints(factory)
     made: Any = hints.get("return")
