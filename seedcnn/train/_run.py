@@ -13,7 +13,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from seedcnn.errors import ConfigError, TrainingError
-from seedcnn.sampling import batches as reduced
+from seedcnn.sampling.theory import batches as reduced
 from seedcnn.train._counts import Counts, NotFiniteError
 from seedcnn.train._task import Classifier, data_parallel, make_task, outputs
 from seedcnn.train.checkpoint import Checkpoint, load_checkpoint, restore_model

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from seedcnn.data.pictures.samples import Order
 from seedcnn.errors import ConfigError, TrainingError
-from seedcnn.sampling import ReducedBatchSampler, batches, full_batches, predicted_time_ratio
+from seedcnn.sampling import ReducedBatchSampler, full_batches, predicted_time_ratio
 from seedcnn.sampling.schedules import MADE_FOR, SETTINGS, SamplingConfig, describe, epoch_ratios, setting
-from seedcnn.sampling.theory import log10_missing_probability, missing_probability
+from seedcnn.sampling.theory import batches, log10_missing_probability, missing_probability
 
 ROWS = json.loads((Path(__file__).parent / "sampling_schedules.json").read_text())
 
