@@ -92,7 +92,7 @@ class Run:
         try:
             return [reduced(steps, 1, ratio) for ratio in config.sampling.ratios(config.epochs)]
         except ValueError as error:
-            raise ConfigError(f"sampling of {steps} batches of {config.batch_size} an epoch: {error}") from None
+            raise ConfigError(f"sampling of {steps} batches of {config.batch_size} per epoch: {error}") from None
 
     def _network(self, model: nn.Module | None) -> nn.Module:
         config, device = self.config, self.processes.device

@@ -356,8 +356,8 @@ def test_configs_that_make_no_sense():
         ({"alpha": 1.5}, r"distill\.alpha \(=1.5\) must be in \[0, 1\]"),
         ({"kind": "stagewise", "alpha": 0.5}, "belong to kind 'logits'"),
         ({"kind": "stagewise", "temperature": 2.0}, "belong to kind 'logits'"),
-        ({"weights": "public"}, "are of kind 'stagewise'"),
-        ({"stages": ("a",)}, "are of kind 'stagewise'"),
+        ({"weights": "public"}, "belong to kind 'stagewise'"),
+        ({"stages": ("a",)}, "belong to kind 'stagewise'"),
     ):
         with pytest.raises(ConfigError, match=words):
             DistillConfig(**change)
@@ -376,12 +376,16 @@ def test_networks_that_do_not_go_together():
             resnet(2, num_classes=7),
             r"student \(10,\) and teacher \(7,\) must have the same classes",
         ),
-        (STAGEWISE, resnet(2, (4, 8, 8, 8), "resnet18_cifar"), "need as many stages; they have .*'stages.2'.*stages.3"),
+        (
+            STAGEWISE,
+            resnet(2, (4, 8, 8, 8), "resnet18_cifar"),
+            "need equally many stages; they have .*'stages.2'.*stages.3",
+        ),
         (STAGEWISE, resnet(2, patch=2), "maps of stage 'stages.0' are 16x16, those of the teacher's 'stages.0' 8x8"),
         (named("stage.1"), resnet(2), "ResNetCifar has no module 'stage.1' to end a stage; did you mean stages.1"),
         (named(""), resnet(2), "has no module ''"),
     ):
         with pytest.raises(ConfigError, match=words):
             pair(config, resnet(1), teacher)
-    with pytest.raises(TrainingError, match=r"module 'flatten' must give maps \[N, C, H, W\].*it gave \(1, 16\)"):
+    with pytest.raises(TrainingError, match=r"module 'flatten' must return maps \[N, C, H, W\].*it returned \(1, 16\)"):
         pair(named("flatten"))

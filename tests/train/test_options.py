@@ -146,7 +146,7 @@ def test_the_last_batch_is_kept_if_wanted(tmp_path):
 
 
 def test_a_ratio_that_leaves_no_batch(tmp_path):
-    with pytest.raises(ConfigError, match=r"sampling of 6 batches of 16 an epoch: `ratio` \(=1/10\) of 6"):
+    with pytest.raises(ConfigError, match=r"sampling of 6 batches of 16 per epoch: `ratio` \(=1/10\) of 6"):
         run(tmp_path / "a.ckpt", changed(sampling=SamplingConfig.flat(0.1)))
 
 

@@ -100,7 +100,7 @@ def test_a_checkpoint_within_an_epoch_goes_on_there(tmp_path):
 def test_another_number_of_processes_is_refused(tmp_path):
     _, state = run(tmp_path / "a.ckpt", changed(epochs=1))
     save_checkpoint(tmp_path / "two.ckpt", dataclasses.replace(state, world=2))
-    with pytest.raises(TrainingError, match="is of a run of 2 processes, this one has 1"):
+    with pytest.raises(TrainingError, match="is from a run with 2 processes; this run has 1"):
         run(tmp_path / "two.ckpt", changed(epochs=1), resume=True)
 
 

@@ -47,7 +47,7 @@ def test_schedules():
     for name in ("cosin", "plateau", "none"):
         with pytest.raises(ConfigError, match=f"schedule '{name}'"):
             rates(changed(schedule=name))
-    with pytest.raises(ConfigError, match="no optimizer 'sgdd'"):
+    with pytest.raises(ConfigError, match="cannot make the optimizer 'sgdd'"):
         rates(changed(optimizer="sgdd"))
 
 
@@ -148,6 +148,6 @@ def test_contradictions_are_refused(fields, words):
 
 
 def test_the_size_of_pictures_is_held_against_the_data(tmp_path):
-    with pytest.raises(ConfigError, match=r"input_size \(=288\) is not that of the data: 32x32"):
+    with pytest.raises(ConfigError, match=r"input_size \(=288\) must be that of the data, 32x32"):
         run(tmp_path / "a.ckpt", changed(data="imagenet", input_size=288))
     assert run(tmp_path / "b.ckpt", changed(data="imagenet", input_size=32), data=coloured(32))[1].epoch == 2

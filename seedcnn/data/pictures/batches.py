@@ -35,7 +35,7 @@ def _decode(path: Path, decode: Decode) -> U8 | str:
     """The decoded image, or the reason why it cannot be decoded."""
     try:
         picture = open_rgb(path)
-    except Exception as error:  # a damaged file can make Pillow raise anything
+    except Exception as error:  # Pillow can raise any exception for a damaged file
         return f"{type(error).__name__}: {error}"
     try:
         return decode(picture)
@@ -60,7 +60,7 @@ class Batches:
 
     Attributes:
         root: the directory the names start from.
-        names: text [N], path of each file below ``root``.
+        names: strings [N], path of each file below ``root``.
         labels: int64 [N], the label of each file.
         size: images per batch.
         decode: from an RGB image to uint8 [H, W, 3].
