@@ -19,6 +19,7 @@ from seedcnn.terminal import run_program, version
 __all__ = ["DEFAULT_HOME", "main"]
 
 DEFAULT_HOME = Path("/var/lib/seedcnn-device")
+_MAX_THREADS = 1024
 
 
 def _argument(check: Callable[[str], str]) -> Callable[[str], str]:
@@ -37,8 +38,14 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _threads(text: str) -> int:
+    if (threads := _positive(text)) > _MAX_THREADS:
+        raise argparse.ArgumentTypeError(f"{text!r} must be at most {_MAX_THREADS}")
+    return threads
+
+
 def _add_threads(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--threads", type=_positive, default=1, help="threads per inference (default: %(default)s)")
+    command.add_argument("--threads", type=_threads, default=1, help="threads per inference (default: %(default)s)")
 
 
 def _add_reports(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
@@ -205,6 +212,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     logging.basicConfig(format="seedcnn-device: %(message)s", level=logging.WARNING)
+    # It warns of every retry; if the last one fails, that is in the sentence.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     arguments = _parser().parse_args(argv)
     arguments.run(arguments)
 

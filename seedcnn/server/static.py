@@ -100,7 +100,8 @@ class StaticServer:
         try:
             self._server = _Server(address, port, handler)
         except (OSError, OverflowError, UnicodeError) as error:
-            raise RepositoryError(f"cannot serve on {_authority(address, port)}: {error}") from None
+            why = getattr(error, "strerror", None) or error
+            raise RepositoryError(f"cannot serve on {_authority(address, port)}: {why}") from None
         self._thread: threading.Thread | None = None
 
     @property

@@ -68,6 +68,50 @@ def test_failures_are_one_sentence_and_code_1(tmp_path, fleet, capsys):
     assert "last: state REFUSED" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", "DIR/folder"], "cannot be read as an image"),
+        (["predict", "DIR/absent.png"], "does not exist"),
+        (["predict", "DIR/absent.npy"], "does not exist"),
+        (["predict", "/dev/null"], "is not an image of a known format"),
+        (["predict", "DIR/[/b]:ghost:.png"], "[/b]:ghost:.png does not exist"),
+        (["predict", "n" * 300], "cannot be read as an image"),
+        (["update"], "http://127.0.0.1:1/metadata/2.root.json cannot be reached"),
+        (["--home", "DIR/file", "status"], "is not initialised"),
+        (["--home", "DIR/file/x", "update"], "is not initialised"),
+        (["--home", "n" * 300, "bench"], "is not initialised"),
+        (["--home", "DIR/config", "status"], "is not initialised"),
+        (["init", "--root", "DIR/folder"], "cannot be initialised: Is a directory"),
+        (["init", "--root", "DIR/file"], "the trust anchor was refused"),
+        (["init", "--root", "ROOT"], "is already initialised"),
+        (["--home", "DIR/new", "init", "--root", "DIR/absent"], "cannot be initialised: No such file"),
+        (["--home", "DIR/file", "init", "--root", "ROOT"], "cannot be initialised: Not a directory"),
+        (["--home", "DIR/file/x", "init", "--root", "ROOT"], "cannot be initialised: Not a directory"),
+        (["--home", "/proc/x", "init", "--root", "ROOT"], "cannot be initialised: No such file"),
+        (["--home", "DIR/new", "init", "--root", "ROOT", "--factory", "DIR/folder"], "Is a directory"),
+        (["--home", "DIR/new", "init", "--root", "ROOT", "--factory", "DIR/file"], "file has 0 bytes"),
+    ],
+    ids=lambda value: "-".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_what_a_user_can_type_is_one_sentence(fleet, tmp_path, make_bundle, arguments, words):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "config" / "config.json").mkdir(parents=True)
+    (tmp_path / "f.bundle").write_bytes(make_bundle(1))
+    device = fleet.device(tmp_path / "home", url="http://127.0.0.1:1", factory=tmp_path / "f.bundle")
+    places = {"ROOT": str(fleet.directory / "root.json"), "DIR": str(tmp_path)}
+    for name, place in places.items():
+        arguments = [text.replace(name, place) for text in arguments]
+    more = ["--url", fleet.url, "--family", "demo"] if "init" in arguments else []
+    done = device.command(*arguments, *more)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("seedcnn-device: ")
+    assert words in line
+    assert device.release() == 1
+
+
 def test_the_table_of_commands_is_frozen(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
@@ -137,6 +181,7 @@ def test_predict_in_a_runtime_that_init_did_not_choose_tests_the_model_first(fle
             "invalid choice: 'tflite'",
         ),
         (["predict", "x.png", "--threads", "0"], "'0' must be a whole number, at least 1"),
+        (["predict", "x.png", "--threads", "99999999999"], "'99999999999' must be at most 1024"),
         (["bench", "--runtime", "auto"], "invalid choice: 'auto'"),
         (["bench", "--rounds", "-1"], "'-1' must be a whole number"),
     ],

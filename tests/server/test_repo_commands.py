@@ -61,3 +61,38 @@ def test_serve_until_interrupted(tmp_path):
             assert process.wait(timeout=20) == 0
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["init", "DIR/file"], "cannot be written: Not a directory"),
+        (["init", "DIR/file/x"], "cannot be written: Not a directory"),
+        (["init", "/proc/x"], "cannot be written: No such file"),
+        (["init", "DIR/r"], "already holds a repository"),
+        (["init", "n" * 300], "File name too long"),
+        (["publish", "DIR/r", "DIR/folder"], "folder cannot be read: Is a directory"),
+        (["publish", "DIR/r", "DIR/[/b]:ghost:"], "[/b]:ghost: cannot be read: No such file"),
+        (["publish", "DIR/r", "DIR/file"], "file has 0 bytes"),
+        (["publish", "DIR/file", "DIR/1.bundle"], "is not a repository; make one with"),
+        (["publish", "DIR/folder", "DIR/1.bundle"], "is not a repository; make one with"),
+        (["resign", "DIR/absent"], "is not a repository"),
+        (["resign", "DIR/file"], "is not a repository"),
+        (["serve", "DIR/absent"], "is not a repository"),
+        (["serve", "DIR/r", "--host", "nowhere.invalid"], "cannot serve on nowhere.invalid:8000"),
+        (["serve", "DIR/r", "--host", "a..b"], "cannot serve on a..b:8000"),
+        (["serve", "DIR/r", "--host", "[::g]"], "cannot serve on [::g]:8000"),
+    ],
+    ids=lambda value: "-".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_what_a_user_can_type_is_one_sentence(tmp_path, make_bundle, arguments, words):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "1.bundle").write_bytes(make_bundle(1))
+    invoke("init", tmp_path / "r")
+    line = [sys.executable, "-m", "seedcnn.cli", "repo", *(text.replace("DIR", str(tmp_path)) for text in arguments)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("seedcnn: ")
+    assert words in sentence
