@@ -9,9 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
 
 from seedcnn.data.sets.cifar10 import Cifar10, load_cifar10
 from seedcnn.errors import DataError
+
+# A slow or busy machine is no failure.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
