@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -30,15 +32,15 @@ print(sum(4 * entry.elements for entry in manifest.tensors) + manifest.graph.siz
 
 def _tensors(coding: str) -> list:
     shape, tensors = ((512, 512, 3, 3), 5) if coding != "one tensor" else ((4000, 3000), 1)
-    weights = [np.random.default_rng(i).laplace(0, 0.03, shape).astype(np.float32) for i in range(tensors)]
+    weights = np.random.default_rng(0).laplace(0, 0.03, shape).astype(np.float32)
     if coding == "seeds":
         count = int(np.prod(shape))
         seeded = [Seeded(i, 1, 2, FixedPoint.from_range(-1, 1), count, 1) for i in range(5)]
         return [encode_seeded(f"w{i}", shape, seed) for i, seed in enumerate(seeded)]
     if coding == "raw":
-        return [encode_raw(f"w{i}", weight) for i, weight in enumerate(weights)]
-    step = 1e-4 if coding == "wide" else 0.01
-    return [encode_grid(f"w{i}", weight, grid_of_step(step), "zlib") for i, weight in enumerate(weights)]
+        return [encode_raw(f"w{i}", weights) for i in range(tensors)]
+    coded = encode_grid("w0", weights, grid_of_step(1e-4 if coding == "wide" else 0.01), "zlib")
+    return [replace(coded, entry=replace(coded.entry, name=f"w{i}")) for i in range(tensors)]
 
 
 @pytest.mark.parametrize("coding", ["narrow", "wide", "one tensor", "raw", "seeds"])

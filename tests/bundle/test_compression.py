@@ -37,11 +37,12 @@ def test_what_went_in_comes_out(compression, size):
         assert decompress(memoryview(frame), size, "thing", compression) == data
 
 
+@pytest.mark.parametrize("rounds", [12, pytest.param(60, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_every_size_and_entropy_comes_out_piece_by_piece(compression):
+def test_every_size_and_entropy_comes_out_piece_by_piece(compression, rounds):
     # Sizes at which the ends of a piece, of the decoder's input and of a block of the frame coincide.
     random = np.random.default_rng(0)
-    for _ in range(60):
+    for _ in range(rounds):
         size, spread = int(random.integers(1, 700_000)), random.choice([0.3, 1, 4, 16])
         data = np.rint(random.standard_normal(size) * spread).clip(-127, 127).astype(np.int8).tobytes()
         frame = compress(data, compression, fast=True)

@@ -38,9 +38,9 @@ def install(environment: Path, what: str) -> None:
         run(uv, "venv", "--python", sys.executable, environment)
         run(uv, "pip", "install", "--python", environment / "bin" / "python", *constraints, what)
     else:
-        venv.create(environment, with_pip=True)
-        run(environment / "bin" / "python", "-m", "pip", "install", *constraints, what)
-        run(environment / "bin" / "python", "-m", "pip", "uninstall", "--yes", "pip", "setuptools")
+        venv.create(environment)
+        inside = ("--python", environment / "bin" / "python")
+        run(sys.executable, "-m", "pip", *inside, "install", "--no-compile", *constraints, what)
 
 
 def size(directory: Path) -> int:

@@ -110,21 +110,23 @@ def test_kill_before_every_call_that_touches_a_file(zygote, prepared):
     assert last_states >= {"CHECK", "DOWNLOAD", "VERIFY", "EXPAND", "SELFTEST", "SWITCH", "COMMITTED"}
 
 
-def test_kill_before_every_call_of_the_first_update(zygote, fleet, tmp_path, make_bundle):
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_kill_before_the_calls_of_the_first_update(zygote, fleet, tmp_path, make_bundle, stride):
     factory = tmp_path / "factory.bundle"
     factory.write_bytes(make_bundle(2))
     device = fleet.device(tmp_path / "home", factory=factory)
     answers = {2: device.logits(), 3: expected_logits(fleet.publish(3), tmp_path)}
     _, calls = zygote.run(fresh(device.home, "whole").home)
     seen = set()
-    for kill_at in range(1, calls + 1, 2):
+    for kill_at in range(1, calls + 1, stride):
         copy = fresh(device.home, "killed")
         assert zygote.run(copy.home, kill_at) == (KILLED, 0)
         seen.add(check(copy, answers, slots=""))
     assert seen == {2, 3}
 
 
-def test_kill_before_every_call_of_an_update_by_a_delta(zygote, fleet, tmp_path):
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_kill_before_the_calls_of_an_update_by_a_delta(zygote, fleet, tmp_path, stride):
     fleet.publish(2)
     device = fleet.device(tmp_path / "home")
     device.update()
@@ -133,14 +135,15 @@ def test_kill_before_every_call_of_an_update_by_a_delta(zygote, fleet, tmp_path)
     assert code == 0
     assert "by a delta" in fresh(device.home, "asked").update().message
     seen = set()
-    for kill_at in range(1, calls + 1, 2):
+    for kill_at in range(1, calls + 1, stride):
         copy = fresh(device.home, "killed")
         assert zygote.run(copy.home, kill_at) == (KILLED, 0)
         seen.add(check(copy, answers, slots="a"))
     assert seen == {2, 3}
 
 
-def test_kill_where_the_device_measures_its_runtimes(zygote, fleet, tmp_path):
+@pytest.mark.parametrize("stride", [8, pytest.param(1, marks=pytest.mark.slow)])
+def test_kill_where_the_device_measures_its_runtimes(zygote, fleet, tmp_path, stride):
     """The memory of "auto" is a cache: whatever happens to it, the old or the new model is active."""
     pytest.importorskip("openvino")
     fleet.publish(2)
@@ -149,7 +152,7 @@ def test_kill_where_the_device_measures_its_runtimes(zygote, fleet, tmp_path):
     answers = {2: device.logits(), 3: expected_logits(fleet.publish(3), tmp_path)}
     _, calls = zygote.run(fresh(device.home, "whole").home)
     seen, chosen = set(), set()
-    for kill_at in range(2, calls + 1, 4):
+    for kill_at in range(2, calls + 1, stride):
         copy = fresh(device.home, "killed")
         assert zygote.run(copy.home, kill_at) == (KILLED, 0)
         chosen.add(len(remembered(copy.home)))

@@ -51,6 +51,7 @@ TABLE = [
     ("resnet101", "groupnl_sparse", 18_474_826, 1_159_477_248, 74_320_688, 488),
     ("resnet101", "mono", 26_348_106, 2_533_344_320, 105_813_808, 2_027_520),
 ]
+DEEP = ("resnet34", "resnet101")  # counted by the slow tests
 CONFIGS = {
     "groupnl": GroupNLConfig.paper(),
     "groupnl_sparse": GroupNLConfig.paper(sparse=True),
@@ -78,7 +79,8 @@ def network(name, method="vanilla", **options):
 
 
 @pytest.mark.parametrize(
-    ("name", "method", "params", "macs", "sent", "fixed"), TABLE, ids=[f"{row[0]}-{row[1]}" for row in TABLE]
+    ("name", "method", "params", "macs", "sent", "fixed"),
+    [pytest.param(*row, id=f"{row[0]}-{row[1]}", marks=[pytest.mark.slow] if row[0] in DEEP else []) for row in TABLE],
 )
 def test_the_cost_table(name, method, params, macs, sent, fixed):
     found = cost(network(f"{name}_cifar", method), convention="torchprofile")

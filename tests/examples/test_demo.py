@@ -1,11 +1,14 @@
-"""The demo runs from end to end, in one short epoch, and tells the truth in its report."""
+"""The demo runs from end to end, in short, and its report agrees with what the device answered."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from seedcnn.convert import GroupNLConfig, convert_
 from seedcnn.evaluate import cost
@@ -13,7 +16,7 @@ from seedcnn.models import create_model
 from seedcnn.plan import narrow_to_macs
 from seedcnn.train import build_model, find_recipe
 
-ROOT = Path(__file__).parents[2]
+DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 
 
 def test_narrowed_recipe_is_what_the_planner_gives():
@@ -29,13 +32,33 @@ def test_recipe_docstrings_state_the_counts():
     assert (cost(model).params, round(cost(model).macs / 1e6, 1)) == (156_234, 6.1)
 
 
-def test_demo_end_to_end(tmp_path, cifar10):
-    command = [sys.executable, ROOT / "examples" / "demo.py", "--out", tmp_path / "out", "--epochs", "1"]
-    done = subprocess.run(
-        [*command, "--pictures", "6000", "--corrupted", "60"], text=True, capture_output=True, timeout=560
-    )
+def in_process(arguments, capsys):
+    spec = importlib.util.spec_from_file_location("demo", DEMO)
+    demo = importlib.util.module_from_spec(spec)
+    sys.modules["demo"] = demo  # where its dataclasses look for their names
+    try:
+        spec.loader.exec_module(demo)
+        demo.main(arguments)
+    finally:
+        del sys.modules["demo"]
+    return capsys.readouterr().out
+
+
+def as_process(arguments, capsys):
+    done = subprocess.run([sys.executable, DEMO, *arguments], text=True, capture_output=True, timeout=560)
     assert done.returncode == 0, done.stderr
-    text = done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("run", "images", "corrupted", "epochs"),
+    [(in_process, 1000, 20, 4), pytest.param(as_process, 6000, 60, 1, marks=pytest.mark.slow)],
+    ids=["short", "long"],
+)
+def test_demo_end_to_end(run, images, corrupted, epochs, tmp_path, cifar10, capsys):
+    out = tmp_path / "out"
+    short = ["--epochs", str(epochs), "--pictures", str(images), "--corrupted", str(corrupted)]
+    text = run(["--out", str(out), *short], capsys)
     for words in (
         "release 1 is installed in slot a",
         "release 2 is installed in slot b",
@@ -49,9 +72,9 @@ def test_demo_end_to_end(tmp_path, cifar10):
     assert len(found) == 3
     for device, torch_same in found:
         assert abs(float(device) - float(torch_same)) <= 0.1
-        assert float(device) > 13
-    assert text.rstrip().splitlines()[-1] == f"report: {tmp_path / 'out' / 'report.html'}"
-    html = (tmp_path / "out" / "report.html").read_text()
+        assert float(device) > 12  # better than guessing, by two standard errors
+    assert text.rstrip().splitlines()[-1] == f"report: {out / 'report.html'}"
+    html = (out / "report.html").read_text()
     for words in (
         "GroupNL r=2",
         "narrowed",

@@ -15,7 +15,7 @@ from tools import paper_tables, timm_table
 
 DOCS = Path(__file__).parents[2] / "docs"
 DATA = Path(__file__).parent
-FAST = ["resnet10t", "mobilenetv3_small_050", "repvgg_a0"]
+FAST, FEW = "resnet10t", ["mobilenetv3_small_050", "repvgg_a0"]
 
 
 def cells(text):
@@ -60,7 +60,7 @@ def test_the_page_of_timm_has_every_network():
     assert clean >= 30
 
 
-@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("name", [FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in FEW)])
 @pytest.mark.filterwarnings("ignore")  # the exporter's
 def test_a_few_networks_do_what_the_page_says(name):
     threads = torch.get_num_threads()
@@ -74,7 +74,7 @@ def test_a_few_networks_do_what_the_page_says(name):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", [name for name in timm_table.MODELS if name not in FAST])
+@pytest.mark.parametrize("name", [name for name in timm_table.MODELS if name not in (FAST, *FEW)])
 @pytest.mark.filterwarnings("ignore")
 def test_every_network_does_what_the_page_says(name):
     row = timm_table.examine(name)

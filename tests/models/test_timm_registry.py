@@ -163,7 +163,12 @@ POINTWISE = {
 }
 
 
-@pytest.mark.parametrize("name", POINTWISE)
+QUICK = ("mobilenetv2_gnl_100", "mobilenetv3_gnl_small_100", "efficientnet_gnl_lite0")  # of each generation one
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in POINTWISE]
+)
 def test_the_pointwise_scope_saves_and_the_reference_scope_does_not(name):
     networks = {
         "timm": create(GNL_MODELS[name].base, "meta"),
