@@ -76,6 +76,7 @@ def pack(
     from seedcnn.cli._arguments import as_options
     from seedcnn.cli._pack_tables import draw_search, say_result, say_sizes
     from seedcnn.errors import ConfigError
+    from seedcnn.files import write_file
     from seedcnn.pack import PackRequest
     from seedcnn.train import load_model
 
@@ -102,7 +103,7 @@ def pack(
     result = request.pack(network, saved.config.model, lambda text: typer.echo(text, err=True))
     _write(result, out)
     if plot is not None:
-        plot.write_text(draw_search(result), "utf-8")
+        write_file(plot, draw_search(result).encode())
     say_result(result, request, out)
     if sizes:
         say_sizes(result, saved.config)
@@ -129,10 +130,11 @@ def apply(
     """
     from seedcnn.bundle import open_bundle, read_bundle
     from seedcnn.bundle.delta import apply_delta, read_delta
+    from seedcnn.files import write_file
 
     data = apply_delta(open_bundle(parent), read_delta(delta.read_bytes()))
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(data)
+    write_file(out, data)
     manifest = read_bundle(data).manifest
     typer.echo(f"{out}: {len(data):,} bytes; release {manifest.release}, content {manifest.content_sha256()}")
 

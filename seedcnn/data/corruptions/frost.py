@@ -27,6 +27,7 @@ from PIL import Image
 from seedcnn.arrays import U8
 from seedcnn.data.user_cache import user_cache
 from seedcnn.errors import DataError
+from seedcnn.files import write_file
 
 __all__ = ["FROST_FILES", "fetch_frost", "fit_frost", "frost_cache", "frost_pictures"]
 
@@ -139,9 +140,7 @@ def fetch_frost(
                     member = archive.getinfo(f"imagecorruptions/frost/{name}")
                     if (size := member.file_size) > _MAX_MEMBER_BYTES:
                         raise DataError(f"{name} in {wheel.name} has {size} bytes; the limit is {_MAX_MEMBER_BYTES}")
-                    part = cache / f".{name}.{os.getpid()}"
-                    part.write_bytes(archive.read(member))
-                    part.replace(cache / name)
+                    write_file(cache / name, archive.read(member))
         except (KeyError, zipfile.BadZipFile, OSError) as error:
             raise DataError(f"the frost images cannot be stored in {cache}: {error}") from error
 
