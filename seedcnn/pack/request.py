@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from seedcnn.bundle import Bundle, open_bundle
+from seedcnn.bundle import Bundle, check_family, open_bundle
 from seedcnn.bundle.compression import COMPRESSIONS
 from seedcnn.data.pictures.folder import ImageFolder
 from seedcnn.data.sets.named import NamedTest, load_test, load_train
@@ -33,7 +33,8 @@ class PackRequest:
     """How a trained network becomes a release.
 
     Args:
-        family, release, min_release: see :class:`seedcnn.export.BundleInfo`.
+        family: name that :func:`seedcnn.bundle.check_family` accepts, as publishing requires.
+        release, min_release: see :class:`seedcnn.export.BundleInfo`.
         data: NAME or NAME:DIRECTORY of a data set; accuracy is measured on its test part.
         step: one grid step for all weights; 0 stores float32. None takes :data:`seedcnn.pack.DEFAULT_STEP` where
             neither a search nor a parent gives the grid.
@@ -69,6 +70,10 @@ class PackRequest:
     force_int8: bool = False
 
     def __post_init__(self) -> None:
+        try:
+            check_family(self.family)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
         known = (("target", self.target, TARGETS), ("compression", self.compression, COMPRESSIONS))
         for field, value, names in known:
             if value not in names:

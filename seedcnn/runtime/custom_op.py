@@ -58,11 +58,21 @@ FUNCTIONS: dict[str, Callable[[F64], F64]] = {
 
 
 def default_path() -> Path:
-    """Return the library's default path: in the user's cache, named by the source's digest and the machine."""
-    if sys.platform == "darwin":
-        cache = Path.home() / "Library" / "Caches"
-    else:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """Return the library's default path: in the user's cache, named by the source's digest and the machine.
+
+    Raises:
+        DeviceError: if the user has no home directory and the environment names none.
+    """
+    try:
+        if sys.platform == "darwin":
+            cache = Path.home() / "Library" / "Caches"
+        else:
+            cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        raise DeviceError(
+            "there is no cache directory for the operator: the user has no home directory, and neither HOME nor "
+            "XDG_CACHE_HOME is set; set one of them"
+        ) from None
     digest = hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:16]
     return cache / "seedcnn" / f"group_nl-{digest}-{platform.machine()}.so"
 
@@ -127,7 +137,7 @@ def build(output: Path | None = None, *, compiler: str = "cc") -> Path:
 def built() -> Path:
     """Return this machine's library at :func:`default_path`, and :func:`build` it if it does not exist."""
     path = default_path()
-    return path if path.exists() else build()
+    return path if os.path.exists(path) else build()
 
 
 def _field(number: int, content: bytes | str | int) -> bytes:

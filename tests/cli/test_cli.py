@@ -82,6 +82,11 @@ def test_the_table_of_commands_is_frozen():
             ["pack", "a", "--out", "x", "--family", "f", "--release", "1", "--parent", "p", "--step", "0.1"],
             "--parent brings its own grid; leave --step out",
         ),
+        (
+            ["pack", "none.ckpt", "--out", "x", "--family", "My [red]Model", "--release", "1"],
+            "--family (='My [red]Model') must be 1 to 64 of a-z 0-9 . _ -",
+        ),
+        (["pack", "none.ckpt", "--out", "x", "--family", "rollout", "--release", "1"], "and not 'rollout'"),
         (["repo", "publish", "nowhere", "x.bundle"], "x.bundle"),
     ],
     ids=str,

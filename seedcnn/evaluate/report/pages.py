@@ -17,6 +17,7 @@ from seedcnn.evaluate.report.rows import Measured, ModelRow, Sample, format_byte
 from seedcnn.evaluate.report.sections import bars_section, headline, samples_section
 from seedcnn.evaluate.robustness_runs import RobustnessTable, SeededRobustness
 from seedcnn.evaluate.styles import StyleTable
+from seedcnn.files import write_file
 
 __all__ = ["Measured", "ModelRow", "Sample", "format_bytes", "write_report"]
 
@@ -122,5 +123,5 @@ def write_report(
         settings=settings,
     )
     target = Path(path)
-    target.write_text(page, encoding="utf-8")
+    write_file(target, page.encode())
     return target

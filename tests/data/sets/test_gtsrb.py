@@ -65,6 +65,30 @@ def test_every_layout(pictures, lay, layout):
     assert (data.mean, data.std) == channel_statistics(data.train.images)
 
 
+def test_a_byte_order_mark_and_upper_case_names(lay):
+    usual = load_gtsrb(lay(), verify=False)
+    root = lay("beside")
+    for path in root.rglob("*.ppm"):
+        path.rename(path.with_name(path.name.upper()))
+    table = root / "GT-final_test.csv"
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n"))
+    data = load_gtsrb(root, verify=False)
+    assert data.test.labels.tolist() == [16, 1, 42, 0]
+    assert data.test.names.tolist() == ["00000.PPM", "00001.PPM", "00002.PPM", "00003.PPM"]
+    assert data.train.names[0] == "00000/00000_00000.PPM"
+    for part in ("train", "test"):
+        np.testing.assert_array_equal(getattr(data, part).images, getattr(usual, part).images)
+        np.testing.assert_array_equal(getattr(data, part).labels, getattr(usual, part).labels)
+
+
+def test_names_that_differ_only_in_case(lay):
+    root = lay()
+    images = root / "GTSRB/Final_Test/Images"
+    shutil.copy(images / "00003.ppm", images / "00003.PPM")
+    with pytest.raises(DataError, match=r"Images holds images whose names differ only in case: 00003\.PPM"):
+        list_gtsrb(root, verify=False)
+
+
 def test_agrees_with_torchvision(lay):
     root = lay("torchvision")
     for split, ours in zip(("train", "test"), list_gtsrb(root, verify=False), strict=True):
@@ -134,6 +158,7 @@ def test_incomplete_layouts(lay, change, words):
         (HEADER + "00000.ppm;1;1\n", "does not hold"),
         (HEADER + "00000.ppm;1;1;1;1;1;1;x\n", "ValueError"),
         (HEADER + "00000.ppm;1;1;1;1;1;1;1\n" * 2, "names 2 images, 1 of them distinct"),
+        (HEADER + "0.ppm;1;1;1;1;1;1;1\n0.PPM;1;1;1;1;1;1;1\n", "names 2 images, 1 of them distinct"),
         (b"\xff\xfe\x00", "UnicodeDecodeError"),
     ],
 )

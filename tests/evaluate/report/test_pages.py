@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import resource
 from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
@@ -289,3 +290,17 @@ def test_wrong_arguments(tmp_path, change, words):
 def test_numbers_must_be_finite():
     with pytest.raises(ValueError, match=r"`value` \(=nan\) must be finite"):
         Measured(float("nan"))
+
+
+def test_a_full_disk_keeps_the_report_that_was_there(tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
