@@ -1,4 +1,4 @@
-# `make help` lists the targets. Each one sets up .venv first, if it is missing or older than what it is made from.
+# `make help` lists the targets. Each one first makes .venv, if it is missing or older than its sources.
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,42 +11,42 @@ START := $(shell date +%s)
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
-setup: $(STAMP) ## make .venv with everything seedcnn needs (uv when it is there, else pip)
+setup: $(STAMP) ## make .venv with everything seedcnn needs (with uv if it is installed, else pip)
 
 $(STAMP): pyproject.toml constraints.txt tools/setup.sh
-	PYTHON="$(PYTHON)" tools/setup.sh
+	@PYTHON="$(PYTHON)" tools/setup.sh
 	@touch $(STAMP)
 
-demo: $(STAMP) ## train, measure, pack, publish, update a device, classify (ARGS=... is passed on)
-	$(BIN)/python examples/demo.py --started $(START) $(ARGS)
+demo: $(STAMP) ## train, measure, pack, publish, update a device, classify (ARGS="..." adds options)
+	@$(BIN)/python examples/demo.py --started $(START) $(ARGS)
 
-bench: $(STAMP) ## latency, training steps and int8 of every form against the vanilla one (half an hour, alone)
+bench: $(STAMP) ## time every form against the vanilla network: latency, training, int8 (half an hour on an idle machine)
 	for name in layers forms training int8 mobile; do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
 
-test: $(STAMP) ## the test suite, in a process for each core (four at most) with one thread
+test: $(STAMP) ## run the quick tests, in one process for each core, four at most
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
 	  --durations=20 -m "not slow" $(ARGS)
 
-test-slow: $(STAMP) ## the tests that take minutes
+test-slow: $(STAMP) ## run the slow tests: more cases of the same behaviours, and what must be compiled
 	$(BIN)/pytest -q --durations=10 -m slow $(ARGS)
 
-fuzz: $(STAMP) ## damaged bundles and deltas, guided by coverage (ten minutes; ARGS="-runs=10000000" for more)
+fuzz: $(STAMP) ## feed the readers damaged bundles and deltas (ten minutes; ARGS="-runs=10000000" for more)
 	$(BIN)/python -c "import atheris" 2>/dev/null || EXTRAS=fuzz tools/setup.sh
 	@mkdir -p .fuzz
 	$(BIN)/python tests/fuzz/fuzz_bundle.py .fuzz tests/fuzz/corpus -timeout=1 -rss_limit_mb=512 -artifact_prefix=.fuzz/found- \
 	  $(or $(ARGS),-max_total_time=600)
 
-lint: $(STAMP) ## style and format, checked
+lint: $(STAMP) ## check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMP) ## types, checked
+types: $(STAMP) ## check types
 	$(BIN)/mypy
 
-contracts: $(STAMP) ## imports point down only, checked
+contracts: $(STAMP) ## check that imports point down only
 	$(BIN)/lint-imports
 
-fmt: $(STAMP) ## mend style and format
+fmt: $(STAMP) ## fix style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -62,9 +62,9 @@ docs-tables: $(STAMP) ## write docs/tables.md: the papers' figures beside ours (
 docs-timm: $(STAMP) ## write docs/timm.md: timm networks converted, trained, exported (many minutes)
 	$(BIN)/python tools/timm_table.py --jobs 2
 
-ci: ## all that a change must pass
+ci: ## run everything that a change must pass
 	.ci/run
 
-clean: ## remove caches, build output and the demo's output; .venv and training runs stay
+clean: ## remove caches, build output and the demo's output, but neither .venv nor training runs
 	rm -rf .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist demo-out .coverage
 	find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

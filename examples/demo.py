@@ -1,6 +1,6 @@
 """The main job, end to end, on real CIFAR-10: convert, train, measure, pack, publish, update a device, classify.
 
-Run it with ``make demo``. Everything it makes is under ``demo-out/``; the last line is the path of the HTML report.
+Run it with ``make demo``. It writes everything to ``demo-out/``; its last line is the path of the HTML report.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
 
 class Stages:
-    """Times of the demo's stages, printed as they end and once more at the end."""
+    """The time of each stage, printed as the stage ends and again at the end of the demo."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -67,7 +67,7 @@ class Stages:
 
 @dataclass
 class Network:
-    """One trained network and what was measured of it."""
+    """A trained network and its measurements."""
 
     name: str
     model: nn.Module
@@ -77,7 +77,7 @@ class Network:
 
 
 class Device:
-    """A device in an environment of its own, which holds no torch; every call is a new process."""
+    """A device: an environment of its own without torch. Every call is a new process."""
 
     def __init__(self, out: Path) -> None:
         self.venv, self.home = out / "device-venv", out / "device"
@@ -85,7 +85,7 @@ class Device:
         listed = "import importlib.metadata as m\nfor d in m.distributions(): print(d.name, d.version)"
         self.packages = sorted(self._python(listed).splitlines())
         if any(package.split()[0] == "torch" for package in self.packages):
-            raise SystemExit("demo: the device's environment holds torch")
+            raise SystemExit("demo: torch is installed in the device's environment")
         files = (file for file in self.venv.rglob("*") if file.is_file() and not file.is_symlink())
         self.megabytes = sum(file.stat().st_size for file in files if file.suffix != ".pyc") / 1e6
 
@@ -95,7 +95,7 @@ class Device:
         ).stdout
 
     def run(self, *arguments: str | Path, refuse: bool = False) -> str:
-        """Run ``seedcnn-device``; show the command and its output. With ``refuse`` it must fail, and say why."""
+        """Run ``seedcnn-device`` and print the command and its output. With ``refuse`` it must fail with a reason."""
         command = [self.venv / "bin" / "seedcnn-device", "--home", self.home, *arguments]
         shown = " ".join(str(part) for part in ("seedcnn-device", *arguments))
         console.print(f"[bold]$ {shown}", soft_wrap=True)
@@ -107,27 +107,27 @@ class Device:
             console.print(text.strip(), soft_wrap=True, markup=False)
         return text
 
-    def classify(self, pictures: Path) -> np.ndarray:
-        """Class index of every picture of a .npy batch."""
-        return np.array([row["index"] for row in json.loads(self.run("predict", pictures, "--json"))])
+    def classify(self, images: Path) -> np.ndarray:
+        """Return the class index of every image of a .npy batch."""
+        return np.array([row["index"] for row in json.loads(self.run("predict", images, "--json"))])
 
 
-def shorten(cifar: Cifar10, pictures: int | None) -> Cifar10:
-    """The first training pictures, and a fifth as many test pictures but at least those the device classifies."""
-    if pictures is None:
+def shorten(cifar: Cifar10, images: int | None) -> Cifar10:
+    """Keep the first training images and a fifth as many test images, at least those that the device classifies."""
+    if images is None:
         return cifar
-    tests = max(pictures // 5, DEVICE_IMAGES)
+    tests = max(images // 5, DEVICE_IMAGES)
     return replace(
         cifar,
-        train_images=cifar.train_images[:pictures],
-        train_labels=cifar.train_labels[:pictures],
+        train_images=cifar.train_images[:images],
+        train_labels=cifar.train_labels[:images],
         test_images=cifar.test_images[:tests],
         test_labels=cifar.test_labels[:tests],
     )
 
 
 def train_all(cifar: Cifar10, out: Path, epochs: int | None) -> dict[str, Network]:
-    """Train the recipes of recipes/demo.py."""
+    """Train the four recipes of recipes/demo.py."""
     data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
     networks = {}
     for key, name in NAMES.items():
@@ -143,7 +143,7 @@ def train_all(cifar: Cifar10, out: Path, epochs: int | None) -> dict[str, Networ
 def pack_one(
     network: Network, cifar: Cifar10, family: str, release: int, parent: PackResult | None = None
 ) -> PackResult:
-    """Pack a network, on the coarsest grid that holds or on its parent's; print what that cost on the test pictures."""
+    """Pack a network on the coarsest grid that is good enough, or on its parent's; print what that costs."""
     info = BundleInfo(network.name, family, release, preprocessing_of(cifar.mean, cifar.std), cifar.classes)
     images, labels = cifar.train_images[:CALIBRATION], cifar.train_labels[:CALIBRATION]
     result = pack(
@@ -165,7 +165,7 @@ def pack_one(
 
 
 def measure_latency(networks: dict[str, Network], cifar: Cifar10) -> None:
-    """One picture, one thread, ONNX Runtime, the bundles interleaved in one process."""
+    """Time one image on one thread of ONNX Runtime, the bundles interleaved in one process."""
     image = cifar.test_images[:1]
     calls = {}
     for key, network in networks.items():
@@ -179,13 +179,13 @@ def measure_latency(networks: dict[str, Network], cifar: Cifar10) -> None:
 
 
 def packed(network: Network) -> PackResult:
-    """The network's bundle, which must have been made."""
+    """Return the network's bundle, which must exist."""
     assert network.packed is not None
     return network.packed
 
 
 def table_rows(networks: dict[str, Network], tables: dict[str, RobustnessTable]) -> dict[str, list[str]]:
-    """The table of the demo: row name -> one cell for each network; costs with their ratio to the vanilla network."""
+    """Compose the demo's table: row name -> a cell for each network, costs with their ratio to the vanilla network."""
     nets = list(networks.values())
     corrupted = [tables[network.name] for network in nets]
 
@@ -206,7 +206,7 @@ def table_rows(networks: dict[str, Network], tables: dict[str, RobustnessTable])
 
 
 def verdict(networks: dict[str, Network], tables: dict[str, RobustnessTable]) -> str:
-    """GroupNL and the recommended form against the narrowed network, in one sentence of numbers each."""
+    """Compare GroupNL and the recommended form with the narrowed network, in a sentence of numbers each."""
     control, sentences = networks["narrow"], []
     for network in (networks["groupnl"], networks["recommended"]):
         a, b = packed(network).after, packed(control).after
@@ -222,7 +222,7 @@ def verdict(networks: dict[str, Network], tables: dict[str, RobustnessTable]) ->
 
 
 def print_table(networks: dict[str, Network], rows: dict[str, list[str]], sentence: str) -> None:
-    """Show the table and what it says."""
+    """Print the table and the verdict."""
     table = Table("", *(network.name for network in networks.values()))
     for name, cells in rows.items():
         table.add_row(name, *cells)
@@ -232,18 +232,18 @@ def print_table(networks: dict[str, Network], rows: dict[str, list[str]], senten
 
 
 def median(network: Network) -> float:
-    """Median latency in ms, which must have been measured."""
+    """Return the median latency in ms, which must have been measured."""
     assert network.latency is not None
     return network.latency.median_ms
 
 
-def check_device(device: Device, pictures: Path, cifar: Cifar10, network: Network) -> str:
-    """Classify the pictures on the device and compare with the torch network. Returns a sentence for the report."""
+def check_device(device: Device, images: Path, cifar: Cifar10, network: Network) -> str:
+    """Classify the images on the device, compare with the torch network and return a sentence for the report."""
     result, labels = packed(network), cifar.test_labels[:DEVICE_IMAGES]
-    answers = 100 * float((device.classify(pictures) == labels).mean())
+    answers = 100 * float((device.classify(images) == labels).mean())
     on_grid, trained = (100 * float(a.correct[:DEVICE_IMAGES].mean()) for a in (result.on_grid, result.before))
     sentence = (
-        f"device {answers:.1f} % of {DEVICE_IMAGES} pictures; torch with the shipped weights {on_grid:.1f} %, "
+        f"device {answers:.1f} % of {DEVICE_IMAGES} images; torch with the shipped weights {on_grid:.1f} %, "
         f"torch with the trained float32 weights {trained:.1f} %"
     )
     console.print(sentence, soft_wrap=True)
@@ -253,7 +253,7 @@ def check_device(device: Device, pictures: Path, cifar: Cifar10, network: Networ
 
 
 def fine_tune(cifar: Cifar10, out: Path, parent: PackResult) -> Network:
-    """One more epoch at a low learning rate, packed as release 2 on the grid of release 1."""
+    """Train one more epoch at a low learning rate and pack it as release 2 on the grid of release 1."""
     config = replace(find_recipe("demo:finetune"), init_from=str(out / "groupnl.ckpt"))
     data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
     model, _ = train(config, data, out / "groupnl-2.ckpt", name="fine-tune")
@@ -272,13 +272,13 @@ def tamper(fleet: Path) -> None:
 
 
 def device_story(networks: dict[str, Network], cifar: Cifar10, out: Path, stages: Stages) -> list[str]:
-    """Publish, update, classify: seeds, then a delta, then another network, then one tampered with.
+    """Publish, update and classify four times: seeds, a delta, another network, and a file that was tampered with.
 
     Returns:
         Sentences for the report.
     """
-    fleet, pictures, grown, best = out / "fleet", out / "pictures.npy", networks["groupnl"], networks["recommended"]
-    np.save(pictures, cifar.test_images[:DEVICE_IMAGES])
+    fleet, images, grown, best = out / "fleet", out / "images.npy", networks["groupnl"], networks["recommended"]
+    np.save(images, cifar.test_images[:DEVICE_IMAGES])
     with stages("set up a device without torch"):
         device = Device(out)
         console.print(f"{device.megabytes:.0f} MB installed: {', '.join(device.packages)}", soft_wrap=True)
@@ -288,35 +288,35 @@ def device_story(networks: dict[str, Network], cifar: Cifar10, out: Path, stages
             publish(fleet, packed(grown).data)
             device.run("init", "--root", fleet / "root.json", "--url", server.url, "--family", FAMILY)
             device.run("update")
-            first = check_device(device, pictures, cifar, grown)
+            first = check_device(device, images, cifar, grown)
         with stages("release 2: fine-tune, publish, update by a delta, classify"):
             tuned = fine_tune(cifar, out, packed(grown))
             deltas = publish(fleet, packed(tuned).data).deltas
             device.run("update")
-            second = check_device(device, pictures, cifar, tuned)
+            second = check_device(device, images, cifar, tuned)
         with stages("release 3: another network, publish, update, classify"):
             publish(fleet, packed(best).data)
             device.run("update")
-            third = check_device(device, pictures, cifar, best)
+            third = check_device(device, images, cifar, best)
         with stages("release 4: publish, tamper, refuse"):
             publish(fleet, pack_one(best, cifar, FAMILY, 4, packed(best)).data, deltas=0)
             tamper(fleet)
-            before = device.classify(pictures)
+            before = device.classify(images)
             device.run("update", refuse=True)
             device.run("status")
-            if not (device.classify(pictures) == before).all():
+            if not (device.classify(images) == before).all():
                 raise SystemExit("demo: the device answers differently after the refused update")
             console.print("release 3 still answers, as before")
     return [
         f"Release 1, {grown.name}, {len(packed(grown).data):,} bytes: {first}.",
         f"Release 2, one more epoch, a delta of {deltas[1]:,} bytes: {second}.",
         f"Release 3, the {best.name} network, {len(packed(best).data):,} bytes: {third}.",
-        "Release 4 was tampered with on the server: the device refused it and went on answering with release 3.",
+        "Release 4 was tampered with on the server: the device refused it and still answers with release 3.",
     ]
 
 
 def corrupted_samples(networks: dict[str, Network], cifar: Cifar10) -> list[Sample]:
-    """Three test pictures, clean and under the four corruptions at severity 3, with every bundle's answer."""
+    """Take three test images, clean and under the four corruptions at severity 3, with every bundle's answer."""
     picked = np.array([0, 1, 7])
     predictors = {network.name: bundle_predictor(read_bundle(packed(network).data)) for network in networks.values()}
     versions = {"clean": cifar.test_images[picked]}
@@ -328,29 +328,29 @@ def corrupted_samples(networks: dict[str, Network], cifar: Cifar10) -> list[Samp
     return [
         Sample(
             images[index],
-            cifar.classes[cifar.test_labels[picture]],
+            cifar.classes[cifar.test_labels[image]],
             caption,
             {name: cifar.classes[found[index]] for name, found in answers[caption].items()},
         )
-        for index, picture in enumerate(picked)
+        for index, image in enumerate(picked)
         for caption, images in versions.items()
     ]
 
 
 def machine() -> str:
-    """Where the numbers were measured."""
+    """Describe the machine."""
     return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Return the versions of the packages that the numbers depend on."""
     return {name: version(name) for name in ("seedcnn", "torch", "timm", "onnxruntime", "numpy")}
 
 
 def report(
     networks: dict[str, Network], tables: dict[str, RobustnessTable], cifar: Cifar10, out: Path, notes: list[str]
 ) -> Path:
-    """The HTML report."""
+    """Write the HTML report and return its path."""
     rows = []
     for network in networks.values():
         after, table, latency = packed(network).after, tables[network.name], network.latency
@@ -371,15 +371,13 @@ def report(
             )
         )
     settings = {
-        "data": f"CIFAR-10, {len(cifar.train_images):,} training and {len(cifar.test_images):,} test pictures",
+        "data": f"CIFAR-10, {len(cifar.train_images):,} training and {len(cifar.test_images):,} test images",
         "training": json.dumps(find_recipe("demo:groupnl").to_dict(), default=str),
         "narrowed": json.dumps(find_recipe("demo:narrow").model_options),
         "recommended": str(find_recipe("demo:recommended").convert),
         "latency": "ONNX Runtime, 1 thread, batch 1, the bundles interleaved in one process",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "versions": ", ".join(
-            f"{name} {version(name)}" for name in ("seedcnn", "torch", "timm", "onnxruntime", "numpy")
-        ),
+        "machine": machine(),
+        "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
     }
     return write_report(
         out / "report.html",
@@ -393,14 +391,14 @@ def report(
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the demo; ``argv`` stands for the words of the command line."""
+    """Run the demo with the options ``argv``, by default those of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "demo-out", help="where everything goes (default: demo-out)")
+    parser.add_argument("--out", type=Path, default=ROOT / "demo-out", help="output directory (default: demo-out)")
     parser.add_argument("--data", type=Path, help="directory that holds CIFAR-10; downloaded if not given")
     parser.add_argument("--epochs", type=int, help="epochs of each network (default: the recipe's)")
-    parser.add_argument("--pictures", type=int, help="train on this many images only, for a quick look")
-    parser.add_argument("--corrupted", type=int, default=2000, help="test pictures to corrupt (default: %(default)s)")
-    parser.add_argument("--started", type=float, help="Unix time of the start, if set-up came before")
+    parser.add_argument("--images", type=int, help="train on this many images only, for a quick look")
+    parser.add_argument("--corrupted", type=int, default=2000, help="test images to corrupt (default: %(default)s)")
+    parser.add_argument("--started", type=float, help="Unix time at which the set-up before the demo started")
     arguments = parser.parse_args(argv)
     out: Path = arguments.out.resolve()
     shutil.rmtree(out, ignore_errors=True)
@@ -409,7 +407,7 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.started:
         stages.seconds["set up (install)"] = max(0.0, time.time() - arguments.started - time.process_time())
     with stages("data"):
-        cifar = shorten(load_cifar10(arguments.data, progress=console.print), arguments.pictures)
+        cifar = shorten(load_cifar10(arguments.data, progress=console.print), arguments.images)
     with stages("train four networks"):
         networks = train_all(cifar, out, arguments.epochs)
     with stages("pack and measure"):

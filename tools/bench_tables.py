@@ -81,7 +81,7 @@ def _operators(rows: list[dict[str, Any]]) -> str:
 
 
 def page() -> str:
-    """The page's text."""
+    """Compose the page."""
     text = HEAD
     titles = {
         "layers": "One layer: chains of four 3x3 convolutions with norm and ReLU",

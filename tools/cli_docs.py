@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the help of the two commands, or check that it is what they say."""
+"""Write docs/cli.md from the help of the two commands, or check that it is up to date."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Written by `make docs` from the commands' own `--help`; CI fails when it is out 
 
 
 def server_help() -> Iterator[tuple[str, str]]:
-    """(command, help) of ``seedcnn`` and all below it, depth first."""
+    """Yield (command, help) of ``seedcnn`` and its subcommands, depth first."""
     from typer.main import get_command
 
     from seedcnn.cli.app import app
@@ -41,7 +41,7 @@ def server_help() -> Iterator[tuple[str, str]]:
 
 
 def device_help() -> Iterator[tuple[str, str]]:
-    """(command, help) of ``seedcnn-device`` and its subcommands, as it prints them."""
+    """Yield (command, help) of ``seedcnn-device`` and its subcommands, as they print it."""
     from seedcnn.device.main import main as run
 
     os.environ |= {"COLUMNS": str(WIDTH), "NO_COLOR": "1"}
@@ -61,7 +61,7 @@ def device_help() -> Iterator[tuple[str, str]]:
 
 
 def render() -> str:
-    """The whole page."""
+    """Compose the page."""
     parts = [INTRO]
     for name, text in [*server_help(), *device_help()]:
         lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
@@ -79,7 +79,7 @@ def main() -> int:
         PATH.write_text(text, encoding="utf-8")
         return 0
     if not PATH.exists() or PATH.read_text(encoding="utf-8") != text:
-        print(f"{PATH.name} is not what the commands say; run: make docs", file=sys.stderr)
+        print(f"{PATH.name} is out of date; run: make docs", file=sys.stderr)
         return 1
     return 0
 

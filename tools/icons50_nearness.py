@@ -20,7 +20,7 @@ REAL_NAMES = {"emojione": "emoji-one", "messenger": "facebook", "fluent3d": "mic
 
 
 def distances(ours: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """Mean absolute differences [len(ours), len(real)]."""
+    """Return the mean absolute differences [len(ours), len(real)]."""
     flat = real.reshape(len(real), real[0].size if len(real) else ours[0].size).astype(np.int16)
     rows = [np.abs(flat - one.reshape(-1)).mean(1) for one in ours.astype(np.int16)]
     return np.array(rows).reshape(len(ours), len(real))

@@ -39,7 +39,7 @@ TABLE_1 = {"LBCNN": "lbcnn", "PNN": "pnn", "ShiftNet": "shift", "MonoCNN": "mono
 
 
 def rows(path: Path, part: str) -> list[dict[str, Any]]:
-    """The rows of one table of a file, as dicts."""
+    """Return the rows of one table of a file as dicts."""
     data = json.loads(path.read_text())
     columns = data["columns" if part == "rows" else f"{part}_columns"]
     return [dict(zip(columns, row, strict=True)) for row in data[part]]
@@ -50,7 +50,7 @@ def _same_width(module: nn.Module, name: str) -> bool:  # noqa: ARG001
 
 
 def config_of(network: str, method: str) -> tuple[ConversionConfig | None, FilterFn | None]:
-    """The config, and a filter if the scope is not enough; None for the vanilla network."""
+    """Return the config, and a filter if the scope is not enough; None for the vanilla network."""
     if method in ("CNN", "vanilla"):
         return None, None
     if method.startswith("groupnl r="):
@@ -65,7 +65,7 @@ def config_of(network: str, method: str) -> tuple[ConversionConfig | None, Filte
 
 
 def build(network: str, method: str, **options: Any) -> nn.Module:
-    """A network of the tables, converted as the table's method."""
+    """Build a network of the tables, converted by the table's method."""
     model = create_model(network, **options)
     config, filter_fn = config_of(network, method)
     if config is not None:
@@ -74,12 +74,12 @@ def build(network: str, method: str, **options: Any) -> nn.Module:
 
 
 def as_printed(count: int, like: str) -> str:
-    """A count in millions with as many decimals as ``like``."""
+    """Print a count in millions with as many decimals as ``like``."""
     return f"{count / 1e6:.{len(like.partition('.')[2])}f}"
 
 
 def _cells(printed: str | None, count: int) -> list[str]:
-    """Paper, ours, exact and difference, with a mark if ours differs from the printed figure."""
+    """Return paper, ours, exact and difference, with a mark if ours differs from the printed figure."""
     if printed is None:
         return ["", "", f"{count:,}", ""]
     got = as_printed(count, printed)
@@ -96,7 +96,7 @@ _FIGURE = ["paper, M", "ours, M", "exact", "difference, M"]
 
 
 def printed_figures(source: str) -> tuple[str, int, int]:
-    """One paper table of numbers.json as Markdown, the number of figures, and the number of equal figures."""
+    """Return a table of numbers.json as Markdown, the number of figures, and the number of equal figures."""
     body, total, equal = [], 0, 0
     for row in rows(NUMBERS, "printed"):
         if row["source"] != source:
@@ -119,7 +119,7 @@ def printed_figures(source: str) -> tuple[str, int, int]:
 
 
 def crnet_figures() -> tuple[str, int, int]:
-    """The dissertation's tables as Markdown, the number of figures, and the number of equal figures."""
+    """Return the dissertation's tables as Markdown, the number of figures, and the number of equal figures."""
     body, total, equal = [], 0, 0
     names = ("strategy", "expansion", "groups", "alpha")
     for row in rows(CRNET, "rows"):
@@ -135,7 +135,7 @@ def crnet_figures() -> tuple[str, int, int]:
 
 
 def method_counts() -> str:
-    """Every method on every CIFAR network, without printed figures for comparison."""
+    """Count every method on every CIFAR network, without printed figures for comparison."""
     body = []
     for row in rows(NUMBERS, "methods"):
         found = cost(build(row["network"], row["method"]))

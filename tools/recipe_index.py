@@ -12,7 +12,7 @@ from seedcnn.train.recipes import build_index
 
 
 def render() -> str:
-    """The whole file."""
+    """Compose the file."""
     found = {name: asdict(file) for name, file in build_index().items()}
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 

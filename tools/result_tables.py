@@ -1,7 +1,7 @@
-"""Put the tables of results/*.json into README.md and docs/, or check with ``--check`` that they stand there.
+"""Put the tables of results/*.json into README.md and docs/, or check with ``--check`` that they are up to date.
 
-A table stands between ``<!-- NAME, written by tools/result_tables.py -->`` and ``<!-- end of NAME -->``.
-results/demo.json is demo-out/demo.json of a ``make demo`` run; the others say their commands.
+A table is between ``<!-- NAME, written by tools/result_tables.py -->`` and ``<!-- end of NAME -->``.
+results/demo.json is demo-out/demo.json of a ``make demo`` run; the other files name their commands.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _grid(head: list[str], rows: list[list[str]]) -> str:
 
 
 def demo(record: dict[str, Any]) -> str:
-    """The demo's networks side by side, and its verdict."""
+    """Compare the demo's networks side by side, with the verdict."""
     table = _grid(["", *record["networks"]], [[name, *cells] for name, cells in record["rows"].items()])
     notes = [f"- {note}" for note in record["device"]]
     return "\n".join([table, "", f"In brackets: ratio to vanilla. {record['verdict']}", "", *notes])
@@ -34,7 +34,7 @@ def _mean(cell: dict[str, float]) -> str:
 
 
 def forms(record: dict[str, Any]) -> str:
-    """A robustness experiment: a row for each form, mean and standard deviation over the training runs."""
+    """Write a robustness experiment: a row for each form, mean and standard deviation over the training runs."""
     summary = record["summary"]
     keys = [key for key in next(iter(summary.values())) if key != "runs"]
     head = ["form", "runs", "parameters", "MACs", *(CORRUPTED.get(key, key.replace("_", " ")) for key in keys)]
@@ -61,7 +61,7 @@ def forms(record: dict[str, Any]) -> str:
 
 
 def corruption_cost(record: dict[str, Any]) -> str:
-    """CPU time to corrupt, picture by picture and in batches."""
+    """Compare the CPU time of corrupting images one by one and in batches."""
     rows = []
     for name, row in record["rows"].items():
         loop, batched = (sum(row[key]) / len(row[key]) for key in ("one_by_one_ms", "batched_ms"))
@@ -91,7 +91,7 @@ def _with(value: float, spread: float | None, sign: str = "") -> str:
 
 
 def sampling(record: dict[str, Any]) -> str:
-    """Reduced sampling: predicted and measured time, and what it does to the accuracy."""
+    """Write reduced sampling: predicted and measured time, and the change in accuracy."""
     rows = []
     for setting, row in record["summary"].items():
         measured = [f"{sum(row[name]) / len(row[name]):.3f}" for name in ("measured_cpu", "measured_clock")]
@@ -103,7 +103,7 @@ def sampling(record: dict[str, Any]) -> str:
 
 
 def distillation(record: dict[str, Any]) -> str:
-    """Training with and without a teacher."""
+    """Compare training with and without a teacher."""
     rows = [
         [
             run,
@@ -118,7 +118,7 @@ def distillation(record: dict[str, Any]) -> str:
 
 
 def exchange(record: dict[str, Any]) -> str:
-    """Gradients that two processes exchange, and the time of a step."""
+    """Write the gradients that two processes exchange, and the time of a step."""
     rows = [
         [
             form,
@@ -137,7 +137,7 @@ def exchange(record: dict[str, Any]) -> str:
 
 
 def memory(record: dict[str, Any]) -> str:
-    """Peak memory of training steps."""
+    """Write the peak memory of training steps."""
     parts = []
     for title, part in record.items():
         if not isinstance(part, dict) or "memory" not in part:
@@ -153,7 +153,7 @@ def memory(record: dict[str, Any]) -> str:
 
 
 def reproduced(record: dict[str, Any]) -> str:
-    """A table of the papers beside ours, as ``seedcnn reproduce --json`` writes it."""
+    """Write a paper's table beside our measurements, from the output of ``seedcnn reproduce --json``."""
     rows = []
     for row in record["rows"]:
         figures = row["figures"]
@@ -173,7 +173,7 @@ _WORTH_AXES = {
 
 
 def worth_networks(record: dict[str, Any]) -> str:
-    """The long runs: accuracies with their standard deviations over the seeds, and what each network costs."""
+    """Write the long runs: accuracies with their standard deviations over the seeds, and each network's costs."""
     rows = []
     titles = {"clean": "CIFAR-10, %", "corrupted": "19 corruptions, %", "icons": "unseen vendors, %"}
     shown = [quality for quality in titles if any(quality in row for row in record["networks"].values())]
@@ -205,7 +205,7 @@ def _spread(cell: dict[str, float] | None) -> str:
 
 
 def worth_controls(record: dict[str, Any]) -> str:
-    """Each seed form against the best control of each kind that is no dearer."""
+    """Compare each seed form with the best control of each kind that costs no more."""
     rows = []
     for axis, name in _WORTH_AXES.items():
         clean = {(one["form"], one["kind"]): one for one in record["comparisons"][f"clean / {axis}"]}
@@ -227,7 +227,7 @@ def _difference(one: dict[str, Any] | None, *, named: bool = False) -> str:
 
 
 def worth_short(record: dict[str, Any]) -> str:
-    """The short runs, by multiply-adds: each candidate at its best learning rate."""
+    """Write the short runs by multiply-accumulates: each candidate at its best learning rate."""
     best: dict[str, dict[str, Any]] = {}
     for run in record["short"]:
         if run["form"] not in best or (run["top1"] or 0) > (best[run["form"]]["top1"] or 0):
@@ -246,7 +246,7 @@ def worth_short(record: dict[str, Any]) -> str:
 
 
 def packing(record: dict[str, Any]) -> str:
-    """Bytes of CIFAR ResNet-18, vanilla and converted."""
+    """Write the bytes of CIFAR ResNet-18, vanilla and converted."""
     rows = []
     for form, row in record["forms"].items():
         for coding, size in row["plain"].items():
@@ -270,7 +270,7 @@ def packing(record: dict[str, Any]) -> str:
 
 
 def packing_deltas(record: dict[str, Any]) -> str:
-    """Deltas of CIFAR ResNet-18."""
+    """Write the deltas of CIFAR ResNet-18."""
     rows = []
     for form, row in record["forms"].items():
         for name in ("60 steps", "head alone"):
@@ -289,7 +289,7 @@ def packing_deltas(record: dict[str, Any]) -> str:
 
 
 def prefix(record: dict[str, Any]) -> str:
-    """Two capacities in one file."""
+    """Write the two capacities in one file."""
     seeds = list(record["seeds"].values())
     numbers = seeds[0]["learnable"]
     rows = []
@@ -332,7 +332,7 @@ TABLES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
 
 
 def main() -> int:
-    """0 if the pages show the records (or were made to), 1 if they do not."""
+    """Write or check the pages; return 1 if the check finds one out of date, else 0."""
     stale = []
     for page, name, result, write in TABLES:
         path = ROOT / page

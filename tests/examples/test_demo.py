@@ -57,7 +57,7 @@ def as_process(arguments, capsys):
 )
 def test_demo_end_to_end(run, images, corrupted, epochs, tmp_path, cifar10, capsys):
     out = tmp_path / "out"
-    short = ["--epochs", str(epochs), "--pictures", str(images), "--corrupted", str(corrupted)]
+    short = ["--epochs", str(epochs), "--images", str(images), "--corrupted", str(corrupted)]
     text = run(["--out", str(out), *short], capsys)
     for words in (
         "release 1 is installed in slot a",
@@ -68,7 +68,7 @@ def test_demo_end_to_end(run, images, corrupted, epochs, tmp_path, cifar10, caps
         "release 3 still answers, as before",
     ):
         assert words in text
-    found = re.findall(r"device ([\d.]+) % of 1000 pictures; torch with the shipped weights ([\d.]+)", text)
+    found = re.findall(r"device ([\d.]+) % of 1000 images; torch with the shipped weights ([\d.]+)", text)
     assert len(found) == 3
     for device, torch_same in found:
         assert abs(float(device) - float(torch_same)) <= 0.1

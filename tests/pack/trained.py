@@ -6,22 +6,20 @@ tests.pack.trained` trains it again and writes that file.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from seedcnn.convert import GroupNLConfig, convert_
 from seedcnn.export import BundleInfo
-from seedcnn.models import create_model
+from seedcnn.models.resnet_cifar import BasicBlock, ResNetCifar
 from seedcnn.pack import preprocessing_of
 
 INFO = BundleInfo("small", "tests", 4, preprocessing_of((0.5,) * 3, (0.25,) * 3), list("abcdefghij"), min_release=2)
 _WEIGHTS = Path(__file__).with_name("trained.npz")
-_MODEL = {"widths": (16, 16, 32), "patch": 4}
-_CONVERT = GroupNLConfig.paper(normalize="batch")
 
 
 def pictures() -> tuple[np.ndarray, np.ndarray]:
@@ -34,9 +32,8 @@ def pictures() -> tuple[np.ndarray, np.ndarray]:
 
 
 def small_trained() -> tuple[nn.Module, np.ndarray, np.ndarray]:
-    """A network that has learned the colours of its pictures, and the pictures."""
-    model = create_model("resnet8_cifar", **_MODEL)
-    convert_(model, _CONVERT)
+    """A network of two blocks that has learned the colours of its pictures, and the pictures."""
+    model = _network()
     with np.load(_WEIGHTS) as stored:
         state = {name: torch.from_numpy(stored[name]) for name in stored.files}
     model.load_state_dict(
@@ -45,13 +42,27 @@ def small_trained() -> tuple[nn.Module, np.ndarray, np.ndarray]:
     return (model.eval(), *pictures())
 
 
-def _train() -> None:
-    from seedcnn.train import TrainConfig, TrainData, TrainProgress, train
+def _network() -> nn.Module:
+    model = ResNetCifar(BasicBlock, (1, 1), (16, 32), patch=4)
+    convert_(model, GroupNLConfig.paper(normalize="batch"))
+    return model
 
-    data = TrainData(*pictures(), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    config = TrainConfig(model="resnet8_cifar", model_options=_MODEL, convert=_CONVERT, epochs=5, batch_size=32, lr=0.1)
-    with tempfile.TemporaryDirectory() as folder:
-        model, _ = train(config, data, Path(folder) / "a.ckpt", progress=TrainProgress("", 5, 16, quiet=True))
+
+def _train() -> None:
+    torch.manual_seed(0)
+    model, (images, labels) = _network().train(), pictures()
+    x = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    steps = 5 * 16
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for step in range(steps):
+        if step % 16 == 0:
+            order = torch.randperm(len(x))
+        batch = order[step % 16 * 32 :][:32]
+        optimizer.zero_grad()
+        F.cross_entropy(model(x[batch]), torch.from_numpy(labels)[batch]).backward()
+        optimizer.step()
+        schedule.step()
     state = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
     np.savez_compressed(_WEIGHTS, **{name: value.numpy() for name, value in state.items()})
 
