@@ -18,6 +18,7 @@ from seedcnn.errors import DataError, ExportError
 from seedcnn.export._plain_norms import plain_norms_
 from seedcnn.export._standalone import standalone
 from seedcnn.export._watching import watched_norms
+from seedcnn.export.checking import check_folded
 from seedcnn.export.custom_op import use_custom_op
 from seedcnn.layers import ConvLayer, SeededConv2d
 from seedcnn.layers.forms import ChannelAffine, FoldedSeeded, is_affine, split_norm, with_norm
@@ -243,6 +244,7 @@ def fold(
     mono: str = "graph",
     absorb: Mapping[str, bool] | None = None,
     input_size: tuple[int, int, int] | None = None,
+    check: Tensor | None = None,
 ) -> fx.GraphModule:
     """Fold a copy of ``model`` into inference form: the same function in eval mode with fewer operations.
 
@@ -266,6 +268,9 @@ def fold(
         input_size: channels, height and width of the inputs. With it a forward pass shows which norms follow which
             convolutions inside modules whose code cannot be traced, and these are folded too; the result is then for
             this size.
+        check: inputs, float32 [N, C, H, W], N >= 2, on which the result must answer as the model does, see
+            :func:`seedcnn.export.checking.check_folded`. They also tell the input size. Without them code that behaves
+            differently while it is traced (it asks ``isinstance(x, Tensor)``, say) goes unnoticed.
 
     Returns:
         A module on the CPU in float32 and eval mode, without gradients, that returns logits. It keeps the names of the
@@ -274,11 +279,13 @@ def fold(
     Raises:
         ValueError: if ``target`` or ``mono`` is not one of these.
         ExportError: if the model has forward hooks, cannot be copied, returns no logits, or calls one convolution
-            twice.
+            twice, or if the result answers differently.
     """
     if mono not in MONO_FORMS:
         raise ValueError(f"`mono` (={mono!r}) must be one of {', '.join(map(repr, MONO_FORMS))}")
     forms = _Forms(mono, target_of(target), absorb or {})
+    if check is not None and input_size is None:
+        input_size = (check.shape[1], check.shape[2], check.shape[3])
     traced = _trace(plain_norms_(standalone(model)))
     _Folding(traced, forms, input_size).run()
     _return_logits(traced)
@@ -288,7 +295,10 @@ def fold(
     traced.recompile()
     if forms.target.operator:
         use_custom_op(traced)
-    return traced.eval().requires_grad_(False)
+    traced.eval().requires_grad_(False)
+    if check is not None:
+        check_folded(model, traced, check)
+    return traced
 
 
 def load_tensors(

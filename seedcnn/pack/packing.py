@@ -20,7 +20,6 @@ from seedcnn.errors import ExportError
 from seedcnn.evaluate import Accuracy, Equivalence, accuracy_of_logits, compare_logits, predict_logits, torch_predictor
 from seedcnn.export import BundleInfo, OnnxModel, absorbed_norms, fold, load_tensors, to_bundle, to_onnx
 from seedcnn.export.bundles import OnGrid, grids_of_step, is_weight
-from seedcnn.export.checking import check_folded
 from seedcnn.layers import ConvLayer
 from seedcnn.pack.int8 import Int8, Int8Result, quantize_bundle
 from seedcnn.pack.measuring import Expanded, Runtime
@@ -160,10 +159,8 @@ def _compared(images: npt.NDArray[np.uint8], rule: Preprocessing) -> torch.Tenso
 def _export(model: nn.Module, wanted: _Wanted, images: npt.NDArray[np.uint8]) -> _Float32:
     rule, runtime = wanted.info.preprocessing, wanted.runtime
     absorb = None if wanted.parent is None else absorbed_norms(wanted.parent.bundle.graph())
-    size = (3, rule.height, rule.width)
-    folded = fold(model, target=wanted.target, absorb=absorb, input_size=size)
-    check_folded(model, folded, _compared(images, rule))
-    exported = to_onnx(folded, size)
+    folded = fold(model, target=wanted.target, absorb=absorb, check=_compared(images, rule))
+    exported = to_onnx(folded, (3, rule.height, rule.width))
     grids, tried = wanted.grids(folded, exported)
     compression = wanted.compression
     data = to_bundle(exported, wanted.info, grids=grids, libraries=runtime.libraries, compression=compression)
