@@ -18,43 +18,57 @@ _SIZES = (32, 64, 224, 299)  # tried if no image size is given
 
 
 class _Tracer(fx.Tracer):
-    """Tracer that keeps whole torch's own modules, those that ``whole`` accepts, and those named in ``opaque``."""
+    """Tracer that keeps whole torch's own modules, those that ``whole`` accepts, and those named in ``opaque``.
+
+    A module whose own code fails under the tracer joins ``opaque`` and stands in this trace as a call.
+    """
 
     def __init__(self, whole: Callable[[nn.Module], bool], opaque: set[str]) -> None:
         super().__init__()
         self.whole, self.opaque = whole, opaque
-        self.stuck = ""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return module_qualified_name in self.opaque or self.whole(m) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        stack = self.module_stack.copy()
         try:
             return super().call_module(m, forward, args, kwargs)
-        except fx.proxy.TraceError:
-            self.stuck = self.stuck or self.path_of_module(m)  # type: ignore[no-untyped-call]
-            raise
+        except Exception:  # the tracer runs the module's own code, which may raise anything
+            path = self.path_of_module(m)  # fails if the model does not register the module: its caller is opaque then
+            if path in self.opaque:
+                raise
+            self.opaque.add(path)
+            self.module_stack = stack
+            return self.create_proxy("call_module", path, args, kwargs)
 
 
 def trace(model: nn.Module, whole: Callable[[nn.Module], bool]) -> fx.GraphModule:
-    """Trace a model, keeping whole any submodule whose code branches on its input.
+    """Trace a model, keeping whole any submodule whose code the tracer cannot follow, for whatever reason.
+
+    Such code branches on its input, needs a size as a number, or calls modules that the model does not register.
 
     Args:
         whole: returns True for modules to keep whole besides torch's own.
 
     Raises:
-        Exception: whatever the model's own code raises while it is traced.
+        Exception: whatever the model's own code, outside its submodules, raises while it is traced.
     """
     opaque: set[str] = set()
+    own = set(vars(model))
     while True:
+        known = len(opaque)
         tracer = _Tracer(whole, opaque)
         try:
             graph = tracer.trace(model)
-            return fx.GraphModule(tracer.root, graph, type(model).__name__)
-        except fx.proxy.TraceError:
-            if not tracer.stuck or tracer.stuck in opaque:
+            if len(opaque) == known:  # else the graph holds remains of the code that failed
+                return fx.GraphModule(tracer.root, graph, type(model).__name__)
+        except Exception:
+            if len(opaque) == known:
                 raise
-            opaque.add(tracer.stuck)
+        finally:
+            for name in set(vars(model)) - own:  # the tracer leaves the constants that it met with the model
+                delattr(model, name)
 
 
 def norm_node_after(traced: fx.GraphModule, node: fx.Node) -> fx.Node | None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from seedcnn.arrays import F32
+from seedcnn.convert.given import evaluating, logits_of
 from seedcnn.data.transforms import normalize
 from seedcnn.errors import DataError
 
@@ -202,24 +203,21 @@ def torch_predictor(model: nn.Module, mean: Sequence[float], std: Sequence[float
     floating-point parameter, and leaves every submodule's training flag as it was.
 
     Args:
-        model: a module whose output is logits [N, classes].
+        model: a module whose output is logits [N, classes], or holds them (see
+            :func:`seedcnn.convert.given.logits_entry`).
         mean, std: per channel, on the 0..1 scale (see ``seedcnn.data.transforms.normalize``).
+
+    The predictor raises ``DataError`` for an output without logits.
     """
     mean, std = tuple(mean), tuple(std)
 
     def predict(images: npt.NDArray[np.uint8]) -> F32:
-        flags = {module: module.training for module in model.modules()}
         parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
         # torch warns about arrays that it cannot write to, such as memory maps.
         array = images if images.flags.writeable else images.copy()
-        model.eval()
-        try:
-            with torch.inference_mode():
-                x_NCHW = torch.from_numpy(array).to(parameter.device).permute(0, 3, 1, 2)
-                logits = model(normalize(x_NCHW, mean, std, parameter.dtype))
-        finally:
-            for module, training in flags.items():
-                module.training = training
+        with evaluating(model):
+            x_NCHW = torch.from_numpy(array).to(parameter.device).permute(0, 3, 1, 2)
+            logits = logits_of(model(normalize(x_NCHW, mean, std, parameter.dtype)))
         return logits.float().cpu().numpy()
 
     return predict

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seedcnn.convert.given import unwrapped
 from seedcnn.convert.tracing import NORMS, copy_without_weights
 from seedcnn.errors import ConfigError
 from seedcnn.evaluate._cost_conventions import CONVENTIONS, Meter, is_row, own_parameters
@@ -177,7 +178,8 @@ def cost(model: nn.Module, input_size: tuple[int, int, int] = (3, 32, 32), *, co
     where the model allows it.
 
     Args:
-        model: any torch model that takes a batch of pictures.
+        model: any torch model that takes a batch of pictures; wrappers of ``torch.compile``, DataParallel and
+            DistributedDataParallel are taken off.
         input_size: channels, height and width of a picture.
         convention: what a multiply-accumulate is, a key of :data:`CONVENTIONS`: "conv-linear" (equal to half of
             ``torch.utils.flop_counter``), "torchprofile" (the GroupNL and MonoCNN tables) or "torchsummaryx" (the
@@ -191,6 +193,7 @@ def cost(model: nn.Module, input_size: tuple[int, int, int] = (3, 32, 32), *, co
         raise ConfigError(f"unknown convention {convention!r}; known conventions: {', '.join(CONVENTIONS)}")
     if len(input_size) != 3 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in input_size):
         raise ValueError(f"`input_size` (={input_size!r}) must be three positive integers: channels, height, width")
+    model = unwrapped(model)
     has_numbers = not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
     try:
         try:

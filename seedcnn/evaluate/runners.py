@@ -62,9 +62,14 @@ def settled(model: nn.Module, input_size: tuple[int, int, int], *, passes: int =
     return model.eval()
 
 
+def _size(example: F32) -> tuple[int, int, int]:
+    """Channels, height, width."""
+    return example.shape[1], example.shape[2], example.shape[3]
+
+
 def _torch(model: nn.Module, example: F32, compiled: bool) -> tuple[Callable[[F32], F32], float, int]:
     start = time.perf_counter()
-    folded = fold(model)
+    folded = fold(model, input_size=_size(example))
     size = sum(p.numel() * p.element_size() for p in folded.parameters())
     call: Callable[[torch.Tensor], torch.Tensor] = folded
     if compiled:
@@ -81,7 +86,7 @@ def _torch(model: nn.Module, example: F32, compiled: bool) -> tuple[Callable[[F3
 
 
 def _exported(model: nn.Module, example: F32, target: str, threads: int) -> tuple[Callable[[F32], F32], float, int]:
-    exported = to_onnx(fold(model, target=target), (example.shape[1], example.shape[2], example.shape[3]))
+    exported = to_onnx(fold(model, target=target, input_size=_size(example)), _size(example))
     tensors = {item.entry.name: item.expanded for item in encode_tensors(exported, None)}
     fused = TARGETS[target].operator
     options: SessionOptions = {"libraries": [built()]} if fused else {}

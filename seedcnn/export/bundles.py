@@ -120,9 +120,10 @@ def grids_of_step(tensors: Mapping[str, F32], step: float, divisors: Collection[
 def encode_tensors(
     model: OnnxModel, grids: Mapping[str, OnGrid] | None = None, compression: str = "zstd"
 ) -> list[Coded]:
-    """Code every tensor of the graph: learned ones by :func:`encode_learned`, fixed ones as seeds."""
+    """Code every tensor of a graph: learned ones by :func:`encode_learned`, constants exactly, fixed ones as seeds."""
     seeded = [encode_seeded(name, shape, drawn) for name, (shape, drawn) in model.seeded.items()]
-    return [*encode_learned(model.tensors, grids, compression), *seeded]
+    constants = [encode_raw(name, values) for name, values in model.constants.items()]
+    return [*encode_learned(model.tensors, grids, compression), *constants, *seeded]
 
 
 def encode_learned(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from seedcnn.layers import norms
 from seedcnn.layers._base import ConvLayer, SeededConv2d, conv_like
 from seedcnn.layers.targets import Target
 from seedcnn.rng import FixedPoint
@@ -25,6 +26,7 @@ __all__ = [
     "affine_of",
     "column",
     "geometry_of",
+    "is_affine",
     "seed_conv_of",
     "split_norm",
     "still_channels",
@@ -33,6 +35,33 @@ __all__ = [
 
 
 _STILL = 1e-4  # fraction of a norm's eps below which a variance is rounding noise
+
+# Norms with running statistics -> the axes after the channel's; None: any number.
+_NORM_AXES: dict[type[nn.Module], int | None] = {
+    nn.BatchNorm1d: None,
+    nn.BatchNorm2d: 2,
+    norms.BatchNorm2d: 2,
+    nn.BatchNorm3d: 3,
+    nn.SyncBatchNorm: None,
+    nn.InstanceNorm1d: 1,
+    nn.InstanceNorm2d: 2,
+    nn.InstanceNorm3d: 3,
+}
+
+
+def is_affine(module: nn.Module) -> bool:
+    """Return whether a module is a norm that scales and shifts each channel in eval mode, whatever its input.
+
+    Such a norm has running statistics; a subclass with code of its own may do anything else.
+    """
+    if not isinstance(module, nn.modules.batchnorm._NormBase) or module.training:
+        return False
+    known = any(isinstance(module, kind) and type(module).forward is kind.forward for kind in _NORM_AXES)
+    return known and module.track_running_stats and module.running_mean is not None and module.running_var is not None
+
+
+def _axes_of(norm: nn.Module) -> int | None:
+    return next(axes for kind, axes in reversed(_NORM_AXES.items()) if isinstance(norm, kind))
 
 
 def column(values: Tensor) -> nn.Parameter:
@@ -62,10 +91,10 @@ def affine_of(norm: nn.BatchNorm2d | None, channels: int) -> tuple[Tensor, Tenso
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("a BatchNorm without running statistics cannot be folded")
     scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.affine:
+    if norm.weight is not None:
         scale = scale * norm.weight.detach().double()
     shift = -norm.running_mean.double() * scale
-    return scale, shift + norm.bias.detach().double() if norm.affine else shift
+    return scale, shift if norm.bias is None else shift + norm.bias.detach().double()
 
 
 def still_channels(norm: nn.BatchNorm2d | None, channels: int) -> Tensor:
@@ -188,16 +217,24 @@ def seed_conv_of(
 
 
 class ChannelAffine(nn.Module):
-    """A BatchNorm in eval mode that could not be folded: ``scale * x + shift`` per channel."""
+    """A norm in eval mode that could not be folded: ``scale * x + shift`` per channel.
 
-    def __init__(self, norm: nn.BatchNorm2d) -> None:
+    Args:
+        norm: a norm for which :func:`is_affine` holds.
+    """
+
+    def __init__(self, norm: Any) -> None:
         super().__init__()
-        scale, shift = affine_of(norm, norm.num_features)
-        self.scale, self.shift = column(scale), column(shift)
+        self.axes = _axes_of(norm)
+        scale, shift = (part.float() for part in affine_of(norm, norm.num_features))
+        self.scale, self.shift = (nn.Parameter(part[(..., *[None] * (self.axes or 0))]) for part in (scale, shift))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Scale and shift [..., C, H, W]."""
-        return x * self.scale + self.shift
+    def forward(self, input: Tensor) -> Tensor:
+        """Scale and shift the norm's input, [N, C, ...] or [C, ...]."""
+        if self.axes is not None:
+            return input * self.scale + self.shift
+        shape = (-1, *[1] * (input.dim() - 2))
+        return input * self.scale.reshape(shape) + self.shift.reshape(shape)
 
 
 class FoldedSeeded(nn.Module):

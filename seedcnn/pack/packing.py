@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import fx, nn
 
 from seedcnn.arrays import F32
 from seedcnn.bundle import Preprocessing
 from seedcnn.bundle.delta import write_delta
 from seedcnn.convert.filters import convolutions
+from seedcnn.convert.given import unwrapped
 from seedcnn.errors import ExportError
 from seedcnn.evaluate import Accuracy, Equivalence, accuracy_of_logits, compare_logits, predict_logits, torch_predictor
 from seedcnn.export import BundleInfo, OnnxModel, absorbed_norms, fold, load_tensors, to_bundle, to_onnx
@@ -23,12 +25,16 @@ from seedcnn.pack.int8 import Int8, Int8Result, quantize_bundle
 from seedcnn.pack.measuring import Expanded, Runtime
 from seedcnn.pack.parent import Parent, check_kind, parent_grids
 from seedcnn.pack.search import Candidate, Search, search_grids
+from seedcnn.rng import random_bytes
+from seedcnn.runtime.session import preprocess
 
 __all__ = ["DEFAULT_STEP", "PackResult", "pack", "preprocessing_of"]
 
 DEFAULT_STEP = 1 / 512
 INT8_MAX_DROP = 1.0
 _EXPORT_TOLERANCE = 1e-4
+_COMPARED, _NOISE = 256, 32  # images and noise images that the network and its folded form are compared on
+_NOISE_SEED = 0x5EEDF01D
 
 
 def preprocessing_of(
@@ -142,16 +148,24 @@ class _Float32:
     opened: Expanded
 
 
-def _export(model: nn.Module, wanted: _Wanted) -> _Float32:
+def _compared(images: npt.NDArray[np.uint8], rule: Preprocessing) -> torch.Tensor:
+    """Inputs to compare two forms of a network on: some of the images, evenly spread, and noise."""
+    shape = (_NOISE, *images.shape[1:])
+    noise = random_bytes(_NOISE_SEED, tensor_id=0, count=int(np.prod(shape))).reshape(shape)
+    some = images[:: max(1, -(-len(images) // _COMPARED))]
+    return torch.from_numpy(preprocess(np.concatenate([some, noise]), rule))
+
+
+def _export(model: nn.Module, wanted: _Wanted, images: npt.NDArray[np.uint8]) -> _Float32:
     rule, runtime = wanted.info.preprocessing, wanted.runtime
     absorb = None if wanted.parent is None else absorbed_norms(wanted.parent.bundle.graph())
-    folded = fold(model, target=wanted.target, absorb=absorb)
+    folded = fold(model, target=wanted.target, absorb=absorb, check=_compared(images, rule))
     exported = to_onnx(folded, (3, rule.height, rule.width))
     grids, tried = wanted.grids(folded, exported)
     compression = wanted.compression
     data = to_bundle(exported, wanted.info, grids=grids, libraries=runtime.libraries, compression=compression)
     opened = runtime.expand(data)
-    load_tensors(folded, opened.tensors)
+    load_tensors(folded, opened.tensors, exported.constants)
     return _Float32(folded, exported, grids, tried, opened)
 
 
@@ -222,7 +236,7 @@ def _pack(
     model: nn.Module, wanted: _Wanted, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]
 ) -> PackResult:
     _check_finite(model)
-    exact = _export(model, wanted)
+    exact = _export(model, wanted, images)
     trained, rounded, answers = _ask(model, exact, wanted.info.preprocessing, images)
     shipped, logits, int8 = exact.opened, answers, None
     if wanted.int8 is not None:
@@ -275,7 +289,7 @@ def pack(
     """Fold, export and code a network, and measure what that costs.
 
     Args:
-        model: a trained network.
+        model: a trained network, also inside a wrapper of ``torch.compile``, DataParallel or DistributedDataParallel.
         images, labels: uint8 [N, H, W, 3] and int64 [N], the test images that accuracy is measured on.
         step: one grid step for all folded weights; None keeps float32. Per-channel tensors get 16-bit grids of their
             own, so fine that they cost no accuracy.
@@ -292,13 +306,14 @@ def pack(
 
     Raises:
         ValueError: if there is no such target, or the calibration images have the wrong size or type.
-        ExportError: if a weight is not finite, the bundle and the torch network with the bundle's weights differ by
-            more than 1e-4 of the largest logit, the accuracy drop is over ``max_drop``, no grid of the search is good
-            enough, or int8 is not faster than float32 and not forced.
+        ExportError: if a weight is not finite, the network cannot be folded, its folded form answers differently
+            (:func:`seedcnn.export.checking.check_folded`), the bundle and the torch network with the bundle's weights
+            differ by more than 1e-4 of the largest logit, the accuracy drop is over ``max_drop``, no grid of the search
+            is good enough, or int8 is not faster than float32 and not forced.
         BundleError: if a weight does not fit the grid, a library is needed and not given, or no delta can lead from the
             parent to this network, because its architecture differs or only one of the two is int8.
     """
     runtime = Runtime("openvino" if target == "openvino" else "onnxruntime", threads, tuple(libraries))
     step = step if parent is None and search is None else None
     wanted = _Wanted(info, step, search, parent, max_drop, int8, target, compression, runtime)
-    return _pack(model, wanted, images, labels)
+    return _pack(unwrapped(model), wanted, images, labels)

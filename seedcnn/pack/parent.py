@@ -96,7 +96,7 @@ def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, ru
     """
     manifest = parent.bundle.manifest
     known = {entry.name: entry for entry in manifest.tensors if entry.seeded is None}
-    shapes = {name: values.shape for name, values in exported.tensors.items()}
+    shapes = {name: values.shape for name, values in (exported.tensors | exported.constants).items()}
     if {name: entry.shape for name, entry in known.items()} != shapes:
         odd = sorted(name for name in known.keys() | shapes if name not in shapes or name not in known)
         odd = odd or [name for name, shape in shapes.items() if known[name].shape != shape]

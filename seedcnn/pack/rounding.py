@@ -40,7 +40,7 @@ def relative_steps(folded: fx.GraphModule, images: Tensor, names: Iterable[str],
     Returns:
         A factor for each name. Their geometric mean, weighted by the tensors' sizes, is 1.
     """
-    parameters = dict(folded.named_parameters())
+    parameters = dict(folded.named_parameters(remove_duplicate=False))
     wanted = {name: parameters[name] for name in names}
     found = dict.fromkeys(wanted, 0.0)
     generator = torch.Generator().manual_seed(seed)
@@ -78,7 +78,7 @@ class Rounder:
         layers = {
             f"{name}.weight": layer
             for name, layer in folded.named_modules()
-            if isinstance(layer, (nn.Conv2d, nn.Linear)) and f"{name}.weight" in self._weights
+            if _is_plain(layer) and f"{name}.weight" in self._weights
         }
         self._grams = _grams(folded, layers, images)
         self._factors: dict[str, tuple[Tensor, Tensor]] = {}
@@ -192,12 +192,20 @@ def _grams(
     return found
 
 
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether a layer answers with its inputs' patches times its weight; a subclass may pad or scale otherwise."""
+    if isinstance(layer, nn.Conv2d):
+        return type(layer).forward is nn.Conv2d.forward and type(layer)._conv_forward is nn.Conv2d._conv_forward
+    return isinstance(layer, nn.Linear) and type(layer).forward is nn.Linear.forward
+
+
 def _patches(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
     if isinstance(layer, nn.Linear):
         return x.reshape(1, -1, x.shape[-1])
     padding: str | int | tuple[int, ...] = layer.padding
     if padding == "same" or layer.padding_mode != "zeros":
-        x = F.pad(x, layer._reversed_padding_repeated_twice, "constant" if padding == "same" else layer.padding_mode)
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        x = F.pad(x, layer._reversed_padding_repeated_twice, mode)
         padding = 0
     size = (layer.kernel_size, layer.dilation, 0 if padding == "valid" else padding, layer.stride)
     columns = F.unfold(x, *size)  # type: ignore[arg-type]

@@ -311,28 +311,6 @@ def test_labels_that_do_not_fit_are_refused():
         to_bundle(exported_network("vanilla"), dataclasses.replace(INFO, labels=list("abc")), step=None)
 
 
-def test_a_model_that_cannot_be_traced_is_refused_by_name():
-    class Branching(nn.Module):
-        def forward(self, x):
-            return x if x.sum() > 0 else -x
-
-    with pytest.raises(ExportError, match="Branching cannot be traced"):
-        fold(Branching())
-
-
-def test_a_float_buffer_would_stay_inside_the_graph_and_is_refused_by_name():
-    class Scaled(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.register_buffer("scale", torch.rand(3, 1, 1))
-
-        def forward(self, x):
-            return x * self.scale
-
-    with pytest.raises(ExportError, match=r"not parameters and would stay inside the graph: 0\.scale"):
-        to_onnx(fold(nn.Sequential(Scaled(), nn.Conv2d(3, 3, 1))))
-
-
 def test_a_submodule_that_branches_is_kept_whole_and_the_rest_is_folded():
     class Branching(nn.Module):
         def __init__(self):

@@ -24,6 +24,7 @@ LAYERS = {
     "same": lambda: nn.Conv2d(4, 6, (5, 3), padding="same"),
     "valid": lambda: nn.Conv2d(4, 6, 3, padding="valid"),
     "reflect": lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"),
+    "same, circular": lambda: nn.Conv2d(4, 6, (4, 3), dilation=(1, 2), padding="same", padding_mode="circular"),
     "circular": lambda: nn.Conv2d(4, 6, 3, padding=(2, 1), padding_mode="circular"),
     "pointwise": lambda: nn.Conv2d(4, 6, 1),
 }
@@ -79,6 +80,46 @@ def test_the_layer_s_answers_stay_closer(name):
 
     assert error(fitted) < 0.9 * error(torch.round(weight / step) * step)
     assert (fitted - weight).abs().max() < 5 * step
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize(
+    ("kernel", "padding", "stride", "dilation", "groups"),
+    [
+        (3, 1, 1, 1, 1),
+        ((3, 4), (1, 2), (2, 3), (2, 1), 2),
+        (3, "same", 1, 1, 1),
+        ((4, 2), "same", 1, (1, 3), 2),
+        ((2, 5), "same", 1, (2, 1), 4),
+        (3, "valid", (1, 2), 2, 2),
+    ],
+)
+def test_patches_times_weight_are_the_convolution(mode, kernel, padding, stride, dilation, groups):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(4, 8, kernel, stride, padding, dilation, groups, bias=False, padding_mode=mode)
+    x = torch.randn(3, 4, 9, 11)
+    with torch.no_grad():
+        wanted = layer(x)
+        patches = rounding._patches(layer, x)
+        rows = patches @ layer.weight.reshape(groups, 8 // groups, -1).transpose(1, 2)  # [groups, places, rows]
+    found = rows.reshape(groups, 3, *wanted.shape[2:], -1).permute(1, 0, 4, 2, 3).reshape(wanted.shape)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+class Padding(nn.Conv2d):
+    """A convolution that pads in a way of its own, so that its inputs' patches are not those of its arguments."""
+
+    def forward(self, x):
+        return super().forward(F.pad(x, (1, 1, 1, 1)))
+
+
+def test_layers_with_code_of_their_own_are_rounded_to_the_nearest():
+    torch.manual_seed(0)
+    model = Net(Padding(4, 6, 3)).eval()
+    rounder = Rounder(fold(model), torch.randn(6, 3, 8, 8), ["layer.weight"])
+    nearest = np.rint(model.layer.weight.detach().double().numpy() / 0.1)
+    assert (rounder.integers("layer.weight", 0.1) == nearest).all()
 
 
 def test_inputs_that_do_not_depend_on_each_other_give_the_nearest():

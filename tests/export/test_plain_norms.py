@@ -8,7 +8,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from seedcnn.export import fold
-from seedcnn.export._norm_act import split_norm_act_
+from seedcnn.export._plain_norms import plain_norms_
 
 
 def network():
@@ -25,7 +25,7 @@ def test_the_same_function_in_plain_pieces():
     model, x = network(), torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         expected = model(x)
-        split = split_norm_act_(model)
+        split = plain_norms_(model)
         torch.testing.assert_close(split(x), expected, rtol=0, atol=0)
     assert not any(isinstance(module, BatchNormAct2d) for module in split.modules())
     assert not any(module.training for module in split.modules())
@@ -44,4 +44,4 @@ def test_every_norm_is_folded_and_the_model_is_not_changed():
 
 def test_other_norms_are_left_alone():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
-    assert type(split_norm_act_(model)[1]) is nn.BatchNorm2d
+    assert type(plain_norms_(model)[1]) is nn.BatchNorm2d
