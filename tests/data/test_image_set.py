@@ -42,7 +42,7 @@ def test_counts_include_empty_classes():
         ({"labels": np.zeros(3, np.int64)}, r"int64 \(3,\); it must be int64 \(2,\)"),
         ({"labels": np.array([0, 2])}, r"`labels` goes from 0 to 2; with 2 classes it must be in 0 to 1"),
         ({"labels": np.array([-1, 1])}, "`labels` goes from -1 to 1"),
-        ({"styles": np.array(["x"])}, r"`styles` is <U1 \(1,\); it must hold one text per image, \(2,\)"),
+        ({"styles": np.array(["x"])}, r"`styles` is <U1 \(1,\); it must hold one string per image, \(2,\)"),
         ({"names": np.array([1, 2])}, "`names` is int64"),
     ],
 )
