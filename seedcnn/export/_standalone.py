@@ -93,19 +93,26 @@ def standalone(model: nn.Module) -> nn.Module:
 
 
 def _memo(network: nn.Module) -> dict[int, Any]:
-    """Return what ``copy.deepcopy`` takes as copied: nothing for idle hooks, the insides of wrappers, computed tensors.
+    """Return what ``copy.deepcopy`` takes as copied: nothing for idle hooks, the insides of wrappers, plain tensors.
 
-    ``copy.deepcopy`` refuses tensors that autograd computed.
+    ``copy.deepcopy`` refuses tensors that autograd computed, and no module moves its plain tensors along.
     """
     memo: dict[int, Any] = {}
     modules = list(network.modules())
     for module in modules:
         memo.update((id(hooks), OrderedDict()) for kind in _IDLE_HOOKS if (hooks := vars(module).get(kind)) is not None)
-        memo.update((id(value), value.detach().clone()) for value in _tensors(vars(module)) if not value.is_leaf)
+        plain = (value for value in _tensors(vars(module)) if not isinstance(value, nn.Parameter))
+        memo.update((id(value), _moved(value)) for value in plain)
     for module in reversed(modules):
         if inner_module(module) is not None:
             memo[id(module)] = copy.deepcopy(unwrapped(module), memo)
     return memo
+
+
+def _moved(value: Tensor) -> Tensor:
+    """Copy a tensor to the CPU, floats in float32."""
+    copied = value.detach().cpu()
+    return copied.float().clone() if copied.is_floating_point() else copied.clone()
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -155,4 +162,4 @@ def _register_plain_weights(module: nn.Module) -> None:
         return
     for name in [name for name, value in vars(module).items() if isinstance(value, Tensor)]:
         value = vars(module).pop(name)
-        module.register_parameter(name, nn.Parameter(value.detach().cpu().float(), requires_grad=False))
+        module.register_parameter(name, nn.Parameter(value, requires_grad=False))

@@ -49,7 +49,14 @@ def check_folded(model: nn.Module, folded: fx.GraphModule, x: Tensor) -> float:
     if not apart <= FOLD_TOLERANCE:
         exact = _answers(standalone(network).double(), x)
         more = _apart(exact, _answers(copy.deepcopy(folded).double(), x))
+        own = _apart(exact, given)
         if not (more <= FOLD_TOLERANCE and apart <= _ROUNDING):
+            if own > max(FOLD_TOLERANCE, apart / 4):
+                raise ExportError(
+                    f"{type(network).__name__} is so sensitive that rounding alone changes its logits by {own:.1e} of "
+                    f"the largest; its inference form differs by {apart:.1e}, and at most {FOLD_TOLERANCE:.0e} is "
+                    "accepted"
+                )
             raise ExportError(
                 f"the inference form of {type(network).__name__} answers differently from the network, by {apart:.1e} "
                 f"of the largest logit; at most {FOLD_TOLERANCE:.0e} is accepted"

@@ -163,18 +163,27 @@ def test_constants_of_the_network_s_code_travel(kind):
     assert {"1.table", "1.twice"} & set(graph.tensors)
 
 
+def test_plain_tensors_of_other_types_travel_as_float32():
+    class Held(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.held, self.several = torch.rand(8, 1, 1).double(), {"half": torch.rand(8, 1, 1).half()}
+
+        def forward(self, x):
+            return (x * int(x.shape[2]) + self.held + self.several["half"]).float()
+
+    _, graph = exported(settled(around(Held())))
+    assert len(graph.constants) == 2
+
+
 def test_constants_that_no_bundle_can_carry_are_refused_by_name():
     class Double(nn.Module):
         def forward(self, x):
             return x * int(x.shape[2]) + torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64).mean(0, dtype=torch.float32)
 
     class Half(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.several = [torch.rand(8, 1, 1).half()]
-
         def forward(self, x):
-            return x * int(x.shape[2]) + self.several[0].float()
+            return x * int(x.shape[2]) + torch.tensor([1.0, 2.0, 3.0], dtype=torch.float16).float().sum()
 
     for kind, name in ((Double, "DOUBLE"), (Half, "FLOAT16")):
         with pytest.raises(ExportError, match=rf"makes tensors that a bundle cannot carry: \S+ \({name}\)"):
