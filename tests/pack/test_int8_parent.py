@@ -15,7 +15,7 @@ from seedcnn.bundle.delta import apply_delta, read_delta
 from seedcnn.convert import GroupNLConfig, convert_
 from seedcnn.errors import BundleError, ExportError
 from seedcnn.evaluate import accuracy, bundle_predictor, torch_predictor
-from seedcnn.models import create_model
+from seedcnn.models.resnet_cifar import BasicBlock, ResNetCifar
 from seedcnn.pack import Int8, Parent, Search, draw_calibration, pack
 from tests.pack.trained import INFO, small_trained
 
@@ -88,7 +88,7 @@ def test_ranges_come_from_images_or_from_the_parent(trained, parents):
 def test_a_child_that_computes_something_else_is_refused(trained, parents):
     """Its tensors have the parent's names and shapes, so the graph alone tells them apart."""
     model, images, labels = trained
-    other = create_model("resnet8_cifar", widths=(16, 16, 32), patch=4)
+    other = ResNetCifar(BasicBlock, (1, 1), (16, 32), patch=4)
     convert_(other, GroupNLConfig.paper(normalize="batch", nlf="gaussian"))
     other.load_state_dict(model.state_dict())
     with pytest.raises(BundleError, match="the parent, small release 4, has another int8 graph than the network"):
