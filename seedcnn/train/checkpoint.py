@@ -199,7 +199,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             for key in file.keys():  # noqa: SIM118
                 part, _, name = key.partition(".")
                 parts[part][name] = file.get_tensor(key)
-        _check_plugins(meta["plugins"], path)
+        _check_plugins(meta.get("plugins", []), path)
         config = TrainConfig.from_dict(meta["config"])
         numbers: dict[str, Any] = {name: meta[name] for name in _NUMBERS if name in meta}
         numbers |= {"history": list(meta["history"]), **parts}
