@@ -56,7 +56,7 @@ def test_the_page_of_timm_has_every_network():
     assert list(rows) == timm_table.MODELS
     assert len(rows) >= 30
     clean = sum(row[-1] == "" for row in rows.values())
-    assert f"All of that worked for {clean} of {len(rows)}." in page
+    assert f"All of this worked for {clean} of {len(rows)}." in page
     assert clean >= 30
 
 
