@@ -47,20 +47,7 @@ def check_folded(model: nn.Module, folded: fx.GraphModule, x: Tensor) -> float:
     given = _answers(network, x)
     apart = _apart(given, _answers(folded, x))
     if not apart <= FOLD_TOLERANCE:
-        exact = _answers(standalone(network).double(), x)
-        more = _apart(exact, _answers(copy.deepcopy(folded).double(), x))
-        own = _apart(exact, given)
-        if not (more <= FOLD_TOLERANCE and apart <= _ROUNDING):
-            if own > max(FOLD_TOLERANCE, apart / 4):
-                raise ExportError(
-                    f"{type(network).__name__} is so sensitive that rounding alone changes its logits by {own:.1e} of "
-                    f"the largest; its inference form differs by {apart:.1e}, and at most {FOLD_TOLERANCE:.0e} is "
-                    "accepted"
-                )
-            raise ExportError(
-                f"the inference form of {type(network).__name__} answers differently from the network, by {apart:.1e} "
-                f"of the largest logit; at most {FOLD_TOLERANCE:.0e} is accepted"
-            )
+        _explain(network, folded, x, given, apart)
     alone = _apart(given[:1], _answers(network, x[:1]))
     if not alone <= _ROUNDING:
         raise ExportError(
@@ -68,6 +55,29 @@ def check_folded(model: nn.Module, folded: fx.GraphModule, x: Tensor) -> float:
             "logit; a device asks for one image at a time (norms without running statistics, `squeeze()` of a batch?)"
         )
     return apart
+
+
+def _explain(network: nn.Module, folded: fx.GraphModule, x: Tensor, given: Tensor, apart: float) -> None:
+    """Raise ``ExportError`` with the reason for a difference, unless it is the rounding of a low precision."""
+    name = type(network).__name__
+    if (again := _apart(given, _answers(network, x))) > FOLD_TOLERANCE:
+        raise ExportError(
+            f"{name} answers the same images differently each time, by {again:.1e} of the largest logit, also in eval "
+            "mode; no bundle can do so"
+        )
+    exact = _answers(standalone(network).double(), x)
+    if _apart(exact, _answers(copy.deepcopy(folded).double(), x)) <= FOLD_TOLERANCE and apart <= _ROUNDING:
+        return
+    own = _apart(exact, given)
+    if own > max(FOLD_TOLERANCE, apart / 4):
+        raise ExportError(
+            f"{name} is so sensitive that rounding alone changes its logits by {own:.1e} of the largest; its inference "
+            f"form differs by {apart:.1e}, and at most {FOLD_TOLERANCE:.0e} is accepted"
+        )
+    raise ExportError(
+        f"the inference form of {name} answers differently from the network, by {apart:.1e} of the largest logit; "
+        f"at most {FOLD_TOLERANCE:.0e} is accepted"
+    )
 
 
 def _answers(network: nn.Module, x: Tensor) -> Tensor:

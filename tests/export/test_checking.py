@@ -87,12 +87,26 @@ def test_answers_that_depend_on_the_batch_are_refused():
     alone = "answers an image differently when it is alone"
     for layers, words in (
         ((nn.BatchNorm2d(8, track_running_stats=False),), alone),
-        ((Dropping(),), "answers differently"),
+        ((Dropping(),), "answers the same images differently each time, by"),
     ):
         with pytest.raises(ExportError, match=words):
             fold(settled(around(*layers)), check=noise())
     with pytest.raises(ExportError, match=alone):
         fold(nn.Sequential(*settled(around()), Squeezing()).eval(), check=noise())
+
+
+class Amplifying(nn.Module):
+    """The sine of numbers so large that their rounding is all that is left."""
+
+    def forward(self, x):
+        return torch.sin(1e7 * x)
+
+
+def test_a_network_that_is_too_sensitive_is_told_apart_from_an_error():
+    torch.manual_seed(0)
+    model = settled(around(conv(), nn.BatchNorm2d(8), Amplifying()))
+    with pytest.raises(ExportError, match=r"so sensitive that rounding alone changes its logits by \d"):
+        fold(model, check=noise())
 
 
 def test_inputs_that_do_not_fit_are_refused_in_words():
