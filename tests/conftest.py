@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -40,6 +41,17 @@ def poisoned_memory() -> Iterator[None]:
     yield
     torch.use_deterministic_algorithms(settings[0])
     torch.utils.deterministic.fill_uninitialized_memory = settings[1]
+
+
+@pytest.fixture(autouse=True)
+def cores_stay_ours() -> Iterator[None]:
+    """Undo the pinning to one core of commands that measure, for the tests that follow in this process."""
+    if not hasattr(os, "sched_getaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    yield
+    os.sched_setaffinity(0, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -44,6 +44,7 @@ NORMS = (
 KINDS = (
     *("plain", "residual", "concat", "depthwise", "excite", "norm first", "act between"),
     *("listed", "closure", "partial", "shared", "tied", "frozen", "branching", "hooked", "extra attribute"),
+    *("branching, listed", "branching, closure"),
 )
 
 
@@ -175,8 +176,8 @@ class _Part(nn.Module):
         elif block.kind == "extra attribute":
             self.conv.note = "of somebody's own"  # type: ignore[assignment]
         conv = self.conv
-        self.listed = [self.conv] if block.kind == "listed" else None
-        self.closed = (lambda x: conv(x)) if block.kind == "closure" else None
+        self.listed = [self.conv] if block.kind.endswith("listed") else None
+        self.closed = (lambda x: conv(x)) if block.kind.endswith("closure") else None
         self.bound = functools.partial(self.conv) if block.kind == "partial" else None
 
     def _convolved(self, x: torch.Tensor) -> torch.Tensor:
@@ -191,7 +192,7 @@ class _Part(nn.Module):
             return self._convolved(self.act(self.norm(x)))
         if self.kind == "act between":
             return self.norm(self.act(self._convolved(x)))
-        if self.kind == "branching" and x.shape[-1] > 10_000:
+        if self.kind.startswith("branching") and x.shape[-1] > 10_000:
             raise ValueError("too wide")
         y = self._convolved(x)
         if self.kind == "tied":

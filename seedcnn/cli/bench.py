@@ -20,6 +20,7 @@ from seedcnn.cli._arguments import (
     load_plugins,
     refuse_without_effect,
 )
+from seedcnn.convert.copies import copy_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +50,6 @@ def _names(option: str, text: str, known: tuple[str, ...], short: Mapping[str, s
 
 def _forms(model: str, size: tuple[int, int, int], methods: list[str]) -> dict[str, nn.Module]:
     """Vanilla, every method, the controls, and for a network of ours the one narrowed to the first method's MACs."""
-    import copy
     import warnings
 
     from seedcnn.convert import config_of_text, convert_
@@ -64,7 +64,7 @@ def _forms(model: str, size: tuple[int, int, int], methods: list[str]) -> dict[s
     vanilla, _ = network(model, size)
     forms: dict[str, nn.Module] = {"vanilla": vanilla}
     for name, config in configs.items():
-        converted = copy.deepcopy(vanilla)
+        converted = copy_model(vanilla)
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seedcnn.cli._arguments import AsJson, InputSize, Model, Plugins, input_size, load_plugins
+from seedcnn.convert.copies import copy_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -127,7 +128,6 @@ def _layer_table(column: _Column) -> Any:
 
 def _columns(model: str, methods: list[str], assignments: list[str], size: str | None, convention: str) -> _Counted:
     """Count the network as it is, converted by each method, and narrowed to the MACs of each."""
-    import copy
 
     from seedcnn.convert import config_for, convert_
     from seedcnn.errors import ConfigError
@@ -148,7 +148,7 @@ def _columns(model: str, methods: list[str], assignments: list[str], size: str |
 
     columns = [column("vanilla", vanilla)]
     for name, config in configs.items():
-        converted = copy.deepcopy(vanilla)
+        converted = copy_model(vanilla)
         convert_(converted, config)
         columns.append(column(name, converted))
     if model in list_models():

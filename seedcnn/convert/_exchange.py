@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from seedcnn.convert.copies import copy_model
 from seedcnn.convert.from_dense import FromDenseReport, seed_from_dense_
 from seedcnn.convert.references import exchange_references
 from seedcnn.errors import ConversionError
@@ -44,7 +44,7 @@ def check_from_dense(model: nn.Module, news: Mapping[str, nn.Module]) -> None:
 
 def exchange_from_dense(model: nn.Module, news: Mapping[str, nn.Module], images: Tensor | None) -> FromDenseReport:
     """Start the new layers from the trained network and put them in; whatever fails, the model is as before."""
-    trial = copy.deepcopy(model)
+    trial = copy_model(model)
     exchange(trial, news)
     try:
         report = seed_from_dense_(trial, model, images=images, layers=news)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import types
-from collections import deque
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -12,13 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from seedcnn.convert.tracing import copy_without_weights, image_sizes
+from seedcnn.convert._attributes import Exchange, exchange_attributes
+from seedcnn.convert.copies import copy_without_weights
+from seedcnn.convert.tracing import image_sizes
 
 __all__ = ["exchange_references", "tied_parameters", "uncalled"]
-
-_OWN = {"_parameters", "_buffers", "_modules"}  # what named_modules and state_dict see
-_DEPTH, _MOST = 8, 50_000  # how deep, and how many objects, attributes are searched
-_ATOMS = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, torch.Tensor)
 
 
 def tied_parameters(model: nn.Module) -> dict[str, str]:
@@ -62,79 +57,7 @@ def exchange_references(model: nn.Module, new_of: Mapping[int, nn.Module]) -> No
         new_of: ``id`` of a module -> the module to hold instead.
     """
     known = {id(module) for module in model.modules()} - new_of.keys()
-    exchange = _Exchange(new_of, known)
-    for module in list(model.modules()):
-        for key, value in list(vars(module).items()):
-            if key not in _OWN and not key.endswith("_hooks"):
-                found = exchange.of(value)
-                if found is not value:
-                    vars(module)[key] = found
-
-
-class _Exchange:
-    """One walk through what attributes hold; containers change in place where they can."""
-
-    def __init__(self, new_of: Mapping[int, nn.Module], known: set[int]) -> None:
-        self.new_of, self.seen = new_of, set(known)
-        self.alive: list[Any] = []  # so that no address is used twice
-
-    def of(self, value: Any, depth: int = 0) -> Any:
-        """Return the value to hold instead of ``value``; containers that can change stay and change inside."""
-        if id(value) in self.new_of:
-            return self.new_of[id(value)]
-        if depth > _DEPTH or len(self.seen) > _MOST or id(value) in self.seen or isinstance(value, _ATOMS):
-            return value
-        self.seen.add(id(value))
-        self.alive.append(value)
-        return self._inside(value, depth + 1)
-
-    def _inside(self, value: Any, depth: int) -> Any:
-        if isinstance(value, dict):
-            self._items(value, list(value.items()), depth)
-        elif isinstance(value, list | deque):
-            self._items(value, list(enumerate(value)), depth)
-        elif isinstance(value, set):
-            changed = [(each, new) for each in value if (new := self.of(each, depth)) is not each]
-            value.difference_update(each for each, _ in changed)
-            value.update(new for _, new in changed)
-        elif isinstance(value, tuple | frozenset):
-            parts = [self.of(each, depth) for each in value]
-            if any(new is not each for new, each in zip(parts, value, strict=True)):
-                return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-        elif isinstance(value, functools.partial):
-            return self._partial(value, depth)
-        elif isinstance(value, types.MethodType):
-            owner = self.of(value.__self__, depth)
-            return value if owner is value.__self__ else getattr(owner, value.__name__, value)
-        elif isinstance(value, types.FunctionType):
-            self._function(value, depth)
-        else:
-            self._items(getattr(value, "__dict__", {}), list(getattr(value, "__dict__", {}).items()), depth)
-        return value
-
-    def _items(self, container: Any, items: list[tuple[Any, Any]], depth: int) -> None:
-        for key, each in items:
-            if (new := self.of(each, depth)) is not each:
-                container[key] = new
-
-    def _partial(self, value: functools.partial[Any], depth: int) -> Any:
-        func = self.of(value.func, depth)
-        args = [self.of(each, depth) for each in value.args]
-        keywords = {key: self.of(each, depth) for key, each in value.keywords.items()}
-        olds, news = [value.func, *value.args, *value.keywords.values()], [func, *args, *keywords.values()]
-        changed = any(new is not old for new, old in zip(news, olds, strict=True))
-        return functools.partial(func, *args, **keywords) if changed else value
-
-    def _function(self, value: types.FunctionType, depth: int) -> None:
-        for cell in value.__closure__ or ():
-            try:
-                each = cell.cell_contents
-            except ValueError:  # not filled yet
-                continue
-            if (new := self.of(each, depth)) is not each:
-                cell.cell_contents = new
-        if value.__defaults__:
-            value.__defaults__ = tuple(self.of(each, depth) for each in value.__defaults__)
+    exchange_attributes(model, Exchange(new_of, known))
 
 
 class _Probe(nn.Module):

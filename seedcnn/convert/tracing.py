@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from seedcnn.convert.copies import copy_without_weights
 from seedcnn.layers import ConvLayer
 
-__all__ = ["NORMS", "copy_without_weights", "image_sizes", "norm_after", "norm_node_after", "trace"]
+__all__ = ["NORMS", "image_sizes", "norm_after", "norm_node_after", "trace"]
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 _SIZES = (32, 64, 224, 299)  # tried if no image size is given
@@ -161,14 +161,3 @@ def image_sizes(model: nn.Module, input_size: tuple[int, int, int] | None) -> li
         return [input_size]
     first = next((m for m in model.modules() if isinstance(m, (nn.Conv2d, ConvLayer))), None)
     return [] if first is None else [(first.in_channels, size, size) for size in _SIZES]
-
-
-def copy_without_weights(model: nn.Module) -> nn.Module:
-    """Copy a model onto the meta device: the same shapes without values or computation."""
-    memo: dict[int, Any] = {}
-    for parameter in model.parameters():
-        empty = torch.empty_like(parameter, device="meta")
-        memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
-    for buffer in model.buffers():
-        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
-    return copy.deepcopy(model, memo).to("meta")

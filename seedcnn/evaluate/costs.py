@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seedcnn.convert.copies import copy_model, copy_without_weights
 from seedcnn.convert.given import unwrapped
-from seedcnn.convert.tracing import NORMS, copy_without_weights
+from seedcnn.convert.tracing import NORMS
 from seedcnn.errors import ConfigError
 from seedcnn.evaluate._cost_conventions import CONVENTIONS, Meter, is_row, own_parameters
 from seedcnn.layers import ConvLayer, SeededConv2d, learnable_count
@@ -202,7 +202,7 @@ def cost(model: nn.Module, input_size: tuple[int, int, int] = (3, 32, 32), *, co
             # The same counts, slower: for models that look at their numbers, and to get the real error of a misfit.
             if not has_numbers:
                 raise
-            counted = _count(copy.deepcopy(model).cpu(), input_size, convention)
+            counted = _count(copy_model(model).cpu(), input_size, convention)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         sentence = (str(error) or type(error).__name__).split("\n")[0]
         raise ValueError(f"{type(model).__name__} cannot take `input_size` (={input_size}): {sentence}") from error

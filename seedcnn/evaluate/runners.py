@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch import nn
 
 from seedcnn.arrays import F32
 from seedcnn.convert import reestimate_batchnorm_
+from seedcnn.convert.copies import copy_model
 from seedcnn.errors import ExportError
 from seedcnn.export import TARGETS, fold, to_onnx
 from seedcnn.export.bundles import encode_tensors
@@ -56,7 +56,7 @@ def settled(model: nn.Module, input_size: tuple[int, int, int], *, passes: int =
         input_size: channels, height, width.
         passes: number of batches of four noise images.
     """
-    model = copy.deepcopy(model).float()
+    model = copy_model(model).float()
     generator = torch.Generator().manual_seed(0)
     reestimate_batchnorm_(model, (torch.randn(4, *input_size, generator=generator) for _ in range(passes)))
     return model.eval()
@@ -124,7 +124,7 @@ def runner(model: nn.Module, example: F32, runtime: str, *, threads: int = 1) ->
     if runtime not in RUNNERS:
         raise ValueError(f"`runtime` (={runtime!r}) must be one of {', '.join(map(repr, RUNNERS))}")
     with torch.no_grad():
-        wanted = copy.deepcopy(model).double()(torch.from_numpy(example).double()).numpy()
+        wanted = copy_model(model).double()(torch.from_numpy(example).double()).numpy()
         rounding = _difference(model(torch.from_numpy(example)).numpy(), wanted)
     limit = min(max(_LIMIT, _ROUNDINGS * rounding), _LARGEST_LIMIT)
     if runtime in TARGETS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from seedcnn.convert.copies import copy_model
 from seedcnn.convert.given import inner_module, unwrapped
 from seedcnn.errors import ExportError
 from seedcnn.layers import ConvLayer
@@ -79,7 +79,7 @@ def standalone(model: nn.Module) -> nn.Module:
     _refuse_hooks(model)
     network = unwrapped(model)
     try:
-        copied = copy.deepcopy(network, _memo(network)).cpu().float().eval()
+        copied = copy_model(network, _memo(network)).cpu().float().eval()
     except Exception as error:  # attributes may be anything
         raise ExportError(f"{type(network).__name__} cannot be copied: {error}") from error
     for module in copied.modules():
@@ -105,7 +105,7 @@ def _memo(network: nn.Module) -> dict[int, Any]:
         memo.update((id(value), _moved(value)) for value in plain)
     for module in reversed(modules):
         if inner_module(module) is not None:
-            memo[id(module)] = copy.deepcopy(unwrapped(module), memo)
+            memo[id(module)] = copy_model(unwrapped(module), memo)
     return memo
 
 

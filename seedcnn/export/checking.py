@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from seedcnn.convert.copies import copy_model
 from seedcnn.convert.given import evaluating, logits_of, unwrapped
 from seedcnn.errors import DataError, ExportError
 from seedcnn.export._standalone import standalone
@@ -66,7 +66,7 @@ def _explain(network: nn.Module, folded: fx.GraphModule, x: Tensor, given: Tenso
             "mode; no bundle can do so"
         )
     exact = _answers(standalone(network).double(), x)
-    if _apart(exact, _answers(copy.deepcopy(folded).double(), x)) <= FOLD_TOLERANCE and apart <= _ROUNDING:
+    if _apart(exact, _answers(copy_model(folded).double(), x)) <= FOLD_TOLERANCE and apart <= _ROUNDING:
         return
     own = _apart(exact, given)
     if own > max(FOLD_TOLERANCE, apart / 4):

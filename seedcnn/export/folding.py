@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from seedcnn.convert.given import logits_entry, logits_of
+from seedcnn.convert.references import exchange_references
 from seedcnn.convert.tracing import norm_node_after, trace
 from seedcnn.errors import DataError, ExportError
 from seedcnn.export._plain_norms import plain_norms_
@@ -131,6 +132,7 @@ class _Folding:
                 self.calls[str(node.target)] += 1
         self.hidden.update(map(id, self._hidden_parts()))
         self.norms: dict[str, str] = {}
+        self.inside: dict[int, tuple[nn.Module, nn.Module]] = {}  # by ``id`` of the first: exchanged in whole modules
 
     def _hidden_parts(self) -> Iterator[nn.Module]:
         for name in self.calls:
@@ -148,6 +150,8 @@ class _Folding:
         for node in list(self.traced.graph.nodes):
             if node.op == "call_module":
                 self._fold_node(node)
+        if self.inside:
+            exchange_references(self.traced, {key: new for key, (_, new) in self.inside.items()})
         for name in self.calls:
             if is_affine(self._module(name)) and name not in self.read:
                 _replace(self.traced, name, ChannelAffine(self._module(name)))
@@ -193,17 +197,25 @@ class _Folding:
             if conv in inside and norm in inside and not {conv, norm} & self.read
         }
         done: tuple[str, ...] = ()
+        taken: set[str] = set()  # norms that are part of their convolution now
         for full, layer in inside.items():
             if full in self.read or full in norms.values() or full.startswith(done):
                 continue
             folded = _fold_layer(full, layer, inside.get(norms.get(full, "")), self.forms)
-            if folded is None and is_affine(layer):
+            if folded is not None:
+                taken.add(norms.get(full, ""))
+            elif is_affine(layer):
                 folded = ChannelAffine(layer)
             if folded is not None:
-                _replace(self.traced, full, folded)
+                self._replace_inside(full, folded)
                 done = (*done, f"{full}.")
         for norm in norms.values():
-            _replace(self.traced, norm, nn.Identity())
+            self._replace_inside(norm, nn.Identity() if norm in taken else ChannelAffine(inside[norm]))
+
+    def _replace_inside(self, name: str, new: nn.Module) -> None:
+        old = self._module(name)
+        self.inside[id(old)] = old, new
+        _replace(self.traced, name, new)
 
 
 def _return_logits(traced: fx.GraphModule) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from seedcnn.convert.copies import copy_model
 from seedcnn.evaluate.benchmark import bench_latency
 from seedcnn.latency import Latency
 from seedcnn.plan.costs import Costs, costs_of_network
@@ -103,7 +103,7 @@ def compare(
         ConversionError: if the plan was made for another model.
         ExportError: if a network cannot be exported or differs in the runtime.
     """
-    converted = copy.deepcopy(model)
+    converted = copy_model(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         plan.convert_(converted)

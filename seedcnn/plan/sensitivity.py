@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seedcnn.convert import reestimate_batchnorm_
+from seedcnn.convert.copies import copy_model
 from seedcnn.messages import Say
 from seedcnn.plan.costs import Option, Table
 from seedcnn.plan.fit import fit, start_from_dense
@@ -93,7 +94,7 @@ class _Network:
     """A copy of the trained network in which one layer at a time is replaced."""
 
     def __init__(self, model: nn.Module, calibration: Calibration) -> None:
-        self.net = copy.deepcopy(model).cpu().float().eval()
+        self.net = copy_model(model).cpu().float().eval()
         self.data = calibration
         parts = math.ceil(len(calibration.images) / _BATCH)  # of about equal size: a norm cannot learn from one image
         self.batches = calibration.images.float().chunk(parts)

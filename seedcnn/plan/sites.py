@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from seedcnn.convert import ConversionConfig, convert_, replacement
+from seedcnn.convert.copies import copy_model
 from seedcnn.convert.filters import convolutions, spatial_width, untouchable
 from seedcnn.convert.references import tied_parameters
 from seedcnn.convert.tracing import norm_after
@@ -103,7 +104,7 @@ class _Watch(TorchFunctionMode):
 
 
 def _watched(model: nn.Module, input_size: tuple[int, int, int]) -> _Watch:
-    network = copy.deepcopy(model).cpu().float().eval()
+    network = copy_model(model).cpu().float().eval()
     modules = dict(network.named_modules())
     after = {conv: norm for conv, norm in norm_after(network, input_size).items() if _foldable(modules[norm])}
     watch = _Watch(after)

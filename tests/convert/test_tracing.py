@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from seedcnn.convert import GroupNLConfig, convert_
-from seedcnn.convert.tracing import copy_without_weights, norm_after
+from seedcnn.convert.copies import copy_without_weights
+from seedcnn.convert.tracing import norm_after
 
 
 class ReluBetween(nn.Module):

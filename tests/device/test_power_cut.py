@@ -168,19 +168,22 @@ def test_kill_where_the_device_measures_its_runtimes(zygote, fleet, tmp_path, st
 
 def test_kill_after_delays_across_the_whole_update(zygote, prepared):
     home, answers = prepared
-    begin = time.monotonic()
-    assert zygote.run(fresh(home, "whole").home)[0] == 0
-    duration = time.monotonic() - begin
-    codes = []
-    for step in range(25):
+    durations, codes = [], []
+    for step in range(-3, 60):  # the first three come to their end
         device = fresh(home, "killed")
+        begin = time.monotonic()
         pid = zygote.start(device.home)
-        time.sleep(duration * step / 20)
-        os.kill(pid, signal.SIGKILL) if step < 24 else None
+        if step >= 0:
+            time.sleep(min(durations) * (step % 12) / 12)
+            os.kill(pid, signal.SIGKILL)
         codes.append(zygote.end()[0])
+        if codes[-1] == 0:  # also if the machine was quicker this time
+            durations.append(time.monotonic() - begin)
         check(device, answers)
+        if codes.count(KILLED) == 20:
+            break
+    assert codes[:3] == [0, 0, 0]
     assert codes.count(KILLED) >= 10
-    assert codes[-1] == 0
 
 
 @pytest.mark.parametrize("state", [state for state in STATES if state not in ("REFUSED", "ROLLED_BACK")])

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from seedcnn.errors import ExportError
 from seedcnn.export import absorbed_norms, fold, to_onnx
-from seedcnn.layers import GroupNLConv2d
+from seedcnn.layers import GhostConv2d, GroupNLConv2d
 from seedcnn.layers.forms import ChannelAffine
 from seedcnn.layers.group_nl_form import FoldedGroupNL
 from tests.export.alike import SIZE, around, conv, exported, settled
@@ -200,3 +200,29 @@ def test_a_tensor_called_like_the_graph_s_input_is_refused():
 
     with pytest.raises(ExportError, match="a tensor of the network is called 'image'"):
         to_onnx(fold(Named()), SIZE)
+
+
+@pytest.mark.parametrize("hold", [lambda layer: [layer], lambda layer: lambda x: layer(x)], ids=["list", "closure"])
+@pytest.mark.parametrize("layer", ["GroupNL", "Ghost", "plain"])
+def test_blocks_that_reach_their_layers_another_way(layer, hold):
+    torch.manual_seed(0)
+    block = Block("asserts")
+    block.conv = {"GroupNL": block.conv, "Ghost": GhostConv2d(8, 8, 3, padding=1, relu=False), "plain": conv()}[layer]
+    held = hold(block.conv)
+    block.held = held
+    forward = (lambda x: held[0](x)) if isinstance(held, list) else held
+    block.way_in = forward
+    model = settled(around(nn.BatchNorm2d(8), Reaching(block), nn.ReLU(), conv(), nn.BatchNorm2d(8)))
+    folded, _ = exported(model, input_size=SIZE)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+
+
+class Reaching(nn.Module):
+    """Calls a block's convolution through what the block holds, and the block's norm."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+
+    def forward(self, x):
+        return self.block.norm(self.block.way_in(x if bool(x.shape[1] > 2) else None))

@@ -140,7 +140,7 @@ def test_it_learns_and_is_saved():
 def test_mobile_nets_warn_with_the_numbers():
     with (
         torch.device("meta"),
-        pytest.warns(UserWarning, match=r"17 depthwise.*64,224 parameters.*1\.4 to 1\.8 times the time") as caught,
+        pytest.warns(UserWarning, match=r"17 depthwise.*64,224 parameters.*1\.4 to 1\.8 times as long") as caught,
     ):
         timm.create_model("mobilenetv2_gnl_100")
     assert len(caught) == 1
