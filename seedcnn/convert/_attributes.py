@@ -1,4 +1,4 @@
-"""What the attributes of modules hold besides registered parts: a walk that exchanges or copies it."""
+"""A walk through what the attributes of modules hold besides registered parts, which exchanges or copies it."""
 
 from __future__ import annotations
 
