@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import random
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ from seedcnn.export import fold, to_onnx
 from seedcnn.runtime.session import open_session
 
 PAGE = Path(__file__).parents[1] / "docs" / "timm.md"
-SIZES = (64, 96, 128, 224)
-MODELS = [
+SIZES = (64, 96, 128, 224, 256)
+CHOSEN = [
     "resnet10t",
     "resnet18d",
     "resnet26",
@@ -69,7 +70,72 @@ MODELS = [
     "convnextv2_atto",
     "poolformer_s12",
 ]
+# Drawn by `draw`, so that nobody chose what works.
+DRAWN = [
+    "regnetz_b16_evos",
+    "efficientnetv2_s",
+    "tf_efficientnetv2_b3",
+    "cs3darknet_focus_x",
+    "bat_resnext26ts",
+    "nf_seresnet26",
+    "mobileone_s2",
+    "densenet161",
+    "resnet33ts",
+    "efficientformerv2_s2",
+    "resnetv2_50d",
+    "efficientnet_el_pruned",
+    "coatnet_0_rw_224",
+    "tf_efficientnet_b2",
+    "efficientnet_b3_g8_gn",
+    "rexnetr_130",
+    "mobilenetv1_100h",
+    "eca_halonext26ts",
+    "eca_botnext26ts_256",
+    "coatnet_rmlp_nano_rw_224",
+    "regnetz_040_h",
+    "efficientnet_b3",
+    "mobilenet_edgetpu_v2_m",
+    "resnet50_mlp",
+    "iformer_l_distilled",
+    "ecaresnet50d_pruned",
+    "tf_efficientnet_b1",
+    "hardcorenas_e",
+    "nf_regnet_b3",
+    "tf_efficientnet_el",
+    "resnetv2_18",
+    "fastvit_sa24",
+    "dla102",
+    "cs3darknet_focus_m",
+    "repvit_m1_5",
+    "nfnet_l0",
+    "hardcorenas_c",
+    "coatnet_bn_0_rw_224",
+    "tf_efficientnet_lite4",
+    "seresnext26t_32x4d",
+    "dpn92",
+    "regnetz_d32",
+    "shvit_s3",
+    "hrnet_w30",
+    "repghostnet_130",
+    "ghostnetv3_160",
+    "cs3darknet_l",
+    "tinynet_e",
+    "convnext_nano_ols",
+    "cs3sedarknet_xdw",
+    "legacy_xception",
+    "seresnet34",
+    "efficientvim_m3_dist",
+    "mobilenet_edgetpu_100",
+    "resnetv2_50t",
+    "regnetx_016",
+    "skresnet50",
+    "tf_mobilenetv3_small_minimal_100",
+    "starnet_s050",
+    "gcresnet50t",
+]
+MODELS = [*CHOSEN, *DRAWN]
 _CLASSES = 10
+_MOST_PARAMETERS = 40_000_000
 
 
 @dataclass(frozen=True)
@@ -131,7 +197,7 @@ def _create(name: str) -> nn.Module:
 
 
 def smallest_size(name: str) -> int:
-    """Return the smallest of 64, 96, 128, 224 pixels that a network accepts."""
+    """Return the smallest of 64, 96, 128, 224, 256 pixels that a network accepts."""
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=_CLASSES)
     for size in SIZES[:-1]:
@@ -141,6 +207,33 @@ def smallest_size(name: str) -> int:
             continue
         return size
     return SIZES[-1]
+
+
+def draw(count: int = 60, seed: int = 0) -> list[str]:
+    """Draw timm networks of at most 40 million parameters whose convolutions do half of the multiply-adds or more."""
+    names = sorted(timm.list_models())
+    random.Random(seed).shuffle(names)
+    drawn: list[str] = []
+    for name in names:
+        if len(drawn) < count and name not in CHOSEN and _is_small_cnn(name):
+            drawn.append(name)
+    return drawn
+
+
+def _is_small_cnn(name: str) -> bool:
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=_CLASSES).eval()
+    if sum(p.numel() for p in model.parameters()) > _MOST_PARAMETERS:
+        return False
+    for size in SIZES:
+        try:
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                model(torch.empty(1, 3, size, size, device="meta"))
+        except (RuntimeError, AssertionError, ValueError):
+            continue
+        counts = counter.get_flop_counts()["Global"]
+        return 2 * sum(n for what, n in counts.items() if "conv" in str(what)) >= sum(counts.values())
+    return False
 
 
 def _train(model: nn.Module, size: int) -> None:
@@ -243,6 +336,8 @@ def page(lines: dict[str, str]) -> str:
         "# timm networks, converted\n",
         "Written by `tools/timm_table.py` (`make docs-timm`); do not edit.",
         f"timm {timm.__version__}, {len(lines)} networks with {_CLASSES} classes, `GroupNLConfig.paper()`, r = 2.",
+        f"Somebody chose the first {len(CHOSEN)}; the other {len(DRAWN)} were drawn (seed 0) from timm's networks of at",
+        "most 40 million parameters whose convolutions do at least half of the multiply-adds.",
         'The scope is "paper" if it matches anything, else "pointwise"; with "widths of 8n only", `overrides` left the',
         "other layers out. Each converted network ran forward and backward, was saved and loaded into a network of",
         "another seed (logits bit-equal), and was folded, exported and compared in ONNX Runtime (1e-3 of the largest",
@@ -262,14 +357,19 @@ def read_page() -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--drawn", action="store_true", help="draw anew, and print the names")
     parser.add_argument("--only", nargs="+", choices=MODELS, metavar="NAME", help="renew only these rows of the page")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
+    if arguments.drawn:
+        print("\n".join(draw()))
+        return
     lines = read_page() if arguments.only else {}
     with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
         for row in pool.imap_unordered(examine, arguments.only or MODELS, chunksize=1):
             lines[row.model] = line_of(row)
             print(lines[row.model], flush=True)
+            PAGE.write_text(page(lines), encoding="utf-8")  # a long run may be stopped and taken up with --only
         pool.close()
         pool.join()
     PAGE.write_text(page(lines), encoding="utf-8")
