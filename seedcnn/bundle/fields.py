@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from seedcnn.bundle import limits
@@ -21,6 +22,11 @@ class Fields:
             raise BundleFormatError(f"{what} must be an object, not {value!r:.80}")
         self._rest, self._what = dict(value), what
 
+    @property
+    def what(self) -> str:
+        """What the object is, for messages."""
+        return self._what
+
     def _take(self, name: str) -> Any:
         if name not in self._rest:
             raise BundleFormatError(f"{self._what} lacks the field {name!r}")
@@ -34,6 +40,13 @@ class Fields:
                 f"{self._what}.{name} must be a string of at most {limits.MAX_NAME_BYTES} bytes, not {value!r:.80}"
             )
         return value
+
+    def one_of(self, name: str, choices: Sequence[str]) -> str:
+        """Read one of some words."""
+        value = self._take(name)
+        if value not in choices:
+            raise BundleFormatError(f"{self._what}.{name} must be one of {', '.join(choices)}, not {value!r:.80}")
+        return str(value)
 
     def digest(self, name: str, *, empty: bool = False) -> str:
         """Read a SHA-256 written as 64 lower-case hexadecimal digits."""

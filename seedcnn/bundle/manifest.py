@@ -15,10 +15,11 @@ from seedcnn.bundle import limits
 from seedcnn.bundle.canonical import dump_canonical, parse_canonical
 from seedcnn.bundle.compression import COMPRESSIONS
 from seedcnn.bundle.fields import Fields
+from seedcnn.bundle.preprocessing import Preprocessing
 from seedcnn.errors import BundleFormatError
 from seedcnn.rng import RNG_NAME, FixedPoint
 
-__all__ = ["CODINGS", "FORMAT", "Canned", "Graph", "Grid", "Manifest", "Preprocessing", "Seeded", "TensorEntry"]
+__all__ = ["CODINGS", "FORMAT", "Canned", "CannedPicture", "Graph", "Grid", "Manifest", "Seeded", "TensorEntry"]
 
 FORMAT = "seedcnn-bundle/1"
 CONTENT = "seedcnn-content/1"
@@ -28,7 +29,7 @@ CODINGS = (
     RNG_NAME,
 )
 _OF_GRAPH, _OF_TENSOR = ("size", "sha256", "input", "output"), ("name", "shape", "expanded_sha256")
-_OF_CANNED = ("seed", "count", "sha256", "tolerance_e6")
+_OF_CANNED = ("seed", "count", "sha256", "tolerance_e6", "pictures")
 
 
 @dataclass(frozen=True)
@@ -160,24 +161,39 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes the input: RGB of height x width, x / 255, (x - mean) / std per channel, NCHW float32.
-
-    Means and standard deviations are integers in units of 1e-8.
-    """
+class CannedPicture:
+    """A picture of random bytes, height x width x channels (1 to 4), and the SHA-256 of what the rule makes of it."""
 
     height: int
     width: int
-    mean_e8: tuple[int, ...]
-    std_e8: tuple[int, ...]
+    channels: int
+    sha256: str
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.height * self.width * self.channels
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the wire form."""
+        return {"height": self.height, "width": self.width, "channels": self.channels, "sha256": self.sha256}
+
+    @classmethod
+    def from_json(cls, value: Any, what: str) -> CannedPicture:
+        """Parse and check the wire form."""
+        f = Fields(value, f"{what}.canned.pictures[]")
+        height, width = (f.integer(name, 1, limits.MAX_IMAGE_SIDE) for name in ("height", "width"))
+        picture = cls(height, width, f.integer("channels", 1, 4), f.digest("sha256"))
+        f.end()
+        return picture
 
 
 @dataclass(frozen=True)
 class Canned:
     """Canned test vectors: random images drawn from a seed, expected logits as a float32 payload, absolute tolerance.
 
-    The images' bytes are ``random_bytes(seed, tensor_id=0, count=count*height*width*3)``; the tolerance is in units of
-    1e-6.
+    The images' bytes are ``random_bytes(seed, tensor_id=0, count=count*height*width*channels)``; the tolerance is in
+    units of 1e-6. The bytes of picture i are ``random_bytes(seed, tensor_id=1 + i, count=its size)``.
     """
 
     seed: int
@@ -185,18 +201,23 @@ class Canned:
     payload: str
     sha256: str
     tolerance_e6: int
+    pictures: tuple[CannedPicture, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the wire form."""
         result: dict[str, Any] = {"seed": f"{self.seed:016x}", "count": self.count, "payload": self.payload}
-        return result | {"sha256": self.sha256, "tolerance_e6": self.tolerance_e6}
+        result |= {"sha256": self.sha256, "tolerance_e6": self.tolerance_e6}
+        return result | {"pictures": [picture.to_json() for picture in self.pictures]}
 
     @classmethod
     def from_json(cls, value: Any, what: str) -> Canned:
         """Parse and check the wire form."""
         f = Fields(value, f"{what}.canned")
         seed, count = f.word64("seed"), f.integer("count", 1, limits.MAX_CANNED_IMAGES)
-        canned = cls(seed, count, f.text("payload"), f.digest("sha256"), f.integer("tolerance_e6", 0, 10**9))
+        payload, digest, tolerance = f.text("payload"), f.digest("sha256"), f.integer("tolerance_e6", 0, 10**9)
+        listed = f.list("pictures", limits.MAX_CANNED_PICTURES)
+        pictures = tuple(CannedPicture.from_json(item, what) for item in listed)
+        canned = cls(seed, count, payload, digest, tolerance, pictures)
         f.end()
         return canned
 
@@ -218,7 +239,7 @@ class Manifest:
 
     def dump(self) -> bytes:
         """Return the canonical JSON text."""
-        g, p = self.graph, self.preprocessing
+        g = self.graph
         return dump_canonical(
             {
                 "format": FORMAT,
@@ -237,12 +258,7 @@ class Manifest:
                     "output": g.output,
                 },
                 "tensors": [entry.to_json() for entry in self.tensors],
-                "preprocessing": {
-                    "height": p.height,
-                    "width": p.width,
-                    "mean_e8": list(p.mean_e8),
-                    "std_e8": list(p.std_e8),
-                },
+                "preprocessing": self.preprocessing.to_json(),
                 "labels": list(self.labels),
                 "canned": self.canned.to_json(),
             }
@@ -288,13 +304,14 @@ class Manifest:
             raise BundleFormatError("manifest.labels must be a list of strings, at least one")
         release = f.integer("release", 1, limits.MAX_INT)
         preprocessing, canned = (
-            _parse_preprocessing(f.object("preprocessing")),
+            Preprocessing.from_json(f.object("preprocessing"), "manifest.preprocessing"),
             Canned.from_json(f.object("canned"), "manifest"),
         )
-        size = canned.count * preprocessing.height * preprocessing.width * 3
+        size = canned.count * preprocessing.height * preprocessing.width * preprocessing.channels
+        size += sum(picture.size for picture in canned.pictures)
         if size > limits.MAX_CANNED_BYTES:
             raise BundleFormatError(
-                f"the canned images take {size} bytes; at most {limits.MAX_CANNED_BYTES} are allowed"
+                f"the canned images and pictures take {size} bytes; at most {limits.MAX_CANNED_BYTES} are allowed"
             )
         manifest = cls(
             model=f.text("model"),
@@ -322,13 +339,3 @@ def _parse_graph(value: Any) -> Graph:
     graph = Graph(f.text("payload"), coding, coded, size, expanded, f.text("input"), f.text("output"))
     f.end()
     return graph
-
-
-def _parse_preprocessing(value: Any) -> Preprocessing:
-    f = Fields(value, "manifest.preprocessing")
-    height, width = f.integer("height", 1, limits.MAX_IMAGE_SIDE), f.integer("width", 1, limits.MAX_IMAGE_SIDE)
-    mean, std = f.integers("mean_e8", -(10**10), 10**10, 3), f.integers("std_e8", 1, 10**10, 3)
-    if len(mean) != 3 or len(std) != 3:
-        raise BundleFormatError("manifest.preprocessing must hold three means and three standard deviations")
-    f.end()
-    return Preprocessing(height, width, mean, std)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,13 @@ from seedcnn.bundle.manifest import Manifest
 from seedcnn.errors import BundleError, BundleFormatError, DigestError
 from seedcnn.rng import random_bytes
 
-__all__ = ["Bundle", "open_bundle", "read_bundle"]
+__all__ = ["Bundle", "draw_picture", "open_bundle", "read_bundle"]
+
+
+def draw_picture(seed: int, index: int, height: int, width: int, channels: int) -> U8:
+    """Draw canned picture ``index``: uint8 [height, width, channels]."""
+    count = height * width * channels
+    return random_bytes(seed, tensor_id=1 + index, count=count).reshape(height, width, channels)
 
 
 @dataclass(frozen=True)
@@ -52,10 +59,16 @@ class Bundle:
         return data
 
     def canned_images(self) -> U8:
-        """Draw the canned images: uint8 array [count, height, width, 3]."""
-        canned, shape = self.manifest.canned, self.manifest.preprocessing
-        count = canned.count * shape.height * shape.width * 3
-        return random_bytes(canned.seed, tensor_id=0, count=count).reshape(canned.count, shape.height, shape.width, 3)
+        """Draw the canned images: uint8 array [count, height, width, channels]."""
+        canned, rule = self.manifest.canned, self.manifest.preprocessing
+        shape = canned.count, rule.height, rule.width, rule.channels
+        return random_bytes(canned.seed, tensor_id=0, count=prod(shape)).reshape(shape)
+
+    def canned_pictures(self) -> Iterator[tuple[U8, str]]:
+        """Draw the canned pictures: uint8 [h, w, 1 to 4], and the SHA-256 of what the rule must make of each."""
+        canned = self.manifest.canned
+        for index, each in enumerate(canned.pictures):
+            yield draw_picture(canned.seed, index, each.height, each.width, each.channels), each.sha256
 
     def canned_logits(self) -> F32:
         """Return the logits that the canned images must give: float32 array [count, classes].

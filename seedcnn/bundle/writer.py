@@ -10,7 +10,8 @@ from seedcnn.arrays import F32
 from seedcnn.bundle.codings import Coded, sha256
 from seedcnn.bundle.compression import compress
 from seedcnn.bundle.container import Payload, write_container
-from seedcnn.bundle.manifest import Canned, Graph, Manifest, Preprocessing
+from seedcnn.bundle.manifest import Canned, CannedPicture, Graph, Manifest
+from seedcnn.bundle.preprocessing import Preprocessing
 from seedcnn.bundle.reader import read_bundle
 
 __all__ = ["write_bundle"]
@@ -33,6 +34,7 @@ def write_bundle(
     canned_seed: int,
     canned_logits: F32,
     canned_tolerance: float,
+    canned_pictures: Sequence[CannedPicture] = (),
     compression: str = "zstd",
 ) -> bytes:
     """Serialise a bundle and read it back; the same input gives the same bytes.
@@ -41,6 +43,7 @@ def write_bundle(
         graph: ONNX bytes whose weights are external initializers named as in ``tensors``.
         canned_logits: float32 [count, classes], the answers to the images drawn from ``canned_seed``.
         canned_tolerance: largest allowed absolute difference of a logit.
+        canned_pictures: see :func:`seedcnn.runtime.pictures.canned_pictures`.
         compression: of the graph, see :mod:`seedcnn.bundle.compression`.
 
     Raises:
@@ -61,7 +64,12 @@ def write_bundle(
         preprocessing=preprocessing,
         labels=tuple(labels),
         canned=Canned(
-            canned_seed, len(logits), CANNED_PAYLOAD, sha256(logits.tobytes()), round(canned_tolerance * 1e6)
+            canned_seed,
+            len(logits),
+            CANNED_PAYLOAD,
+            sha256(logits.tobytes()),
+            round(canned_tolerance * 1e6),
+            tuple(canned_pictures),
         ),
     )
     data = write_container(manifest.dump(), payloads)

@@ -1,31 +1,37 @@
-"""The self-test: a model must pass its canned test vectors before it becomes the current one."""
+"""The self-test: a model and its pictures must pass the canned vectors before the model becomes the current one."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from seedcnn.bundle import Bundle
-from seedcnn.errors import BundleError, SelfTestError
+from seedcnn.errors import BundleError, ImageError, SelfTestError
 from seedcnn.runtime.answerer import Answerer
+from seedcnn.runtime.pictures import check_canned_pictures
 from seedcnn.runtime.session import Session
 
 __all__ = ["self_test"]
 
 
 def self_test(session: Session, bundle: Bundle) -> float:
-    """Run the canned images and compare the logits with the bundle's.
+    """Prepare the canned pictures, run the canned images, and compare the bytes and the logits with the bundle's.
 
     Returns:
         The largest absolute difference of a logit.
 
     Raises:
-        SelfTestError: if the model does not run, answers in another shape, or gives a logit that is not finite or
-            differs by more than the manifest's tolerance; the message names the image and the difference.
+        SelfTestError: if a picture becomes other bytes, or the model does not run, answers in another shape, or gives a
+            logit that is not finite or differs by more than the manifest's tolerance; the message names the image and
+            the difference.
     """
     manifest = bundle.manifest
     tolerance = manifest.canned.tolerance_e6 * 1e-6
     images = bundle.canned_images()
     expected = bundle.canned_logits()
+    try:
+        check_canned_pictures(bundle)
+    except ImageError as error:
+        raise SelfTestError(f"the self-test failed: {error}") from None
     try:
         got = Answerer.of_manifest(session, manifest).logits(images)
     except BundleError as error:

@@ -6,15 +6,20 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seedcnn.bundle import check_family
 from seedcnn.device.config import check_url
+from seedcnn.errors import ImageError
 from seedcnn.runtime.names import AUTO, RUNTIMES
 from seedcnn.terminal import run_program, version
+
+if TYPE_CHECKING:
+    from seedcnn.device.runtime import Answer, Model
 
 __all__ = ["DEFAULT_HOME", "main"]
 
@@ -46,6 +51,16 @@ def _threads(text: str) -> int:
 
 def _add_threads(command: argparse.ArgumentParser) -> None:
     command.add_argument("--threads", type=_threads, default=1, help="threads per inference (default: %(default)s)")
+
+
+def _add_asking(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="JSON instead of text")
+    _add_threads(command)
+    command.add_argument(
+        "--runtime",
+        choices=(AUTO, *RUNTIMES),
+        help="runtime instead of init's choice; the model is tested in it first",
+    )
 
 
 def _add_reports(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
@@ -99,17 +114,17 @@ def _parser() -> argparse.ArgumentParser:
     command = add("update", "install the release that the repository's rollout rule requires", "update")
     command.set_defaults(run=_update)
 
-    command = add("predict", "classify images, or a .npy batch of them", "predict cat.png dog.jpg --resize")
-    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image, or .npy of uint8 [N, H, W, 3]")
-    command.add_argument("--resize", action="store_true", help="scale images of another size instead of refusing them")
-    command.add_argument("--json", action="store_true", help="one JSON list instead of text")
-    _add_threads(command)
+    command = add("predict", "classify pictures", "predict cat.png holiday/")
     command.add_argument(
-        "--runtime",
-        choices=(AUTO, *RUNTIMES),
-        help="runtime instead of init's choice; the model is tested in it first",
+        "pictures", nargs="+", type=Path, metavar="PATH", help="picture, directory of pictures, or .npy of uint8 NHWC"
     )
     command.set_defaults(run=_predict)
+    _add_asking(command)
+
+    command = add("evaluate", "measure the accuracy on pictures in class folders", "evaluate val")
+    command.add_argument("directory", type=Path, metavar="DIR", help="one folder of pictures for each class")
+    command.set_defaults(run=_evaluate)
+    _add_asking(command)
     _add_reports(add)
     return parser
 
@@ -134,33 +149,96 @@ def _update(arguments: argparse.Namespace) -> None:
     print(update(arguments.home).message)
 
 
-def _predict(arguments: argparse.Namespace) -> None:
+def _model(arguments: argparse.Namespace) -> Model:
     from seedcnn.device.agent import open_home
     from seedcnn.device.health import self_test
-    from seedcnn.device.runtime import Model, load_batch, load_image
+    from seedcnn.device.runtime import Model
 
     model = Model.load(open_home(arguments.home), threads=arguments.threads, runtime=arguments.runtime)
     if arguments.runtime is not None:
         # The update tested the model in init's runtime, not in this one.
         self_test(model.session, model.bundle)
-    rule = model.bundle.manifest.preprocessing
+    return model
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from seedcnn.device.images import list_pictures
+
+    model = _model(arguments)
     results: list[dict[str, Any]] = []
-    for path in arguments.images:
-        if path.suffix == ".npy":
-            images = load_batch(path, rule)
-            names = [f"{path}[{index}]" for index in range(len(images))]
-        else:
-            images, names = load_image(path, rule, resize=arguments.resize)[None], [str(path)]
-        answers = model.predict(images)
-        for name, index, label, probability in zip(
-            names, answers.indices, answers.labels, answers.probabilities, strict=True
-        ):
-            results.append({"image": name, "index": int(index), "label": label, "probability": float(probability)})
+    errors: list[str] = []
+    for answer in _answers(model, list_pictures(arguments.pictures)):
+        if answer.error:
+            errors.append(answer.error)
+            continue
+        result = {"image": answer.path, "index": answer.index, "label": answer.label}
+        results.append({**result, "probability": answer.probability})
+        if not arguments.json:
+            print(f"{answer.path}: {answer.label} {answer.probability:.4f}")
     if arguments.json:
         print(json.dumps(results))
-        return
-    for result in results:
-        print(f"{result['image']}: {result['label']} {result['probability']:.4f}")
+    _report(errors, len(results) + len(errors))
+
+
+def _answers(model: Model, paths: Iterable[Path]) -> Iterator[Answer]:
+    """Answer pictures and NumPy batches, in order."""
+    from seedcnn.device.images import load_batch
+    from seedcnn.device.runtime import Answer
+
+    for is_batch, group in groupby(paths, lambda path: path.suffix == ".npy"):
+        if not is_batch:
+            yield from model.predict_files(group)
+            continue
+        for path in group:
+            try:
+                found = model.predict(load_batch(path, model.bundle.manifest.preprocessing))
+            except ImageError as error:
+                yield Answer(str(path), error=str(error))
+                continue
+            rows = zip(found.indices.tolist(), found.labels, found.probabilities.tolist(), strict=True)
+            yield from (Answer(f"{path}[{row}]", *answer) for row, answer in enumerate(rows))
+
+
+def _report(errors: list[str], total: int) -> None:
+    """Name the pictures without an answer on stderr, and fail if there are any."""
+    for error in errors:
+        print(f"seedcnn-device: {error}", file=sys.stderr)
+    if len(errors) == total == 1:
+        raise SystemExit(1)
+    if errors:
+        raise ImageError(f"{len(errors)} of {total} pictures have no answer")
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from seedcnn.device.images import list_pictures
+
+    model = _model(arguments)
+    labels = model.bundle.manifest.labels
+    if not arguments.directory.is_dir():
+        raise ImageError(f"{arguments.directory} is not a directory of class folders")
+    folders = sorted(each.name for each in arguments.directory.iterdir() if each.is_dir() and each.name[0] != ".")
+    if not folders:
+        raise ImageError(f"{arguments.directory} holds no class folder; the model knows {', '.join(labels):.200}")
+    if unknown := [name for name in folders if name not in labels]:
+        named = f"{', '.join(unknown):.200} in {arguments.directory}"
+        raise ImageError(f"the model does not know the class {named}; it knows {', '.join(labels):.200}")
+    rows: list[tuple[str, int, int]] = []
+    errors: list[str] = []
+    for name in folders:
+        answers = list(model.predict_files(list_pictures([arguments.directory / name])))
+        errors += [answer.error for answer in answers if answer.error]
+        right = sum(answer.label == name for answer in answers)
+        rows.append((name, right, sum(not answer.error for answer in answers)))
+    right, total = sum(row[1] for row in rows), sum(row[2] for row in rows)
+    top1 = 100 * right / total if total else 0.0
+    if arguments.json:
+        by_class = {name: {"right": good, "pictures": count} for name, good, count in rows}
+        print(json.dumps({"top1": top1, "right": right, "pictures": total, "by_class": by_class}))
+    else:
+        print(f"accuracy {top1:.2f} % ({right} of {total} pictures)")
+        for name, good, count in rows:
+            print(f"  {name}: {good} of {count}")
+    _report(errors, total + len(errors))
 
 
 def _bench(arguments: argparse.Namespace) -> None:

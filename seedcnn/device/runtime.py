@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Unpack
 
@@ -13,15 +15,15 @@ from seedcnn.bundle import Bundle, open_bundle, read_bundle
 from seedcnn.device.choice import current_key, recall, remember
 from seedcnn.device.config import read_config
 from seedcnn.device.expand import MAX_EXPANDED_BYTES, expand
-from seedcnn.device.images import load_batch, load_image
 from seedcnn.device.measure import choose
 from seedcnn.device.slots import Slots
-from seedcnn.errors import BundleError, MissingExtraError, SlotError
+from seedcnn.errors import BundleError, ImageError, MissingExtraError, SlotError
 from seedcnn.runtime.answerer import Answerer
 from seedcnn.runtime.names import AUTO, check_runtime
+from seedcnn.runtime.pictures import load_picture
 from seedcnn.runtime.session import Session, SessionOptions, open_session
 
-__all__ = ["Model", "Predictions", "load_batch", "load_image"]
+__all__ = ["Answer", "Model", "Predictions"]
 
 _BATCH = 64
 
@@ -33,6 +35,23 @@ class Predictions:
     indices: I64
     probabilities: F32
     labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one file: its best class, or why there is none.
+
+    Attributes:
+        path: the file.
+        index, label, probability: of the best class; -1, "" and 0 if there is an error.
+        error: one sentence that names the file; "" if there is an answer.
+    """
+
+    path: str
+    index: int = -1
+    label: str = ""
+    probability: float = 0.0
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +164,7 @@ class Model:
         """Run images in batches of at most 64.
 
         Args:
-            images: uint8 [N, height, width, 3], of the manifest's size.
+            images: uint8 [N, height, width, channels], of the manifest's size.
 
         Returns:
             float32 array [N, classes].
@@ -171,3 +190,29 @@ class Model:
         labels = tuple(self.bundle.manifest.labels[index] for index in best)
         chosen = probabilities[np.arange(len(best)), best].astype(np.float32)
         return Predictions(best.astype(np.int64), chosen, labels)
+
+    def predict_files(self, paths: Iterable[str | Path]) -> Iterator[Answer]:
+        """Answer picture files, in order, each prepared by the bundle's rule; a bad file is an answer with an error.
+
+        Args:
+            paths: of pictures in a format of :data:`seedcnn.runtime.pictures.FORMATS`.
+        """
+        rule = self.bundle.manifest.preprocessing
+        remaining = iter(paths)
+        while batch := list(islice(remaining, _BATCH)):
+            found: list[U8 | str] = []
+            for path in batch:
+                try:
+                    found.append(load_picture(path, rule))
+                except ImageError as error:
+                    found.append(str(error))
+            good = [picture for picture in found if not isinstance(picture, str)]
+            answers = iter(self._answers(np.stack(good))) if good else iter(())
+            for path, picture in zip(batch, found, strict=True):
+                yield (
+                    Answer(str(path), error=picture) if isinstance(picture, str) else Answer(str(path), *next(answers))
+                )
+
+    def _answers(self, images: U8) -> Iterator[tuple[int, str, float]]:
+        found = self.predict(images)
+        yield from zip(found.indices.tolist(), found.labels, found.probabilities.tolist(), strict=True)

@@ -17,6 +17,7 @@ from seedcnn.errors import ExportError
 from seedcnn.export.onnx_graphs import INPUT, OUTPUT, OnnxModel
 from seedcnn.rng import random_bytes
 from seedcnn.runtime.answerer import Answerer
+from seedcnn.runtime.pictures import canned_pictures
 from seedcnn.runtime.session import open_session
 
 __all__ = [
@@ -180,7 +181,7 @@ def to_bundle(
     coded = encode_tensors(model, grids, compression)
     session = open_session(model.graph, {item.entry.name: item.expanded for item in coded}, libraries=libraries)
     rule = info.preprocessing
-    shape = (CANNED_COUNT, rule.height, rule.width, 3)
+    shape = (CANNED_COUNT, rule.height, rule.width, rule.channels)
     images = random_bytes(_CANNED_SEED, tensor_id=0, count=int(np.prod(shape))).reshape(shape)
     logits = Answerer(session, INPUT, OUTPUT, rule).logits(images)
     if not np.isfinite(logits).all():
@@ -207,5 +208,6 @@ def to_bundle(
         canned_seed=_CANNED_SEED,
         canned_logits=logits,
         canned_tolerance=max(1e-4, tolerance * largest),
+        canned_pictures=canned_pictures(_CANNED_SEED, rule),
         compression=compression,
     )

@@ -37,11 +37,9 @@ _COMPARED, _NOISE = 256, 32  # images and noise images that the network and its 
 _NOISE_SEED = 0x5EEDF01D
 
 
-def preprocessing_of(
-    mean: tuple[float, float, float], std: tuple[float, float, float], size: tuple[int, int] = (32, 32)
-) -> Preprocessing:
-    """The manifest's rule for a mean and a standard deviation on the 0..1 scale; it holds them in units of 1e-8."""
-    return Preprocessing(*size, tuple(round(m * 1e8) for m in mean), tuple(round(s * 1e8) for s in std))
+def preprocessing_of(mean: Sequence[float], std: Sequence[float], size: tuple[int, int] = (32, 32)) -> Preprocessing:
+    """The rule for images of one size, as those of CIFAR-10: no other is taken. Mean and std are on the 0..1 scale."""
+    return Preprocessing.exact((size[0], size[1]), channels=len(mean), mean=mean, std=std)
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ def _export(model: nn.Module, wanted: _Wanted, images: npt.NDArray[np.uint8]) ->
     rule, runtime = wanted.info.preprocessing, wanted.runtime
     absorb = None if wanted.parent is None else absorbed_norms(wanted.parent.bundle.graph())
     folded = fold(model, target=wanted.target, absorb=absorb, check=_compared(images, rule))
-    exported = to_onnx(folded, (3, rule.height, rule.width))
+    exported = to_onnx(folded, rule.shape)
     grids, tried = wanted.grids(folded, exported)
     compression = wanted.compression
     data = to_bundle(exported, wanted.info, grids=grids, libraries=runtime.libraries, compression=compression)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from seedcnn.arrays import F32
-from seedcnn.bundle.manifest import Manifest, Preprocessing
+from seedcnn.bundle.manifest import Manifest
+from seedcnn.bundle.preprocessing import Preprocessing
 from seedcnn.runtime.session import Session, preprocess
 
 __all__ = ["Answerer"]
@@ -39,7 +40,7 @@ class Answerer:
         """Answer images in one run.
 
         Args:
-            images: uint8 [N, height, width, 3], of the rule's size.
+            images: uint8 [N, height, width, channels], of the rule's size.
 
         Returns:
             float32 [N, classes].

@@ -160,15 +160,14 @@ def open_session(
 
 
 def preprocess(images: U8, rule: Preprocessing) -> F32:
-    """Turn images into network input: uint8 [N, H, W, 3] to float32 [N, 3, H, W], (x / 255 - mean) / std.
+    """Turn images into network input: uint8 [N, H, W, C] to float32 [N, C, H, W], (x / 255 - mean) / std.
 
     Raises:
         ValueError: if dtype or shape does not match the rule.
     """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (rule.height, rule.width, 3):
-        raise ValueError(
-            f"`images` is {images.dtype} {images.shape}; it must be uint8 [N, {rule.height}, {rule.width}, 3]"
-        )
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (rule.height, rule.width, rule.channels):
+        wanted = f"{rule.height}, {rule.width}, {rule.channels}"
+        raise ValueError(f"`images` is {images.dtype} {images.shape}; it must be uint8 [N, {wanted}]")
     mean, std = (np.array(values, np.float64) * 1e-8 for values in (rule.mean_e8, rule.std_e8))
     scale, shift = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
     return np.ascontiguousarray((images.astype(np.float32) * scale + shift).transpose(0, 3, 1, 2))

@@ -11,8 +11,9 @@ import numpy as np
 from seedcnn.bundle import Preprocessing, Seeded, encode_grid, encode_raw, encode_seeded, grid_of_step, write_bundle
 from seedcnn.bundle.container import Payload, read_container, write_container
 from seedcnn.rng import FixedPoint
+from seedcnn.runtime.pictures import canned_pictures
 
-RULE = Preprocessing(4, 4, (49_139_968, 48_215_827, 44_653_124), (24_703_233, 24_348_505, 26_158_768))
+RULE = Preprocessing(3, 4, 4, "crop", (49_139_968, 48_215_827, 44_653_124), (24_703_233, 24_348_505, 26_158_768), 5)
 
 
 def tiny_tensors(compression: str = "zstd") -> list[Any]:
@@ -44,6 +45,7 @@ def tiny_bundle(**changes: Any) -> bytes:
         "canned_seed": 77,
         "canned_logits": np.arange(6, dtype=np.float32).reshape(2, 3),
         "canned_tolerance": 1e-3,
+        "canned_pictures": canned_pictures(77, changes.get("preprocessing", RULE)),
     }
     return write_bundle(**(arguments | changes))
 
@@ -54,6 +56,7 @@ def explore(bundle: Any) -> None:
     bundle.graph()
     bundle.canned_images()
     bundle.canned_logits()
+    list(bundle.canned_pictures())
 
 
 def with_manifest(data: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:

@@ -35,13 +35,18 @@ def _at(value: Any, path: tuple[str | int, ...]) -> Any:
 TEXTS = [("model",), ("family",), ("graph", "payload"), ("graph", "input"), ("graph", "output"), ("canned", "payload")]
 TEXTS += [("tensors", 0, "name"), ("tensors", 0, "coding")]
 DIGESTS = [("graph", "coded_sha256"), ("graph", "sha256"), ("canned", "sha256")]
+DIGESTS += [("canned", "pictures", 0, "sha256")]
 DIGESTS += [("tensors", 0, "coded_sha256"), ("tensors", 3, "expanded_sha256")]
 INTEGERS = [
     (("min_release",), 0, 3),
     (("graph", "size"), 1, 64 << 20),
     (("preprocessing", "height"), 1, 4096),
     (("preprocessing", "width"), 1, 4096),
+    (("preprocessing", "short_side"), 4, 4096),
     (("canned", "count"), 1, 64),
+    (("canned", "pictures", 0, "height"), 1, 4096),
+    (("canned", "pictures", 0, "width"), 1, 4096),
+    (("canned", "pictures", 0, "channels"), 1, 4),
     (("canned", "tolerance_e6"), 0, 10**9),
     (("tensors", 1, "step_mantissa"), 1, 2**24 - 1),
     (("tensors", 2, "step_exponent"), 0, 126),
@@ -60,6 +65,10 @@ WRONG += [(("release",), bad) for bad in (0, -1, "3", [3], {})]
 WRONG += [((*path, "seed"), bad) for path in (("canned",), ("tensors", 3)) for bad in (0, WORD[1:], WORD.upper(), "")]
 WRONG += [(("preprocessing", "mean_e8"), bad) for bad in (0, [], [0, 0], [0] * 4, [0, 0, "0"], [0, 0, 10**10 + 1])]
 WRONG += [(("preprocessing", "std_e8"), bad) for bad in (1, [1, 1], [1] * 4, [1, 1, 0], [1, 1, [1]])]
+WRONG += [(("preprocessing", "channels"), bad) for bad in (0, 2, 4, "3", [3])]
+WRONG += [(("preprocessing", name), bad) for name in ("resize", "filter", "orientation") for bad in ("", "x", 1, [])]
+WRONG += [(("preprocessing", "background"), bad) for bad in (0, [], [0, 0], [0] * 4, [0, 0, 256], [0, 0, -1])]
+WRONG += [(("canned", "pictures"), bad) for bad in (0, {}, [[]], "x")]
 WRONG += [(("tensors", 1, "shape"), bad) for bad in (15, [0], [-3, -5], ["3", 5], [1] * 9, [2**27 + 1], [[3], 5])]
 WRONG += [(("labels",), bad) for bad in ([], "cat", ["cat", 1], [["cat"]], {}, ["x"] * 100_001)]
 WRONG += [(("tensors",), bad) for bad in ({}, "x", 0)]
@@ -104,7 +113,14 @@ def test_every_field_is_required(value):
 
 
 def test_an_unknown_field_is_refused_wherever_it_stands(value):
-    for path in [(), ("graph",), ("preprocessing",), ("canned",), *(("tensors", i) for i in range(4))]:
+    for path in [
+        (),
+        ("graph",),
+        ("preprocessing",),
+        ("canned",),
+        ("canned", "pictures", 0),
+        *(("tensors", i) for i in range(4)),
+    ]:
         copy = json.loads(json.dumps(value))
         _at(copy, path)["surprise"] = 1
         with pytest.raises(BundleFormatError, match="unknown fields: surprise"):
@@ -112,7 +128,8 @@ def test_an_unknown_field_is_refused_wherever_it_stands(value):
 
 
 def test_every_checked_integer_may_take_its_bounds(value):
-    free = [(path, low, high) for path, low, high in INTEGERS if path[-1] not in ("lo_q", "span_q", "count", "repeat")]
+    bound = ("lo_q", "span_q", "count", "repeat", "height", "width")  # by others: the short side, the canned bytes
+    free = [(path, low, high) for path, low, high in INTEGERS if path[-1] not in bound]
     for path, low, high in free:
         for bound in (low, high):
             copy = json.loads(json.dumps(value))
@@ -148,8 +165,14 @@ def test_the_sum_of_the_tensors_is_capped(value):
 
 
 def test_the_canned_images_are_capped(value):
-    value["preprocessing"] |= {"height": 4096, "width": 4096}
-    with pytest.raises(BundleFormatError, match="the canned images take 100663296 bytes; at most 67108864"):
+    value["preprocessing"] |= {"height": 4096, "width": 4096, "short_side": 4096}
+    pictures = sum(each["height"] * each["width"] * each["channels"] for each in value["canned"]["pictures"])
+    total = 2 * 3 * 4096**2 + pictures
+    with pytest.raises(BundleFormatError, match=f"canned images and pictures take {total} bytes; at most 67108864"):
+        _parse(value)
+    value["preprocessing"] |= {"height": 4, "width": 4}
+    value["canned"]["pictures"][0] |= {"height": 4096, "width": 4096, "channels": 4}
+    with pytest.raises(BundleFormatError, match="canned images and pictures take 67"):
         _parse(value)
 
 

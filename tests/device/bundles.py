@@ -9,10 +9,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from seedcnn.bundle import Preprocessing, Seeded, encode_grid, encode_raw, encode_seeded, grid_of_step, write_bundle
 from seedcnn.rng import FixedPoint, random_bytes
+from seedcnn.runtime.pictures import canned_pictures
 from seedcnn.runtime.session import open_session, preprocess
 
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-RULE = Preprocessing(32, 32, (49139968, 48215841, 44653091), (24703223, 24348513, 26158784))
+RULE = Preprocessing(3, 32, 32, "none", (49139968, 48215841, 44653091), (24703223, 24348513, 26158784))
 CANNED_SEED, CANNED_COUNT = 7, 8
 
 
@@ -104,4 +105,5 @@ def make_bundle(
         canned_seed=CANNED_SEED,
         canned_logits=logits,
         canned_tolerance=tolerance,
+        canned_pictures=canned_pictures(CANNED_SEED, RULE),
     )
