@@ -116,12 +116,12 @@ class Preprocessing:
     @property
     def mean(self) -> tuple[float, ...]:
         """Mean of each channel, of values in 0..1."""
-        return tuple(value * 1e-8 for value in self.mean_e8)
+        return tuple(value / 1e8 for value in self.mean_e8)
 
     @property
     def std(self) -> tuple[float, ...]:
         """Standard deviation of each channel, of values in 0..1."""
-        return tuple(value * 1e-8 for value in self.std_e8)
+        return tuple(value / 1e8 for value in self.std_e8)
 
     @property
     def shape(self) -> tuple[int, int, int]:

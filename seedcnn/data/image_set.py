@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 __all__ = ["ImageSet", "TrainTest", "Unreadable", "channel_statistics", "limited", "selection", "stratified_indices"]
 
-Triple = tuple[float, float, float]
+Channels = tuple[float, ...]
+"""One number for each channel."""
 _BLOCK = 256
 
 
@@ -41,7 +42,7 @@ class ImageSet:
     """Decoded images of one size, with labels.
 
     Attributes:
-        images: uint8 [N, H, W, 3], RGB.
+        images: uint8 [N, H, W, 3], RGB, or [N, H, W, 1], grey.
         labels: int64 [N], indices into ``classes``.
         classes: the class names, by label.
         source: where the set was read from, for messages.
@@ -63,8 +64,10 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-            raise ValueError(f"`images` is {images.dtype} {images.shape}; it must be uint8 [N, H, W, 3]")
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+            raise ValueError(
+                f"`images` is {images.dtype} {images.shape}; it must be uint8 [N, H, W, 3] or [N, H, W, 1]"
+            )
         if labels.dtype != np.int64 or labels.shape != (len(images),):
             raise ValueError(f"`labels` is {labels.dtype} {labels.shape}; it must be int64 ({len(images)},)")
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.classes):
@@ -109,8 +112,8 @@ class TrainTest:
 
     train: ImageSet
     test: ImageSet
-    mean: Triple
-    std: Triple
+    mean: Channels
+    std: Channels
 
     def __post_init__(self) -> None:
         if self.train.classes != self.test.classes:
@@ -148,27 +151,26 @@ class TrainTest:
         return self.train.source
 
 
-def channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[Triple, Triple]:
+def channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[Channels, Channels]:
     """Mean and standard deviation of all pixels per channel, on the 0..1 scale, computed exactly from integer counts.
 
     Args:
-        images: uint8 [N, H, W, 3], at least one pixel.
+        images: uint8 [N, H, W, channels], at least one pixel.
 
     Raises:
         ValueError: if ``images`` has another shape or dtype, or is empty.
     """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.size:
-        raise ValueError(f"`images` is {images.dtype} {images.shape}; it must be uint8 [N, H, W, 3], not empty")
+    if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
+        raise ValueError(f"`images` is {images.dtype} {images.shape}; it must be uint8 [N, H, W, channels], not empty")
     levels = np.arange(256)
     pairs = []
-    for channel in range(3):
+    for channel in range(images.shape[3]):
         counts = np.zeros(256, np.int64)
         for start in range(0, len(images), _BLOCK):  # in blocks: bincount widens every byte to eight
             counts += np.bincount(images[start : start + _BLOCK, ..., channel].ravel(), minlength=256)
         n, total, squares = int(counts.sum()), int(counts @ levels), int(counts @ levels**2)
         pairs.append((total / n / 255, math.sqrt(n * squares - total * total) / n / 255))
-    (m0, s0), (m1, s1), (m2, s2) = pairs
-    return (m0, m1, m2), (s0, s1, s2)
+    return tuple(mean for mean, _ in pairs), tuple(std for _, std in pairs)
 
 
 def stratified_indices(labels: npt.NDArray[np.int64], fraction: float, *, seed: int = 0) -> npt.NDArray[np.int64]:

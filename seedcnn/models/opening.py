@@ -10,32 +10,10 @@ if TYPE_CHECKING:
 __all__ = ["network"]
 
 
-def _own(name: str) -> nn.Module:
-    """The module that ``package.module:callable`` returns; the working directory is searched first."""
-    import sys
-    from importlib import import_module
-
-    from torch import nn
-
-    from seedcnn.errors import ConfigError
-
-    where, _, call = name.partition(":")
-    sys.path.insert(0, "")
-    try:
-        model = getattr(import_module(where), call)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(f"{name} returns no model: {error}") from None
-    finally:
-        sys.path.remove("")
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"{name} returns {type(model).__name__}; it must return an nn.Module")
-    return model
-
-
 def network(
     name: str, size: tuple[int, int, int] | None = None, *, weights: bool = True
 ) -> tuple[nn.Module, tuple[int, int, int]]:
-    """Open a network of seedcnn, of timm or of the user (``package.module:callable``), with the size of its images.
+    """Open a network of seedcnn, of timm or of the user (``FILE.py:callable``), with the size of its images.
 
     Args:
         name: of the network.
@@ -58,10 +36,13 @@ def network(
     if name in list_models():
         with torch.device("cpu" if weights else "meta"):
             return create_model(name), size or (3, 32, 32)
+    name = name.removeprefix("timm:")
     if ":" in name:
         if size is None:
             raise ConfigError(f"{name}: --input is needed, for example --input 3x224x224")
-        return _own(name), size
+        from seedcnn.models.own import own_network
+
+        return own_network(name), size
     if find_spec("timm") is None:
         raise ConfigError(f"unknown model {name!r}; known models: {', '.join(list_models())}; timm is not installed")
     from seedcnn.models.timm_registry import timm

@@ -17,7 +17,7 @@ from seedcnn.errors import ConfigError
 from seedcnn.export import TARGETS, BundleInfo
 from seedcnn.messages import Say
 from seedcnn.pack.int8 import CALIBRATION_COUNT, Int8, calibration_order
-from seedcnn.pack.packing import DEFAULT_STEP, PackResult, pack, preprocessing_of
+from seedcnn.pack.packing import DEFAULT_STEP, PackResult, pack
 from seedcnn.pack.parent import Parent, check_kind
 from seedcnn.pack.search import Search
 from seedcnn.runtime.custom_op import built
@@ -135,7 +135,7 @@ class PackRequest:
             family=self.family,
             release=self.release,
             min_release=self.min_release,
-            preprocessing=preprocessing_of(test.mean, test.std, test.test.images.shape[1:3]),
+            preprocessing=test.preprocessing,
             labels=test.test.classes,
         )
 

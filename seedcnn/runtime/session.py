@@ -168,6 +168,6 @@ def preprocess(images: U8, rule: Preprocessing) -> F32:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (rule.height, rule.width, rule.channels):
         wanted = f"{rule.height}, {rule.width}, {rule.channels}"
         raise ValueError(f"`images` is {images.dtype} {images.shape}; it must be uint8 [N, {wanted}]")
-    mean, std = (np.array(values, np.float64) * 1e-8 for values in (rule.mean_e8, rule.std_e8))
+    mean, std = np.array(rule.mean, np.float64), np.array(rule.std, np.float64)
     scale, shift = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
     return np.ascontiguousarray((images.astype(np.float32) * scale + shift).transpose(0, 3, 1, 2))

@@ -13,6 +13,9 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from seedcnn.errors import ConfigError, TrainingError
+from seedcnn.messages import Say
+from seedcnn.models.own import is_own, sha256_of
+from seedcnn.models.weights import load_state, load_weights
 from seedcnn.sampling.theory import batches as reduced
 from seedcnn.train._counts import Counts, NotFiniteError
 from seedcnn.train._task import Classifier, data_parallel, make_task, outputs
@@ -50,12 +53,44 @@ def _statistics_of_one(model: nn.Module) -> Iterator[None]:
             norm.train()
 
 
+def _initial(path: str, say: Say) -> dict[str, Tensor]:
+    """Read the weights to start from: of a checkpoint, else of a file of weights."""
+    try:
+        return load_checkpoint(path).weights
+    except TrainingError as error:
+        if "is not a checkpoint" not in str(error):
+            raise
+    return load_state(path, say)
+
+
+def _check_data(config: TrainConfig, data: TrainData | FolderData) -> None:
+    if config.preprocessing is not None and config.preprocessing != data.preprocessing:
+        raise ConfigError("preprocessing must be the rule that the data were decoded by")
+
+
+def _foreign(config: TrainConfig, model: nn.Module) -> str | None:
+    """Return a sentence if no checkpoint of the run can be opened, since the config builds another network."""
+    with torch.random.fork_rng(devices=[]):
+        expected = {name: value.shape for name, value in build_model(config).state_dict().items()}
+    found = {name: value.shape for name, value in model.state_dict().items()}
+    different = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+    if not different:
+        return None
+    listed = ", ".join(different[:5]) + (", ..." if len(different) > 5 else "")
+    return (
+        f"the network is not what its config builds ({config.model}), so the run's checkpoints will not open by "
+        f"themselves: {len(different)} tensors are missing, new or of another shape: {listed}. Name the network's "
+        "callable in the config instead: model='mynet.py:MyNet'"
+    )
+
+
 class Run:
     """Network, task, optimizer and data of one process.
 
     Attributes:
         model: the network without any wrapper.
         counts: number of batches of each epoch.
+        notes: sentences about what the network starts from.
         steps: number of batches of an epoch over all images.
     """
 
@@ -69,14 +104,19 @@ class Run:
         teacher: nn.Module | None,
         workers: int,
     ) -> None:
-        self.config, self.processes = config, processes
+        self.config, self.processes, self.data = config, processes, data
+        self.notes: list[str] = []
+        _check_data(config, data)
         if config.input_size and data.size[1:] != (config.input_size, config.input_size):
             raise ConfigError(
                 f"input_size (={config.input_size}) must be that of the data, {data.size[1]}x{data.size[2]}"
             )
         self.batches = open_batches(config, data, processes, workers)
         self.steps, self.counts = self.batches.steps, self._counts(self.batches.steps)
+        self.sha256 = sha256_of(config.model) if is_own(config.model) else ""
         self.model = self._network(model)
+        if model is not None and (sentence := _foreign(config, model)) is not None:
+            self.notes.append(sentence)
         classes = outputs(self.model, data.size)
         if (largest := int(data.labels.max())) >= classes:
             raise ConfigError(f"the network has {classes} classes, but there is a label {largest}")
@@ -97,9 +137,9 @@ class Run:
     def _network(self, model: nn.Module | None) -> nn.Module:
         config, device = self.config, self.processes.device
         seed_everything(config.seed)
-        network = build_model(config) if model is None else model
+        network = build_model(config, pretrained=config.pretrained) if model is None else model
         if config.init_from:
-            restore_model(network, load_checkpoint(config.init_from).weights, config.init_from)
+            load_weights(network, _initial(config.init_from, self.notes.append), config.init_from, self.notes.append)
         if config.sync_bn:
             if device.type != "cuda":
                 raise ConfigError("sync_bn needs GPUs: torch has no such norm on the CPU")
@@ -151,6 +191,10 @@ class Run:
             task={name: value for name, value in learned.items() if not name.startswith("student.")},
             rng={str(rank): state for rank, state in enumerate(states)},
             world=self.processes.world,
+            labels=self.data.classes,
+            preprocessing=self.data.preprocessing,
+            source=self.data.source,
+            network_sha256=self.sha256,
         )
 
     def restore(self, saved: Checkpoint, path: object) -> None:

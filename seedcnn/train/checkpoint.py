@@ -13,10 +13,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from seedcnn.bundle import Preprocessing
 from seedcnn.convert import METHODS, ConversionConfig, loaded_plugins, method_of
 from seedcnn.convert.plugins import Plugin
-from seedcnn.errors import ConfigError, TrainingError
+from seedcnn.errors import BundleError, ConfigError, TrainingError
 from seedcnn.files import prepare_output, remove, write_file
+from seedcnn.models.own import is_own, sha256_of
 from seedcnn.train.config import TrainConfig, build_model
 
 __all__ = [
@@ -33,7 +35,7 @@ __all__ = [
 
 _KEY = "seedcnn.checkpoint"
 _TENSORS = ("model", "optimizer", "ema", "task", "rng")
-_NUMBERS = ("step", "world", "best", "partial")
+_NUMBERS = ("step", "world", "best", "partial", "source", "network_sha256")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class Checkpoint:
         rng: states of the random generators by process.
         world: number of processes of the run.
         best: highest validation accuracy so far, percent; None without validation.
+        labels: the class names of the data, by label; () if they are not known.
+        preprocessing: the rule by which a picture becomes an input; None if it is not known.
+        source: NAME or NAME:DIRECTORY of the data; "" if it is not known.
+        network_sha256: digest of the file with the user's network; "" for any other network.
     """
 
     config: TrainConfig
@@ -68,6 +74,10 @@ class Checkpoint:
     rng: dict[str, Tensor] = field(default_factory=dict)
     world: int = 1
     best: float | None = None
+    labels: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
+    source: str = ""
+    network_sha256: str = ""
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -113,6 +123,8 @@ def _encode(checkpoint: Checkpoint) -> bytes:
             stored.add(storage)
     meta = {"config": checkpoint.config.to_dict(), "epoch": checkpoint.epoch, "history": checkpoint.history}
     meta |= {name: getattr(checkpoint, name) for name in _NUMBERS}
+    meta["labels"] = list(checkpoint.labels)
+    meta["preprocessing"] = checkpoint.preprocessing and checkpoint.preprocessing.to_json()
     meta["plugins"] = [asdict(each) for each in _plugins(checkpoint.config)]
     return save(tensors, {_KEY: json.dumps(meta)})
 
@@ -202,11 +214,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         _check_plugins(meta.get("plugins", []), path)
         config = TrainConfig.from_dict(meta["config"])
         numbers: dict[str, Any] = {name: meta[name] for name in _NUMBERS if name in meta}
-        numbers |= {"history": list(meta["history"]), **parts}
+        numbers |= {"history": list(meta["history"]), "labels": tuple(meta.get("labels", ())), **parts}
+        if (rule := meta.get("preprocessing")) is not None:
+            numbers["preprocessing"] = Preprocessing.from_json(rule)
         return Checkpoint(config, int(meta["epoch"]), **numbers)
     except ConfigError as error:
         raise ConfigError(f"checkpoint {path}: {error}") from error
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+    except (SafetensorError, BundleError, KeyError, ValueError, TypeError) as error:
         raise TrainingError(f"{path} is not a checkpoint of seedcnn, or is damaged: {error}") from error
 
 
@@ -233,6 +247,11 @@ def load_model(path: str | Path) -> tuple[nn.Module, Checkpoint]:
         ConfigError: as :func:`load_checkpoint`.
     """
     checkpoint = load_checkpoint(path)
+    if is_own(checkpoint.config.model) and (found := sha256_of(checkpoint.config.model)) != checkpoint.network_sha256:
+        raise TrainingError(
+            f"{path} was trained with another {checkpoint.config.model}: the file's SHA-256 was "
+            f"{checkpoint.network_sha256[:12]}... and is {found[:12]}... now"
+        )
     with torch.random.fork_rng(devices=[]):
         model = build_model(checkpoint.config)
     restore_model(model, checkpoint.weights, path)

@@ -9,10 +9,13 @@ import timm
 from torch import nn
 
 from seedcnn import typed
+from seedcnn.bundle import Preprocessing
 from seedcnn.convert import ConversionConfig, convert_
 from seedcnn.data import DATA_SETS
+from seedcnn.data.sets.named import FOLDER
 from seedcnn.errors import ConfigError, did_you_mean
 from seedcnn.models import create_model, list_models
+from seedcnn.models.own import is_own, own_network
 from seedcnn.models.timm_registry import GNL_MODELS
 from seedcnn.sampling import SamplingConfig
 from seedcnn.train._model_options import checked_options
@@ -40,7 +43,8 @@ class TrainConfig:
     A value is converted to its field's type, or refused (:mod:`seedcnn.typed`).
 
     Args:
-        model: name for :func:`seedcnn.models.create_model`, or of a network of timm.
+        model: name for :func:`seedcnn.models.create_model`, or of a network of timm, or FILE.py:CALLABLE or
+            package.module:CALLABLE of a network of one's own.
         model_options: keyword arguments of the network; an argument with a known type is checked.
         convert: what the model is converted to, or None for the network as it is.
         overrides: pattern of layer names -> another config for these layers, or None to leave them, as in
@@ -64,9 +68,14 @@ class TrainConfig:
         augment: random crop with padding 4 and horizontal flip; for "imagenet" timm's random resized crop, flip and
             colour jitter.
         channels_last: memory format of model and images.
-        init_from: checkpoint whose weights the run starts from (fine-tuning), or "".
+        init_from: checkpoint, or file of weights (:func:`seedcnn.models.weights.load_weights`), whose weights the run
+            starts from (fine-tuning), or "".
+        pretrained: start from timm's published weights; they are looked for when a run starts, never when a checkpoint
+            is opened.
         seed: for the initial weights, the layers' seeds, the order of the images and the augmentation.
-        data: "cifar10", "cifar100", "gtsrb", "icons50", "icons50-rebuilt" or "imagenet".
+        data: "cifar10", "cifar100", "gtsrb", "icons50", "icons50-rebuilt", "imagenet", or "folder" for pictures of
+            one's own.
+        preprocessing: the rule by which pictures of one's own become inputs; None for the rule of the data set.
         hold_out: for Icons-50: what the network does not see, as in :func:`seedcnn.data.sets.named.load_test`.
         fraction: share of the training images to use, with the classes in their proportions.
         data_seed: seed of that choice.
@@ -118,8 +127,10 @@ class TrainConfig:
     augment: bool = True
     channels_last: bool = True
     init_from: str = ""
+    pretrained: bool = False
     seed: int = 0
     data: str = "cifar10"
+    preprocessing: Preprocessing | None = None
     hold_out: str = ""
     fraction: float = 1.0
     data_seed: int = 0
@@ -232,7 +243,17 @@ def _check_schedule(config: TrainConfig) -> None:
 
 
 def _check_together(config: TrainConfig) -> None:
-    if config.hold_out and not DATA_SETS[config.data].hold_out:
+    if (config.data == FOLDER) != (config.preprocessing is not None):
+        raise ConfigError(
+            f"preprocessing goes with the data {FOLDER!r} and is needed there; the data are {config.data!r}"
+        )
+    if config.fraction < 1 and config.data == FOLDER:
+        raise ConfigError(f"fraction (={config.fraction}) goes with named data sets, not with pictures of one's own")
+    if config.pretrained and config.init_from:
+        raise ConfigError(f"pretrained contradicts init_from (={config.init_from!r}): weights come from one of them")
+    if config.pretrained and (config.model in list_models() or not timm.is_model(config.model)):
+        raise ConfigError(f"pretrained goes with the networks of timm, not with {config.model!r}")
+    if config.hold_out and not (config.data in DATA_SETS and DATA_SETS[config.data].hold_out):
         known = " and ".join(name for name, each in DATA_SETS.items() if each.hold_out)
         raise ConfigError(f"hold_out (={config.hold_out!r}) goes with the data {known} only, not with {config.data}")
     if config.input_size and config.data != "imagenet":
@@ -272,7 +293,7 @@ def _check(config: TrainConfig) -> None:
     """Raise ``ConfigError`` for the first rule that is broken, naming the field, its value and the rule."""
     if config.overrides and config.convert is None:
         raise ConfigError(f"overrides (of {', '.join(config.overrides)}) need convert, the config of all other layers")
-    _one_of("data", config.data, tuple(DATA_SETS))
+    _one_of("data", config.data, (*DATA_SETS, FOLDER))
     _one_of("precision", config.precision, _PRECISIONS)
     _one_of("strategy", config.strategy, _STRATEGIES)
     _check_numbers(config)
@@ -280,8 +301,10 @@ def _check(config: TrainConfig) -> None:
     _check_together(config)
 
 
-def _timm_network(config: TrainConfig) -> nn.Module:
+def _timm_network(config: TrainConfig, pretrained: bool) -> nn.Module:
     options = dict(config.model_options)
+    if pretrained:
+        options["pretrained"] = True
     if config.model in GNL_MODELS:
         options.setdefault("seed", config.seed)
     try:
@@ -295,16 +318,22 @@ def _timm_network(config: TrainConfig) -> nn.Module:
     return timm.create_model(config.model, **options)
 
 
-def build_model(config: TrainConfig) -> nn.Module:
-    """Build the network of a config, with fresh weights and converted.
+def build_model(config: TrainConfig, *, pretrained: bool = False) -> nn.Module:
+    """Build the network of a config, converted, with fresh weights.
+
+    Args:
+        pretrained: start from timm's published weights, which are downloaded if they are not in the cache.
 
     Raises:
-        ConfigError: if there is no such network (near names are listed), or ``drop_path`` has no effect on it.
+        ConfigError: if there is no such network (near names are listed), ``drop_path`` has no effect on it, or there
+            are no published weights.
     """
-    if config.model not in list_models() and timm.is_model(config.model):
-        model = _timm_network(config)
-    elif config.drop_path:
+    if config.drop_path and (is_own(config.model) or config.model in list_models()):
         raise ConfigError(f"drop_path (={config.drop_path}) goes with the networks of timm, not with {config.model!r}")
+    if is_own(config.model):
+        model = own_network(config.model, config.model_options)
+    elif config.model not in list_models() and timm.is_model(config.model):
+        model = _timm_network(config, pretrained)
     else:
         model = create_model(config.model, **config.model_options)
     if config.convert is not None:

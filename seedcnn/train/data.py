@@ -14,6 +14,7 @@ import torch
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
+from seedcnn.bundle import Preprocessing
 from seedcnn.data import ImageFolder, limited, load_train, normalize, random_crop_flip
 from seedcnn.data.pictures.loaders import folder_loader
 from seedcnn.data.sets import imagenet
@@ -35,20 +36,32 @@ class TrainData:
     """Training images in memory.
 
     Attributes:
-        images: uint8 [N, H, W, 3].
+        images: uint8 [N, H, W, channels].
         labels: int64 [N].
         mean, std: of the normalisation, per channel on the 0..1 scale.
+        classes: the class names, by label; () if they are not known.
+        rule: how a picture becomes such an image, and an image an input; None for the images as they are.
+        source: NAME or NAME:DIRECTORY of the data set, which a checkpoint keeps; "" if there is none.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...] = ()
+    rule: Preprocessing | None = None
+    source: str = ""
 
     @property
     def size(self) -> tuple[int, int, int]:
-        """(3, H, W) of the images."""
-        return 3, self.images.shape[1], self.images.shape[2]
+        """(channels, H, W) of the images."""
+        return self.images.shape[3], self.images.shape[1], self.images.shape[2]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The rule, or that for images of exactly this size."""
+        channels, height, width = self.size
+        return self.rule or Preprocessing.exact((height, width), channels=channels, mean=self.mean, std=self.std)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +75,21 @@ class FolderData:
     """
 
     folder: ImageFolder
-    mean: tuple[float, float, float] = imagenet.MEAN
-    std: tuple[float, float, float] = imagenet.STD
+    mean: tuple[float, ...] = imagenet.MEAN
+    std: tuple[float, ...] = imagenet.STD
     size: tuple[int, int, int] = (3, 224, 224)
+    rule: Preprocessing | None = None
+    source: str = ""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, by label."""
+        return self.folder.classes
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The rule for measuring: the middle of a picture, of the crops' size."""
+        return self.rule or Preprocessing.crop((self.size[1], self.size[2]), mean=self.mean, std=self.std)
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
@@ -204,7 +229,7 @@ def load_training_data(
         DataError: if the data are missing, incomplete or damaged, or there is no training image.
     """
     found = load_train(config.data, directory, hold_out=config.hold_out, verify=verify, progress=progress)
-    train = found.train
+    train, source = found.train, config.data if directory is None else f"{config.data}:{Path(directory).absolute()}"
     if config.fraction < 1:
         try:
             train = limited(train, config.fraction, seed=config.data_seed)
@@ -212,5 +237,5 @@ def load_training_data(
             raise ConfigError(f"data {config.data!r}: {error}") from None
     if isinstance(train, ImageFolder):
         side = config.input_size or 224
-        return FolderData(train, found.mean, found.std, (3, side, side))
-    return TrainData(train.images, train.labels, found.mean, found.std)
+        return FolderData(train, found.mean, found.std, (3, side, side), source=source)
+    return TrainData(train.images, train.labels, found.mean, found.std, train.classes, found.preprocessing, source)

@@ -123,6 +123,8 @@ def train(
         state = _start(run, files, resume)
         shown = progress if progress and processes.first else None
         with shown or TrainProgress(name, config.epochs, run.steps, quiet=not processes.first) as shown:
+            for note in run.notes:
+                shown.say(note)
             state = _epochs(run, state, last, files, shown, validate, len(data.labels))
         return run.network.eval().cpu(), state
 

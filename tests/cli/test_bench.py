@@ -62,7 +62,7 @@ def test_a_network_of_the_users_own(tmp_path):
         ("resnet8_cifar", {"parts": "training", "runtimes": "ort"}, "--runtimes ort has no effect without latency in"),
         ("resnet8_cifar", {"parts": "training", "rounds": 3}, "--rounds 3 has no effect without latency in --what"),
         ("resnet8_cifar", {"parts": "training", "batch": 3}, "--batch 3 has no effect without latency in --what"),
-        ("nowhere:make", {"input_": "3x8x8"}, "nowhere:make returns no model"),
+        ("nowhere:make", {"input_": "3x8x8"}, "nowhere cannot be run: ModuleNotFoundError"),
         ("nowhere:make", {}, "--input is needed"),
     ],
     ids=str,

@@ -10,6 +10,7 @@ import re
 import numpy as np
 import pytest
 
+from seedcnn.bundle import Preprocessing
 from seedcnn.data.image_set import ImageSet, Unreadable
 from seedcnn.data.sets.named import NamedTest
 from seedcnn.errors import ConfigError, DataError
@@ -38,7 +39,7 @@ def test():
     styles = np.array(["apple", "google"] * 12)
     skipped = (Unreadable("a/b.png", "not an image"),)
     held = ImageSet(images, labels, CLASSES, "drawn", styles, skipped=skipped)
-    return NamedTest("cifar10", held, (0.5,) * 3, (0.25,) * 3, held_out=("apple",))
+    return NamedTest("cifar10", held, Preprocessing.exact(32, mean=0.5, std=0.25), held_out=("apple",))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.data.image_set import ImageSet, TrainTest, Triple
+from seedcnn.bundle import Preprocessing
+from seedcnn.data.image_set import Channels, ImageSet, TrainTest
 from seedcnn.data.pictures.folder import CenterCrop, ImageFolder
 from seedcnn.data.sets import imagenet
 from seedcnn.data.sets.cifar10 import load_cifar10
@@ -21,10 +22,24 @@ from seedcnn.data.sets.official import OfficialFiles, cifar10_c_files, imagenet_
 from seedcnn.errors import ConfigError, DataError, did_you_mean
 from seedcnn.messages import Say
 
-__all__ = ["DATA_SETS", "DataRequest", "DataSet", "NamedTest", "NamedTrain", "load_test", "load_train", "random_choice"]
+__all__ = [
+    "DATA_SETS",
+    "FOLDER",
+    "DataRequest",
+    "DataSet",
+    "NamedTest",
+    "NamedTrain",
+    "load_test",
+    "load_train",
+    "random_choice",
+]
 
-Train = tuple[ImageSet | ImageFolder, Triple, Triple]
-Test = tuple[ImageSet, Triple, Triple]
+Train = tuple[ImageSet | ImageFolder, Channels, Channels]
+Test = tuple[ImageSet, Channels, Channels]
+
+
+FOLDER = "folder"
+"""The name of pictures of one's own, which :func:`seedcnn.data.sets.own.load_folder` loads by a rule."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +49,22 @@ class NamedTrain:
     Attributes:
         name: a key of :data:`DATA_SETS`.
         train: the images; an ``ImageFolder`` for sets whose ``files`` is true.
-        mean, std: of the normalisation, per channel on the 0..1 scale.
+        preprocessing: the rule by which a picture becomes an image of the set, and an image an input.
     """
 
     name: str
     train: ImageSet | ImageFolder
-    mean: Triple
-    std: Triple
+    preprocessing: Preprocessing
+
+    @property
+    def mean(self) -> Channels:
+        """Mean per channel, on the 0..1 scale."""
+        return self.preprocessing.mean
+
+    @property
+    def std(self) -> Channels:
+        """Standard deviation per channel, on the 0..1 scale."""
+        return self.preprocessing.std
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +74,8 @@ class NamedTest:
     Attributes:
         name: a key of :data:`DATA_SETS`.
         test: the images.
-        mean, std: the normalisation that a network trained on the set expects, per channel on the 0..1 scale.
+        preprocessing: the rule by which a picture becomes an image of the set, and an image the input of a network
+            trained on the set.
         constants: the constants for generated corruptions, "cifar" or "imagenet".
         held_out: styles that the network was not trained on; empty if no style is held out.
         corrupted: the published corrupted images; None to generate them.
@@ -58,11 +83,20 @@ class NamedTest:
 
     name: str
     test: ImageSet
-    mean: Triple
-    std: Triple
+    preprocessing: Preprocessing
     constants: str = "cifar"
     held_out: tuple[str, ...] = ()
     corrupted: OfficialFiles | None = None
+
+    @property
+    def mean(self) -> Channels:
+        """Mean per channel, on the 0..1 scale."""
+        return self.preprocessing.mean
+
+    @property
+    def std(self) -> Channels:
+        """Standard deviation per channel, on the 0..1 scale."""
+        return self.preprocessing.std
 
 
 @dataclass(frozen=True)
@@ -106,6 +140,13 @@ class DataSet:
     files: bool = False
     constants: str = "cifar"
     official: Callable[[Path, ImageSet], OfficialFiles] | None = None
+
+    def rule(self, part: ImageSet | ImageFolder, mean: Channels, std: Channels) -> Preprocessing:
+        """Return how a picture becomes an image of a part, and an image an input."""
+        if self.files or isinstance(part, ImageFolder):
+            return Preprocessing.crop(224, short_side=256, mean=mean, std=std)
+        _, height, width, channels = part.images.shape
+        return Preprocessing.exact((height, width), channels=channels, mean=mean, std=std)
 
 
 def random_choice(n: int, count: int) -> npt.NDArray[np.int64]:
@@ -271,10 +312,11 @@ def load_train(
     """
     root = None if directory is None else Path(directory)
     request = DataRequest(name, root, hold_out, verify, progress or (lambda _: None))
-    train, mean, std = _known(name, root, hold_out).train(request)
+    known = _known(name, root, hold_out)
+    train, mean, std = known.train(request)
     if not len(train.labels):
         raise DataError(f"data {name!r} has no training images")
-    return NamedTrain(name, train, mean, std)
+    return NamedTrain(name, train, known.rule(train, mean, std))
 
 
 def _held_out(hold_out: str) -> tuple[str, ...]:
@@ -325,4 +367,4 @@ def load_test(
     if not len(test):
         raise DataError(f"data {data!r} has no test images")
     files = None if corrupted is None or known.official is None else known.official(corrupted, test)
-    return NamedTest(name, test, mean, std, known.constants, _held_out(hold_out), files)
+    return NamedTest(name, test, known.rule(test, mean, std), known.constants, _held_out(hold_out), files)

@@ -1,0 +1,275 @@
+"""Pictures of one's own: a folder of class folders, or a list in a CSV file, decoded by a rule."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from seedcnn.arrays import U8
+from seedcnn.bundle import Preprocessing
+from seedcnn.data.image_set import ImageSet, Unreadable, channel_statistics
+from seedcnn.errors import DataError, ImageError
+from seedcnn.messages import Say
+from seedcnn.runtime.pictures import prepare, read_picture
+
+__all__ = ["VAL_SHARE", "OwnPictures", "load_folder"]
+
+VAL_SHARE = 0.2
+_TRAIN, _VAL = "train", ("val", "valid", "validation", "test")
+_SHOWN = 5
+
+
+@dataclass(frozen=True, eq=False)
+class OwnPictures:
+    """Pictures of one's own, decoded, in two parts.
+
+    Attributes:
+        train, val: the parts, with the same classes, in the order of their names.
+        preprocessing: the rule that decoded them, with mean and standard deviation.
+        left_out: files that are no pictures, or cannot be decoded.
+        in_both: number of files of ``val`` that are in ``train``, too, byte for byte.
+        about: lines that say what was found.
+    """
+
+    train: ImageSet
+    val: ImageSet
+    preprocessing: Preprocessing
+    left_out: tuple[Unreadable, ...] = ()
+    in_both: int = 0
+    about: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, by label."""
+        return self.train.classes
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file: its place below the root, its class, and its part, if the folder says so."""
+
+    name: str
+    label: str
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A file that was read: the SHA-256 of its bytes, its size in pixels, and its picture or the reason for none."""
+
+    file: _File
+    sha256: str
+    size: tuple[int, int]
+    found: U8 | str
+
+
+def load_folder(
+    root: str | os.PathLike[str],
+    *,
+    preprocessing: Preprocessing | None = None,
+    val: float = VAL_SHARE,
+    strict: bool = False,
+    progress: Say | None = None,
+) -> OwnPictures:
+    """Load pictures of one's own into memory.
+
+    ``root`` holds train/ and val/ (or valid/, validation/, test/), each with a folder of pictures for each class; or
+    the class folders alone; or it is a CSV file with the columns "path" and "label" (and "part": train or val), whose
+    paths start from its directory. Where no parts are given, the digest of a file's bytes decides about it, so that
+    new files never move old ones. Hidden files are left out.
+
+    Args:
+        root: directory or CSV file.
+        preprocessing: the rule; the default is ``Preprocessing.crop(224)``. If its mean is 0 and its standard
+            deviation 1, those of the training part take their place.
+        val: share of the files that are not trained on, where no parts are given.
+        strict: refuse files that cannot be decoded, instead of leaving them out.
+        progress: called with one sentence per step.
+
+    Raises:
+        DataError: if there are no two classes, a class has no picture to train on, a class is in val but not in train,
+            a file cannot be decoded (``strict``), or the pictures do not fit into memory.
+        ValueError: if ``val`` is not in (0, 1).
+    """
+    if not 0 < val < 1:
+        raise ValueError(f"`val` (={val}) must be in (0, 1)")
+    rule = preprocessing or Preprocessing.crop(224)
+    place = Path(root)
+    files = list(_listed(place))
+    directory = place if place.is_dir() else place.parent
+    classes = _classes(files, place)
+    _check_memory(len(files), rule)
+    if progress:
+        progress(f"decoding {len(files):,} files of {place}")
+    reads = _read(directory, files, rule)
+    left_out = tuple(Unreadable(each.file.name, each.found) for each in reads if isinstance(each.found, str))
+    if strict and left_out:
+        raise DataError(f"{len(left_out)} of {len(files)} files of {place} cannot be used: {_some(left_out)}")
+    good = [each for each in reads if not isinstance(each.found, str)]
+    parts = {name: [each for each in good if _part(each, val) == name] for name in ("train", "val")}
+    _check_parts(parts, classes, place)
+    train, other = (_image_set(parts[name], classes, str(place), left_out) for name in ("train", "val"))
+    if not any(rule.mean_e8) and set(rule.std_e8) == {10**8}:
+        rule = _measured(rule, train, place)
+    known = {each.sha256 for each in parts["train"]}
+    in_both = sum(each.sha256 in known for each in parts["val"])
+    return OwnPictures(train, other, rule, left_out, in_both, tuple(_about(parts, classes, left_out, in_both)))
+
+
+def _listed(place: Path) -> Iterator[_File]:
+    if place.is_file():
+        yield from _of_csv(place)
+        return
+    if not place.is_dir():
+        raise DataError(f"{place} is neither a directory of pictures nor a CSV file")
+    folders = {entry.name: entry for entry in _folders(place)}
+    if _TRAIN not in folders:
+        yield from _of_classes(place, place, "")
+        return
+    other = [name for name in _VAL if name in folders]
+    if len(other) != 1:
+        found = f"has {' and '.join(other)}" if other else f"has none of {', '.join(_VAL)}"
+        raise DataError(f"{place} has {_TRAIN} and {found}; the pictures to measure on must be in one of them")
+    yield from _of_classes(place, folders[_TRAIN], "train")
+    yield from _of_classes(place, folders[other[0]], "val")
+
+
+def _folders(place: Path) -> list[Path]:
+    return sorted(entry for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _of_classes(root: Path, place: Path, part: str) -> Iterator[_File]:
+    folders = _folders(place)
+    if not folders:
+        raise DataError(f"{place} holds no class folder: it must hold one folder of pictures for each class")
+    for folder in folders:
+        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file())
+        if not names:
+            inner = ", only folders" if _folders(folder) else ""
+            raise DataError(f"the class folder {folder} holds no file{inner}")
+        for name in names:
+            yield _File((folder / name).relative_to(root).as_posix(), folder.name, part)
+
+
+def _of_csv(path: Path) -> Iterator[_File]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            table = csv.DictReader(stream)
+            if not {"path", "label"} <= set(table.fieldnames or ()):
+                found = ", ".join(table.fieldnames or ("nothing",))
+                raise DataError(f"{path} must have the columns path and label; its first line names {found}")
+            for row in table:
+                part = row.get("part") or ""
+                if not row["path"] or not row["label"] or part not in ("", "train", "val"):
+                    rule = "a path, a label, and as part train, val or nothing"
+                    raise DataError(f"line {table.line_num} of {path} must have {rule}")
+                yield _File(row["path"], row["label"], part)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not a CSV file in UTF-8: {error}") from None
+
+
+def _classes(files: Sequence[_File], place: Path) -> tuple[str, ...]:
+    classes = tuple(sorted({each.label for each in files}))
+    if len(classes) < 2:
+        raise DataError(f"{place} has {len(classes)} class ({', '.join(classes)}); a classifier needs two at least")
+    if new := sorted({each.label for each in files if each.part == "val"} - _trained(files)):
+        raise DataError(f"{place} has the class {', '.join(new)} in val, but not in train")
+    return classes
+
+
+def _trained(files: Sequence[_File]) -> set[str]:
+    return {each.label for each in files if each.part != "val"}
+
+
+def _check_memory(count: int, rule: Preprocessing) -> None:
+    needed = count * rule.height * rule.width * rule.channels
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return
+    if 2 * needed > free:
+        raise DataError(
+            f"{count:,} pictures of {rule.height} x {rule.width} take {needed / 1e9:.1f} GB, and as much again while "
+            f"they are sorted; {free / 1e9:.1f} GB of memory are free. Take a smaller --input, or fewer pictures"
+        )
+
+
+def _read(directory: Path, files: Sequence[_File], rule: Preprocessing) -> list[_Read]:
+    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode") as pool:
+        return list(pool.map(lambda each: _read_one(directory, each, rule), files))
+
+
+def _read_one(directory: Path, file: _File, rule: Preprocessing) -> _Read:
+    path = directory / file.name
+    if path.is_symlink() and not path.resolve().is_relative_to(directory.resolve()):
+        return _Read(file, "", (0, 0), "it is a link that leaves the folder")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return _Read(file, "", (0, 0), error.strerror or str(error))
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        picture = read_picture(data, orientation=rule.orientation)
+        return _Read(file, digest, picture.shape[:2], prepare(picture, rule))
+    except ImageError as error:
+        return _Read(file, digest, (0, 0), str(error).removeprefix("the picture "))
+
+
+def _part(read: _Read, val: float) -> str:
+    if read.file.part:
+        return read.file.part
+    return "val" if int(read.sha256[:8], 16) < val * 2**32 else "train"
+
+
+def _check_parts(parts: dict[str, list[_Read]], classes: Sequence[str], place: Path) -> None:
+    count = Counter(each.file.label for each in parts["train"])
+    if none := [name for name in classes if not count[name]]:
+        raise DataError(f"{place} has no picture to train on of the class {', '.join(none)}")
+    if not parts["val"]:
+        raise DataError(f"{place} has no picture to measure on; give more pictures, or a larger share with --val")
+
+
+def _image_set(reads: Sequence[_Read], classes: tuple[str, ...], source: str, left: tuple[Unreadable, ...]) -> ImageSet:
+    images = np.stack([each.found for each in reads])  # type: ignore[arg-type]
+    labels = np.array([classes.index(each.file.label) for each in reads], np.int64)
+    return ImageSet(images, labels, classes, source, None, np.array([each.file.name for each in reads]), left)
+
+
+def _measured(rule: Preprocessing, train: ImageSet, place: Path) -> Preprocessing:
+    mean, std = channel_statistics(train.images)
+    if not min(std):
+        raise DataError(f"all pictures of {place} have one colour; there is nothing to learn from")
+    return replace(rule, mean_e8=tuple(round(m * 1e8) for m in mean), std_e8=tuple(round(s * 1e8) for s in std))
+
+
+def _about(
+    parts: dict[str, list[_Read]], classes: Sequence[str], left_out: Sequence[Unreadable], in_both: int
+) -> Iterator[str]:
+    trained, measured = (Counter(each.file.label for each in parts[name]) for name in ("train", "val"))
+    reads = [*parts["train"], *parts["val"]]
+    listed = ", ".join(f"{name} {trained[name]} + {measured[name]}" for name in classes[:20])
+    more = f", and {len(classes) - 20} more" if len(classes) > 20 else ""
+    yield f"{len(parts['train']):,} pictures to train on, {len(parts['val']):,} to measure on; {len(classes)} classes"
+    yield f"by class: {listed}{more}"
+    kinds = Counter(Path(each.file.name).suffix.lower().lstrip(".") or "no suffix" for each in reads)
+    sizes = sorted((each.size[0] * each.size[1], each.size) for each in reads)
+    (_, (h, w)), (_, (height, width)) = sizes[0], sizes[-1]
+    listed = ", ".join(f"{name} {count}" for name, count in kinds.most_common())
+    yield f"kinds: {listed}; smallest {w} x {h}, largest {width} x {height} pixels"
+    if left_out:
+        yield f"left out {len(left_out)}: {_some(left_out)}"
+    if in_both:
+        yield f"{in_both} of the pictures to measure on are also trained on, byte for byte"
+
+
+def _some(left_out: Sequence[Unreadable]) -> str:
+    more = f", and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
+    return "; ".join(f"{each.name} ({each.reason})" for each in left_out[:_SHOWN]) + more

@@ -1,0 +1,123 @@
+"""Networks of the user: a callable in a file or in a module that returns one."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from seedcnn.errors import ConfigError, did_you_mean
+
+__all__ = ["call_of", "file_of", "is_own", "own_network", "sha256_of", "takes"]
+
+
+def is_own(name: str) -> bool:
+    """Return whether a name is FILE.py:CALLABLE or package.module:CALLABLE."""
+    where, colon, call = name.rpartition(":")
+    return bool(colon and where and call.isidentifier())
+
+
+def file_of(name: str) -> Path | None:
+    """Return the file of FILE.py:CALLABLE; None for package.module:CALLABLE."""
+    where = name.rpartition(":")[0]
+    return Path(where) if where.endswith(".py") else None
+
+
+def sha256_of(name: str) -> str:
+    """Return the SHA-256 of the file that holds the callable.
+
+    Raises:
+        ConfigError: if there is no such file, or the module has none.
+    """
+    path = file_of(name)
+    if path is None:
+        found = getattr(_module(name), "__file__", None)
+        if found is None:
+            raise ConfigError(f"{name}: the module has no file")
+        path = Path(found)
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _module(name: str) -> ModuleType:
+    where = name.rpartition(":")[0]
+    path = file_of(name)
+    try:
+        if path is None:
+            sys.path.insert(0, "")
+            try:
+                return importlib.import_module(where)
+            finally:
+                sys.path.remove("")
+        spec = importlib.util.spec_from_file_location(f"seedcnn_own_{path.stem}", path)
+        if not path.is_file() or spec is None or spec.loader is None:
+            raise ConfigError(f"there is no file {path}")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses and pickles look their module up
+        spec.loader.exec_module(module)
+    except ConfigError:
+        raise
+    except SyntaxError as error:
+        raise ConfigError(f"{where} is not valid Python: {error.msg} (line {error.lineno})") from None
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise ConfigError(f"{where} cannot be run: {type(error).__name__}: {_sentence(error)}") from error
+    return module
+
+
+def _sentence(error: BaseException) -> str:
+    return " ".join(str(error).split()) or "no reason given"
+
+
+def call_of(name: str) -> Callable[..., Any]:
+    """Return the callable of a name.
+
+    Raises:
+        ConfigError: if the file or module cannot be run, or has nothing of that name that can be called.
+    """
+    module, call = _module(name), name.rpartition(":")[2]
+    found = getattr(module, call, None)
+    if not callable(found):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ConfigError(f"{name}: there is nothing to call by the name {call}; {did_you_mean(call, known)}".rstrip())
+    return found  # type: ignore[no-any-return]
+
+
+def takes(call: Callable[..., Any], argument: str) -> bool:
+    """Return whether a callable has an argument of this name, or takes any."""
+    try:
+        parameters = inspect.signature(call).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(p.name == argument or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def own_network(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:
+    """Build a network of the user.
+
+    Args:
+        name: FILE.py:CALLABLE, or package.module:CALLABLE; the working directory is searched first.
+        options: keyword arguments of the callable.
+
+    Raises:
+        ConfigError: if the file or module cannot be run, there is no such callable, it fails with these options, or it
+            returns no ``nn.Module``.
+    """
+    call = call_of(name)
+    try:
+        model = call(**(options or {}))
+    except Exception as error:  # the user's code may raise anything
+        given = ", ".join(f"{key}={value!r}" for key, value in (options or {}).items())
+        raise ConfigError(f"{name} fails with ({given}): {type(error).__name__}: {_sentence(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"{name} returns {type(model).__name__}; it must return an nn.Module")
+    return model
