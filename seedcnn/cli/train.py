@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +11,6 @@ import typer
 from seedcnn.cli._arguments import AsJson, Plugins, default, load_plugins, refuse_without_effect
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from seedcnn.data.sets.named import NamedTest
     from seedcnn.evaluate.accuracies import Accuracy
 
 __all__ = ["recipes", "train"]
@@ -59,12 +55,6 @@ def recipes(
     _print_rows(list(listed.items()))
 
 
-def _measure(test: NamedTest, network: nn.Module) -> Accuracy:
-    from seedcnn.evaluate.accuracies import accuracy, torch_predictor
-
-    return accuracy(torch_predictor(network, test.mean, test.std), test.test.images, test.test.labels)
-
-
 def _summary(out: Path, epochs: int, where: str, result: Accuracy | None) -> str:
     if result is None:
         return f"{out}: {epochs} epochs; measure it with: seedcnn evaluate {out} --data {where}"
@@ -72,25 +62,53 @@ def _summary(out: Path, epochs: int, where: str, result: Accuracy | None) -> str
     return f"{out}: {epochs} epochs, {accuracy}"
 
 
-_Recipe = Annotated[str, typer.Argument(help="FILE:FUNCTION of a recipe, see `seedcnn recipes`.")]
+_Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="WHAT",
+        help="FILE:FUNCTION of a recipe (`seedcnn recipes`), a network of seedcnn or timm, FILE.py:CALLABLE of your "
+        "own, or a checkpoint to go on from.",
+    ),
+]
 _Set = Annotated[
     list[str] | None, typer.Option("--set", help="Set a field of the config: a.b=value; repeatable, see TrainConfig.")
 ]
-_Data = Annotated[Path | None, typer.Option(help="Directory of the recipe's data set, if it is not downloaded.")]
+_Data = Annotated[
+    Path | None,
+    typer.Option(help="Your pictures: a directory or a CSV file. For a recipe: the directory of its data set."),
+]
+_Input = Annotated[str | None, typer.Option("--input", help="Size of the input: 96, 96x128, or 1x96x96 for grey.")]
+_Resize = Annotated[str | None, typer.Option(help="crop, squash, pad or none: how a picture takes that size.")]
+_Val = Annotated[float | None, typer.Option(help="Share to measure on, if the directory has no val.", min=0, max=1)]
+_Pretrained = Annotated[bool, typer.Option("--pretrained", help="Start from timm's published weights.")]
+_Weights = Annotated[Path | None, typer.Option(help="Start from these weights: safetensors, .pth or a checkpoint.")]
+_Flip = Annotated[bool, typer.Option("--flip/--no-flip", help="Mirror half of the pictures in training.")]
+_Strict = Annotated[bool, typer.Option("--strict", help="Refuse files that cannot be decoded.")]
 _Validate = Annotated[
-    bool, typer.Option(help="Measure the test accuracy after every epoch and keep the best as OUT.best.ckpt.")
+    bool | None,
+    typer.Option(
+        "--validate/--no-validate",
+        help="Measure after every epoch and keep the best as OUT.best.ckpt; on for your own pictures.",
+    ),
 ]
 _SaveSteps = Annotated[int, typer.Option(help="Also write the checkpoint every N updates; 0 for never.")]
 _Workers = Annotated[int | None, typer.Option(help="Processes that decode image files (ImageNet); 2 by default.")]
 
 
 def train(
-    recipe: _Recipe,
+    what: _Target,
     out: Annotated[Path, typer.Option(help="Checkpoint to write.")] = Path("runs/model.ckpt"),
     set_: _Set = None,
     data: _Data = None,
+    input_: _Input = None,
+    resize: _Resize = None,
+    val: _Val = None,
+    pretrained: _Pretrained = False,
+    weights: _Weights = None,
+    flip: _Flip = True,
+    strict: _Strict = False,
     resume: Annotated[bool, typer.Option(help="Continue from the checkpoint if it exists.")] = False,
-    validate: _Validate = False,
+    validate: _Validate = None,
     keep: Annotated[int, typer.Option(help="Number of epochs whose checkpoints are kept.")] = 1,
     save_steps: _SaveSteps = 0,
     workers: _Workers = None,
@@ -100,12 +118,12 @@ def train(
 ) -> None:
     """Train a network and write a checkpoint after every epoch. On several GPUs or machines start it with torchrun.
 
-    Example: seedcnn train demo:groupnl --set epochs=10 --out runs/groupnl.ckpt
+    Example: seedcnn train mobilenetv3_small_050 --data photos --input 96 --out runs/photos.ckpt
     """
     load_plugins(plugin)
-    from seedcnn.data.sets.named import DATA_SETS, load_test
+    from seedcnn.cli._train_request import TrainRequest
+    from seedcnn.data.sets.named import FOLDER
     from seedcnn.errors import ConfigError
-    from seedcnn.train import find_recipe, load_training_data, override
     from seedcnn.train import train as run
     from seedcnn.train.distributed import is_first_process
 
@@ -117,24 +135,25 @@ def train(
 
     if out.suffix == ".csv":
         raise ConfigError(f"--out {out}: a checkpoint is no table; the table of epochs is written beside it, as .csv")
-    config = override(find_recipe(recipe), set_ or [])
-    where = config.data if data is None else f"{config.data}:{data}"
-    files = DATA_SETS[config.data].files
-    if validate and files:
+    request = TrainRequest(
+        what, tuple(set_ or ()), data, input_, resize, val, pretrained, weights, flip=flip, strict=strict
+    )
+    prepared = request.prepare(say)
+    config, measure = prepared.config, prepared.measure
+    if validate and measure is None:
         raise ConfigError(
             f"--validate is for sets in memory, not for {config.data}: measure it with `seedcnn evaluate`"
         )
-    if not files:
+    if measure is not None:
         refuse_without_effect({"--workers": workers}, f"on {config.data}, which is decoded once")
-    training_data = load_training_data(config, data, progress=say)
-    measure = None if files else partial(_measure, load_test(where, hold_out=config.hold_out))
+    each = measure if default(validate, config.data == FOLDER) else None
     model, checkpoint = run(
         config,
-        training_data,
+        prepared.data,
         out,
-        name=recipe,
+        name=what,
         resume=resume,
-        validate=(lambda network: measure(network).top1) if measure and validate else None,
+        validate=None if each is None else (lambda network: each(network).top1),
         keep=keep,
         save_steps=save_steps,
         workers=default(workers, 2),
@@ -142,4 +161,4 @@ def train(
         tensorboard=tensorboard,
     )
     if first:
-        typer.echo(_summary(out, checkpoint.epoch, where, None if measure is None else measure(model)))
+        typer.echo(_summary(out, checkpoint.epoch, prepared.where, None if measure is None else measure(model)))

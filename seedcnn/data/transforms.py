@@ -16,7 +16,7 @@ def _check_images(images: Tensor) -> None:
         raise ValueError(f"`images` is {images.dtype} {tuple(images.shape)}; it must be uint8 [N, C, H, W]")
 
 
-def random_crop_flip(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
+def random_crop_flip(images: Tensor, generator: torch.Generator, padding: int = 4, *, flip: bool = True) -> Tensor:
     """Pad with zeros, crop each image back to its size at a random position, and mirror half of the images.
 
     The usual CIFAR augmentation (He et al., "Deep residual learning", Section 4.2). The padding is black, because it
@@ -26,6 +26,7 @@ def random_crop_flip(images: Tensor, generator: torch.Generator, padding: int = 
         images: uint8 [N, C, H, W].
         generator: a CPU generator; the same state gives the same crops, whatever device the images are on.
         padding: pixels added on each side; 0 only mirrors.
+        flip: mirror half of the images; the random numbers are drawn in any case.
 
     Returns:
         uint8 [N, C, H, W], contiguous, on the device of ``images``.
@@ -38,7 +39,7 @@ def random_crop_flip(images: Tensor, generator: torch.Generator, padding: int = 
         raise ValueError(f"`padding` (={padding}) must not be negative")
     n, c, h, w = images.shape
     shifts_2N = torch.randint(0, 2 * padding + 1, (2, n), generator=generator).to(images.device)
-    mirrored_N1 = (torch.rand(n, 1, generator=generator) < 0.5).to(images.device)
+    mirrored_N1 = (torch.rand(n, 1, generator=generator) < (0.5 if flip else 0.0)).to(images.device)
     rows_NH = shifts_2N[0, :, None] + torch.arange(h, device=images.device)
     columns_W = torch.arange(w, device=images.device)
     columns_NW = shifts_2N[1, :, None] + torch.where(mirrored_N1, w - 1 - columns_W, columns_W)

@@ -13,6 +13,7 @@ from seedcnn.bundle import Preprocessing
 from seedcnn.convert import ConversionConfig, convert_
 from seedcnn.data import DATA_SETS
 from seedcnn.data.sets.named import FOLDER
+from seedcnn.data.sets.own import VAL_SHARE
 from seedcnn.errors import ConfigError, did_you_mean
 from seedcnn.models import create_model, list_models
 from seedcnn.models.own import is_own, own_network
@@ -65,8 +66,9 @@ class TrainConfig:
         lr_noise: the shares of the schedule between which the learning rate is multiplied by 1 + noise, e.g.
             (0.4, 0.9), or (0.4,) to its end; timm's normal noise within 0.67, drawn once an epoch.
         label_smoothing: smoothing of the labels in the cross entropy.
-        augment: random crop with padding 4 and horizontal flip; for "imagenet" timm's random resized crop, flip and
-            colour jitter.
+        augment: random crop with padding 4 (an eighth of the height for pictures of one's own) and horizontal flip; for
+            "imagenet" timm's random resized crop, flip and colour jitter.
+        flip: mirror half of the images, as part of ``augment``; switch it off where left and right mean something.
         channels_last: memory format of model and images.
         init_from: checkpoint, or file of weights (:func:`seedcnn.models.weights.load_weights`), whose weights the run
             starts from (fine-tuning), or "".
@@ -76,6 +78,7 @@ class TrainConfig:
         data: "cifar10", "cifar100", "gtsrb", "icons50", "icons50-rebuilt", "imagenet", or "folder" for pictures of
             one's own.
         preprocessing: the rule by which pictures of one's own become inputs; None for the rule of the data set.
+        val: share of one's own pictures to measure on, where they have no parts.
         hold_out: for Icons-50: what the network does not see, as in :func:`seedcnn.data.sets.named.load_test`.
         fraction: share of the training images to use, with the classes in their proportions.
         data_seed: seed of that choice.
@@ -125,12 +128,14 @@ class TrainConfig:
     lr_noise: tuple[float, ...] = ()
     label_smoothing: float = 0.0
     augment: bool = True
+    flip: bool = True
     channels_last: bool = True
     init_from: str = ""
     pretrained: bool = False
     seed: int = 0
     data: str = "cifar10"
     preprocessing: Preprocessing | None = None
+    val: float = VAL_SHARE
     hold_out: str = ""
     fraction: float = 1.0
     data_seed: int = 0
@@ -247,6 +252,12 @@ def _check_together(config: TrainConfig) -> None:
         raise ConfigError(
             f"preprocessing goes with the data {FOLDER!r} and is needed there; the data are {config.data!r}"
         )
+    if config.val != VAL_SHARE and config.data != FOLDER:
+        raise ConfigError(f"val (={config.val}) goes with the data {FOLDER!r}, not with {config.data!r}")
+    if not 0 < config.val < 1:
+        raise ConfigError(f"val (={config.val}) must be in (0, 1)")
+    if not config.flip and not config.augment:
+        raise ConfigError("flip=False has no effect with augment=False")
     if config.fraction < 1 and config.data == FOLDER:
         raise ConfigError(f"fraction (={config.fraction}) goes with named data sets, not with pictures of one's own")
     if config.pretrained and config.init_from:

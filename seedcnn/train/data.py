@@ -18,6 +18,7 @@ from seedcnn.bundle import Preprocessing
 from seedcnn.data import ImageFolder, limited, load_train, normalize, random_crop_flip
 from seedcnn.data.pictures.loaders import folder_loader
 from seedcnn.data.sets import imagenet
+from seedcnn.data.sets.named import FOLDER
 from seedcnn.errors import ConfigError
 from seedcnn.messages import Say
 from seedcnn.sampling import full_batches, short_batch
@@ -26,6 +27,8 @@ from seedcnn.train.distributed import Processes
 from seedcnn.train.randomness import epoch_generator
 
 __all__ = ["Batch", "Batches", "FolderData", "TrainData", "load_training_data", "open_batches"]
+
+_PADDING = 4
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Images float32 [n, 3, H, W], labels int64 [n], both on the device, and indices int64 [n] into the set."""
@@ -124,7 +127,8 @@ class _InMemory:
     def _pictures(self, picked: Tensor, generator: torch.Generator) -> Tensor:
         images = self.images[picked.to(self.images.device)]
         if self.config.augment:
-            images = random_crop_flip(images, generator)
+            padding = _PADDING if self.config.data != FOLDER else max(_PADDING, images.shape[2] // 8)
+            images = random_crop_flip(images, generator, padding, flip=self.config.flip)
         return normalize(images, self.data.mean, self.data.std).contiguous(memory_format=self.layout)
 
     def epoch(self, number: int, first: int, last: int) -> Iterator[Batch]:
@@ -146,6 +150,8 @@ class _FromFolder:
     def __init__(self, config: TrainConfig, data: FolderData, processes: Processes, workers: int) -> None:
         plain = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0), "hflip": 0.0, "color_jitter": 0.0}
         options: dict[str, Any] = {} if config.augment else plain
+        if not config.flip:
+            options["hflip"] = 0.0
         if config.rand_augment:
             options["auto_augment"] = config.rand_augment
         self.loader = folder_loader(

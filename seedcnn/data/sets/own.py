@@ -20,11 +20,12 @@ from seedcnn.errors import DataError, ImageError
 from seedcnn.messages import Say
 from seedcnn.runtime.pictures import prepare, read_picture
 
-__all__ = ["VAL_SHARE", "OwnPictures", "load_folder"]
+__all__ = ["VAL_SHARE", "OwnPictures", "load_folder", "load_pictures"]
 
 VAL_SHARE = 0.2
 _TRAIN, _VAL = "train", ("val", "valid", "validation", "test")
 _SHOWN = 5
+_NOT_WANTED = "it is trained on"
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +125,46 @@ def load_folder(
     return OwnPictures(train, other, rule, left_out, in_both, tuple(_about(parts, classes, left_out, in_both)))
 
 
+def load_pictures(
+    root: str | os.PathLike[str],
+    rule: Preprocessing,
+    classes: tuple[str, ...],
+    *,
+    val: float | None = None,
+    progress: Say | None = None,
+) -> ImageSet:
+    """Load the pictures to measure a network on: the part of ``root`` that is not trained on.
+
+    Args:
+        root: as for :func:`load_folder`.
+        rule: of the network.
+        classes: of the network, in its order.
+        val: where ``root`` has no parts: the share that :func:`load_folder` held back; None takes all pictures.
+        progress: called with one sentence per step.
+
+    Raises:
+        DataError: if the classes are not the network's, or there is no picture.
+    """
+    place = Path(root)
+    files = [each for each in _listed(place) if each.part != "train"]
+    if new := sorted({each.label for each in files} - set(classes)):
+        known = ", ".join(classes)
+        raise DataError(
+            f"{place} has the class {', '.join(new)[:200]}, which the network does not know ({known[:200]})"
+        )
+    _check_memory(len(files), rule)
+    if progress:
+        progress(f"decoding {len(files):,} files of {place}")
+    share = 2.0 if val is None else val
+    directory = place if place.is_dir() else place.parent
+    reads = _read(directory, files, rule, None if val is None else share)
+    left = tuple(Unreadable(each.file.name, each.found) for each in reads if isinstance(each.found, str))
+    good = [each for each in reads if not isinstance(each.found, str) and _part(each, share) == "val"]
+    if not good:
+        raise DataError(f"{place} has no picture to measure on{f': {_some(left)}' if left else ''}")
+    return _image_set(good, classes, str(place), tuple(each for each in left if each.reason != _NOT_WANTED))
+
+
 def _listed(place: Path) -> Iterator[_File]:
     if place.is_file():
         yield from _of_csv(place)
@@ -202,12 +243,13 @@ def _check_memory(count: int, rule: Preprocessing) -> None:
         )
 
 
-def _read(directory: Path, files: Sequence[_File], rule: Preprocessing) -> list[_Read]:
+def _read(directory: Path, files: Sequence[_File], rule: Preprocessing, only: float | None = None) -> list[_Read]:
+    """Read files in threads; with ``only`` those that this share holds back are decoded, the others are not."""
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode") as pool:
-        return list(pool.map(lambda each: _read_one(directory, each, rule), files))
+        return list(pool.map(lambda each: _read_one(directory, each, rule, only), files))
 
 
-def _read_one(directory: Path, file: _File, rule: Preprocessing) -> _Read:
+def _read_one(directory: Path, file: _File, rule: Preprocessing, only: float | None) -> _Read:
     path = directory / file.name
     if path.is_symlink() and not path.resolve().is_relative_to(directory.resolve()):
         return _Read(file, "", (0, 0), "it is a link that leaves the folder")
@@ -216,6 +258,8 @@ def _read_one(directory: Path, file: _File, rule: Preprocessing) -> _Read:
     except OSError as error:
         return _Read(file, "", (0, 0), error.strerror or str(error))
     digest = hashlib.sha256(data).hexdigest()
+    if only is not None and _part(_Read(file, digest, (0, 0), ""), only) == "train":
+        return _Read(file, digest, (0, 0), _NOT_WANTED)
     try:
         picture = read_picture(data, orientation=rule.orientation)
         return _Read(file, digest, picture.shape[:2], prepare(picture, rule))

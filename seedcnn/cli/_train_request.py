@@ -1,0 +1,182 @@
+"""A recipe, a network by its name, or a checkpoint that goes on: what ``seedcnn train`` trains, and on which data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seedcnn.cli._arguments import refuse_without_effect
+from seedcnn.errors import ConfigError
+from seedcnn.messages import Say
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from seedcnn.bundle import Preprocessing
+    from seedcnn.data.sets.own import OwnPictures
+    from seedcnn.evaluate.accuracies import Accuracy
+    from seedcnn.train import FolderData, TrainConfig, TrainData
+
+__all__ = ["Prepared", "TrainRequest"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A run that can start: its config and data, how to measure it (None: not here), and where its data are."""
+
+    config: TrainConfig
+    data: TrainData | FolderData
+    measure: Callable[[nn.Module], Accuracy] | None
+    where: str
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """The arguments of ``seedcnn train`` that say what is trained, as typed; None where an option was not given."""
+
+    target: str
+    set_: tuple[str, ...] = ()
+    data: Path | None = None
+    input_: str | None = None
+    resize: str | None = None
+    val: float | None = None
+    pretrained: bool = False
+    weights: Path | None = None
+    flip: bool = True
+    strict: bool = False
+
+    def prepare(self, say: Say) -> Prepared:
+        """Find the network, load the data and make the config.
+
+        Args:
+            say: called with one sentence for each thing that the user should know.
+
+        Raises:
+            ConfigError, DataError, TrainingError: naming the argument, its value and the rule.
+        """
+        recipe = self._recipe()
+        if recipe is not None:
+            return self._of_recipe(recipe, say)
+        return self._of_network(say)
+
+    def _recipe(self) -> TrainConfig | None:
+        """The config of a recipe; None if the target is no recipe."""
+        from seedcnn.models.own import call_of, file_of, is_own
+        from seedcnn.train import TrainConfig, find_recipe
+
+        if Path(self.target).is_file() or ":" not in self.target.removeprefix("timm:"):
+            return None
+        where = self.target.rpartition(":")[0]
+        if file_of(self.target) is None and "." not in where:
+            return None if self.target.startswith("timm:") else find_recipe(self.target)
+        if not is_own(self.target):
+            return find_recipe(self.target)
+        call = call_of(self.target)
+        if isinstance(call, type) or (self.data is not None and self._takes_options(call)):
+            return None
+        found = call()
+        return found if isinstance(found, TrainConfig) else None
+
+    @staticmethod
+    def _takes_options(call: Callable[..., object]) -> bool:
+        import inspect
+
+        return any(p.default is p.empty for p in inspect.signature(call).parameters.values())
+
+    def _of_recipe(self, config: TrainConfig, say: Say) -> Prepared:
+        from seedcnn.data.sets.named import DATA_SETS, load_test
+        from seedcnn.train import load_training_data, override
+
+        given = {"--input": self.input_, "--resize": self.resize, "--val": self.val, "--weights": self.weights}
+        given |= {"--pretrained": self.pretrained or None, "--no-flip": None if self.flip else True}
+        given |= {"--strict": self.strict or None}
+        refuse_without_effect(given, f"on the recipe {self.target}, which says so itself: change it with --set")
+        config = override(config, self.set_)
+        where = config.data if self.data is None else f"{config.data}:{self.data}"
+        training_data = load_training_data(config, self.data, progress=say)
+        if DATA_SETS[config.data].files:
+            return Prepared(config, training_data, None, where)
+        test = load_test(where, hold_out=config.hold_out)
+        measure = _measure(test.preprocessing, test.test.images, test.test.labels)
+        return Prepared(config, training_data, measure, where)
+
+    def _of_network(self, say: Say) -> Prepared:
+        from seedcnn.data.sets.own import VAL_SHARE, load_folder
+        from seedcnn.train import load_checkpoint, override
+        from seedcnn.train.own import check_network, fine_tuned, own_config, own_data
+
+        checkpoint = Path(self.target) if Path(self.target).is_file() else None
+        saved = None if checkpoint is None else load_checkpoint(checkpoint)
+        model = check_network(self.target) if saved is None else saved.config.model
+        if self.data is None:
+            raise ConfigError(
+                f"train {self.target} needs --data: a directory with a folder of pictures for each class, or a CSV file"
+            )
+        known = None if saved is None else saved.preprocessing
+        rule = self._rule(model, known)
+        share = VAL_SHARE if self.val is None else self.val
+        data = load_folder(self.data, preprocessing=rule, val=share, strict=self.strict, progress=say)
+        for line in data.about:
+            say(line)
+        if saved is None or checkpoint is None:
+            config = own_config(model, data, val=share, pretrained=self.pretrained)
+        else:
+            config = fine_tuned(saved.config, data, checkpoint)
+        config = override(config, [*self._changes(saved is not None), *self.set_])
+        measure = _measure(data.preprocessing, data.val.images, data.val.labels)
+        _say_rule(data, say)
+        return Prepared(config, own_data(data, self.data), measure, str(self.data))
+
+    def _rule(self, model: str, known: Preprocessing | None) -> Preprocessing:
+        """The rule for the pictures: a checkpoint's own, or the network's with what the user says."""
+        from seedcnn.train.own import own_rule
+
+        if known is not None:
+            given = {"--input": self.input_, "--resize": self.resize}
+            refuse_without_effect(given, f"on {self.target}, whose checkpoint keeps its rule for pictures")
+            return known
+        size = own_size(self.input_)
+        return own_rule(model, size, **({} if self.resize is None else {"resize": self.resize}))
+
+    def _changes(self, goes_on: bool) -> list[str]:
+        """Options of the command as assignments, which --set may not contradict."""
+        if goes_on:
+            given = {"--pretrained": self.pretrained or None, "--weights": self.weights}
+            refuse_without_effect(given, f"on the checkpoint {self.target}, whose weights are the start")
+        changes = [] if self.weights is None else [f"init_from={self.weights}"]
+        return changes if self.flip else [*changes, "flip=false"]
+
+
+def own_size(text: str | None) -> tuple[int, int, int] | None:
+    """Parse 96, 96x128 or 1x96x96 into channels, height and width; None stays None.
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if not 1 <= len(parts) <= 3 or not all(part.isdecimal() and int(part) for part in parts):
+        raise ConfigError(f"--input {text}: it must be SIDE, HEIGHTxWIDTH or CHANNELSxHEIGHTxWIDTH, such as 1x96x96")
+    numbers = [int(part) for part in parts]
+    if len(numbers) == 1:
+        numbers *= 2
+    if len(numbers) == 2:
+        numbers = [3, *numbers]
+    return numbers[0], numbers[1], numbers[2]
+
+
+def _measure(rule: Preprocessing, images: object, labels: object) -> Callable[[nn.Module], Accuracy]:
+    from seedcnn.evaluate.accuracies import accuracy, torch_predictor
+
+    return lambda network: accuracy(torch_predictor(network, rule.mean, rule.std), images, labels)  # type: ignore[arg-type]
+
+
+def _say_rule(data: OwnPictures, say: Say) -> None:
+    rule = data.preprocessing
+    how = f"the middle after scaling the short side to {rule.short_side}" if rule.resize == "crop" else rule.resize
+    size = f"{rule.channels} x {rule.height} x {rule.width}"
+    numbers = [", ".join(f"{value:.4g}" for value in values) for values in (rule.mean, rule.std)]
+    say(f"input {size}: {how}, {rule.filter}; mean {numbers[0]}, standard deviation {numbers[1]}")

@@ -1,0 +1,148 @@
+"""What a network and pictures of one's own need to be trained: the rule for pictures, and settings that work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import floor
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.data import resolve_data_config
+
+from seedcnn.bundle import Preprocessing
+from seedcnn.data.sets.named import FOLDER
+from seedcnn.data.sets.own import VAL_SHARE, OwnPictures
+from seedcnn.errors import ConfigError, did_you_mean
+from seedcnn.models import list_models
+from seedcnn.models.own import call_of, is_own, takes
+from seedcnn.train.config import TrainConfig
+from seedcnn.train.data import TrainData
+
+__all__ = ["check_network", "fine_tuned", "own_config", "own_data", "own_rule"]
+
+_FILTERS = ("bilinear", "bicubic")
+_SIDE = 32  # of an image for the networks of seedcnn
+_BATCH = 64
+
+
+def check_network(name: str) -> str:
+    """Return the name of a network without "timm:".
+
+    Raises:
+        ConfigError: if seedcnn and timm have no such network (near names are listed), or a file has no such callable.
+    """
+    plain = name.removeprefix("timm:")
+    if is_own(plain):
+        call_of(plain)
+    elif plain not in list_models() and not timm.is_model(plain):
+        hint = did_you_mean(plain, [*list_models(), *timm.list_models()])
+        raise ConfigError(
+            f"there is no recipe, network or checkpoint {name!r}; {hint}see `seedcnn recipes`, or write "
+            "FILE.py:CALLABLE for a network of your own"
+        )
+    return plain
+
+
+def own_rule(model: str, size: tuple[int, int, int] | None, **changes: Any) -> Preprocessing:
+    """Return the rule for pictures that a network expects: timm's numbers for its networks, else crop and bilinear.
+
+    A mean of 0 and a standard deviation of 1 stand for those of the training part
+    (:func:`seedcnn.data.sets.own.load_folder`).
+
+    Args:
+        model: name of the network, see :func:`check_network`.
+        size: channels, height and width of the input; None for the network's own.
+        changes: fields of the rule that the user gives: ``resize``, ``short_side``, ``filter``, ...
+
+    Raises:
+        ConfigError: if a network of the user comes without a size.
+        ValueError: if a field has no such value.
+    """
+    options: dict[str, Any] = {}
+    share = 0.875
+    if not is_own(model) and model not in list_models():
+        about = timm.get_pretrained_cfg(model)
+        found = resolve_data_config(pretrained_cfg={} if about is None else about.to_dict())
+        own = found["input_size"]
+        size = size or own
+        share = found["crop_pct"]
+        options["filter"] = found["interpolation"] if found["interpolation"] in _FILTERS else "bilinear"
+        if size[0] == len(found["mean"]):
+            options |= {"mean": found["mean"], "std": found["std"]}
+    if size is None:
+        if is_own(model):
+            raise ConfigError(f"{model}: --input is needed, for example --input 3x96x96")
+        size = (3, _SIDE, _SIDE)
+    channels, height, width = size
+    way = changes.pop("resize", "crop")
+    options = {"channels": channels, **options, **changes}
+    if way == "crop":
+        options.setdefault("short_side", floor(max(height, width) / share))
+    makers = {"crop": Preprocessing.crop, "squash": Preprocessing.squash, "pad": Preprocessing.pad}
+    if way not in makers:
+        options.pop("filter", None)
+        if way != "none":
+            raise ConfigError(f"resize (={way!r}) must be one of crop, squash, pad, none")
+        return Preprocessing.exact((height, width), **options)
+    return makers[way]((height, width), **options)
+
+
+def own_config(model: str, data: OwnPictures, *, val: float = VAL_SHARE, pretrained: bool = False) -> TrainConfig:
+    """Return settings for a few thousand pictures of one's own: AdamW, a cosine, smoothed labels, crops and flips.
+
+    Args:
+        model: name of the network, see :func:`check_network`.
+        data: the pictures.
+        val: the share that was held back.
+        pretrained: start from timm's published weights.
+    """
+    count, channels = len(data.classes), data.preprocessing.channels
+    options: dict[str, Any] = {"num_classes": count}
+    if is_own(model):
+        call = call_of(model)
+        options = {name: value for name, value in options.items() if takes(call, name)}
+    elif model not in list_models() and channels != 3:
+        options["in_chans"] = channels
+    return TrainConfig(
+        model,
+        options,
+        data=FOLDER,
+        preprocessing=data.preprocessing,
+        val=val,
+        pretrained=pretrained,
+        epochs=30,
+        batch_size=max(1, min(_BATCH, len(data.train) // 4)),
+        drop_last=False,
+        optimizer="adamw",
+        lr=5e-4 if pretrained else 2e-3,
+        weight_decay=0.05,
+        warmup_epochs=1,
+        warmup_lr=1e-5,
+        label_smoothing=0.1,
+    )
+
+
+def own_data(data: OwnPictures, root: Path) -> TrainData:
+    """Return the training part as :func:`seedcnn.train.train` takes it; ``root`` is where the pictures are."""
+    rule, part = data.preprocessing, data.train
+    source = f"{FOLDER}:{root.absolute()}"
+    return TrainData(part.images, part.labels, rule.mean, rule.std, data.classes, rule, source)
+
+
+def fine_tuned(config: TrainConfig, data: OwnPictures, checkpoint: Path) -> TrainConfig:
+    """Return settings that go on from a checkpoint on pictures of one's own: a fifth of the rate, ten epochs."""
+    options = dict(config.model_options)
+    if "num_classes" in options:
+        options["num_classes"] = len(data.classes)
+    fresh = own_config(config.model, data, val=config.val if config.data == FOLDER else VAL_SHARE)
+    return replace(
+        fresh,
+        model_options=options,
+        convert=config.convert,
+        overrides=config.overrides,
+        init_from=str(checkpoint),
+        epochs=10,
+        lr=fresh.lr / 5,
+        seed=config.seed,
+    )
