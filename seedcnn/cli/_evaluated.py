@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,13 @@ from seedcnn.errors import BundleError, BundleFormatError, ConfigError, DataErro
 
 if TYPE_CHECKING:
     from seedcnn.bundle import Bundle
+    from seedcnn.data.sets.named import NamedTest
+    from seedcnn.data.sets.own import TrainedOn
     from seedcnn.evaluate import Opened
     from seedcnn.evaluate.onnx_file import OnnxFile
     from seedcnn.train import TrainConfig
 
-__all__ = ["Normalization", "channels", "open_models"]
+__all__ = ["Normalization", "channels", "open_models", "read_trained_on", "shared_rule"]
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation per channel, on the 0..1 scale."""
@@ -71,14 +73,63 @@ def _published(config: TrainConfig) -> tuple[str, str] | None:
     return config.model, methods[0] if methods else "vanilla"
 
 
-def _read(name: str, default: Normalization, classes: int) -> Opened | Bundle | OnnxFile:
+def read_trained_on(names: Sequence[str]) -> dict[str, TrainedOn]:
+    """Read what checkpoints and bundles say about their data; other models, and files that do not open, are left out.
+
+    A bundle knows its labels and its rule, but not where its data are.
+    """
+    from seedcnn.bundle import open_bundle
+    from seedcnn.data.sets.own import TrainedOn
+    from seedcnn.train import load_checkpoint
+
+    found = {}
+    for name in names:
+        if name.startswith(_TIMM) or name.endswith(".onnx") or not Path(name).is_file():
+            continue
+        try:
+            manifest = open_bundle(name).manifest
+            found[name] = TrainedOn(manifest.labels, manifest.preprocessing, "")
+            continue
+        except BundleError:
+            pass
+        try:
+            trained_on = load_checkpoint(name).trained_on
+        except TrainingError:  # it is opened again, and named, later
+            continue
+        if trained_on is not None:
+            found[name] = trained_on
+    return found
+
+
+def shared_rule(data: str, trained: Mapping[str, TrainedOn]) -> TrainedOn | None:
+    """Return what decodes pictures of one's own for all models: they must take one input and know the same classes.
+
+    Raises:
+        ConfigError: naming two models that differ, if the data are such pictures.
+    """
+    from seedcnn.data.sets.named import DATA_SETS
+
+    if not trained:
+        return None
+    (first, one), *others = sorted(trained.items(), key=lambda item: not item[1].source)
+    name = data.partition(":")[0]
+    if name in DATA_SETS and not DATA_SETS[name].files:
+        return one
+    for other, each in others:
+        if each.preprocessing != one.preprocessing or each.labels != one.labels:
+            what = "classes" if each.labels != one.labels else "rules for pictures"
+            raise ConfigError(f"{first} and {other} have different {what}; evaluate them one by one")
+    return one
+
+
+def _read(name: str, test: NamedTest, trained_on: TrainedOn | None) -> Opened | Bundle | OnnxFile:
     """Open one model; a bundle or an ONNX file is returned as it was read, since it may need a normalisation."""
     from seedcnn.bundle import open_bundle
     from seedcnn.evaluate import Opened, read_onnx, torch_predictor
     from seedcnn.train import load_model
 
     if name.startswith(_TIMM):
-        return _timm(name, classes)
+        return _timm(name, len(test.test.classes))
     path = Path(name)
     if not path.is_file():
         raise DataError(f"there is no file {path}; for a network of timm, write timm:NAME or timm:NAME=FILE")
@@ -95,7 +146,10 @@ def _read(name: str, default: Normalization, classes: int) -> Opened | Bundle | 
                 "and its name does not end in .onnx"
             ) from None
     digest = f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
-    return Opened(torch_predictor(model, *default), digest, "checkpoint", model, _published(checkpoint.config))
+    rule = test.preprocessing if trained_on is None else trained_on.preprocessing
+    return Opened(
+        torch_predictor(model, rule.mean, rule.std), digest, "checkpoint", model, _published(checkpoint.config)
+    )
 
 
 def _of_bundles(bundles: Sequence[Bundle]) -> Normalization:
@@ -108,28 +162,39 @@ def _of_bundles(bundles: Sequence[Bundle]) -> Normalization:
     return tuple(value * 1e-8 for value in mean), tuple(value * 1e-8 for value in std)
 
 
+def _check(name: str, trained_on: TrainedOn, test: NamedTest) -> None:
+    """Refuse a model for data of other classes, or images of another shape."""
+    trained_on.check(test.test.classes, f"{name}: the data {test.name}")
+    height, width, channels = test.test.images.shape[1:]
+    if (channels, height, width) != trained_on.preprocessing.shape:
+        ours = " x ".join(map(str, trained_on.preprocessing.shape))
+        raise DataError(f"{name} takes {ours}; the images of {test.name} are {channels} x {height} x {width}")
+
+
 def open_models(
-    names: Sequence[str], given: Normalization | None, default: Normalization, classes: int
+    names: Sequence[str], given: Normalization | None, test: NamedTest, trained: Mapping[str, TrainedOn]
 ) -> dict[str, Opened]:
     """Open models by their names.
 
     Args:
         names: paths, "timm:NAME" or "timm:NAME=FILE".
         given: normalisation of ONNX files; None takes that of the bundles among ``names``.
-        default: normalisation of checkpoints.
-        classes: number of classes of the data, which a timm network with weights from a file must have.
+        test: what they are measured on; its normalisation is that of checkpoints that do not say theirs.
+        trained: from :func:`read_trained_on`.
 
     Raises:
         ConfigError: if a model is named twice, timm has none of that name, or the normalisation of an ONNX file is not
             known.
-        DataError: if a file is of no known kind, holds another kind of network, or does not run.
+        DataError: if a model was trained on other classes or takes another input, a file is of no known kind, holds another kind of network, or does not run.
     """
     from seedcnn.bundle import Bundle
     from seedcnn.evaluate import Opened, bundle_predictor, onnx_predictor
 
     if len(set(names)) < len(names):
         raise ConfigError(f"a model is named twice: {' '.join(names)}")
-    found = {name: _read(name, default, classes) for name in names}
+    for name, trained_on in trained.items():
+        _check(name, trained_on, test)
+    found = {name: _read(name, test, trained.get(name)) for name in names}
     bundles = [item for item in found.values() if isinstance(item, Bundle)]
     opened = {}
     for name, item in found.items():

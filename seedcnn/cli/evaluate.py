@@ -24,7 +24,11 @@ _Models = Annotated[
     list[str], typer.Argument(help="Checkpoints, bundles, ONNX files, timm:NAME or timm:NAME=WEIGHTS, side by side.")
 ]
 _Data = Annotated[
-    str, typer.Option(help="cifar10, cifar100, gtsrb, icons50, icons50-rebuilt or imagenet; NAME or NAME:DIRECTORY.")
+    str,
+    typer.Option(
+        help="cifar10, cifar100, gtsrb, icons50, icons50-rebuilt or imagenet; NAME, NAME:DIRECTORY, or a directory of "
+        "your pictures (default: what the first checkpoint was trained on)."
+    ),
 ]
 _HoldOut = Annotated[
     str, typer.Option(help="For Icons-50: test on these styles only (apple,google), or on subtypes or traditional.")
@@ -106,7 +110,7 @@ def _check_outputs(kinds: tuple[str, ...], csv: Path | None, report: Path | None
 
 def evaluate(
     models: _Models,
-    data: _Data = "cifar10",
+    data: _Data = "",
     hold_out: _HoldOut = "",
     corrupted: _Corrupted = None,
     images: _Images = None,
@@ -130,7 +134,7 @@ def evaluate(
     """
     load_plugins(plugin)
     from seedcnn.cli._arguments import as_options
-    from seedcnn.cli._evaluated import open_models
+    from seedcnn.cli._evaluated import open_models, read_trained_on, shared_rule
     from seedcnn.cli._evaluation_tables import print_tables
     from seedcnn.evaluate import EvaluateRequest
     from seedcnn.evaluate.report import report_evaluation
@@ -138,14 +142,16 @@ def evaluate(
 
     kinds, given = _kinds(corruptions), _normalization(mean, std)
     _check_outputs(kinds, csv, report)
+    trained = read_trained_on(models)
+    data = data or next((each.source for each in trained.values() if each.source), "cifar10")
     with as_options():
         request = EvaluateRequest(
             data, hold_out, corrupted, images, kinds, frost_dir, seeds, verify, skip_damaged, decoded, record
         )
-    test = request.load(lambda text: typer.echo(text, err=True))
+    test = request.load(lambda text: typer.echo(text, err=True), trained_on=shared_rule(data, trained))
     for bad in test.test.skipped:
         typer.echo(f"left out: {bad.name}: {bad.reason}", err=True)
-    opened = open_models(models, given, (test.mean, test.std), len(test.test.classes))
+    opened = open_models(models, given, test, trained)
     with _progress() as progress:
         found = request.measure(opened, test, progress)
     if csv is not None:

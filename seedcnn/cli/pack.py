@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +32,10 @@ _MaxDrop = Annotated[
 _Parent = Annotated[
     Path | None, typer.Option(help="Use the grids of this bundle, and write OUT.delta, which leads from it to OUT.")
 ]
-_Data = Annotated[str, typer.Option(help="NAME or NAME:DIRECTORY; accuracy is measured on its test part.")]
+_Data = Annotated[
+    str,
+    typer.Option(help="NAME, NAME:DIRECTORY or a directory to measure accuracy on (default: the checkpoint's own)."),
+]
 _DeltaPrice = Annotated[
     float, typer.Option(help="With --parent: what a change must gain; a higher price makes a smaller delta.", min=0)
 ]
@@ -60,7 +64,7 @@ def pack(
     step: _Step = None,
     max_accuracy_drop: _MaxDrop = None,
     parent: _Parent = None,
-    data: _Data = "cifar10",
+    data: _Data = "",
     delta_price: _DeltaPrice = 0.1,
     calibration: _Calibration = "",
     calibration_pictures: _CalibrationPictures = None,
@@ -103,7 +107,11 @@ def pack(
     files = {"--out": out, "--plot": plot, "--parent: the delta": None if parent is None else _delta_of(out)}
     check_outputs(files, make=True)
     network, saved = load_model(checkpoint)
-    result = request.pack(network, saved.config.model, lambda text: typer.echo(text, err=True))
+    if not data and saved.trained_on is None:  # of a time when checkpoints did not keep it
+        request = replace(request, data=saved.config.data)
+    result = request.pack(
+        network, saved.config.model, lambda text: typer.echo(text, err=True), trained_on=saved.trained_on
+    )
     _write(result, out)
     if plot is not None:
         write_file(plot, draw_search(result).encode())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from seedcnn.data.corruptions import CORRUPTIONS
 from seedcnn.data.sets.named import NamedTest, load_test
+from seedcnn.data.sets.own import TrainedOn
 from seedcnn.errors import BundleError, ConfigError, DataError
 from seedcnn.evaluate.accuracies import Accuracy, accuracy
 from seedcnn.evaluate.evaluated import Evaluated, Opened
@@ -68,11 +69,12 @@ class EvaluateRequest:
                 f"`corrupted` {self.corrupted}: published images take a single seed and at least one corruption"
             )
 
-    def load(self, progress: Callable[[str], None] | None = None) -> NamedTest:
+    def load(self, progress: Callable[[str], None] | None = None, *, trained_on: TrainedOn | None = None) -> NamedTest:
         """Load the test set.
 
         Args:
             progress: called with one sentence for each step.
+            trained_on: of the models, for sets of files, see :func:`seedcnn.data.sets.named.load_test`.
 
         Raises:
             ConfigError, DataError: as :func:`seedcnn.data.sets.named.load_test`.
@@ -86,6 +88,7 @@ class EvaluateRequest:
             on_error="skip" if self.skip_damaged else "raise",
             decoded=self.decoded,
             progress=progress,
+            trained_on=trained_on,
         )
 
     def measure(

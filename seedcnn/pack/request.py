@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from seedcnn.bundle import Bundle, check_family, open_bundle
+from seedcnn.bundle import Bundle, Preprocessing, check_family, open_bundle
 from seedcnn.bundle.compression import COMPRESSIONS
 from seedcnn.data.pictures.folder import ImageFolder
-from seedcnn.data.sets.named import NamedTest, load_test, load_train
-from seedcnn.errors import ConfigError
+from seedcnn.data.sets.named import DATA_SETS, FOLDER, NamedTest, load_test, load_train
+from seedcnn.data.sets.own import TrainedOn, load_folder
+from seedcnn.errors import ConfigError, DataError
 from seedcnn.export import TARGETS, BundleInfo
 from seedcnn.messages import Say
 from seedcnn.pack.int8 import CALIBRATION_COUNT, Int8, calibration_order
@@ -35,7 +36,8 @@ class PackRequest:
     Args:
         family: name that :func:`seedcnn.bundle.check_family` accepts, as publishing requires.
         release, min_release: see :class:`seedcnn.export.BundleInfo`.
-        data: NAME or NAME:DIRECTORY of a data set; accuracy is measured on its test part.
+        data: NAME or NAME:DIRECTORY of a data set, or a directory of pictures of one's own; accuracy is measured on its
+            test part. "" takes what the network was trained on.
         step: one grid step for all weights; 0 stores float32. None takes :data:`seedcnn.pack.DEFAULT_STEP` where
             neither a search nor a parent gives the grid.
         max_accuracy_drop: largest accepted drop in percentage points. Without ``step`` and ``parent``, a search finds
@@ -57,7 +59,7 @@ class PackRequest:
     family: str
     release: int
     min_release: int = 0
-    data: str = "cifar10"
+    data: str = ""
     step: float | None = None
     max_accuracy_drop: float | None = None
     parent: Path | None = None
@@ -93,13 +95,22 @@ class PackRequest:
         """Whether the graph becomes int8."""
         return self.int8 or self.force_int8
 
-    def pack(self, network: nn.Module, model: str, progress: Say | None = None) -> PackResult:
+    def pack(
+        self,
+        network: nn.Module,
+        model: str,
+        progress: Say | None = None,
+        *,
+        trained_on: TrainedOn | None = None,
+    ) -> PackResult:
         """Load the data sets of the request, pack the network and measure it.
 
         Args:
             network: trained.
             model: its name in the manifest.
             progress: called with one sentence for each step of loading.
+            trained_on: what the network was trained on: its labels and rule go into the bundle, and data with other
+                classes are refused. None takes both from the data.
 
         Raises:
             ConfigError: if a data set is unknown, or the calibration images are not held in memory.
@@ -111,11 +122,17 @@ class PackRequest:
         if parent is not None:
             check_kind(parent, self.quantizes)
         libraries = [built()] if TARGETS[self.target].operator else []
-        test = load_test(self.data, progress=progress)
-        search, follow, quantized = self._calibrated(parent, progress)
+        data = self.data or (trained_on.source if trained_on is not None else "")
+        if not data:
+            raise ConfigError("`data` is needed: nothing says what the network was trained on")
+        test = load_test(data, progress=progress, trained_on=trained_on)
+        if trained_on is not None:
+            trained_on.check(test.test.classes, data)
+            _check_shape(trained_on.preprocessing, test, data)
+        search, follow, quantized = self._calibrated(parent, data, trained_on, progress)
         return pack(
             network,
-            self._info(model, test),
+            self._info(model, test, trained_on),
             test.test.images,
             test.test.labels,
             step=DEFAULT_STEP if self.step is None else self.step or None,
@@ -129,24 +146,26 @@ class PackRequest:
             compression=self.compression,
         )
 
-    def _info(self, model: str, test: NamedTest) -> BundleInfo:
+    def _info(self, model: str, test: NamedTest, trained_on: TrainedOn | None) -> BundleInfo:
         return BundleInfo(
             model=model,
             family=self.family,
             release=self.release,
             min_release=self.min_release,
-            preprocessing=test.preprocessing,
+            preprocessing=test.preprocessing if trained_on is None else trained_on.preprocessing,
             labels=test.test.classes,
         )
 
     def _calibrated(
-        self, parent: Bundle | None, progress: Say | None
+        self, parent: Bundle | None, data: str, trained_on: TrainedOn | None, progress: Say | None
     ) -> tuple[Search | None, Parent | None, Int8 | None]:
         """The options that need calibration images, with the images."""
         if not self.searches and parent is None and not self.quantizes:
             return None, None, None
         usual = _SEARCHED if self.searches else _FOLLOWED if parent is not None else CALIBRATION_COUNT
-        images, labels = _calibration(self.calibration or self.data, self.calibration_pictures or usual, progress)
+        images, labels = _calibration(
+            self.calibration or data, trained_on, self.calibration_pictures or usual, progress
+        )
         search = Search(images, labels, self.max_accuracy_drop or 0.0) if self.searches else None
         follow = None if parent is None else Parent(parent, images, self.delta_price)
         quantized = None
@@ -156,9 +175,26 @@ class PackRequest:
         return search, follow, quantized
 
 
-def _calibration(data: str, count: int, progress: Say | None) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def _check_shape(rule: Preprocessing, test: NamedTest, data: str) -> None:
+    height, width, channels = test.test.images.shape[1:]
+    if (channels, height, width) != rule.shape:
+        ours = " x ".join(map(str, rule.shape))
+        raise DataError(f"the images of {data} are {channels} x {height} x {width}; the network takes {ours}")
+
+
+def _calibration(
+    data: str, trained_on: TrainedOn | None, count: int, progress: Say | None
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Training images, drawn from class after class in turn."""
     name, _, where = data.partition(":")
+    if name not in DATA_SETS:
+        if trained_on is None:
+            raise ConfigError(f"{data} holds pictures of your own, and nothing says by which rule they become inputs")
+        place = where if name == FOLDER else data
+        own = load_folder(place, preprocessing=trained_on.preprocessing, val=trained_on.val, progress=progress)
+        trained_on.check(own.classes, place)
+        picked = calibration_order(own.train.labels, min(count, len(own.train)))
+        return own.train.images[picked], own.train.labels[picked]
     found = load_train(name, where or None, progress=progress)
     if isinstance(found.train, ImageFolder):
         raise ConfigError(f"calibration data {name!r} is a set of files; pack takes only sets that are held in memory")

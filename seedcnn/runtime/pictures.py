@@ -11,6 +11,7 @@ import io
 import os
 import struct
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ __all__ = [
     "canned_pictures",
     "check_canned_pictures",
     "load_picture",
+    "on_background",
     "prepare",
     "read_picture",
 ]
@@ -187,7 +189,7 @@ def prepare(picture: U8, rule: Preprocessing) -> U8:
         raise ValueError(f"`picture` is {picture.dtype} {picture.shape}; it must be uint8 [h, w, 1 to 4], not empty")
     # The sizes first: a refusal costs nothing then.
     height, width, window = _geometry(picture.shape[0], picture.shape[1], rule)
-    picture = _channels(picture, rule)
+    picture = on_background(picture, rule.channels, rule.background)
     if (height, width) != picture.shape[:2]:
         picture = resample(picture, height, width, filter=rule.filter, window=window)
     elif window is not None:
@@ -202,18 +204,26 @@ def prepare(picture: U8, rule: Preprocessing) -> U8:
     return np.ascontiguousarray(picture)
 
 
-def _channels(picture: U8, rule: Preprocessing) -> U8:
+def on_background(picture: U8, channels: int, background: Sequence[int]) -> U8:
+    """Bring a decoded picture to one or three channels, over a background of red, green and blue.
+
+    Args:
+        picture: uint8 [h, w, 1 to 4].
+
+    Returns:
+        uint8 [h, w, channels].
+    """
     colours, alpha = picture, None
     if picture.shape[2] in (2, 4):
         colours, alpha = picture[:, :, :-1], picture[:, :, -1:].astype(np.int32)
-    if rule.channels == 1 and colours.shape[2] == 3:
+    if channels == 1 and colours.shape[2] == 3:
         colours = _grey(colours)
-    elif rule.channels == 3 and colours.shape[2] == 1:
+    elif channels == 3 and colours.shape[2] == 1:
         colours = np.repeat(colours, 3, axis=2)
     if alpha is None:
         return colours
-    background = np.array(rule.background, np.uint8)
-    under = (background if rule.channels == 3 else _grey(background)).astype(np.int32)
+    colour = np.array(background, np.uint8)
+    under = (colour if channels == 3 else _grey(colour)).astype(np.int32)
     return ((colours * alpha + under * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from seedcnn.bundle import Preprocessing
 from seedcnn.convert import METHODS, ConversionConfig, loaded_plugins, method_of
 from seedcnn.convert.plugins import Plugin
+from seedcnn.data.sets.own import TrainedOn
 from seedcnn.errors import BundleError, ConfigError, TrainingError
 from seedcnn.files import prepare_output, remove, write_file
 from seedcnn.models.own import is_own, sha256_of
@@ -78,6 +79,13 @@ class Checkpoint:
     preprocessing: Preprocessing | None = None
     source: str = ""
     network_sha256: str = ""
+
+    @property
+    def trained_on(self) -> TrainedOn | None:
+        """What the network was trained on; None if the checkpoint was made before checkpoints kept it."""
+        if self.preprocessing is None or not self.labels:
+            return None
+        return TrainedOn(self.labels, self.preprocessing, self.source, self.config.val)
 
     @property
     def weights(self) -> dict[str, Tensor]:

@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from seedcnn.arrays import U8
 from seedcnn.data.image_set import Unreadable
-from seedcnn.data.pictures.decoders import Decode, open_rgb
+from seedcnn.data.pictures.decoders import ByRule, Decode, open_rgb
 from seedcnn.data.sets._layouts import some_of
-from seedcnn.errors import DataError
+from seedcnn.errors import DataError, ImageError
+from seedcnn.runtime.pictures import load_picture
 
 __all__ = ["Batch", "Batches", "sizes_differ", "undecodable"]
 
@@ -34,9 +35,11 @@ class Batch(NamedTuple):
 def _decode(path: Path, decode: Decode) -> U8 | str:
     """The decoded image, or the reason why it cannot be decoded."""
     try:
+        if isinstance(decode, ByRule):
+            return load_picture(path, decode.rule)
         picture = open_rgb(path)
     except Exception as error:  # Pillow can raise any exception for a damaged file
-        return f"{type(error).__name__}: {error}"
+        return str(error) if isinstance(error, ImageError) else f"{type(error).__name__}: {error}"
     try:
         return decode(picture)
     except ValueError as error:

@@ -10,8 +10,11 @@ import numpy as np
 from PIL import Image
 
 from seedcnn.arrays import U8
+from seedcnn.bundle import Preprocessing
+from seedcnn.errors import ImageError
+from seedcnn.runtime.pictures import on_background, prepare, read_picture
 
-__all__ = ["CenterCrop", "Decode", "FullFrame", "open_rgb"]
+__all__ = ["ByRule", "CenterCrop", "Decode", "FullFrame", "open_rgb"]
 
 Decode = Callable[[Image.Image], U8]
 """From an RGB image to uint8 [H, W, 3]."""
@@ -69,8 +72,28 @@ class CenterCrop:
         return np.asarray(image.crop((left, top, left + self.size, top + self.size)))
 
 
+@dataclass(frozen=True)
+class ByRule:
+    """The rule of a network, as a device applies it (:mod:`seedcnn.runtime.pictures`)."""
+
+    rule: Preprocessing
+
+    def __call__(self, image: Image.Image) -> U8:
+        """uint8 [height, width, channels] of an RGB image.
+
+        Raises:
+            ValueError: if the rule refuses its size.
+        """
+        try:
+            return prepare(np.asarray(image), self.rule)
+        except ImageError as error:
+            raise ValueError(f"the image {error}") from None
+
+
 def open_rgb(path: Path) -> Image.Image:
-    """Decode a file to RGB. Pillow can raise any exception for a damaged file."""
-    with Image.open(path) as image:
-        # Through RGBA, because Pillow warns when it converts a palette with transparent entries to RGB.
-        return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
+    """Decode a file to RGB: upright, its transparent pixels white, 16 bits by the upper byte.
+
+    Raises:
+        ImageError: if it cannot be decoded, see :func:`seedcnn.runtime.pictures.read_picture`.
+    """
+    return Image.fromarray(on_background(read_picture(path), 3, (255, 255, 255)))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from seedcnn.bundle import Preprocessing
 from seedcnn.data.image_set import Channels, ImageSet, TrainTest
+from seedcnn.data.pictures.decoders import ByRule
 from seedcnn.data.pictures.folder import CenterCrop, ImageFolder
 from seedcnn.data.sets import imagenet
 from seedcnn.data.sets.cifar10 import load_cifar10
@@ -19,6 +20,7 @@ from seedcnn.data.sets.gtsrb import load_gtsrb
 from seedcnn.data.sets.icons50 import hold_out_style, hold_out_subtypes, hold_out_traditional, load_icons50
 from seedcnn.data.sets.icons50_rebuilt import load_icons50_rebuilt
 from seedcnn.data.sets.official import OfficialFiles, cifar10_c_files, imagenet_c_files
+from seedcnn.data.sets.own import TrainedOn, load_pictures
 from seedcnn.errors import ConfigError, DataError, did_you_mean
 from seedcnn.messages import Say
 
@@ -111,6 +113,7 @@ class DataRequest:
     limit: int | None = None
     on_error: str = "raise"
     decoded: Path | None = None
+    rule: Preprocessing | None = None
 
     @property
     def directory(self) -> str:
@@ -241,7 +244,8 @@ def _imagenet_test(request: DataRequest) -> Test:
     if request.limit is not None:
         listed = listed.take(random_choice(len(listed), request.limit))
     request.say(f"decoding {len(listed):,} images of {listed.source}")
-    test = listed.load(CenterCrop(224, 256), on_error=request.on_error, file=request.decoded)
+    decode = CenterCrop(224, 256) if request.rule is None else ByRule(request.rule)
+    test = listed.load(decode, on_error=request.on_error, file=request.decoded)
     return test, imagenet.MEAN, imagenet.STD
 
 
@@ -333,6 +337,7 @@ def load_test(
     on_error: str = "raise",
     decoded: Path | None = None,
     progress: Say | None = None,
+    trained_on: TrainedOn | None = None,
 ) -> NamedTest:
     """Load the test part of a data set.
 
@@ -347,6 +352,9 @@ def load_test(
         decoded: for "imagenet": a file to keep the decoded images in, 150 kB each, instead of in memory. A later call
             for the same images uses it again.
         progress: called with one sentence per step.
+        trained_on: of the network that is measured: its rule decodes sets of image files, and is needed for pictures of
+            one's own, "folder:DIRECTORY" or the directory alone. Of the directory that the network was trained on,
+            only the part that was held back is loaded.
 
     Raises:
         ConfigError: if there is no such set (near names are listed), it needs a directory or takes none, or it does
@@ -354,6 +362,10 @@ def load_test(
         DataError: if the data are missing, incomplete or damaged, or there is no test image.
     """
     name, _, where = data.partition(":")
+    if name == FOLDER or (name not in DATA_SETS and Path(data).exists()):
+        if corrupted is not None or decoded is not None or hold_out:
+            raise ConfigError("hold-outs, published corrupted images and decoded files go with named data sets")
+        return _own_test(Path(where) if name == FOLDER else Path(data), trained_on, limit, progress)
     root = Path(where) if where else None
     known = _known(name, root, hold_out, "NAME or NAME:DIRECTORY")
     if corrupted is not None and known.official is None:
@@ -362,9 +374,28 @@ def load_test(
     if decoded is not None and not known.files:
         kept = " and ".join(each for each, found in DATA_SETS.items() if found.files)
         raise ConfigError(f"a file of decoded images goes with the data {kept}, not with {name}: it is small")
-    request = DataRequest(name, root, hold_out, verify, progress or (lambda _: None), limit, on_error, decoded)
+    rule = trained_on.preprocessing if trained_on is not None and known.files else None
+    request = DataRequest(name, root, hold_out, verify, progress or (lambda _: None), limit, on_error, decoded, rule)
     test, mean, std = known.test(request)
     if not len(test):
         raise DataError(f"data {data!r} has no test images")
     files = None if corrupted is None or known.official is None else known.official(corrupted, test)
-    return NamedTest(name, test, known.rule(test, mean, std), known.constants, _held_out(hold_out), files)
+    return NamedTest(name, test, rule or known.rule(test, mean, std), known.constants, _held_out(hold_out), files)
+
+
+def _own_test(place: Path, trained_on: TrainedOn | None, limit: int | None, progress: Say | None) -> NamedTest:
+    if trained_on is None:
+        raise ConfigError(
+            f"{place} holds pictures of your own, and no model says by which rule they become inputs: "
+            "give a checkpoint that `seedcnn train` wrote, or a bundle"
+        )
+    own = trained_on.source == f"{FOLDER}:{place.absolute()}"
+    test = load_pictures(
+        place,
+        trained_on.preprocessing,
+        trained_on.labels,
+        val=trained_on.val if own else None,
+        progress=progress,
+    )
+    rule = trained_on.preprocessing
+    return NamedTest(FOLDER, _some(test, limit), rule, "imagenet" if min(rule.height, rule.width) > 64 else "cifar")

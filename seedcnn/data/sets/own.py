@@ -20,7 +20,7 @@ from seedcnn.errors import DataError, ImageError
 from seedcnn.messages import Say
 from seedcnn.runtime.pictures import prepare, read_picture
 
-__all__ = ["VAL_SHARE", "OwnPictures", "load_folder", "load_pictures"]
+__all__ = ["VAL_SHARE", "OwnPictures", "TrainedOn", "load_folder", "load_pictures"]
 
 VAL_SHARE = 0.2
 _TRAIN, _VAL = "train", ("val", "valid", "validation", "test")
@@ -51,6 +51,36 @@ class OwnPictures:
     def classes(self) -> tuple[str, ...]:
         """The class names, by label."""
         return self.train.classes
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What a network was trained on, as its checkpoint keeps it.
+
+    Attributes:
+        labels: the class names, in the order of the logits.
+        preprocessing: the rule by which a picture becomes an input.
+        source: NAME or NAME:DIRECTORY of the data, "folder:DIRECTORY" for pictures of one's own.
+        val: the share of those that was held back, where they have no parts.
+    """
+
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    source: str
+    val: float = VAL_SHARE
+
+    def check(self, classes: Sequence[str], data: str) -> None:
+        """Refuse data with other classes.
+
+        Raises:
+            DataError: naming both.
+        """
+        if tuple(classes) != self.labels:
+            theirs, ours = (", ".join(names)[:200] for names in (classes, self.labels))
+            raise DataError(
+                f"{data} has {len(classes)} classes ({theirs}), but the network was trained on {len(self.labels)} "
+                f"({ours}), from {self.source or 'other data'}"
+            )
 
 
 @dataclass(frozen=True)
