@@ -185,7 +185,8 @@ def open_models(
     Raises:
         ConfigError: if a model is named twice, timm has none of that name, or the normalisation of an ONNX file is not
             known.
-        DataError: if a model was trained on other classes or takes another input, a file is of no known kind, holds another kind of network, or does not run.
+        DataError: if a model was trained on other classes or takes another input, or a file is of no known kind, holds
+            another kind of network, or does not run.
     """
     from seedcnn.bundle import Bundle
     from seedcnn.evaluate import Opened, bundle_predictor, onnx_predictor

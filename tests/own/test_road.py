@@ -1,0 +1,170 @@
+"""The whole road: a folder of pictures and a network of one's own, to a device that answers as it was measured."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from seedcnn.bundle import open_bundle
+from seedcnn.device.main import main as device
+from seedcnn.server.static import serve
+from seedcnn.train import load_checkpoint, load_model
+from tests.cli.calls import in_process
+from tests.own.photos import CLASSES, write_photos
+
+NETWORK = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, channels=3, width=16, num_classes=10):
+        super().__init__()
+        def block(a, b, stride):
+            return nn.Conv2d(a, b, 3, stride, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU()
+        self.body = nn.Sequential(*block(channels, width, 2), *block(width, width, 1), nn.AdaptiveAvgPool2d(2))
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(4 * width, num_classes))
+
+    def forward(self, x):
+        return self.head(self.body(x))
+"""
+
+
+def accuracy(text):
+    """The first percentage with its number of images."""
+    found = re.search(r"accuracy (\d+\.\d+) %|top-1 \(n = \d+\) │ (\d+\.\d+)", text)
+    return float(found[1] or found[2])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("own")
+    write_photos(place / "photos", 24)
+    (place / "photos" / "val" / CLASSES[0] / "broken.jpg").write_bytes(b"no picture")
+    (place / "net.py").write_text(NETWORK)
+    return place
+
+
+@pytest.fixture(scope="module", params=[(3, 32), (1, 24)], ids=["colour", "grey"])
+def trained(place, request):
+    """A checkpoint of the user's network in three channels or one, and what training printed."""
+    channels, side = request.param
+    out = place / f"net{channels}.ckpt"
+    arguments = (f"{place / 'net.py'}:Net", "--data", place / "photos", "--input", f"{channels}x{side}x{side}")
+    options = ("--set", f"model_options.channels={channels}", "--set", "epochs=5", "--no-flip")
+    return out, in_process("train", *arguments, *options, "--out", out)
+
+
+def test_the_chain_ends_as_it_began(place, trained, capsys):
+    checkpoint, done = trained
+    assert "96 pictures to train on, 24 to measure on; 4 classes" in done.stderr
+    assert "left out 1: val/across fine/broken.jpg" in done.stderr
+    saved = load_checkpoint(checkpoint)
+    assert (saved.labels, saved.source) == (CLASSES, f"folder:{place / 'photos'}")
+    assert not saved.config.flip
+    trained_to = accuracy(done.stdout)
+    assert trained_to > 60  # chance is 25 %
+    assert accuracy(in_process("evaluate", checkpoint, "--corruptions", "none").stdout) == trained_to
+
+    stem = place / checkpoint.stem
+    first = in_process("pack", checkpoint, "--out", f"{stem}-1.bundle", "--family", stem.name, "--release", 1)
+    assert f"accuracy {trained_to:.2f} -> " in first.stdout
+    bundle = open_bundle(f"{stem}-1.bundle")
+    assert bundle.manifest.labels == CLASSES
+    assert bundle.manifest.preprocessing == saved.preprocessing
+    packed_to = float(re.search(r"-> (\d+\.\d+) %", first.stdout)[1])
+    measured = in_process("evaluate", f"{stem}-1.bundle", "--data", place / "photos", "--corruptions", "none")
+    assert accuracy(measured.stdout) == packed_to
+
+    fleet = place / f"fleet-{stem.name}"
+    in_process("repo", "init", fleet)
+    in_process("repo", "publish", fleet, f"{stem}-1.bundle")
+    home = ["--home", str(place / f"home-{stem.name}")]
+    with serve(fleet) as server:
+        start = ["--root", str(fleet / "root.json"), "--url", server.url, "--family", stem.name]
+        assert device([*home, "init", *start]) == 0
+        assert device([*home, "update"]) == 0
+        capsys.readouterr()
+        assert device([*home, "evaluate", str(place / "photos" / "val"), "--json"]) == 1
+        answer = capsys.readouterr()
+        assert "broken.jpg is not a picture" in answer.err
+        found = json.loads(answer.out)
+        assert (found["pictures"], round(found["top1"], 2)) == (24, packed_to)
+
+        write_photos(place / "photos", 10, seed=1)
+        more = in_process(
+            "train", checkpoint, "--data", place / "photos", "--set", "epochs=2", "--out", f"{stem}-b.ckpt"
+        )
+        assert "136 pictures to train on" in more.stderr
+        options = ("--family", stem.name, "--release", 2, "--parent", f"{stem}-1.bundle", "--out", f"{stem}-2.bundle")
+        second = in_process("pack", f"{stem}-b.ckpt", *options)
+        packed_to = float(re.search(r"-> (\d+\.\d+) %", second.stdout)[1])
+        in_process("repo", "publish", fleet, f"{stem}-2.bundle")
+        assert device([*home, "update"]) == 0
+        assert "by a delta" in capsys.readouterr().out
+        assert device([*home, "evaluate", str(place / "photos" / "val"), "--json"]) == 1
+        assert round(json.loads(capsys.readouterr().out)["top1"], 2) == packed_to
+    for path in (place / "photos").rglob("1-*"):
+        path.unlink()
+
+
+def test_a_changed_file_is_refused_by_its_digests(place, trained):
+    checkpoint, _ = trained
+    load_model(checkpoint)
+    (place / "net.py").write_text(NETWORK + "# changed\n")
+    refused = in_process("evaluate", checkpoint, expect=1)
+    (place / "net.py").write_text(NETWORK)
+    digest = load_checkpoint(checkpoint).network_sha256[:12]
+    assert f"the file's SHA-256 was {digest}... and is" in refused.stderr
+
+
+def test_other_data_are_refused_by_both_class_lists(place, trained, cifar10):
+    checkpoint, _ = trained
+    for command in (("evaluate",), ("pack", "--family", "x", "--release", "1", "--out", place / "x.bundle")):
+        refused = in_process(command[0], checkpoint, *command[1:], "--data", "cifar10", expect=1)
+        assert "has 10 classes (airplane, automobile" in refused.stderr
+        assert "was trained on 4 (across fine, across wide" in refused.stderr
+    assert not (place / "x.bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("resnet8_cifar",), "train resnet8_cifar needs --data"),
+        (
+            ("resnet8_cifra", "--data", "PHOTOS"),
+            "there is no recipe, network or checkpoint 'resnet8_cifra'; did you mean",
+        ),
+        (("PLACE/net.py:Nett", "--data", "PHOTOS"), "there is nothing to call by the name Nett"),
+        (("PLACE/net.py:Net", "--data", "PHOTOS"), "--input is needed"),
+        (("resnet8_cifar", "--data", "PHOTOS", "--input", "0x3"), "--input 0x3: it must be SIDE"),
+        (("resnet8_cifar", "--data", "PHOTOS", "--input", "1x32x32"), "the network cannot take images of 32x32"),
+        (("resnet8_cifar", "--data", "PHOTOS", "--resize", "stretch"), "must be one of crop, squash, pad, none"),
+        (("resnet8_cifar", "--data", "PHOTOS", "--strict"), "broken.jpg"),
+        (("resnet8_cifar", "--data", "PHOTOS", "--pretrained"), "pretrained goes with the networks of timm"),
+        (("resnet8_cifar", "--data", "PHOTOS", "--weights", "no.pth"), "there is no"),
+        (("demo:vanilla", "--input", "32"), "--input 32 has no effect on the recipe demo:vanilla"),
+        (("demo:vanilla", "--no-flip"), "has no effect on the recipe demo:vanilla"),
+        (("resnet8_cifar", "--data", "PLACE"), "class"),
+    ],
+)
+def test_one_sentence_for_what_cannot_be_trained(place, tmp_path, arguments, sentence):
+    texts = [text.replace("PHOTOS", str(place / "photos")).replace("PLACE", str(place)) for text in arguments]
+    refused = in_process("train", *texts, "--out", tmp_path / "x.ckpt", expect=1)
+    (line,) = [text for text in refused.stderr.splitlines() if text.startswith("seedcnn: ")]
+    assert sentence in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_goes_on_where_it_stopped(place, trained):
+    checkpoint, _ = trained
+    config = load_checkpoint(checkpoint).config
+    channels = config.preprocessing.channels
+    arguments = (f"{place / 'net.py'}:Net", "--data", place / "photos", "--input", f"{channels}x20x20")
+    options = ("--set", f"model_options.channels={channels}", "--set", "epochs=1", "--out", place / "again.ckpt")
+    in_process("train", *arguments, *options)
+    weights = load_checkpoint(place / "again.ckpt").model
+    in_process("train", *arguments, *options, "--resume")
+    again = load_checkpoint(place / "again.ckpt").model
+    assert all(np.array_equal(value, again[name]) for name, value in weights.items())
