@@ -105,7 +105,7 @@ def train(
     load_plugins(plugin)
     from seedcnn.data.sets.named import DATA_SETS, load_test
     from seedcnn.errors import ConfigError
-    from seedcnn.train import find_recipe, load_training_data, override
+    from seedcnn.train import check_model, find_recipe, load_training_data, override
     from seedcnn.train import train as run
     from seedcnn.train.distributed import is_first_process
 
@@ -126,6 +126,7 @@ def train(
         )
     if not files:
         refuse_without_effect({"--workers": workers}, f"on {config.data}, which is decoded once")
+    check_model(config)
     training_data = load_training_data(config, data, progress=say)
     measure = None if files else partial(_measure, load_test(where, hold_out=config.hold_out))
     model, checkpoint = run(
