@@ -15,6 +15,7 @@ from seedcnn.convert import ConversionConfig, ConversionReport
 from seedcnn.errors import ConfigError
 from seedcnn.files import write_file
 from seedcnn.layers import learnable_count
+from seedcnn.literals import parse_json
 from seedcnn.plan.costs import Costs
 from seedcnn.plan.forms import KEEP
 from seedcnn.plan.sites import replaced
@@ -174,7 +175,7 @@ def read_plan(path: str | Path) -> Plan:
         ConfigError: if the file is missing, no JSON, no plan, or a plan of another format.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = parse_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as a plan: {error}") from None
     if not isinstance(data, dict):

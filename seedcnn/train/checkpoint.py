@@ -17,6 +17,7 @@ from seedcnn.convert import METHODS, ConversionConfig, loaded_plugins, method_of
 from seedcnn.convert.plugins import Plugin
 from seedcnn.errors import ConfigError, TrainingError
 from seedcnn.files import prepare_output, remove, write_file
+from seedcnn.literals import parse_json
 from seedcnn.train.config import TrainConfig, build_model
 
 __all__ = [
@@ -195,7 +196,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in _TENSORS}
     try:
         with safe_open(str(path), framework="pt") as file:
-            meta: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
+            meta: dict[str, Any] = parse_json((file.metadata() or {})[_KEY])
             for key in file.keys():  # noqa: SIM118
                 part, _, name = key.partition(".")
                 parts[part][name] = file.get_tensor(key)
