@@ -7,6 +7,7 @@ The file ends with a call to :func:`register`, as does a user's own file (docs/p
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
@@ -106,11 +107,18 @@ def register(
         if not _NAME.fullmatch(each):
             raise ConfigError(f"method {each!r}: a name consists of lower-case letters, digits and hyphens")
         if each in taken:
-            raise ConfigError(f"method {each!r} is already registered, with {taken[each].config.__name__}")
-    if any(family.config is config for family in FAMILIES.values()):
-        raise ConfigError(f"method {name!r}: {config.__name__} is already registered")
+            raise ConfigError(f"method {each!r} is already registered, with {_told(taken[each])}")
+    for family in FAMILIES.values():
+        if family.config is config:
+            raise ConfigError(f"method {name!r}: {config.__name__} is already registered, as {family.name!r}")
     handler = _plainly(make) if isinstance(make, type) else make
     FAMILIES[name] = Family(name, config, handler, dict(presets or {}))
+
+
+def _told(family: Family) -> str:
+    """Name a family's config and the file that it is in."""
+    file = getattr(sys.modules.get(family.config.__module__), "__file__", None)
+    return family.config.__name__ + (f" of {file}" if file else "")
 
 
 def make_layer(config: ConversionConfig, conv: nn.Conv2d, width: int, seed: int) -> nn.Module:
@@ -122,10 +130,14 @@ def make_layer(config: ConversionConfig, conv: nn.Conv2d, width: int, seed: int)
 
     Raises:
         ValueError: if the layer cannot replace this convolution, or the config is not registered.
+        TypeError: if the family makes no module.
     """
     for family in FAMILIES.values():
         if type(config) is family.config:
-            return family.make(config, conv, width, seed)
+            layer = family.make(config, conv, width, seed)
+            if not isinstance(layer, nn.Module):
+                raise TypeError(f"method {family.name!r} makes a {type(layer).__name__}; it must make an nn.Module")
+            return layer
     known = ", ".join(family.config.__name__ for family in FAMILIES.values())
     raise ValueError(f"`config` is a {type(config).__name__}; it must be one of {known}")
 

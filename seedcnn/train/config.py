@@ -21,7 +21,7 @@ from seedcnn.train._model_options import checked_options
 from seedcnn.train._override import override
 from seedcnn.train.distill_config import DistillConfig
 
-__all__ = ["TrainConfig", "build_model", "check_model", "override"]
+__all__ = ["TrainConfig", "build_model", "check_model", "differences", "override"]
 
 _PRECISIONS = ("fp32", "bf16", "fp16")
 _STRATEGIES = ("ddp", "dp")
@@ -33,6 +33,7 @@ _AUGMENTATIONS = ("augment", "random_erasing", "mixup", "cutmix")
 _ENDLESS = ("constant", "step", "multistep")  # schedules that never come to min_lr
 _DECAYING = ("step", "multistep", "plateau", "poly")  # schedules that use decay_rate
 _DECAY_RATE = 0.1  # the default
+_ABSENT = "not set"
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,23 @@ class TrainConfig:
         """
         config: TrainConfig = typed.convert(cls, typed.unstamped(value, "a training config"), "")
         return config
+
+
+def differences(first: TrainConfig, second: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two configs differ, those of nested configs by path, with both values as plain data."""
+    ours, theirs = _flat(first.to_dict()), _flat(second.to_dict())
+    return {
+        name: (ours.get(name, _ABSENT), theirs.get(name, _ABSENT))
+        for name in (ours | theirs)
+        if ours.get(name, _ABSENT) != theirs.get(name, _ABSENT)
+    }
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in data.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
+    return flat
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
