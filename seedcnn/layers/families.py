@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -49,6 +49,33 @@ class ConversionConfig:
 
     def __post_init__(self) -> None:
         typed.settle(self, type(self).__name__)
+        self.check_fields()
+
+    def check_fields(self) -> None:
+        """Refuse values that the layer does not know or that have no effect; a family overrides this.
+
+        Raises:
+            ConfigError: naming the field, its value and the rule.
+        """
+
+    def one_of(self, name: str, known: Iterable[str]) -> None:
+        """Raise ``ConfigError`` unless the field ``name`` has one of the known values."""
+        if (value := getattr(self, name)) not in (choices := tuple(known)):
+            raise ConfigError(
+                f"{type(self).__name__}.{name} (={value!r}) must be one of {', '.join(map(repr, choices))}"
+            )
+
+    def without_effect(self, name: str, why: str, *defaults: Any) -> None:
+        """Raise ``ConfigError`` if the field ``name``, which has no effect, is not left at its default.
+
+        Args:
+            why: the reason, as the end of a sentence.
+            defaults: further values that presets set.
+        """
+        value = getattr(self, name)
+        default = next(item.default for item in fields(self) if item.name == name)
+        if value not in (default, *defaults):
+            raise ConfigError(f"{type(self).__name__}.{name} (={value!r}) has no effect {why}")
 
     def for_depthwise(self) -> ConversionConfig | None:
         """Return the config for a depthwise convolution, or None if the layer cannot replace one at equal cost."""
