@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -24,11 +26,25 @@ __all__ = [
     "Family",
     "Handler",
     "conv_arguments",
+    "fields_without_effect_forgiven",
     "make_layer",
     "options_of",
     "register",
     "share_of",
 ]
+
+
+_FORGIVING: ContextVar[bool] = ContextVar("forgiving", default=False)
+
+
+@contextmanager
+def fields_without_effect_forgiven() -> Iterator[None]:
+    """Give fields without effect their defaults instead of refusing them, for files that earlier versions wrote."""
+    token = _FORGIVING.set(True)
+    try:
+        yield
+    finally:
+        _FORGIVING.reset(token)
 
 
 @dataclass(frozen=True)
@@ -74,7 +90,11 @@ class ConversionConfig:
         """
         value = getattr(self, name)
         default = next(item.default for item in fields(self) if item.name == name)
-        if value not in (default, *defaults):
+        if value in (default, *defaults):
+            return
+        if _FORGIVING.get():
+            object.__setattr__(self, name, default)
+        else:
             raise ConfigError(f"{type(self).__name__}.{name} (={value!r}) has no effect {why}")
 
     def for_depthwise(self) -> ConversionConfig | None:

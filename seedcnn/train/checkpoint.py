@@ -17,6 +17,7 @@ from seedcnn.convert import METHODS, ConversionConfig, loaded_plugins, method_of
 from seedcnn.convert.plugins import Plugin
 from seedcnn.errors import ConfigError, PluginError, TrainingError
 from seedcnn.files import prepare_output, remove, write_file
+from seedcnn.layers.families import fields_without_effect_forgiven
 from seedcnn.literals import parse_json
 from seedcnn.train.config import TrainConfig, build_model
 
@@ -200,7 +201,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
                 part, _, name = key.partition(".")
                 parts[part][name] = file.get_tensor(key)
         _check_plugins(meta.get("plugins", []), path)
-        config = TrainConfig.from_dict(meta["config"])
+        with fields_without_effect_forgiven():
+            config = TrainConfig.from_dict(meta["config"])
         numbers: dict[str, Any] = {name: meta[name] for name in _NUMBERS if name in meta}
         numbers |= {"history": list(meta["history"]), **parts}
         return Checkpoint(config, int(meta["epoch"]), **numbers)
