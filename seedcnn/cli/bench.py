@@ -175,7 +175,9 @@ def bench(
     parts: Annotated[str, typer.Option("--what", help="Comma-separated: latency, training.")] = "latency",
     modes: Annotated[
         str | None,
-        typer.Option(help="For training, comma-separated: eager (the default), compile, each with ' channels_last'."),
+        typer.Option(
+            help="For training, comma-separated: eager (the default), compile, or either and ' channels_last'."
+        ),
     ] = None,
     input_: InputSize = None,
     rounds: Annotated[int | None, typer.Option(help="Measured calls of each form; 100 by default.", min=1)] = None,
@@ -187,7 +189,7 @@ def bench(
     as_json: AsJson = False,
     plugin: Plugins = None,
 ) -> None:
-    """Time a network as it is, converted, and its plain alternatives, side by side on this machine.
+    """Time a network beside its converted forms and its plain alternatives, on this machine.
 
     Every run also measures Ghost, depthwise-separable and, for networks of seedcnn, the vanilla network narrowed to
     the first method's MACs. Weights are random: these are costs, not accuracies.

@@ -172,7 +172,7 @@ def cost(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Also count the network converted by this, or by NAME:option=value; repeatable."
+            metavar="NAME", help="Also count the network converted by this method, or NAME:option=value; repeatable."
         ),
     ] = None,
     set_: Annotated[
