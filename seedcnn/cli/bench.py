@@ -20,7 +20,6 @@ from seedcnn.cli._arguments import (
     load_plugins,
     refuse_without_effect,
 )
-from seedcnn.convert.copies import copy_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +54,7 @@ def _forms(model: str, size: tuple[int, int, int], methods: list[str]) -> dict[s
     import warnings
 
     from seedcnn.convert import config_of_text, convert_
+    from seedcnn.convert.copies import copy_model
     from seedcnn.errors import ConfigError
     from seedcnn.evaluate.costs import cost
     from seedcnn.models import create_model, list_models

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seedcnn.cli._arguments import AsJson, InputSize, Model, Plugins, input_size, load_plugins
-from seedcnn.convert.copies import copy_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -137,6 +136,7 @@ def _columns(model: str, methods: list[str], assignments: list[str], size: str |
     """Count the network as it is, converted by each method, and narrowed to the MACs of each."""
 
     from seedcnn.convert import config_for, convert_
+    from seedcnn.convert.copies import copy_model
     from seedcnn.errors import ConfigError
     from seedcnn.evaluate.costs import cost as count
     from seedcnn.models import list_models
