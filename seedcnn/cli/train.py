@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seedcnn.cli._arguments import AsJson, Plugins, default, load_plugins, refuse_without_effect
+from seedcnn.messages import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +34,7 @@ def recipes(
     all_: Annotated[bool, typer.Option("--all", help="List every recipe.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the recipes of seedcnn; without an argument the files that hold them, most of them a table of a paper.
+    """List recipes; without an argument, list the files that hold them (most are tables of a paper).
 
     Example: seedcnn recipes resnet18_groupnl
     """
@@ -66,17 +67,18 @@ def _measure(test: NamedTest, network: nn.Module) -> Accuracy:
 
 
 def _summary(out: Path, epochs: int, where: str, result: Accuracy | None) -> str:
+    trained = counted(epochs, "epoch")
     if result is None:
-        return f"{out}: {epochs} epochs; measure it with: seedcnn evaluate {out} --data {where}"
+        return f"{out}: {trained}; measure it with: seedcnn evaluate {out} --data {where}"
     accuracy = f"test accuracy {result.top1:.2f} % (n = {result.n}, standard error {result.standard_error:.2f})"
-    return f"{out}: {epochs} epochs, {accuracy}"
+    return f"{out}: {trained}, {accuracy}"
 
 
 _Recipe = Annotated[str, typer.Argument(help="FILE:FUNCTION of a recipe, see `seedcnn recipes`.")]
 _Set = Annotated[
     list[str] | None, typer.Option("--set", help="Set a field of the config: a.b=value; repeatable, see TrainConfig.")
 ]
-_Data = Annotated[Path | None, typer.Option(help="Directory of the recipe's data set, if it is not downloaded.")]
+_Data = Annotated[Path | None, typer.Option(help="Directory of the recipe's data set, where it is not downloaded.")]
 _Validate = Annotated[
     bool, typer.Option(help="Measure the test accuracy after every epoch and keep the best as OUT.best.ckpt.")
 ]
@@ -91,7 +93,7 @@ def train(
     data: _Data = None,
     resume: Annotated[bool, typer.Option(help="Continue from the checkpoint if it exists.")] = False,
     validate: _Validate = False,
-    keep: Annotated[int, typer.Option(help="Number of epochs whose checkpoints are kept.")] = 1,
+    keep: Annotated[int, typer.Option(help="Keep the checkpoints of this many epochs.")] = 1,
     save_steps: _SaveSteps = 0,
     workers: _Workers = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
@@ -105,7 +107,7 @@ def train(
     load_plugins(plugin)
     from seedcnn.data.sets.named import DATA_SETS, load_test
     from seedcnn.errors import ConfigError
-    from seedcnn.train import find_recipe, load_training_data, override
+    from seedcnn.train import check_model, find_recipe, load_training_data, override
     from seedcnn.train import train as run
     from seedcnn.train.distributed import is_first_process
 
@@ -126,6 +128,7 @@ def train(
         )
     if not files:
         refuse_without_effect({"--workers": workers}, f"on {config.data}, which is decoded once")
+    check_model(config)
     training_data = load_training_data(config, data, progress=say)
     measure = None if files else partial(_measure, load_test(where, hold_out=config.hold_out))
     model, checkpoint = run(
