@@ -92,6 +92,8 @@ _DENSE: dict[str, tuple[str, bool, ConversionConfig]] = {
 
 
 def _separable(pointwise: ConversionConfig | None, relu: bool = False) -> ConversionConfig:
+    if pointwise is not None:
+        pointwise = replace(pointwise, scope=type(pointwise).scope)  # the outer scope selects
     return DepthwiseSeparableConfig(scope="spatial", relu=relu, pointwise=pointwise)
 
 

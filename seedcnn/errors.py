@@ -7,6 +7,7 @@ The tree::
     ├── ConversionError        a model that cannot be converted as asked
     ├── DataError              data that is missing, damaged or of the wrong shape
     ├── TrainingError          a training run that cannot continue or be resumed
+    │   └── PluginError            a checkpoint that needs a plugin which is not loaded, or not as it was
     ├── ExportError            a model that cannot be folded or exported
     ├── BundleError            a bundle that cannot be read
     │   ├── BundleFormatError      malformed, truncated, over a limit, or of an unknown version or coding
@@ -41,6 +42,7 @@ __all__ = [
     "ExportError",
     "ImageError",
     "MissingExtraError",
+    "PluginError",
     "RepositoryError",
     "SeedCNNError",
     "SelfTestError",
@@ -70,6 +72,10 @@ class DataError(SeedCNNError):
 
 class TrainingError(SeedCNNError):
     """A training run that cannot continue or be resumed."""
+
+
+class PluginError(TrainingError):
+    """A checkpoint that needs a plugin which is not loaded, or whose file is not as it was."""
 
 
 class ExportError(SeedCNNError):

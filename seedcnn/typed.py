@@ -295,7 +295,10 @@ def _dataclass(kind: type, value: Any, name: str, text: bool) -> Any:
     if kind in _FAMILIES and isinstance(found, str) and found:
         found = value = member_of_text(found, _FAMILIES[kind].tag)
     if not isinstance(found, Mapping):
-        raise _mismatch(name or kind.__name__, value, f"a {kind.__name__} (or a mapping of its fields)")
+        rule = f"a {kind.__name__} (or a mapping of its fields)"
+        if family is not None and kind in _FAMILIES:
+            rule = f"a {family.tag} ({', '.join(family.members)}), with options as NAME:option=value"
+        raise _mismatch(name or kind.__name__, value, rule)
     text = text and found is value
     if family is None or (kind not in _FAMILIES and family.tag not in found):
         return _build(kind, found, name, kind, text)
@@ -303,6 +306,8 @@ def _dataclass(kind: type, value: Any, name: str, text: bool) -> Any:
     member = options.pop(family.tag, "")
     if not isinstance(member, str) or member not in family.members:
         known = ", ".join(family.members)
+        if not member:
+            raise ConfigError(f"the name of the {family.tag} is missing; known {family.tag}s: {known}")
         hint = did_you_mean(member, family.members)
         raise ConfigError(f"unknown {family.tag} {member!r}; {hint}known {family.tag}s: {known}")
     make = family.members[member]

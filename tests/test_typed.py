@@ -208,7 +208,7 @@ def test_what_is_quoted_inside_a_literal_stays_text():
         (Circle, {}, "Circle needs the field 'radius', which is missing"),
         (Circle, {"shape": "group"}, "x.shape (='group') must be one that makes a Circle"),
         (Shape, {"shape": "cirle"}, "unknown shape 'cirle'; did you mean circle? known shapes: circle, group, dot"),
-        (Shape, {"radius": 1}, "unknown shape ''"),
+        (Shape, {"radius": 1}, "the name of the shape is missing; known shapes"),
         (Shape, {"shape": ["circle"]}, "unknown shape ['circle']"),
         (Shape, {"shape": "circle", "size": 1}, "shape 'circle' has no option 'size'; options: radius, filled"),
         (Any, int, "x (=<class 'int'>) must be something that JSON can hold"),

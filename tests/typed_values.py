@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -10,6 +12,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from seedcnn.convert import ConversionConfig
+from seedcnn.errors import ConfigError
+from seedcnn.layers.conditional_reduction import MODES
+from seedcnn.layers.ghost import CHEAP
+from seedcnn.layers.group_nl import NORMALIZE, VARIANTS
+from seedcnn.layers.mono import FGFS
+from seedcnn.ops.group_nl import NLFS
 from seedcnn.typed import field_types
 
 JSON = st.recursive(
@@ -17,6 +26,15 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3).map(tuple) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
+_CHOICES = {
+    "nlf": tuple(NLFS),
+    "normalize": NORMALIZE,
+    "variant": VARIANTS,
+    "fgf": tuple(FGFS),
+    "beta_per": ("element", "filter"),
+    "cheap": CHEAP,
+    "mode": MODES,
+}
 _SCALARS = {
     bool: st.booleans(),
     int: st.integers(),
@@ -44,8 +62,24 @@ def values(kind: Any, bases: dict[type, Callable[[], st.SearchStrategy[Any]]]) -
 
 
 def instances(kind: type, bases: dict[type, Callable[[], st.SearchStrategy[Any]]]) -> st.SearchStrategy[Any]:
-    """Instances of a dataclass whose fields may have any value of their annotation."""
-    return st.builds(kind, **{name: values(hint, bases) for name, hint in field_types(kind).items()})
+    """Instances of a dataclass whose fields may have any value of their annotation that has an effect."""
+    fields = {name: values(hint, bases) for name, hint in field_types(kind).items()}
+    if issubclass(kind, ConversionConfig):
+        known = {name: st.sampled_from(_CHOICES[name]) for name, hint in field_types(kind).items() if name in _CHOICES}
+        fields |= {name: each for name, each in known.items() if field_types(kind)[name] is str}
+    return st.builds(functools.partial(_with_effect, kind), **fields)
+
+
+def _with_effect(kind: type, **given: Any) -> Any:
+    """An instance without the fields that have no effect beside the others."""
+    while True:
+        try:
+            return kind(**given)
+        except ConfigError as error:
+            found = re.match(r"(\w+)\.(\w+) \(=.* has no effect ", str(error), re.DOTALL)
+            if found is None:
+                raise
+            del given[found[2] if found[1] == kind.__name__ else "pointwise"]
 
 
 def spelled(value: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 from seedcnn.bundle.limits import MAX_INT, MAX_JSON_DEPTH, MAX_MANIFEST_BYTES
 from seedcnn.errors import BundleFormatError
+from seedcnn.literals import unique_keys
 
 __all__ = ["dump_canonical", "parse_canonical"]
 
@@ -68,16 +69,16 @@ def load_json(text: bytes, what: str) -> dict[str, Any]:
     def refuse_number(token: str) -> Any:
         raise BundleFormatError(f"{what} holds the number {token:.80}; only integers are allowed")
 
-    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            raise BundleFormatError(f"{what} holds an object with a duplicate key")
-        return result
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        try:
+            return unique_keys(pairs)
+        except ValueError as error:
+            raise BundleFormatError(f"{what}: {error}") from None
 
     try:
         value = json.loads(
             text.decode("utf-8"),
-            object_pairs_hook=unique_keys,
+            object_pairs_hook=unique,
             parse_float=refuse_number,
             parse_constant=refuse_number,
         )

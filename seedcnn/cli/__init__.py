@@ -16,6 +16,8 @@ def main() -> int:
 
 
 def _run() -> None:
+    from seedcnn.cli._arguments import naming_plugins
     from seedcnn.cli.app import app
 
-    app(prog_name="seedcnn", standalone_mode=True)
+    with naming_plugins():
+        app(prog_name="seedcnn", standalone_mode=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ __all__ = [
     "default",
     "input_size",
     "load_plugins",
+    "naming_plugins",
     "refuse_without_effect",
 ]
 
@@ -35,7 +37,7 @@ InputSize = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Plugins = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option("--plugin", metavar="FILE.py", help="Run a Python file that registers methods; may be repeated."),
 ]
 
@@ -63,13 +65,28 @@ def check_outputs(files: Mapping[str, Path | None], *, make: bool = False) -> No
             raise ConfigError(f"{option} {path} cannot be written: {error.strerror}") from None
 
 
-def load_plugins(files: list[Path] | None) -> None:
+def load_plugins(files: list[str] | None) -> None:
     """Run the files of ``--plugin``; ``ConfigError`` if one of them fails or registers nothing."""
     if files:
         from seedcnn.convert import load_plugin
 
         for file in files:
+            if not file:
+                raise ConfigError("--plugin is empty; it must name a Python file")
             load_plugin(file)
+
+
+@contextmanager
+def naming_plugins() -> Iterator[None]:
+    """Name file, line and function where the code of a ``--plugin`` made the command fail."""
+    try:
+        yield
+    except BaseException:
+        plugins = sys.modules.get("seedcnn.convert.plugins")  # not imported: no command loaded one
+        if plugins is None:
+            raise
+        with plugins.plugins_named():
+            raise
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seedcnn.errors import BundleError, BundleFormatError, ConfigError, DataError, TrainingError
+from seedcnn.errors import BundleError, BundleFormatError, ConfigError, DataError, PluginError, TrainingError
 
 if TYPE_CHECKING:
     from seedcnn.bundle import Bundle
@@ -140,6 +140,8 @@ def _read(name: str, test: NamedTest, trained_on: TrainedOn | None) -> Opened | 
     except BundleFormatError as no_bundle:
         try:
             model, checkpoint = load_model(path)
+        except PluginError:
+            raise
         except TrainingError as no_checkpoint:
             raise DataError(
                 f"{path} is neither a bundle ({no_bundle}) nor a checkpoint ({no_checkpoint}), "

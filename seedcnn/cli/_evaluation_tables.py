@@ -100,7 +100,7 @@ def print_tables(found: Evaluated) -> None:
     table.add_row(f"clean, top-5 (n = {n})", *("-" if c.top5 is None else f"{c.top5:.2f}" for c in each))
     if found.styles:
         _style_rows(table, found.styles)
-    about = "Accuracy without brackets: ± standard error. "
+    about = "Clean accuracy: ± standard error. "
     if found.corrupted:
         about += _corruption_rows(table, found.corrupted)
     console = open_console(width=_WIDTH)

@@ -30,7 +30,7 @@ def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
     typer.echo(f"{out}: {len(result.data):,} bytes ({grid}{rate}; {result.seeded_values} values travel as seeds)")
     typer.echo(
         f"accuracy {result.before.top1:.2f} -> {result.after.top1:.2f} % on {result.before.n} test images; "
-        f"{result.grid.agreement:.2f} % same first class"
+        f"the top class stays the same for {result.grid.agreement:.2f} % of them"
     )
     if result.plain:
         shown = ", ".join(result.plain[:6]) + (f" and {len(result.plain) - 6} more" if len(result.plain) > 6 else "")
@@ -43,7 +43,7 @@ def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
 
 def _say_search(result: PackResult, max_drop: float) -> None:
     """Print the grids that were tried."""
-    table = Table("step", "weights, bytes", "bits a weight", "points lost", "same first class", "", title="grids tried")
+    table = Table("step", "weights, bytes", "bits a weight", "points lost", "same top class", "", title="grids tried")
     for each in result.tried:
         verdict = "taken" if each.step == result.step else "" if each.accepted else "loses too much"
         cells = (f"{each.step:.4g}", f"{each.weight_bytes:,}", f"{each.bits_per_weight:.2f}")
@@ -84,8 +84,8 @@ def _say_int8(result: PackResult) -> None:
     if found is not None:
         ranges = f"{found.calibration} calibration images" if found.calibration else "the parent's ranges"
         typer.echo(
-            f"int8, {ranges}: {found.logits.agreement:.2f} % same first class as "
-            f"float32; {found.float32_latency.median_ms:.3f} -> {found.latency.median_ms:.3f} ms an image in "
+            f"int8, {ranges}: the same top class as float32 for {found.logits.agreement:.2f} % of the test images; "
+            f"{found.float32_latency.median_ms:.3f} -> {found.latency.median_ms:.3f} ms an image in "
             f"{found.runtime} (medians of {found.latency.n}, one thread, this machine)"
         )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seedcnn.cli._arguments import default, refuse_without_effect
-from seedcnn.errors import ConfigError, TrainingError
+from seedcnn.errors import ConfigError, PluginError, TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,6 +140,8 @@ class CalibrationRequest:
 
         try:
             model, saved = load_model(self.checkpoint)
+        except PluginError:
+            raise
         except TrainingError:
             if name in list_models() or not self.checkpoint.is_file():
                 raise

@@ -87,13 +87,14 @@ class TrainRequest:
 
     def _of_recipe(self, config: TrainConfig, say: Say) -> Prepared:
         from seedcnn.data.sets.named import DATA_SETS, load_test
-        from seedcnn.train import load_training_data, override
+        from seedcnn.train import check_model, load_training_data, override
 
         given = {"--input": self.input_, "--resize": self.resize, "--val": self.val, "--weights": self.weights}
         given |= {"--pretrained": self.pretrained or None, "--no-flip": None if self.flip else True}
         given |= {"--strict": self.strict or None}
         refuse_without_effect(given, f"on the recipe {self.target}, which says so itself: change it with --set")
         config = override(config, self.set_)
+        check_model(config)
         where = config.data if self.data is None else f"{config.data}:{self.data}"
         training_data = load_training_data(config, self.data, progress=say)
         if DATA_SETS[config.data].files:

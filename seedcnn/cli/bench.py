@@ -20,7 +20,6 @@ from seedcnn.cli._arguments import (
     load_plugins,
     refuse_without_effect,
 )
-from seedcnn.convert.copies import copy_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,11 +39,13 @@ def _names(option: str, text: str, known: tuple[str, ...], short: Mapping[str, s
     from seedcnn.errors import ConfigError
 
     names = [short.get(name, name) for name in text.split(",") if name]
+    shown = {long: brief for brief, long in short.items()}
+    choices = ", ".join(shown.get(name, name) for name in known)
     for name in names:
         if name not in known:
-            raise ConfigError(f"{option} {name}: it must be one of {', '.join([*short, *known])}")
+            raise ConfigError(f"{option} {name}: it must be one of {choices}")
     if not names:
-        raise ConfigError(f"{option} is empty; it must name one of {', '.join([*short, *known])}")
+        raise ConfigError(f"{option} is empty; it must name one or more of {choices}, separated by commas")
     return list(dict.fromkeys(names))
 
 
@@ -53,11 +54,12 @@ def _forms(model: str, size: tuple[int, int, int], methods: list[str]) -> dict[s
     import warnings
 
     from seedcnn.convert import config_of_text, convert_
+    from seedcnn.convert.copies import copy_model
     from seedcnn.errors import ConfigError
     from seedcnn.evaluate.costs import cost
     from seedcnn.models import create_model, list_models
     from seedcnn.models.opening import network
-    from seedcnn.plan import narrowed_widths
+    from seedcnn.plan import narrowed_widths, widths_in_words
 
     configs = {method: config_of_text(method) for method in methods}
     configs |= {control: config_of_text(control) for control in _CONTROLS if control not in configs}
@@ -79,9 +81,12 @@ def _forms(model: str, size: tuple[int, int, int], methods: list[str]) -> dict[s
         forms[name] = converted
     if model in list_models():
         macs = cost(forms[methods[0]], size).macs
+        if macs >= cost(vanilla, size).macs:
+            typer.echo(f"{methods[0]} saves no MACs, so there is no narrowed network to compare it with", err=True)
+            return forms
         try:
             widths = narrowed_widths(model, macs, size)
-            forms["narrowed: " + "/".join(map(str, widths))] = create_model(model, widths=widths)
+            forms[f"narrowed: {widths_in_words(widths)}"] = create_model(model, widths=widths)
         except ConfigError as error:
             typer.echo(f"no narrowed network to compare with: {error}", err=True)
     return forms
@@ -170,7 +175,9 @@ def bench(
     parts: Annotated[str, typer.Option("--what", help="Comma-separated: latency, training.")] = "latency",
     modes: Annotated[
         str | None,
-        typer.Option(help="For training, comma-separated: eager (the default), compile, each with ' channels_last'."),
+        typer.Option(
+            help="For training, comma-separated: eager (the default), compile, or either and ' channels_last'."
+        ),
     ] = None,
     input_: InputSize = None,
     rounds: Annotated[int | None, typer.Option(help="Measured calls of each form; 100 by default.", min=1)] = None,
@@ -182,7 +189,7 @@ def bench(
     as_json: AsJson = False,
     plugin: Plugins = None,
 ) -> None:
-    """Time a network as it is, converted, and its plain alternatives, side by side on this machine.
+    """Time a network beside its converted forms and its plain alternatives, on this machine.
 
     Every run also measures Ghost, depthwise-separable and, for networks of seedcnn, the vanilla network narrowed to
     the first method's MACs. Weights are random: these are costs, not accuracies.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seedcnn.cli._arguments import AsJson, InputSize, Model, Plugins, input_size, load_plugins
-from seedcnn.convert.copies import copy_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,25 +36,32 @@ class _Counted:
 
 
 def _options(methods: list[str], assignments: list[str]) -> dict[str, dict[str, str]]:
-    """Options by method; ``method.option=value`` is for one method and wins over ``option=value``, which is for all."""
+    """Options by method as it was written, with its name; those of one method win over ``option=value``, for all."""
     from seedcnn.errors import ConfigError
+    from seedcnn.literals import member_of_text
 
+    own = {method: member_of_text(method, "method") for method in methods}
     for_all: dict[str, str] = {}
-    for_one: dict[str, dict[str, str]] = {method: {} for method in methods}
+    for_one: dict[str, dict[str, str]] = {options["method"]: {} for options in own.values()}
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         method, dot, option = path.rpartition(".")
         if not equals or not option:
             raise ConfigError(f"--set {assignment}: it must look like option=value or method.option=value")
+        if not methods:
+            raise ConfigError(f"--set {assignment} sets an option of a method, and there is no --method")
         if dot and method not in for_one:
             raise ConfigError(f"--set {assignment}: {method!r} is not among the methods asked for")
         options = for_one[method] if dot else for_all
         if option in options:
             raise ConfigError(f"--set {assignment}: {path} is also set to {options[option]}")
         options[option] = text
-    if assignments and not methods:
-        raise ConfigError(f"--set {assignments[0]}: there is no --method that it could belong to")
-    return {method: for_all | options for method, options in for_one.items()}
+        twice = [each for each, given in own.items() if option in given and method in ("", given["method"])]
+        if option == "method":
+            raise ConfigError(f"--set {assignment}: the method is no option; --method names it")
+        if twice:
+            raise ConfigError(f"--set {assignment}: --method {twice[0]} also sets {option}")
+    return {method: for_all | for_one[given["method"]] | given for method, given in own.items()}
 
 
 def _narrowed(model: str, columns: list[_Column], input_size: tuple[int, int, int], convention: str) -> list[_Column]:
@@ -65,7 +71,7 @@ def _narrowed(model: str, columns: list[_Column], input_size: tuple[int, int, in
     from seedcnn.errors import ConfigError
     from seedcnn.evaluate.costs import cost as count
     from seedcnn.models import create_model
-    from seedcnn.plan import narrowed_widths
+    from seedcnn.plan import narrowed_widths, widths_in_words
 
     result = []
     for column in columns[1:]:
@@ -79,7 +85,7 @@ def _narrowed(model: str, columns: list[_Column], input_size: tuple[int, int, in
             continue
         with torch.device("meta"):
             found = count(create_model(model, widths=widths), input_size, convention=convention)
-        result.append(_Column(f"narrowed to {column.name}: {'/'.join(map(str, widths))}", found, found.macs))
+        result.append(_Column(f"narrowed to {column.name}: {widths_in_words(widths)}", found, found.macs))
     return result
 
 
@@ -130,13 +136,18 @@ def _columns(model: str, methods: list[str], assignments: list[str], size: str |
     """Count the network as it is, converted by each method, and narrowed to the MACs of each."""
 
     from seedcnn.convert import config_for, convert_
+    from seedcnn.convert.copies import copy_model
     from seedcnn.errors import ConfigError
     from seedcnn.evaluate.costs import cost as count
     from seedcnn.models import list_models
     from seedcnn.models.opening import network
+    from seedcnn.typed import prefixed
 
     asked = _options(methods, assignments)
-    configs = {name: config_for(name, **options) for name, options in asked.items()}
+    configs = {}
+    for name, options in asked.items():
+        with prefixed(f"--method {name}"):
+            configs[name] = config_for(**options)
     vanilla, shape = network(model, input_size(size), weights=False)
 
     def column(name: str, module: nn.Module) -> _Column:
@@ -159,7 +170,10 @@ def _columns(model: str, methods: list[str], assignments: list[str], size: str |
 def cost(
     model: Model,
     method: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Also count the network converted by this; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Also count the network converted by this method, or NAME:option=value; repeatable."
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,

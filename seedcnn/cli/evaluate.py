@@ -38,23 +38,29 @@ _Corrupted = Annotated[
 ]
 _Images = Annotated[
     int | None,
-    typer.Option(help="Largest number of test images to corrupt: CIFAR's first, a fixed choice of other sets."),
+    typer.Option(
+        help="Corrupt at most this many test images: CIFAR's first; other sets are reduced to a fixed random choice."
+    ),
 ]
 _Corruptions = Annotated[
     str, typer.Option(help="Comma-separated names, or all, or none; frost downloads its pictures through pip.")
 ]
 _FrostDir = Annotated[Path | None, typer.Option(help="Directory that holds the frost pictures.")]
-_Seeds = Annotated[int, typer.Option(help="Number of draws of the random corruptions, with seeds 0, 1, ...")]
-_Mean = Annotated[str | None, typer.Option(help="Mean for ONNX files, three numbers; default: as the bundles given.")]
+_Seeds = Annotated[int, typer.Option(help="Draw the random corruptions this many times, with seeds 0, 1, ...")]
+_Mean = Annotated[
+    str | None, typer.Option(help="Mean for ONNX files, three numbers; by default that of the given bundles.")
+]
 _Std = Annotated[str | None, typer.Option(help="Standard deviation for ONNX files, three numbers; needs --mean.")]
 _Verify = Annotated[bool, typer.Option(help="Refuse an incomplete data set.")]
 _SkipDamaged = Annotated[
     bool, typer.Option("--skip-damaged", help="Leave out images that cannot be decoded, and list them.")
 ]
 _Decoded = Annotated[
-    Path | None, typer.Option(help="Keep ImageNet's decoded images, 150 kB each, in this file and not in memory.")
+    Path | None, typer.Option(help="Keep ImageNet's decoded images, 150 kB each, in this file instead of in memory.")
 ]
-_Record = Annotated[Path | None, typer.Option(help="JSON file of every answer; an interrupted run resumes from it.")]
+_Record = Annotated[
+    Path | None, typer.Option(help="Keep every answer in this JSON file; an interrupted run resumes from it.")
+]
 _Csv = Annotated[Path | None, typer.Option(help="Write the raw table here.")]
 _Report = Annotated[Path | None, typer.Option(help="Write an HTML report here.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print the raw table as JSON.")]

@@ -20,13 +20,13 @@ __all__ = ["apply", "inspect", "pack"]
 _Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint of a trained network.")]
 _Out = Annotated[Path, typer.Option(help="Bundle to write.")]
 _Family = Annotated[str, typer.Option(help="Model family that devices follow.")]
-_Release = Annotated[int, typer.Option(help="Release counter; grows with each release of the family.", min=1)]
-_MinRelease = Annotated[int, typer.Option(help="Releases below this are no longer accepted.", min=0)]
+_Release = Annotated[int, typer.Option(help="Release number; it must grow with every release of the family.", min=1)]
+_MinRelease = Annotated[int, typer.Option(help="Devices no longer accept releases below this.", min=0)]
 _Step = Annotated[float | None, typer.Option(help="One grid step for all weights; 0 stores float32.", min=0)]
 _MaxDrop = Annotated[
     float | None,
     typer.Option(
-        help="Find the coarsest grid that loses no more points; with --step or --parent, refuse a larger drop."
+        help="Find the coarsest grid that costs at most this many points; with --step or --parent, refuse more."
     ),
 ]
 _Parent = Annotated[
@@ -37,7 +37,11 @@ _Data = Annotated[
     typer.Option(help="NAME, NAME:DIRECTORY or a directory to measure accuracy on (default: the checkpoint's own)."),
 ]
 _DeltaPrice = Annotated[
-    float, typer.Option(help="With --parent: what a change must gain; a higher price makes a smaller delta.", min=0)
+    float,
+    typer.Option(
+        help="With --parent: a weight changes only if that gains this much; a higher price makes a smaller delta.",
+        min=0,
+    ),
 ]
 _Calibration = Annotated[
     str,
@@ -45,14 +49,18 @@ _Calibration = Annotated[
 ]
 _CalibrationPictures = Annotated[
     int | None,
-    typer.Option(help="Number of them; default: 5000 for a search, 512 with --parent, 256 for int8.", min=1),
+    typer.Option(
+        help="Number of calibration images; default: 5000 for a search, 512 with --parent, 256 for int8.", min=1
+    ),
 ]
 _Compression = Annotated[str, typer.Option(help="zstd, or zlib or xz for devices without zstd.")]
 _Target = Annotated[str, typer.Option(help="Runtime that the graph is written for.")]
 _Int8 = Annotated[bool, typer.Option("--int8", help="Quantise the convolutions; refused if int8 is slower here.")]
-_ForceInt8 = Annotated[bool, typer.Option("--force-int8", help="The same, even if it is slower here.")]
+_ForceInt8 = Annotated[
+    bool, typer.Option("--force-int8", help="Quantise the convolutions even if int8 is slower here.")
+]
 _Plot = Annotated[Path | None, typer.Option(help="Plot what the search tried: accuracy against bytes (SVG).")]
-_Sizes = Annotated[bool, typer.Option("--sizes", help="Also print the size of other codings.")]
+_Sizes = Annotated[bool, typer.Option("--sizes", help="Also print how large the same tensors are in other codings.")]
 
 
 def pack(

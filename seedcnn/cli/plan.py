@@ -30,7 +30,8 @@ _Data = Annotated[
 ]
 _Count = Annotated[int | None, typer.Option(help="Number of training images; 256 by default.", min=16)]
 _Steps = Annotated[
-    int | None, typer.Option(help="Steps that fit each form to the layer it would replace; 20 by default.", min=0)
+    int | None,
+    typer.Option(help="Training steps that fit each form to the layer it would replace; 20 by default.", min=0),
 ]
 _Input = Annotated[
     str | None,
@@ -39,7 +40,7 @@ _Input = Annotated[
 _Forms = Annotated[
     str | None, typer.Option(help="Comma-separated forms to choose from, or method:option=value; by default all.")
 ]
-_Multiple = Annotated[int, typer.Option(help="Channels inside a form are multiples of this.", min=1)]
+_Multiple = Annotated[int, typer.Option(help="Use only forms whose inner channel counts are multiples of this.", min=1)]
 _GridStep = Annotated[float | None, typer.Option(help="Estimate bytes on this grid of weights, not as float32.")]
 _Rounds = Annotated[int | None, typer.Option(help="Measured calls of each form; 100 by default.", min=1)]
 _Threads = Annotated[int, typer.Option(help="Threads of the runtime.", min=1)]

@@ -29,9 +29,9 @@ def init(directory: _Directory) -> None:
 def publish(
     directory: _Directory,
     bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle files.", show_default=False)],
-    deltas: Annotated[int, typer.Option(min=0, max=64, help="Number of previous releases to make deltas from.")] = 3,
+    deltas: Annotated[int, typer.Option(min=0, max=64, help="Make deltas from this many earlier releases.")] = 3,
 ) -> None:
-    """Sign bundles and point the rollout of their family at them.
+    """Sign bundles and offer each to the devices of its family.
 
     Example: seedcnn repo publish fleet model.bundle
     """

@@ -53,11 +53,11 @@ def _json(row: Row) -> dict[str, Any]:
 def reproduce(
     table: Annotated[str, typer.Argument(help="A recipe file that holds a table, such as groupnl_table6.")],
     scale: Annotated[str, typer.Option(help="full, cpu (a documented reduction) or smoke.")] = "cpu",
-    seeds: Annotated[int, typer.Option(help="Number of trainings of each row, with seeds 0, 1, ...")] = 1,
+    seeds: Annotated[int, typer.Option(help="Train each row this many times, with seeds 0, 1, ...")] = 1,
     rows: Annotated[str, typer.Option(help="Only these rows, comma-separated names or parts of names.")] = "",
     data: Annotated[list[str] | None, typer.Option(help="NAME=DIRECTORY of a data set; may be repeated.")] = None,
     out: Annotated[
-        Path, typer.Option(help="Directory of checkpoints and results; what it holds is not run again.")
+        Path, typer.Option(help="Directory for checkpoints and results; rows that it already holds are not run again.")
     ] = Path("runs/reproduce"),
     frost_dir: Annotated[Path | None, typer.Option(help="Directory that holds the frost pictures.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seedcnn.cli._arguments import AsJson, Plugins, default, load_plugins, refuse_without_effect
+from seedcnn.messages import counted
 
 if TYPE_CHECKING:
     from seedcnn.evaluate.accuracies import Accuracy
@@ -29,7 +30,7 @@ def recipes(
     all_: Annotated[bool, typer.Option("--all", help="List every recipe.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the recipes of seedcnn; without an argument the files that hold them, most of them a table of a paper.
+    """List recipes; without an argument, list the files that hold them (most are tables of a paper).
 
     Example: seedcnn recipes resnet18_groupnl
     """
@@ -56,10 +57,11 @@ def recipes(
 
 
 def _summary(out: Path, epochs: int, where: str, result: Accuracy | None) -> str:
+    trained = counted(epochs, "epoch")
     if result is None:
-        return f"{out}: {epochs} epochs; measure it with: seedcnn evaluate {out} --data {where}"
+        return f"{out}: {trained}; measure it with: seedcnn evaluate {out} --data {where}"
     accuracy = f"test accuracy {result.top1:.2f} % (n = {result.n}, standard error {result.standard_error:.2f})"
-    return f"{out}: {epochs} epochs, {accuracy}"
+    return f"{out}: {trained}, {accuracy}"
 
 
 _Target = Annotated[
@@ -109,7 +111,7 @@ def train(
     strict: _Strict = False,
     resume: Annotated[bool, typer.Option(help="Continue from the checkpoint if it exists.")] = False,
     validate: _Validate = None,
-    keep: Annotated[int, typer.Option(help="Number of epochs whose checkpoints are kept.")] = 1,
+    keep: Annotated[int, typer.Option(help="Keep the checkpoints of this many epochs.")] = 1,
     save_steps: _SaveSteps = 0,
     workers: _Workers = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",

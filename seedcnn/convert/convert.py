@@ -21,6 +21,7 @@ from seedcnn.convert.filters import (
     spatial_width,
     untouchable,
 )
+from seedcnn.convert.plugins import in_words, place_in_plugin
 from seedcnn.convert.references import tied_parameters, uncalled
 from seedcnn.convert.report import ConversionReport, Replaced, Skipped
 from seedcnn.convert.tracing import norm_after
@@ -176,6 +177,10 @@ def replacement(
         new = make_layer(config, conv, spatial_width(model, name, conv), rng.layer_seed(seed, name))
     except (ValueError, TypeError) as error:  # TypeError: a user's own layer with other arguments
         raise ConversionError(f"{name} ({conv}): {error}") from None
+    except Exception as error:
+        if (place := place_in_plugin(error)) is None:
+            raise
+        raise ConversionError(f"{name} ({conv}): plugin {place}: {in_words(error)}") from error
     if isinstance(new, ConvLayer):
         new.use_norm_after(norm_follows)
     _freeze_as(conv, new)

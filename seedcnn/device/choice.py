@@ -21,6 +21,7 @@ from typing import Any
 from seedcnn.device.slots import Slots
 from seedcnn.errors import DeviceError
 from seedcnn.files import write_file
+from seedcnn.literals import parse_json
 from seedcnn.machine import processor
 from seedcnn.runtime.names import RUNTIMES
 
@@ -106,7 +107,7 @@ def remembered(home: Path) -> list[Choice]:
     """Return all remembered choices, oldest first. A damaged file is logged and counts as empty."""
     path = home / _FILE
     try:
-        value: Any = json.loads(path.read_bytes())
+        value: Any = parse_json(path.read_bytes())
         if value["format"] != _FORMAT:
             raise ValueError(f"its format is {value['format']!r}, not {_FORMAT!r}")
         return [_parse(item) for item in value["choices"]]

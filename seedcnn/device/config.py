@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from seedcnn.bundle import check_family
 from seedcnn.errors import DeviceError
+from seedcnn.literals import parse_json
 from seedcnn.runtime.names import check_runtime
 
 __all__ = ["Config", "check_url", "dump_config", "read_config"]
@@ -56,7 +57,7 @@ def read_config(home: Path) -> Config:
     """
     path = home / "config.json"
     try:
-        value: Any = json.loads(path.read_bytes())
+        value: Any = parse_json(path.read_bytes())
         if value.pop("format") != _FORMAT or set(value) | {"runtime"} != {"url", "family", "runtime"}:
             raise ValueError(f"it must hold url, family and runtime in format {_FORMAT!r}")
         config = Config(**{name: str(item) for name, item in value.items()})

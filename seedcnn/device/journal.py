@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seedcnn.files import write_file
+from seedcnn.literals import parse_json
 
 __all__ = ["STATES", "Entry", "Journal"]
 
@@ -56,7 +57,7 @@ class Journal:
     def entries(self) -> tuple[Entry, ...]:
         """Return the entries, oldest first. A damaged journal is logged and counts as empty."""
         try:
-            value: Any = json.loads(self._path.read_bytes())
+            value: Any = parse_json(self._path.read_bytes())
             if value["format"] != _FORMAT:
                 raise ValueError(f"its format is {value['format']!r}, not {_FORMAT!r}")
             return tuple(Entry(**item) for item in value["entries"])

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
+from seedcnn.literals import parse_json
+
 __all__ = ["Active", "Floor", "SlotRecord", "dump", "parse"]
 
 _R = TypeVar("_R", "SlotRecord", "Floor")
@@ -64,7 +66,7 @@ def parse(kind: type[_R], text: bytes) -> _R:
     Raises:
         ValueError: if it is not JSON, or a field is missing, unknown or of the wrong type.
     """
-    value: Any = json.loads(text)
+    value: Any = parse_json(text)
     wanted = {field.name: _TYPES[str(field.type)] for field in fields(kind)}
     if not isinstance(value, dict) or {name: type(item) for name, item in value.items()} != wanted:
         raise ValueError(f"it must hold exactly {', '.join(wanted)}")

@@ -19,7 +19,7 @@ class Equivalence:
     Attributes:
         max_abs: largest absolute difference of a logit.
         max_rel: ``max_abs`` over the largest absolute logit of the reference.
-        agreement: share of images with the same first class, in percent.
+        agreement: share of images with the same top class, in percent.
     """
 
     max_abs: float

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from seedcnn.data.corruptions import CORRUPTIONS
 from seedcnn.errors import DataError
 from seedcnn.files import lock_file, write_file
+from seedcnn.literals import parse_json
 
 __all__ = ["CLEAN", "EvaluationRecord", "exclusive", "pictures_digest"]
 
@@ -113,7 +114,7 @@ class EvaluationRecord:
 
     def _read(self) -> None:
         try:
-            content = json.loads(self._path.read_text("utf-8"))
+            content = parse_json(self._path.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(f"record {self._path} cannot be read: {error}") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:

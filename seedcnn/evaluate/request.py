@@ -28,7 +28,8 @@ class EvaluateRequest:
             :func:`seedcnn.data.sets.named.load_test`.
         hold_out: for Icons-50, the styles to test on, or the way the set is split, see there.
         corrupted: directory of the published corrupted images; None generates them.
-        images: corrupt no more than this number of test images; None corrupts all.
+        images: corrupt no more than this number of test images: the first ones of CIFAR; None corrupts all. Other sets
+            are reduced to a fixed random choice of this size, on which clean accuracy is measured, too.
         corruptions: names of corruptions; () measures clean accuracy only.
         frost_dir: directory of the frost pictures; None takes them from the cache or downloads them.
         seeds: draw the random corruptions this number of times, with seeds 0, 1, ...

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from seedcnn.messages import counted
 from seedcnn.terminal import console as open_console
 
 if TYPE_CHECKING:
@@ -101,5 +102,5 @@ def print_bench(
         if len(runtimes) > 1:
             console.print(_best_table(found))
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    text = f"{about['machine']}; {versions}; {about['threads']} thread(s); {about['process']}; {about['how']}."
+    text = f"{about['machine']}; {versions}; {counted(about['threads'], 'thread')}; {about['process']}; {about['how']}."
     console.print(text + " Saved bytes: activations kept for the backward pass of one image.", soft_wrap=True)

@@ -224,7 +224,18 @@ class SeededConv2d(ConvLayer):
 
     def draw_fixed(self, device: torch.device) -> None:
         """Draw each tensor of :meth:`fixed` from ``self.seed`` onto ``device`` and set it as an attribute."""
-        for name, each in self.fixed().items():
+        declared: Any = self.fixed()
+        if not isinstance(declared, dict) or not all(isinstance(each, Fixed) for each in declared.values()):
+            wrong = (
+                declared
+                if not isinstance(declared, dict)
+                else next(each for each in declared.values() if not isinstance(each, Fixed))
+            )
+            raise TypeError(
+                f"{type(self).__name__}.fixed() must return a dict of names and Fixed; it returns "
+                f"{'' if wrong is declared else 'a dict with '}a {type(wrong).__name__}"
+            )
+        for name, each in declared.items():
             setattr(self, name, draw(self.seed, each.bounds, each.tensor_id, each.shape, device))
 
     def _device(self) -> torch.device:

@@ -129,5 +129,13 @@ class ConditionalReductionConfig(ConversionConfig):
     relu: bool = True
     norm: bool = True
 
+    def check_fields(self) -> None:
+        """Refuse what the layer does not know, and what it ignores."""
+        self.one_of("mode", MODES)
+        if self.mode == "gc":
+            self.without_effect("alpha", "with mode='gc'; only 'c1dw' uses it")
+        if self.mode == "c1dw":
+            self.without_effect("groups", "with mode='c1dw'; only 'gc' uses it")
+
 
 register("cr", ConditionalReductionConfig, ConditionalReductionConv2d)

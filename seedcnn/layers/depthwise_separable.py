@@ -108,12 +108,17 @@ class DepthwiseSeparableConfig(ConversionConfig):
     Args:
         norm, relu: see the layer.
         pointwise: config of the layer that replaces the 1x1 convolution in turn, such as a :class:`GroupNLConfig`; its
-            scope is ignored. None leaves the convolution dense.
+            scope must be the default, as it has no effect. None leaves the convolution dense.
     """
 
     norm: bool = True
     relu: bool = True
     pointwise: ConversionConfig | None = None
+
+    def check_fields(self) -> None:
+        """Refuse a scope of the inner config, which selects nothing."""
+        if self.pointwise is not None:
+            self.pointwise.without_effect("scope", "inside `pointwise`, which always replaces the 1x1 convolution")
 
 
 def _depthwise_separable(config: DepthwiseSeparableConfig, conv: nn.Conv2d, width: int, seed: int) -> nn.Module:

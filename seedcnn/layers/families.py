@@ -7,7 +7,10 @@ The file ends with a call to :func:`register`, as does a user's own file (docs/p
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -23,11 +26,25 @@ __all__ = [
     "Family",
     "Handler",
     "conv_arguments",
+    "fields_without_effect_forgiven",
     "make_layer",
     "options_of",
     "register",
     "share_of",
 ]
+
+
+_FORGIVING: ContextVar[bool] = ContextVar("forgiving", default=False)
+
+
+@contextmanager
+def fields_without_effect_forgiven() -> Iterator[None]:
+    """Give fields without effect their defaults instead of refusing them, for files that earlier versions wrote."""
+    token = _FORGIVING.set(True)
+    try:
+        yield
+    finally:
+        _FORGIVING.reset(token)
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,37 @@ class ConversionConfig:
 
     def __post_init__(self) -> None:
         typed.settle(self, type(self).__name__)
+        self.check_fields()
+
+    def check_fields(self) -> None:
+        """Refuse values that the layer does not know or that have no effect; a family overrides this.
+
+        Raises:
+            ConfigError: naming the field, its value and the rule.
+        """
+
+    def one_of(self, name: str, known: Iterable[str]) -> None:
+        """Raise ``ConfigError`` unless the field ``name`` has one of the known values."""
+        if (value := getattr(self, name)) not in (choices := tuple(known)):
+            raise ConfigError(
+                f"{type(self).__name__}.{name} (={value!r}) must be one of {', '.join(map(repr, choices))}"
+            )
+
+    def without_effect(self, name: str, why: str, *defaults: Any) -> None:
+        """Raise ``ConfigError`` if the field ``name``, which has no effect, is not left at its default.
+
+        Args:
+            why: the reason, as the end of a sentence.
+            defaults: further values that presets set.
+        """
+        value = getattr(self, name)
+        default = next(item.default for item in fields(self) if item.name == name)
+        if value in (default, *defaults):
+            return
+        if _FORGIVING.get():
+            object.__setattr__(self, name, default)
+        else:
+            raise ConfigError(f"{type(self).__name__}.{name} (={value!r}) has no effect {why}")
 
     def for_depthwise(self) -> ConversionConfig | None:
         """Return the config for a depthwise convolution, or None if the layer cannot replace one at equal cost."""
@@ -106,11 +154,18 @@ def register(
         if not _NAME.fullmatch(each):
             raise ConfigError(f"method {each!r}: a name consists of lower-case letters, digits and hyphens")
         if each in taken:
-            raise ConfigError(f"method {each!r} is already registered, with {taken[each].config.__name__}")
-    if any(family.config is config for family in FAMILIES.values()):
-        raise ConfigError(f"method {name!r}: {config.__name__} is already registered")
+            raise ConfigError(f"method {each!r} is already registered, with {_told(taken[each])}")
+    for family in FAMILIES.values():
+        if family.config is config:
+            raise ConfigError(f"method {name!r}: {config.__name__} is already registered, as {family.name!r}")
     handler = _plainly(make) if isinstance(make, type) else make
     FAMILIES[name] = Family(name, config, handler, dict(presets or {}))
+
+
+def _told(family: Family) -> str:
+    """Name a family's config and the file that it is in."""
+    file = getattr(sys.modules.get(family.config.__module__), "__file__", None)
+    return family.config.__name__ + (f" of {file}" if file else "")
 
 
 def make_layer(config: ConversionConfig, conv: nn.Conv2d, width: int, seed: int) -> nn.Module:
@@ -122,10 +177,14 @@ def make_layer(config: ConversionConfig, conv: nn.Conv2d, width: int, seed: int)
 
     Raises:
         ValueError: if the layer cannot replace this convolution, or the config is not registered.
+        TypeError: if the family makes no module.
     """
     for family in FAMILIES.values():
         if type(config) is family.config:
-            return family.make(config, conv, width, seed)
+            layer = family.make(config, conv, width, seed)
+            if not isinstance(layer, nn.Module):
+                raise TypeError(f"method {family.name!r} makes a {type(layer).__name__}; it must make an nn.Module")
+            return layer
     known = ", ".join(family.config.__name__ for family in FAMILIES.values())
     raise ValueError(f"`config` is a {type(config).__name__}; it must be one of {known}")
 

@@ -145,6 +145,12 @@ class GhostConfig(ConversionConfig):
     norm: bool = True
     relu: bool = True
 
+    def check_fields(self) -> None:
+        """Refuse what the layer does not know, and what it ignores."""
+        self.one_of("cheap", CHEAP)
+        if self.cheap == "pointwise":
+            self.without_effect("cheap_kernel_size", "with cheap='pointwise', which is 1x1")
+
 
 def _ghost(config: GhostConfig, conv: nn.Conv2d, width: int, seed: int) -> nn.Module:  # noqa: ARG001
     options = options_of(config)

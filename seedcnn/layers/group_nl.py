@@ -26,6 +26,7 @@ __all__ = ["NORMALIZE", "OMEGA_ID", "PHI_ID", "SAVES", "VARIANTS", "GroupNLConfi
 NORMALIZE = ("none", "batch", "l2")
 VARIANTS = ("paper", "reference")
 SAVES = ("output", "seeds")
+_PAPER_PHI = (1.0, 5.0)
 OMEGA_ID, PHI_ID = 0, 1  # tensor ids in the counter of the generator
 
 
@@ -301,6 +302,20 @@ class GroupNLConfig(ConversionConfig):
     shuffle: bool = False
     variant: str = "paper"
 
+    def check_fields(self) -> None:
+        """Refuse what the layer does not know, and what it ignores."""
+        self.one_of("nlf", NLFS)
+        self.one_of("normalize", NORMALIZE)
+        self.one_of("variant", VARIANTS)
+        if self.sparse:
+            self.without_effect("groups", "with sparse=True, which chooses the groups itself")
+        if self.variant == "reference":
+            self.without_effect("phi_range", "in the variant 'reference', whose shifts follow omega_range", _PAPER_PHI)
+        if "omega" not in NLFS[self.nlf].uses:
+            self.without_effect("omega_range", f"with nlf {self.nlf!r}, which has no omega")
+        if "phi" not in NLFS[self.nlf].uses:
+            self.without_effect("phi_range", f"with nlf {self.nlf!r}, which has no phi", _PAPER_PHI)
+
     def for_depthwise(self) -> GroupNLConfig:
         """Return the sparse form: a dense seed convolution would cost far more than the depthwise one it replaces."""
         return replace(self, sparse=True, groups=1)
@@ -314,7 +329,7 @@ class GroupNLConfig(ConversionConfig):
         Args:
             options: fields that override these.
         """
-        return cls(**({"nlf": "sine", "phi_range": (1, 5), "normalize": "none"} | options))
+        return cls(**({"nlf": "sine", "phi_range": _PAPER_PHI, "normalize": "none"} | options))
 
 
 def _group_nl(config: GroupNLConfig, conv: nn.Conv2d, width: int, seed: int) -> nn.Module:

@@ -253,7 +253,7 @@ class MonoConfig(ConversionConfig):
             means a fan-out that doubles with the width: MonoCNN's {2, 4, 8, 16} over the widths 64, 128, 256, 512 is
             ``seed_filters=32``, and its Table 1 form is ``seed_filters=1, pointwise=True``, both with
             ``scope="stride1"`` for residual networks and ``scope="square"`` for VGG11.
-        exp_factor: the same fan-out in every layer instead; ``seed_filters`` is then ignored.
+        exp_factor: the same fan-out in every layer instead; it replaces ``seed_filters``.
         fgf, terms, beta_range, beta_per, normalize, eps, pointwise: see the layer.
     """
 
@@ -266,6 +266,15 @@ class MonoConfig(ConversionConfig):
     normalize: bool = True
     eps: float | None = None
     pointwise: bool = False
+
+    def check_fields(self) -> None:
+        """Refuse what the layer does not know, and what it ignores."""
+        self.one_of("fgf", FGFS)
+        self.one_of("beta_per", _SPACES)
+        if self.exp_factor is not None:
+            self.without_effect("seed_filters", f"with exp_factor={self.exp_factor}, which replaces it")
+        if not self.normalize:
+            self.without_effect("eps", "with normalize=False: it is added to the deviation that a filter is divided by")
 
 
 def _mono(config: MonoConfig, conv: nn.Conv2d, width: int, seed: int) -> nn.Module:  # noqa: ARG001

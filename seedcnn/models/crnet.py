@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from seedcnn.layers import ConditionalReductionConv2d
+from seedcnn.models._checks import check_sizes, check_stages
 
 __all__ = ["STRATEGIES", "CRBlock", "CRNetCB", "CRNetCIB"]
 
@@ -114,15 +115,11 @@ class CRBlock(nn.Module):
         return self.relu(y + self.shortcut(x))
 
 
-def _check(strategy: str, stages: int, **sizes: int | Sequence[int]) -> None:
+def _check(strategy: str, stages: int, widths: Sequence[int], depths: Sequence[int], **sizes: int) -> None:
     if strategy not in STRATEGIES:
         raise ValueError(f"`strategy` (={strategy!r}) must be one of {', '.join(map(repr, STRATEGIES))}")
-    for name, value in sizes.items():
-        values = [value] if isinstance(value, int) else list(value)
-        if not isinstance(value, int) and len(values) != stages:
-            raise ValueError(f"`{name}` (={tuple(values)}) must have {stages} entries")
-        if min(values) < 1:
-            raise ValueError(f"`{name}` (={value}) must be positive")
+    check_stages(stages, widths=widths, depths=depths)
+    check_sizes(**sizes)
 
 
 def _cib_plan(depths: Sequence[int]) -> list[tuple[int, bool, int]]:
@@ -177,7 +174,7 @@ class CRNetCB(nn.Module):
         patch: int = 1,
     ) -> None:
         super().__init__()
-        _check(strategy, 4, widths=widths, depths=depths, expansion=expansion, num_classes=num_classes, patch=patch)
+        _check(strategy, 4, widths, depths, expansion=expansion, groups=groups, num_classes=num_classes, patch=patch)
         self.stem = _stem(widths[0], patch)
         channels, stages = widths[0], []
         for width, depth, first_stride in zip(widths, depths, _CB_STRIDES, strict=True):
@@ -241,7 +238,7 @@ class CRNetCIB(nn.Module):
         patch: int = 1,
     ) -> None:
         super().__init__()
-        _check(strategy, 3, widths=widths, depths=depths, expansion=expansion, num_classes=num_classes, patch=patch)
+        _check(strategy, 3, widths, depths, expansion=expansion, groups=groups, num_classes=num_classes, patch=patch)
         self.stem = _stem(widths[0], patch)
         plan = _cib_plan(depths)
         blocks = []

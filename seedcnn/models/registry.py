@@ -16,6 +16,7 @@ from seedcnn.models.vgg_cifar import VGG11_PLAN, VGGCifar
 
 __all__ = ["create_model", "default_widths", "list_models", "option_types", "scaled_widths"]
 
+_DIVISOR = 8
 _SMALL, _LARGE = (16, 32, 64), (64, 128, 256, 512)
 
 
@@ -57,7 +58,7 @@ def default_widths(name: str) -> tuple[int, ...]:
     return _entry(name)[1]
 
 
-def scaled_widths(widths: Sequence[int], width: float, divisor: int = 8) -> tuple[int, ...]:
+def scaled_widths(widths: Sequence[int], width: float, divisor: int = _DIVISOR) -> tuple[int, ...]:
     """Multiply widths by ``width``, and round each to the nearest multiple of ``divisor``, at least ``divisor``.
 
     Raises:
@@ -76,7 +77,7 @@ def create_model(
     *,
     widths: Sequence[int] | None = None,
     width: float | None = None,
-    width_divisor: int = 8,
+    width_divisor: int = _DIVISOR,
     **kwargs: Any,
 ) -> nn.Module:
     """Build a network with fresh weights.
@@ -86,7 +87,8 @@ def create_model(
         num_classes: size of the output.
         widths: channels of each stage, instead of the published ones.
         width: a multiplier of the published channels, e.g. 0.75, instead of ``widths``; see :func:`scaled_widths`.
-        width_divisor: the multiplied channels are rounded to multiples of this number.
+        width_divisor: the multiplied channels are rounded to multiples of this number; without ``width`` it
+            has no effect and is refused.
         kwargs: further arguments of the network's class, e.g. ``patch`` of the residual networks or ``strategy`` of the
             CRnets.
 
@@ -99,7 +101,9 @@ def create_model(
         raise ValueError(f"`widths` (={tuple(widths)}) and `width` (={width}) must not be given together")
     if width is not None:
         widths = scaled_widths(default, width, width_divisor)
-    return build(num_classes=num_classes, widths=tuple(widths or default), **kwargs)
+    elif width_divisor != _DIVISOR:
+        raise ValueError(f"`width_divisor` (={width_divisor!r}) has no effect without `width`")
+    return build(num_classes=num_classes, widths=default if widths is None else tuple(widths), **kwargs)
 
 
 def option_types(name: str) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from seedcnn.models._checks import check_sizes, check_stages
+
 __all__ = ["BasicBlock", "Bottleneck", "ResNetCifar"]
 
 
@@ -96,16 +98,8 @@ class ResNetCifar(nn.Module):
         zero_init_residual: bool = False,
     ) -> None:
         super().__init__()
-        if len(depths) != len(widths):
-            raise ValueError(f"`widths` (={tuple(widths)}) must have one entry for each of `depths` (={tuple(depths)})")
-        for name, values in (
-            ("widths", widths),
-            ("depths", depths),
-            ("patch", [patch]),
-            ("num_classes", [num_classes]),
-        ):
-            if min(values) < 1:
-                raise ValueError(f"`{name}` (={values}) must be positive")
+        check_stages(len(depths), depths=depths, widths=widths)
+        check_sizes(num_classes=num_classes, patch=patch)
         if patch == 1:
             self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
         else:

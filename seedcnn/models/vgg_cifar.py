@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from seedcnn.models._checks import check_sizes, check_stages
+
 __all__ = ["VGG11_PLAN", "VGGCifar"]
 
 VGG11_PLAN = (1, 1, 2, 2, 2)
@@ -23,13 +25,13 @@ class VGGCifar(nn.Module):
         [N, 3, H, W] with H and W multiples of 2 ** len(depths), to logits [N, num_classes].
 
     Raises:
-        ValueError: if ``widths`` and ``depths`` differ in length.
+        ValueError: naming the argument, its value and the rule.
     """
 
     def __init__(self, depths: Sequence[int], widths: Sequence[int], num_classes: int = 10) -> None:
         super().__init__()
-        if len(depths) != len(widths):
-            raise ValueError(f"`widths` (={tuple(widths)}) must have one entry for each of `depths` (={tuple(depths)})")
+        check_stages(len(depths), depths=depths, widths=widths)
+        check_sizes(num_classes=num_classes)
         layers: list[nn.Module] = []
         channels = 3
         for depth, width in zip(depths, widths, strict=True):

@@ -23,7 +23,7 @@ from seedcnn.export.bundles import OnGrid, grids_of_step, is_weight
 from seedcnn.layers import ConvLayer
 from seedcnn.pack.int8 import Int8, Int8Result, quantize_bundle
 from seedcnn.pack.measuring import Expanded, Runtime
-from seedcnn.pack.parent import Parent, check_kind, parent_grids
+from seedcnn.pack.parent import Parent, check_follows, check_kind, parent_grids
 from seedcnn.pack.search import Candidate, Search, search_grids
 from seedcnn.rng import random_bytes
 from seedcnn.runtime.session import preprocess
@@ -109,6 +109,9 @@ class _Wanted:
         """Refuse options that cannot work together, before any work is done."""
         if self.parent is not None:
             check_kind(self.parent.bundle, self.int8 is not None)
+            names = ("release", "family", "model", "preprocessing")
+            facts = {name: getattr(self.info, name) for name in names} | {"labels": tuple(self.info.labels)}
+            check_follows(self.parent.bundle, **facts)
         images = None if self.int8 is None else self.int8.calibration
         if self.int8 is not None and self.parent is None and images is None:
             raise ValueError("`int8.calibration` is None; only the child of an int8 parent needs no images")

@@ -13,14 +13,14 @@ import torch
 from torch import fx
 
 from seedcnn.bundle import Bundle, Preprocessing
-from seedcnn.bundle.codings import integers_of
+from seedcnn.bundle.codings import integers_of, sha256
 from seedcnn.errors import BundleError
 from seedcnn.export import OnnxModel
 from seedcnn.export.bundles import DIVISOR_LEVELS, LARGEST, OnGrid, divisor_step, is_weight, vector_grids
 from seedcnn.pack.rounding import Rounder, relative_steps
 from seedcnn.runtime.session import preprocess
 
-__all__ = ["Parent", "check_kind", "parent_grids"]
+__all__ = ["Parent", "check_follows", "check_kind", "parent_grids"]
 
 _INFORMED = 64  # images for the Fisher information
 _OPENING = 300  # naming a tensor in a delta (name, digests, offsets) takes as many bytes as this number of changes
@@ -74,14 +74,41 @@ def check_kind(parent: Bundle, int8: bool) -> None:
     Raises:
         BundleError: if one of the two graphs is int8 and the other float32.
     """
-    nodes = onnx.load_model_from_string(parent.graph()).graph.node
-    kind = "int8" if any(node.op_type == "QuantizeLinear" for node in nodes) else "float32"
+    kind = "int8" if _is_int8(parent) else "float32"
     wanted = "int8" if int8 else "float32"
     if kind != wanted:
         raise BundleError(
             f"the parent, {parent.manifest.model} release {parent.manifest.release}, has a graph in {kind} and the "
             f"child one in {wanted}: no delta leads from one to the other; pack in {kind}, or without a parent"
         )
+
+
+def _is_int8(bundle: Bundle) -> bool:
+    return any(node.op_type == "QuantizeLinear" for node in onnx.load_model_from_string(bundle.graph()).graph.node)
+
+
+def check_follows(parent: Bundle, **facts: object) -> None:
+    """Refuse a child that no delta can lead to, as far as its facts tell before it is packed.
+
+    Args:
+        parent: the bundle that the delta is to start from.
+        facts: fields of the child's manifest; its ``release`` must be above the parent's, all others equal to it.
+
+    Raises:
+        BundleError: naming the field and both values.
+    """
+    manifest = parent.manifest
+    for name, value in facts.items():
+        theirs = getattr(manifest, name)
+        if name == "release" and isinstance(value, int) and value <= theirs:
+            raise BundleError(
+                f"the child is release {value} and the parent release {theirs}: a delta leads to a later release"
+            )
+        if name != "release" and value != theirs:
+            raise BundleError(
+                f"the child has the {name} {value!s:.80} and the parent {theirs!s:.80}: no delta leads from one to the "
+                "other; pack without a parent"
+            )
 
 
 def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, rule: Preprocessing) -> dict[str, OnGrid]:
@@ -91,7 +118,7 @@ def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, ru
     that the graph divides by.
 
     Raises:
-        BundleError: if names or shapes of the tensors differ, or a weight does not fit the parent's grid.
+        BundleError: if names or shapes of the tensors or the graphs differ, or a weight does not fit the parent's grid.
         BundleFormatError, DigestError: if a tensor of the parent is damaged.
     """
     manifest = parent.bundle.manifest
@@ -103,6 +130,11 @@ def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, ru
         raise BundleError(
             f"the parent, {manifest.model} release {manifest.release}, has another architecture; "
             f"these tensors differ: {', '.join(odd):.200}"
+        )
+    if not _is_int8(parent.bundle) and sha256(exported.graph) != manifest.graph.sha256:
+        raise BundleError(
+            f"the parent, {manifest.model} release {manifest.release}, has another graph: no delta leads from "
+            "it to the child; pack for the target that the parent was packed for, or without a parent"
         )
     grids = {name: OnGrid(entry.grid) for name, entry in known.items() if entry.grid is not None}
     outgrown = [name for name in grids if _outgrown(name, exported, grids[name].grid.step)]

@@ -19,7 +19,7 @@ from seedcnn.export import TARGETS, BundleInfo
 from seedcnn.messages import Say
 from seedcnn.pack.int8 import CALIBRATION_COUNT, Int8, calibration_order
 from seedcnn.pack.packing import DEFAULT_STEP, PackResult, pack
-from seedcnn.pack.parent import Parent, check_kind
+from seedcnn.pack.parent import Parent, check_follows, check_kind
 from seedcnn.pack.search import Search
 from seedcnn.runtime.custom_op import built
 
@@ -121,6 +121,7 @@ class PackRequest:
         parent = None if self.parent is None else open_bundle(self.parent)
         if parent is not None:
             check_kind(parent, self.quantizes)
+            check_follows(parent, release=self.release, family=self.family, model=model)
         libraries = [built()] if TARGETS[self.target].operator else []
         data = self.data or (trained_on.source if trained_on is not None else "")
         if not data:

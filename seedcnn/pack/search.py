@@ -65,7 +65,7 @@ class Candidate:
         bits_per_weight: the same in bits for each weight.
         drop: accuracy lost on the calibration images, in percentage points; all accuracy if a logit is NaN.
         error: standard error of ``drop`` over the images.
-        agreement: share of the images that keep their first class, in percent.
+        agreement: share of the images that keep their top class, in percent.
         n: number of calibration images.
     """
 

@@ -6,7 +6,7 @@ from seedcnn.plan.comparison import Compared, Comparison, compare
 from seedcnn.plan.costs import Costs, tensor_bytes
 from seedcnn.plan.forms import FORMS, find_forms
 from seedcnn.plan.knapsack import choose
-from seedcnn.plan.narrow import narrow_to_macs, narrowed_network, narrowed_widths
+from seedcnn.plan.narrow import narrow_to_macs, narrowed_network, narrowed_widths, widths_in_words
 from seedcnn.plan.planner import plan
 from seedcnn.plan.result import BUDGETS, Budget, LayerPlan, Plan, read_plan
 from seedcnn.plan.sensitivity import Calibration
@@ -30,4 +30,5 @@ __all__ = [
     "plan",
     "read_plan",
     "tensor_bytes",
+    "widths_in_words",
 ]

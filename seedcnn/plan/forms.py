@@ -75,7 +75,7 @@ def find_forms(names: Iterable[str] | None) -> dict[str, ConversionConfig]:
     for name in names:
         if name in FORMS:
             found[name] = FORMS[name]
-        elif name.partition(":")[0] in PRESETS:
+        elif name.partition(":")[0] in PRESETS or name.startswith(":"):
             found[name] = config_of_text(name)
         else:
             hint = did_you_mean(name, [*FORMS, *PRESETS])

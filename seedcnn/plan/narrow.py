@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -16,7 +17,7 @@ from seedcnn.errors import ConfigError
 from seedcnn.evaluate.costs import cost
 from seedcnn.models import create_model, default_widths, list_models
 
-__all__ = ["narrow_to_macs", "narrowed_network", "narrowed_widths"]
+__all__ = ["narrow_to_macs", "narrowed_network", "narrowed_widths", "widths_in_words"]
 
 _WIDTH_IN_NAME = re.compile(r"(.+_)\d{3}")  # in percent: timm's mobilenetv2_100, mobilenetv3_large_075
 
@@ -127,6 +128,12 @@ def narrowed_widths(name: str, macs: int, input_size: tuple[int, int, int] = (3,
     )
 
 
+def widths_in_words(widths: Sequence[int]) -> str:
+    """Write widths as 16/32/64, with their step if it is below 16: 8/16/40 in steps of 8."""
+    step = math.gcd(*widths)
+    return "/".join(map(str, widths)) + (f" in steps of {math.gcd(step, 8)}" if step % 16 else "")
+
+
 def narrowed_network(
     name: str, macs: int, input_size: tuple[int, int, int], **options: Any
 ) -> tuple[str, nn.Module, int]:
@@ -176,7 +183,7 @@ def _finished(
 ) -> tuple[str, nn.Module, int]:
     widths = _narrowest_step(name, build, full, macs, input_size)
     network = build(widths)
-    return f"narrowed to {'/'.join(map(str, widths))}", network, cost(network, input_size).macs
+    return f"narrowed to {widths_in_words(widths)}", network, cost(network, input_size).macs
 
 
 def _sibling(

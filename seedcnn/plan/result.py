@@ -15,6 +15,8 @@ from seedcnn.convert import ConversionConfig, ConversionReport
 from seedcnn.errors import ConfigError
 from seedcnn.files import write_file
 from seedcnn.layers import learnable_count
+from seedcnn.layers.families import fields_without_effect_forgiven
+from seedcnn.literals import parse_json
 from seedcnn.plan.costs import Costs
 from seedcnn.plan.forms import KEEP
 from seedcnn.plan.sites import replaced
@@ -174,10 +176,10 @@ def read_plan(path: str | Path) -> Plan:
         ConfigError: if the file is missing, no JSON, no plan, or a plan of another format.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = parse_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as a plan: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds a {type(data).__name__}; a plan is an object")
-    with typed.prefixed(f"{path} is not a plan"):
+    with typed.prefixed(f"{path} is not a plan"), fields_without_effect_forgiven():
         return Plan.from_dict(data.get("plan", data))

@@ -14,6 +14,7 @@ from seedcnn.data import DATA_SETS, NamedTest, load_test
 from seedcnn.errors import ConfigError, DataError, TrainingError, did_you_mean
 from seedcnn.evaluate import accuracy, cost, robustness, torch_predictor
 from seedcnn.files import write_file
+from seedcnn.literals import parse_json
 from seedcnn.messages import Say
 from seedcnn.recipe_index import list_recipe_files
 from seedcnn.reproduce.scales import SCALES, scaled
@@ -148,7 +149,7 @@ def _teacher(path: str, recipe: str) -> str:
 def _kept(path: Path, digest: str) -> dict[str, Any] | None:
     """The result of an earlier run with the same config, if there is one."""
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = parse_json(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seedcnn.train.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
-from seedcnn.train.config import TrainConfig, build_model, override
+from seedcnn.train.config import TrainConfig, build_model, check_model, override
 from seedcnn.train.data import FolderData, TrainData, load_training_data
 from seedcnn.train.distill_config import DistillConfig
 from seedcnn.train.engine import train
@@ -18,6 +18,7 @@ __all__ = [
     "TrainData",
     "TrainProgress",
     "build_model",
+    "check_model",
     "find_recipe",
     "load_checkpoint",
     "load_model",

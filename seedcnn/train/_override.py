@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
 from seedcnn.errors import ConfigError, did_you_mean
+from seedcnn.literals import check_brackets
 from seedcnn.typed import convert, field_types, prefixed
 
 __all__ = ["override"]
@@ -52,6 +53,8 @@ def _first(node: dict[str, Any] | _Text) -> str:
 
 def _value(node: _Text, kind: Any, name: str) -> Any:
     with prefixed(f"--set {node.whole}"):
+        if kind is not str:
+            check_brackets(node.value)
         return convert(kind, node.value, name, text=True)
 
 
@@ -66,6 +69,12 @@ def _options(options: dict[str, Any], tree: dict[str, Any], kind: Any, where: st
     return new
 
 
+def _fieldless(target: Any, name: str) -> str:
+    if target is None:
+        return f"{name} is none, so it has no fields; set it as a whole"
+    return f"{name} (={target!r}) has no fields"
+
+
 def _apply(target: Any, tree: dict[str, Any], kind: Any, where: str) -> Any:
     """``target`` with all its fields set at once, so that rules between fields see the whole.
 
@@ -77,14 +86,14 @@ def _apply(target: Any, tree: dict[str, Any], kind: Any, where: str) -> Any:
     if isinstance(target, dict):
         return _options(target, tree, (get_args(kind) or (str, Any))[1], where)
     if isinstance(target, type) or not dataclasses.is_dataclass(target):
-        raise ConfigError(f"--set {first}: {where.removesuffix('.')} (={target!r}) has no fields")
+        raise ConfigError(f"--set {first}: {_fieldless(target, where.removesuffix('.'))}")
     kinds = field_types(type(target))
     changes = {}
     for name, node in tree.items():
         if name not in kinds:
-            hint = did_you_mean(name, kinds)
-            owner = type(target).__name__
-            raise ConfigError(f"--set {_first(node)}: {owner} has no field {name!r}; {hint}fields: {', '.join(kinds)}")
+            hint = did_you_mean(name, kinds).strip()
+            told = hint or f"fields: {', '.join(kinds)}"
+            raise ConfigError(f"--set {_first(node)}: {type(target).__name__} has no field {name!r}; {told}")
         if isinstance(node, _Text):
             changes[name] = _value(node, kinds[name], f"{where}{name}")
         else:

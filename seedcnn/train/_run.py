@@ -20,7 +20,7 @@ from seedcnn.sampling.theory import batches as reduced
 from seedcnn.train._counts import Counts, NotFiniteError
 from seedcnn.train._task import Classifier, data_parallel, make_task, outputs
 from seedcnn.train.checkpoint import Checkpoint, load_checkpoint, restore_model
-from seedcnn.train.config import TrainConfig, build_model
+from seedcnn.train.config import TrainConfig, build_model, differences
 from seedcnn.train.data import FolderData, TrainData, open_batches
 from seedcnn.train.distill import Distiller
 from seedcnn.train.distributed import Processes
@@ -204,7 +204,9 @@ class Run:
             TrainingError: if it belongs to another config, number of processes or architecture.
         """
         if saved.config != self.config:
-            raise TrainingError(f"checkpoint {path} has another config; resume it with its own config")
+            differ = differences(saved.config, self.config).items()
+            told = "; ".join(f"{name} is {theirs} there and {ours} here" for name, (theirs, ours) in differ)
+            raise TrainingError(f"checkpoint {path} has another config ({told}); resume it with its own config")
         if saved.world != self.processes.world:
             raise TrainingError(
                 f"checkpoint {path} is from a run with {saved.world} process{'es' * (saved.world > 1)}; this run has "

@@ -17,8 +17,10 @@ from seedcnn.bundle import Preprocessing
 from seedcnn.convert import METHODS, ConversionConfig, loaded_plugins, method_of
 from seedcnn.convert.plugins import Plugin
 from seedcnn.data.sets.own import TrainedOn
-from seedcnn.errors import BundleError, ConfigError, TrainingError
+from seedcnn.errors import BundleError, ConfigError, PluginError, TrainingError
 from seedcnn.files import prepare_output, remove, write_file
+from seedcnn.layers.families import fields_without_effect_forgiven
+from seedcnn.literals import parse_json
 from seedcnn.models.own import is_own, sha256_of
 from seedcnn.train.config import TrainConfig, build_model
 
@@ -103,19 +105,17 @@ def _plugins(config: TrainConfig) -> tuple[Plugin, ...]:
 
 
 def _check_plugins(wanted: list[dict[str, Any]], path: str | Path) -> None:
-    """Refuse a checkpoint of a plugin that is not loaded, or whose file has another content now."""
+    """Refuse a checkpoint of a plugin that is not loaded, or whose file has changed since."""
     loaded = loaded_plugins()
     for each in wanted:
         name, digest, methods = each["name"], each["sha256"], each["methods"]
         if any(one.sha256 == digest for one in loaded):
             continue
         if not set(methods) <= METHODS.keys():
-            raise TrainingError(
-                f"{path} needs the plugin {name}, which registers {', '.join(methods)}: --plugin {name}"
-            )
-        raise TrainingError(
-            f"{path} was trained with another content of the plugin {name} (SHA-256 {digest[:12]}...); "
-            "load the file it was trained with"
+            raise PluginError(f"{path} needs the plugin {name}, which registers {', '.join(methods)}: --plugin {name}")
+        raise PluginError(
+            f"{path} was trained with another version of the plugin {name} (SHA-256 {digest[:12]}...); "
+            "load the file that it was trained with"
         )
 
 
@@ -207,6 +207,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
+        PluginError: if it needs a plugin that is not loaded, or that has changed since.
         TrainingError: if it is missing, damaged, or not a checkpoint of seedcnn.
         ConfigError: if its config is of another format, or has a field or a value that this version does not know.
     """
@@ -215,12 +216,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in _TENSORS}
     try:
         with safe_open(str(path), framework="pt") as file:
-            meta: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
+            meta: dict[str, Any] = parse_json((file.metadata() or {})[_KEY])
             for key in file.keys():  # noqa: SIM118
                 part, _, name = key.partition(".")
                 parts[part][name] = file.get_tensor(key)
         _check_plugins(meta.get("plugins", []), path)
-        config = TrainConfig.from_dict(meta["config"])
+        with fields_without_effect_forgiven():
+            config = TrainConfig.from_dict(meta["config"])
         numbers: dict[str, Any] = {name: meta[name] for name in _NUMBERS if name in meta}
         numbers |= {"history": list(meta["history"]), "labels": tuple(meta.get("labels", ())), **parts}
         if (rule := meta.get("preprocessing")) is not None:

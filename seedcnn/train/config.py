@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 import timm
+import torch
 from torch import nn
 
 from seedcnn import typed
@@ -14,7 +16,7 @@ from seedcnn.convert import ConversionConfig, convert_
 from seedcnn.data import DATA_SETS
 from seedcnn.data.sets.named import FOLDER
 from seedcnn.data.sets.own import VAL_SHARE
-from seedcnn.errors import ConfigError, did_you_mean
+from seedcnn.errors import ConfigError, SeedCNNError, did_you_mean
 from seedcnn.models import create_model, list_models
 from seedcnn.models.own import is_own, own_network
 from seedcnn.models.timm_registry import GNL_MODELS
@@ -23,7 +25,7 @@ from seedcnn.train._model_options import checked_options
 from seedcnn.train._override import override
 from seedcnn.train.distill_config import DistillConfig
 
-__all__ = ["TrainConfig", "build_model", "override"]
+__all__ = ["TrainConfig", "build_model", "check_model", "differences", "override"]
 
 _PRECISIONS = ("fp32", "bf16", "fp16")
 _STRATEGIES = ("ddp", "dp")
@@ -35,6 +37,7 @@ _AUGMENTATIONS = ("augment", "random_erasing", "mixup", "cutmix")
 _ENDLESS = ("constant", "step", "multistep")  # schedules that never come to min_lr
 _DECAYING = ("step", "multistep", "plateau", "poly")  # schedules that use decay_rate
 _DECAY_RATE = 0.1  # the default
+_ABSENT = "not set"
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,23 @@ class TrainConfig:
         """
         config: TrainConfig = typed.convert(cls, typed.unstamped(value, "a training config"), "")
         return config
+
+
+def differences(first: TrainConfig, second: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two configs differ, those of nested configs by path, with both values as plain data."""
+    ours, theirs = _flat(first.to_dict()), _flat(second.to_dict())
+    return {
+        name: (ours.get(name, _ABSENT), theirs.get(name, _ABSENT))
+        for name in (ours | theirs)
+        if ours.get(name, _ABSENT) != theirs.get(name, _ABSENT)
+    }
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in data.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
+    return flat
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -329,6 +349,16 @@ def _timm_network(config: TrainConfig, pretrained: bool) -> nn.Module:
     return timm.create_model(config.model, **options)
 
 
+def _network(config: TrainConfig, pretrained: bool) -> nn.Module:
+    if config.drop_path and (is_own(config.model) or config.model in list_models()):
+        raise ConfigError(f"drop_path (={config.drop_path}) goes with the networks of timm, not with {config.model!r}")
+    if is_own(config.model):
+        return own_network(config.model, config.model_options)
+    if config.model not in list_models() and timm.is_model(config.model):
+        return _timm_network(config, pretrained)
+    return create_model(config.model, **config.model_options)
+
+
 def build_model(config: TrainConfig, *, pretrained: bool = False) -> nn.Module:
     """Build the network of a config, converted, with fresh weights.
 
@@ -336,17 +366,31 @@ def build_model(config: TrainConfig, *, pretrained: bool = False) -> nn.Module:
         pretrained: start from timm's published weights, which are downloaded if they are not in the cache.
 
     Raises:
-        ConfigError: if there is no such network (near names are listed), ``drop_path`` has no effect on it, or there
-            are no published weights.
+        ConfigError: if there is no such network (near names are listed), it cannot be built with its
+            ``model_options``, ``drop_path`` has no effect on it, or there are no published weights.
+        ConversionError: if it cannot be converted.
     """
-    if config.drop_path and (is_own(config.model) or config.model in list_models()):
-        raise ConfigError(f"drop_path (={config.drop_path}) goes with the networks of timm, not with {config.model!r}")
-    if is_own(config.model):
-        model = own_network(config.model, config.model_options)
-    elif config.model not in list_models() and timm.is_model(config.model):
-        model = _timm_network(config, pretrained)
-    else:
-        model = create_model(config.model, **config.model_options)
+    try:
+        model = _network(config, pretrained)
+    except SeedCNNError:
+        raise
+    except Exception as error:  # timm's networks raise whatever an option leads to
+        if not config.model_options:
+            raise
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        options = ", ".join(f"{name}={value!r}" for name, value in config.model_options.items())
+        raise ConfigError(f"{config.model} cannot be built with model_options {options}: {kind}{error}") from error
     if config.convert is not None:
         convert_(model, config.convert, seed=config.seed, overrides=config.overrides)
     return model
+
+
+def check_model(config: TrainConfig) -> None:
+    """Build the network of a config and forget it, so that a wrong option is refused before any work.
+
+    Raises:
+        ConfigError, ConversionError: as :func:`build_model`.
+    """
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")  # the run warns when it builds the network
+        build_model(config)

@@ -49,7 +49,11 @@ def test_a_network_of_the_users_own(tmp_path):
 @pytest.mark.parametrize(
     ("model", "options", "words"),
     [
-        ("resnet8_cifar", {"runtimes": "tflite"}, "--runtimes tflite: it must be one of ort, ort-op, compile, torch"),
+        (
+            "resnet8_cifar",
+            {"runtimes": "tflite"},
+            "--runtimes tflite: it must be one of torch, compile, ort, ort-op, openvino",
+        ),
         ("resnet8_cifar", {"parts": "accuracy"}, "--what accuracy: it must be one of latency, training"),
         ("resnet8_cifar", {"methods": "grupnl"}, "unknown method 'grupnl'; did you mean groupnl"),
         ("resnet8_cifar", {"methods": "groupnl:r"}, "'r' must look like option=value"),
@@ -72,7 +76,14 @@ def test_mistakes_are_named(model, options, words):
         command(model, **options)
 
 
+def test_a_method_that_saves_nothing_has_no_narrowed_network():
+    done = bench("resnet8_cifar", "--methods", "mono:scope=stride1:pointwise=true", "--rounds", 1, "--json")
+    forms = list(json.loads(done.stdout)["costs"])
+    assert forms == ["vanilla", "mono:scope=stride1:pointwise=true", "ghost", "dws"]
+    assert "mono:scope=stride1:pointwise=true saves no MACs, so there is no narrowed network" in done.stderr
+
+
 def test_a_mistake_is_one_sentence():
     done = in_process("bench", "resnet8_cifar", "--runtimes", "tflite", expect=1)
-    assert done.stderr.startswith("seedcnn: --runtimes tflite: it must be one of ort")
+    assert done.stderr.startswith("seedcnn: --runtimes tflite: it must be one of torch")
     assert done.stderr.count("\n") == 1

@@ -130,7 +130,7 @@ def test_train_pack_inspect_evaluate(seedcnn, tmp_path, cifar10):
     sets = ["--set", "epochs=1", "--set", "batch_size=500", "--set", "model_options.widths=(16, 16, 32)"]
     sets += ["--set", "model_options.patch=4"]
     done = seedcnn("train", "demo:groupnl", "--out", checkpoint, *sets)
-    assert "1 epochs, test accuracy" in done.stdout
+    assert "1 epoch, test accuracy" in done.stdout
     done = seedcnn("pack", checkpoint, "--out", bundle, "--family", "f", "--release", 3)
     assert "bits a weight" in done.stdout
     assert "on 10000 test images" in done.stdout

@@ -60,6 +60,22 @@ def test_a_network_of_timm_has_its_own_input_size():
     assert found["networks"]["vanilla"]["macs"] == 1_814_073_344
 
 
+def test_a_method_has_options_behind_its_name(params):
+    asked = ["--method", "groupnl", "--method", "groupnl:sparse=true"]
+    result = run("resnet8_cifar", *asked, "--set", "groupnl.reduction_ratio=4", "--json")
+    assert result.exit_code == 0, result.output
+    networks = json.loads(result.stdout)["networks"]
+    assert list(networks)[:3] == ["vanilla", "groupnl", "groupnl:sparse=true"]
+    assert params("--method", "groupnl:sparse=true") == params("--method", "groupnl", "--set", "sparse=true")
+    plain = run("resnet8_cifar", "--method", "groupnl", "--json")
+    assert networks["groupnl"]["params"] < json.loads(plain.stdout)["networks"]["groupnl"]["params"]
+
+
+def test_the_step_of_narrow_widths_is_shown():
+    names = list(json.loads(run("resnet8_cifar", "--method", "shift", "--json").stdout)["networks"])
+    assert names == ["vanilla", "shift", "narrowed to shift: 8/8/16 in steps of 8"]
+
+
 def test_a_method_that_saves_nothing_has_no_narrowed_network():
     result = run("resnet8_cifar", "--method", "mono", "--set", "pointwise=True", "--set", "scope=stride1", "--json")
     assert result.exit_code == 0, result.output
@@ -112,10 +128,23 @@ def test_an_option_of_one_method_wins_over_that_of_all(params):
     ("arguments", "words"),
     [
         (["resnet18_cifr"], "unknown model 'resnet18_cifr'; did you mean resnet18_cifar"),
+        (["resnet8_cifar", "--method", "groupnl:spars=1"], "--method groupnl:spars=1: method 'groupnl' has no option"),
+        (
+            ["resnet8_cifar", "--method", "groupnl:sparse=1", "--set", "groupnl.sparse=0"],
+            "--set groupnl.sparse=0: --method groupnl:sparse=1 also sets sparse",
+        ),
+        (
+            ["resnet8_cifar", "--method", "groupnl", "--set", "method=mono"],
+            "--set method=mono: the method is no option",
+        ),
+        (["resnet8_cifar", "--method", ""], "method '': the name of the method is missing"),
         (["resnet8_cifar", "--method", "grupnl"], "unknown method 'grupnl'; did you mean groupnl"),
         (["resnet8_cifar", "--method", "groupnl", "--set", "ratio=2"], "method 'groupnl' has no option 'ratio'"),
         (["resnet8_cifar", "--method", "ghost", "--set", "groupnl.sparse=True"], "'groupnl' is not among the methods"),
-        (["resnet8_cifar", "--set", "sparse=True"], "no --method that it could belong to"),
+        (
+            ["resnet8_cifar", "--set", "sparse=True"],
+            "--set sparse=True sets an option of a method, and there is no --method",
+        ),
         (["resnet8_cifar", "--method", "ghost", "--set", "ratio"], "must look like option=value"),
         (
             ["resnet8_cifar", "--method", "groupnl", "--set", "sparse=maybe"],

@@ -98,8 +98,12 @@ def test_options_from_text(text, config):
         ("lbc:nonzero_fraction=inf", "lbc.nonzero_fraction (='inf') must be a finite number"),
         ("ghost:chaep=pointwise", "method 'ghost' has no option 'chaep'; did you mean cheap"),
         ("dws:pointwise=gost", "unknown method 'gost'; did you mean ghost"),
-        ("dws:pointwise=3", "dws.pointwise (='3') must be a ConversionConfig (or a mapping of its fields)"),
+        ("dws:pointwise=3", "dws.pointwise (='3') must be a method (cr, dws, ghost"),
         ("dws:pointwise={'method': 'gost'}", "unknown method 'gost'; did you mean ghost"),
+        ("", "the name of the method is missing"),
+        (":sparse=yes", "method ':sparse=yes': the name of the method is missing; write NAME:option=value"),
+        ("groupnl:phi_range=(0,1", "'groupnl:phi_range=(0,1' opens a bracket '(' that it does not close"),
+        ("groupnl:phi_range=0,1)", "'groupnl:phi_range=0,1)' closes a bracket ')' that it does not open"),
         ("groupnl:sparse", "'sparse' must look like option=value"),
         ("groupnl:sparse=on:sparse=off", "method 'groupnl:sparse=on:sparse=off': sparse is given twice"),
     ],
@@ -128,7 +132,7 @@ def test_plain_data_of_another_format_or_kind():
     for data, words in [
         (plain | {"format": "seedcnn-config/2"}, "a conversion config has the format 'seedcnn-config/2'; this version"),
         ({"method": "ghost"}, "a conversion config names no format"),
-        ({"format": "seedcnn-config/1"}, "unknown method ''; known methods: cr, dws"),
+        ({"format": "seedcnn-config/1"}, "the name of the method is missing; known methods: cr, dws"),
         (plain | {"method": "groupln"}, "unknown method 'groupln'; did you mean groupnl"),
         (plain | {"norm": "maybe"}, "norm (='maybe') must be true or false"),
     ]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 from seedcnn import rng
 from seedcnn.convert import (
     METHODS,
+    PRESETS,
     ConditionalReductionConfig,
     ConversionConfig,
     DepthwiseSeparableConfig,
@@ -27,7 +29,7 @@ from seedcnn.convert import (
     from_plain,
     to_plain,
 )
-from seedcnn.errors import ConversionError
+from seedcnn.errors import ConfigError, ConversionError
 from seedcnn.evaluate import cost
 from seedcnn.export import fold
 from seedcnn.layers import (
@@ -189,3 +191,50 @@ def test_a_pointwise_that_is_no_config():
     model = create_model("resnet8_cifar", widths=(16, 16, 32), patch=4)
     with pytest.raises(ConversionError, match=r"stages\.0\.0\.conv1.*`pointwise` .*must be the config of a layer"):
         convert_(model, DepthwiseSeparableConfig(scope="spatial", pointwise=ConversionConfig()))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: GroupNLConfig(sparse=True, groups=2), "groups (=2) has no effect with sparse=True"),
+        (lambda: GroupNLConfig(omega_range=(0, 1)), "omega_range (=(0.0, 1.0)) has no effect with nlf 'abs'"),
+        (
+            lambda: GroupNLConfig(nlf="monomial", phi_range=(0, 1)),
+            "phi_range (=(0.0, 1.0)) has no effect with nlf 'mono",
+        ),
+        (
+            lambda: GroupNLConfig.paper(variant="reference", phi_range=(0, 1)),
+            "phi_range (=(0.0, 1.0)) has no effect in the variant 'reference'",
+        ),
+        (lambda: GroupNLConfig(normalize="no"), "GroupNLConfig.normalize (='no') must be one of 'none', 'batch', 'l2'"),
+        (lambda: GroupNLConfig(nlf="cosine"), "GroupNLConfig.nlf (='cosine') must be one of 'sine'"),
+        (lambda: GroupNLConfig(variant="own"), "GroupNLConfig.variant (='own') must be one of 'paper', 'reference'"),
+        (lambda: MonoConfig(exp_factor=4, seed_filters=2), "seed_filters (=2) has no effect with exp_factor=4"),
+        (lambda: MonoConfig(normalize=False, eps=0.1), "eps (=0.1) has no effect with normalize=False"),
+        (lambda: MonoConfig(fgf="cubic"), "MonoConfig.fgf (='cubic') must be one of 'monomial'"),
+        (lambda: MonoConfig(beta_per="layer"), "MonoConfig.beta_per (='layer') must be one of 'element', 'filter'"),
+        (
+            lambda: GhostConfig(cheap="pointwise", cheap_kernel_size=5),
+            "cheap_kernel_size (=5) has no effect with cheap='pointwise'",
+        ),
+        (lambda: GhostConfig(cheap="dense"), "GhostConfig.cheap (='dense') must be one of 'depthwise', 'pointwise'"),
+        (lambda: ConditionalReductionConfig(mode="gc", alpha=0.25), "alpha (=0.25) has no effect with mode='gc'"),
+        (lambda: ConditionalReductionConfig(mode="c1dw", groups=4), "groups (=4) has no effect with mode='c1dw'"),
+        (lambda: ConditionalReductionConfig(mode="dense"), "ConditionalReductionConfig.mode (='dense') must be one of"),
+        (
+            lambda: DepthwiseSeparableConfig(pointwise=GhostConfig(scope="spatial")),
+            "GhostConfig.scope (='spatial') has no effect inside `pointwise`",
+        ),
+    ],
+)
+def test_a_field_without_effect_and_an_unknown_value_are_refused_at_once(make, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        make()
+
+
+def test_presets_and_forms_of_the_papers_are_not_refused():
+    for preset in PRESETS.values():
+        preset()
+    assert GroupNLConfig.paper(variant="reference").phi_range == (1, 5)
+    assert GroupNLConfig.paper(nlf="monomial").phi_range == (1, 5)
+    assert GroupNLConfig(groups=4).for_depthwise() == GroupNLConfig(sparse=True)

@@ -138,9 +138,9 @@ def test_a_plugin_runs_once_and_is_refused_when_it_has_changed(registry, tmp_pat
     ("text", "words"),
     [
         ("x = 1", "registers no method; it must call seedcnn.convert.register"),
-        (PLUGIN.format(name="own2") + "\nraise RuntimeError('half-way')", "failed: RuntimeError: half-way"),
+        (PLUGIN.format(name="own2") + "\nraise RuntimeError('half-way')", r"own\.py, line 15: RuntimeError: half-way"),
         (PLUGIN.format(name="ghost"), "'ghost' is already registered"),
-        ("def", "failed: SyntaxError"),
+        ("def", r"own\.py, line 1: SyntaxError"),
     ],
 )
 def test_a_plugin_that_fails_leaves_nothing_registered(registry, tmp_path, text, words):

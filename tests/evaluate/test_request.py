@@ -94,6 +94,7 @@ def test_the_report_has_models_settings_and_samples(found, models, tmp_path):
     assert html.count("data:image/png;base64,") == 8
     for words in (
         "cifar10, 24 of 32 x 32",
+        "the first 10 of the test images, cifar constants",
         "sha256 2",
         "seedcnn evaluate a &lt;b&gt;",
         "a/b.png was left out: not an im",

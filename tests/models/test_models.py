@@ -160,7 +160,7 @@ def test_wrong_width_multipliers():
 def test_wrong_names_and_arguments():
     with pytest.raises(ConfigError, match=r"unknown model 'resnet19_cifar'; did you mean resnet18_cifar"):
         create_model("resnet19_cifar")
-    with pytest.raises(ValueError, match=r"widths.*\(8, 16\).*depths.*\(1, 1, 1\)"):
+    with pytest.raises(ValueError, match=r"`widths` \(=\(8, 16\)\) must have 3 entries"):
         create_model("resnet8_cifar", widths=(8, 16))
     with pytest.raises(ValueError, match=r"patch.*positive"):
         create_model("resnet8_cifar", patch=0)
@@ -181,3 +181,21 @@ def test_option_types_are_the_arguments_of_the_network(name):
     assert known["num_classes"] is int
     with pytest.raises(ConfigError, match="did you mean resnet20_cifar"):
         option_types("resnet2_cifar")
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_sizes_that_no_network_can_have_are_named(name):
+    full = default_widths(name)
+    bad = {
+        r"`widths` \(=\(\)\) must have": {"widths": ()},
+        r"`widths` \(=.*\) must have": {"widths": full[:-1]},
+        r"`widths` \(=\(0, .*\) must be positive integers": {"widths": (0, *full[1:])},
+        r"`num_classes` \(=0\) must be a positive integer": {"num_classes": 0},
+        r"`width_divisor` \(=1000\) has no effect without `width`": {"width_divisor": 1000},
+        r"`width_divisor` \(=0\) must be a positive integer": {"width": 0.5, "width_divisor": 0},
+    }
+    if "patch" in option_types(name):
+        bad[r"`patch` \(=0\) must be a positive integer"] = {"patch": 0}
+    for message, options in bad.items():
+        with pytest.raises(ValueError, match=message):
+            create_model(name, **options)

@@ -52,7 +52,7 @@ def trained(place, request):
     channels, side = request.param
     out = place / f"net{channels}.ckpt"
     arguments = (f"{place / 'net.py'}:Net", "--data", place / "photos", "--input", f"{channels}x{side}x{side}")
-    options = ("--set", f"model_options.channels={channels}", "--set", "epochs=5", "--no-flip")
+    options = ("--set", f"model_options.channels={channels}", "--set", "epochs=8", "--no-flip")
     return out, in_process("train", *arguments, *options, "--out", out)
 
 
@@ -134,7 +134,7 @@ def test_other_data_are_refused_by_both_class_lists(place, trained, cifar10):
         (("resnet8_cifar",), "train resnet8_cifar needs --data"),
         (
             ("resnet8_cifra", "--data", "PHOTOS"),
-            "there is no recipe, network or checkpoint 'resnet8_cifra'; did you mean",
+            "network or checkpoint 'resnet8_cifra'; did you mean",
         ),
         (("PLACE/net.py:Nett", "--data", "PHOTOS"), "there is nothing to call by the name Nett"),
         (("PLACE/net.py:Net", "--data", "PHOTOS"), "--input is needed"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -80,4 +82,4 @@ def test_a_search_without_calibration_pictures():
 def test_a_parent_of_another_architecture():
     parent = read_bundle(pack(network(), INFO, IMAGES, LABELS, step=0.01).data)
     with pytest.raises(BundleError, match=r"has another architecture; these tensors differ: .*stem"):
-        pack(network(width=32), INFO, IMAGES, LABELS, parent=Parent(parent))
+        pack(network(width=32), replace(INFO, release=INFO.release + 1), IMAGES, LABELS, parent=Parent(parent))

@@ -77,6 +77,30 @@ def test_a_parent_of_the_other_kind_is_refused_before_any_work(trained, parents,
         pack(Untouched(), NEXT, images, labels, parent=Parent(parents[kind]), int8=int8)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"release": 4}, "the child is release 4 and the parent release 4: a delta leads to a later release"),
+        ({"release": 3}, "the child is release 3 and the parent release 4: a delta leads to a later release"),
+        ({"family": "other"}, r"the child has the family other and the parent .*: no delta leads"),
+        ({"model": "large"}, r"the child has the model large and the parent small: no delta leads"),
+        ({"labels": ["a", "b"]}, r"the child has the labels \('a', 'b'\) and the parent"),
+    ],
+)
+def test_a_child_of_other_facts_is_refused_before_any_work(trained, parents, change, words):
+    _, images, labels = trained
+    info = dataclasses.replace(NEXT, **change)
+    with pytest.raises(BundleError, match=words):
+        pack(Untouched(), info, images, labels, parent=Parent(parents["float32"]))
+
+
+def test_a_child_for_another_target_is_refused_before_rounding(trained, parents):
+    model, images, labels = trained
+    parent = Parent(parents["float32"], np.zeros((1, 1, 1, 3), np.uint8))  # images that no rounding could use
+    with pytest.raises(BundleError, match="the parent, small release 4, has another graph: no delta leads from it"):
+        pack(model, NEXT, images, labels, parent=parent, target="openvino")
+
+
 def test_ranges_come_from_images_or_from_the_parent(trained, parents):
     _, images, labels = trained
     with pytest.raises(ValueError, match=r"`int8\.calibration` is None; only the child of an int8 parent"):

@@ -55,6 +55,18 @@ def test_a_parent_of_the_other_kind_is_refused_before_data_are_loaded(network, t
         PackRequest("f", 4, parent=path, int8=True, data="never loaded").pack(Untouched(), "small")
 
 
+def test_a_release_that_does_not_grow_is_refused_before_data_are_loaded(network, tmp_path):
+    info = BundleInfo("small", "f", 3, preprocessing_of((0.5,) * 3, (0.25,) * 3), list("abcdefghij"))
+    path, images = tmp_path / "3.bundle", np.zeros((8, 32, 32, 3), np.uint8)
+    path.write_bytes(pack(network, info, images, np.arange(8)).data)
+    for release, family, words in [
+        (3, "f", "a delta leads to a later release"),
+        (4, "g", "has the family g and the parent f"),
+    ]:
+        with pytest.raises(BundleError, match=words):
+            PackRequest(family, release, parent=path, data="never loaded").pack(Untouched(), "small")
+
+
 def test_what_a_request_searches_and_quantizes():
     assert PackRequest("f", 1, max_accuracy_drop=0.2).searches
     assert not PackRequest("f", 1, max_accuracy_drop=0.2, step=0.01).searches

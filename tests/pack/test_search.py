@@ -253,4 +253,4 @@ def test_a_parent_of_another_architecture(trained, coarse):
         torch.manual_seed(0)
         other = create_model("resnet8_cifar", patch=4, **options).eval()
         with pytest.raises(BundleError, match=r"the parent, small release 4, has another architecture; these tensors"):
-            pack(other, INFO, images, labels, parent=Parent(parent))
+            pack(other, dataclasses.replace(INFO, release=5), images, labels, parent=Parent(parent))

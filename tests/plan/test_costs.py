@@ -67,7 +67,7 @@ def test_forms_that_differ_in_a_range_only_are_different_options(small):
     """Their layers print the same."""
     sites, _ = find_sites(small, SIZE)
     forms = {f"phi {end}": GroupNLConfig(phi_range=(-end, end)) for end in (0.5, 0.25)}
-    forms |= {"same": GroupNLConfig(phi_range=(-0.25, 0.25)), "omega": GroupNLConfig(omega_range=(1, 3))}
+    forms |= {"same": GroupNLConfig(phi_range=(-0.25, 0.25)), "omega": GroupNLConfig(nlf="leaky")}
     forms |= {f"mono {end}": MonoConfig(exp_factor=4, beta_range=(1, end)) for end in (3, 7)}
     table = cost_table(small, sites, forms)
     options = [option.form for option in table["conv"]]

@@ -42,6 +42,7 @@ def test_a_method_with_options_is_a_form():
         (["abs-r3"], "unknown form 'abs-r3'; did you mean abs-r"),
         (["gost-r2"], "did you mean ghost-r"),
         (["groupnl:ratio=2"], "has no option 'ratio'"),
+        ([":nlf=abs"], "the name of the method is missing"),
         (["groupnl:nlf"], "'nlf' must look like option=value"),
         ([], "no form to choose from"),
     ],

@@ -9,7 +9,7 @@ import torch
 from seedcnn.errors import ConfigError
 from seedcnn.evaluate.costs import cost
 from seedcnn.models import create_model
-from seedcnn.plan import narrow_to_macs, narrowed_network
+from seedcnn.plan import narrow_to_macs, narrowed_network, widths_in_words
 
 
 def test_narrowed_network_meets_the_budget_in_aligned_widths():
@@ -64,3 +64,9 @@ def test_of_a_family_of_widths_the_nearest_is_taken():
 def test_a_network_that_cannot_be_narrowed_is_named(name, words):
     with pytest.raises(ConfigError, match=words):
         narrowed_network(name, 1_000_000, (3, 32, 32))
+
+
+def test_the_step_of_the_widths_is_in_the_words():
+    assert widths_in_words((16, 32, 48)) == "16/32/48"
+    assert widths_in_words((8, 16, 24)) == "8/16/24 in steps of 8"
+    assert widths_in_words((16, 20, 32)) == "16/20/32 in steps of 4"

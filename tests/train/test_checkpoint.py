@@ -11,8 +11,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from seedcnn.convert import GroupNLConfig
 from seedcnn.errors import ConfigError, TrainingError
-from seedcnn.train import Checkpoint, build_model, load_checkpoint, load_model, override, save_checkpoint
+from seedcnn.train import Checkpoint, TrainConfig, build_model, load_checkpoint, load_model, override, save_checkpoint
 from tests.train.runs import SMALL, changed, run, same
 
 
@@ -79,6 +80,20 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path):
         save_file(tensors, tmp_path / "a.ckpt", {"seedcnn.checkpoint": json.dumps(meta)})
         with pytest.raises(ConfigError, match=rf"checkpoint .*a\.ckpt: {words}"):
             load_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_a_field_without_effect_in_an_older_checkpoint_is_its_default(tmp_path):
+    """Earlier versions accepted it; now a new config with it is refused."""
+    config = changed(convert=GroupNLConfig(sparse=True, nlf_groups=2))
+    tensors = {f"model.{name}": value.contiguous() for name, value in build_model(config).state_dict().items()}
+    plain = config.to_dict()
+    plain["convert"]["groups"] = 4
+    with pytest.raises(ConfigError, match=r"groups \(=4\) has no effect with sparse=True"):
+        TrainConfig.from_dict(plain)
+    save_file(
+        tensors, tmp_path / "a.ckpt", {"seedcnn.checkpoint": json.dumps({"config": plain, "epoch": 3, "history": []})}
+    )
+    assert load_model(tmp_path / "a.ckpt")[1].config == config
 
 
 def test_a_run_with_typed_options_resumes(tmp_path):

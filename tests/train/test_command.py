@@ -43,6 +43,22 @@ def test_wrong_use(tmp_path, recipe):
         assert words in str(result.exception)
 
 
+def test_a_network_that_cannot_be_built_is_refused_before_the_data(recipe):
+    for assignments, words in [
+        (["model_options.widths=[]"], "`widths` (=()) must have 3 entries"),
+        (["model_options.widths=[16,16]"], "`widths` (=(16, 16)) must have 3 entries"),
+        (["model_options.widths=[0,16,16]"], "`widths` (=(0, 16, 16)) must be positive integers"),
+        (["model_options.patch=0"], "`patch` (=0) must be a positive integer"),
+        (["model_options.num_classes=0"], "`num_classes` (=0) must be a positive integer"),
+        (["model_options.width_divisor=1000"], "`width_divisor` (=1000) has no effect without `width`"),
+        (["model=resnet18", "model_options={'nosuch': 1}"], "unexpected keyword argument 'nosuch'"),
+    ]:
+        result = call(recipe, *(part for text in assignments for part in ("--set", text)))
+        assert isinstance(result.exception, ConfigError)
+        assert words in str(result.exception)
+        assert "cannot be built with model_options" in str(result.exception)
+
+
 def test_cifar10_in_short(tmp_path, cifar10):
     out = tmp_path / "a.ckpt"
     small = [
@@ -56,7 +72,7 @@ def test_cifar10_in_short(tmp_path, cifar10):
     sets = [part for text in small for part in ("--set", text)]
     result = call("demo:groupnl", "--out", out, "--validate", "--device", "cpu", *sets)
     assert result.exception is None
-    assert f"{out}: 1 epochs, test accuracy" in result.output
+    assert f"{out}: 1 epoch, test accuracy" in result.output
     assert "(n = 10000" in result.output
     state = load_checkpoint(out)
     assert state.history[0]["validation"] == state.best

@@ -90,6 +90,13 @@ def test_overrides():
         ("epochs=3 epochs=4", "--set epochs=4: epochs is also set by epochs=3"),
         ("convert.ratio=2", "no field 'ratio'; did you mean"),
         ("lr.x=2", "has no fields"),
+        ("convert=", r"--set convert=: convert \(=''\) must be a method \(cr, dws, .*groupnl-paper\), with options as"),
+        ("convert=:sparse=true", "method ':sparse=true': the name of the method is missing; write NAME:option=value"),
+        ("convert={", r"--set convert={: '{' opens a bracket '{' that it does not close"),
+        ("model_options.widths=[4,4,8", r"widths=\[4,4,8: '\[4,4,8' opens a bracket '\[' that it does not close"),
+        ("model_options={'patch':1,'patch':2}", "a mapping has the key 'patch' twice; each may be there once"),
+        ("nosuch.x=1", "--set nosuch.x=1: TrainConfig has no field 'nosuch'; did you mean"),
+        ("zzz=1", "--set zzz=1: TrainConfig has no field 'zzz'; fields: model, model_options"),
         ("convert=None convert.nlf_groups=4", "convert is also set as a whole"),
         ("convert.nlf_groups=4 convert=None", "a field of convert is also set"),
         ("sampling=R2", r"sampling \(='R2'\) must be a SamplingConfig \(or a mapping of its fields\) or none"),
@@ -140,7 +147,7 @@ def test_wrong_overrides(assignment, words):
         ({"sampling": dataclasses.replace(SETTINGS["R2"], gammas=(0.1, 0.5))}, "sampling does not fit epochs"),
         (
             {"convert": 3},
-            r"convert \(=3\) must be a ConversionConfig \(or a mapping of its fields\) or none",
+            r"convert \(=3\) must be a method \(cr, dws, .*\), with options as NAME:option=value or none",
         ),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
@@ -171,8 +178,15 @@ def test_networks_of_timm_without_stochastic_depth_build(name):
         assert build_model(TrainConfig(name)).num_classes == 1000
         with pytest.raises(ConfigError, match=rf"drop_path \(=0.2\): '{name}' has no stochastic depth"):
             build_model(TrainConfig(name, drop_path=0.2))
-        with pytest.raises(TypeError, match="kernels"):
+        with pytest.raises(ConfigError, match=rf"{name} cannot be built with model_options kernels=3: .*kernels"):
             build_model(TrainConfig(name, {"kernels": 3}))
+
+
+def test_a_field_of_nothing_cannot_be_set():
+    with pytest.raises(
+        ConfigError, match=r"--set distill\.kind=a: distill is none, so it has no fields; set it as a wh"
+    ):
+        override(TrainConfig("resnet8_cifar"), ["distill.kind=a"])
 
 
 def test_zero_drop_path_is_not_the_default_of_the_network():

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from seedcnn.convert import GroupNLConfig
 from seedcnn.errors import ConfigError, TrainingError
-from seedcnn.train import load_checkpoint, save_checkpoint
+from seedcnn.train import TrainConfig, load_checkpoint, save_checkpoint
+from seedcnn.train.config import differences
 from tests.train.runs import EVERYTHING, SMALL, changed, run, same, work
 
 
@@ -106,8 +108,24 @@ def test_another_number_of_processes_is_refused(tmp_path):
 
 def test_another_config_is_refused(tmp_path):
     run(tmp_path / "a.ckpt", changed(epochs=1))
-    with pytest.raises(TrainingError, match="another config"):
+    with pytest.raises(TrainingError, match=r"another config \(lr is .* there and 0\.2 here\); resume it with its own"):
         run(tmp_path / "a.ckpt", changed(epochs=1, lr=0.2), resume=True)
+
+
+def test_two_configs_differ_by_field():
+    one = TrainConfig("resnet8_cifar", {"patch": 2}, convert=GroupNLConfig(), epochs=3)
+    assert differences(one, one) == {}
+    other = dataclasses.replace(one, epochs=4, model_options={"patch": 4}, convert=GroupNLConfig(phi_range=(0, 1)))
+    assert differences(one, other) == {
+        "model_options.patch": (2, 4),
+        "convert.phi_range": ([-0.5, 0.5], [0.0, 1.0]),
+        "epochs": (3, 4),
+    }
+    plain = dataclasses.replace(one, convert=None, model_options={})
+    found = differences(one, plain)
+    assert found["convert.method"] == ("groupnl", "not set")
+    assert found["convert"] == ("not set", None)
+    assert found["model_options.patch"] == (2, "not set")
 
 
 WORKER = """

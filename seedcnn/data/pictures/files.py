@@ -25,6 +25,7 @@ import numpy as np
 from seedcnn.arrays import U8
 from seedcnn.errors import DataError
 from seedcnn.files import fsync_directory, lock_file
+from seedcnn.literals import parse_json
 
 __all__ = ["PictureWriter", "StoredPictures", "made_from", "read_pictures"]
 
@@ -90,7 +91,7 @@ def _parse(file: BinaryIO) -> tuple[int, tuple[int, ...], dict[str, Any]]:
     if tail[8:] != _MAGIC or length > size - _TAIL:
         raise ValueError("it does not end as a file of decoded images does")
     file.seek(size - _TAIL - length)
-    note = json.loads(file.read(length))
+    note = parse_json(file.read(length))
     file.seek(0)
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError("its array has an unsupported .npy version")

@@ -101,9 +101,9 @@ def _settings(found: Evaluated, models: Mapping[str, Opened], command: str) -> d
     }
     if found.corrupted:
         table = next(iter(found.corrupted.values())).tables[0]
-        settings["Corrupted images"] = (
-            f"the first {table.n:,}, {table.constants}" if data.corrupted is None else data.corrupted.source
-        )
+        which = f"the first {table.n:,}" if table.n < count else f"all {table.n:,}"
+        made = f"{table.constants} constants" if data.corrupted is None else f"from {data.corrupted.source}"
+        settings["Corrupted images"] = f"{which} of the test images, {made}"
     return settings
 
 
