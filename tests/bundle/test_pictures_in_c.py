@@ -162,6 +162,41 @@ def test_c_and_python_refuse_the_same_rules(reader, tmp_path, resize, sizes, cha
     agree(reader, tmp_path / "changed", with_manifest(data, change))
 
 
+BYTES = st.integers(0, 255) | st.sampled_from([0, 255, 255, 256, -1])
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "height": st.integers(0, 20),
+    "width": st.integers(1, 20) | st.sampled_from([700, 4097]),
+    "short_side": st.integers(10, 40) | st.sampled_from([4096, 4097]),
+    "resize": st.sampled_from(MODES),
+    "filter": st.sampled_from([*FILTERS, "lanczos"]),
+    "orientation": st.sampled_from(["exif", "stored", "upright"]),
+    "background": st.lists(BYTES, min_size=3, max_size=3),
+    "fill": st.lists(BYTES, min_size=3, max_size=3),
+    "mean_e8": st.lists(st.sampled_from([0, 10**10, -(10**10), 10**10 + 1]), min_size=3, max_size=3),
+    "std_e8": st.lists(st.sampled_from([1, 10**10, 0]), min_size=3, max_size=3),
+}
+
+
+@SHORT
+@given(
+    resize=st.sampled_from(MODES[:3]),
+    sizes=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, max_size=2),
+    fields=st.lists(
+        st.sampled_from(sorted(FIELDS)).flatmap(lambda name: st.tuples(st.just(name), FIELDS[name])), max_size=2
+    ),
+)
+def test_c_and_python_take_the_same_rules(reader, tmp_path, resize, sizes, fields):
+    """Fields of the rule get values that are within their limits or just outside."""
+    rule = {rule.resize: rule for rule in _rules() if rule.channels == 3}[resize]
+    data = _zlib_bundle(rule, _pictures(rule, sizes))
+
+    def change(value: dict[str, Any]) -> None:
+        value["preprocessing"].update({name: new for name, new in fields if name in value["preprocessing"]})
+        _sealed(value)
+
+    agree(reader, tmp_path / "changed", with_manifest(data, change))
+
+
 def test_the_manifest_of_the_tests_is_sealed_as_written():
     rule = _rules()[0]
     value = json.loads(read_container(_zlib_bundle(rule, canned_pictures(SEED, rule))).manifest)
