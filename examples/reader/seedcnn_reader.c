@@ -4,9 +4,9 @@
    cc -O2 -std=c99 -DWITH_ZSTD -o seedcnn_reader seedcnn_reader.c -lzstd       and zstd
 
    ./seedcnn_reader FILE checks everything and prints a line for each tensor (name, shape, SHA-256 of its expanded
-   float32 bytes), for the graph and for the canned pictures. It ends with 0, or with 1 and a line that says what is
-   wrong. xz is left out, which the document allows. Nothing is allocated before the sizes it depends on are within
-   their limits. */
+   float32 bytes), for the graph, for the canned images, and for each canned picture, which it prepares by the bundle's
+   rule. It ends with 0, or with 1 and a line that says what is wrong. xz is left out, which the document allows.
+   Nothing is allocated before the sizes it depends on are within their limits. */
 
 #include <math.h>
 #include <stdint.h>
@@ -31,8 +31,10 @@ enum {
     MAX_GRAPH_BYTES = 64 << 20,
     MAX_LABELS = 100000,
     MAX_CANNED_IMAGES = 64,
+    MAX_CANNED_PICTURES = 64,
     MAX_CANNED_BYTES = 64 << 20,
-    MAX_IMAGE_SIDE = 4096
+    MAX_IMAGE_SIDE = 4096,
+    MAX_SCALED_SIDE = 65535
 };
 static const int64_t MAX_INT = 9007199254740991;
 
@@ -584,6 +586,18 @@ static uint32_t stream_word(uint64_t seed, uint32_t tensor, uint32_t stream, uin
     return c[i % 4];
 }
 
+static void draw(uint64_t seed, uint32_t tensor, uint64_t begin, size_t count, uint8_t *out) {
+    uint32_t c[4] = {0, 0, 0, 0};
+    for (size_t k = 0; k < count; k++) {
+        uint64_t at = begin + k;
+        if (!k || at % 16 == 0) {
+            c[0] = (uint32_t)(at / 16), c[1] = tensor, c[2] = 0, c[3] = 1;
+            philox(c, (uint32_t)seed, (uint32_t)(seed >> 32));
+        }
+        out[k] = (uint8_t)(c[at / 4 % 4] >> 8 * (at % 4));
+    }
+}
+
 /* ---- tensors ---- */
 
 static void add_float(Sha *s, float v) {
@@ -722,6 +736,228 @@ static void use_tensor(const Tensor *t) {
     printf(" %s\n", hex);
 }
 
+/* ---- from a picture to the input: integers only ---- */
+
+enum { CROP, SQUASH, PAD, NONE, RESIZES };
+enum { BILINEAR, BICUBIC, BOX, NEAREST, FILTERS };
+enum { BITS = 22, WEIGHT_BITS = 39 };
+typedef struct {
+    int64_t channels, height, width, short_side, background[3], fill[3];
+    int resize, filter;
+} Rule;
+typedef struct {
+    int64_t height, width, channels;
+    const Node *digest;
+} Picture;
+
+static int one_of(Node *object, const char *name, const char *const *choices, int n) {
+    Node *node = field(object, name, TEXT);
+    for (int i = 0; i < n; i++)
+        if (is(node->text, node->length, choices[i])) return i;
+    refuse("an unknown word", name, strlen(name));
+    return -1;
+}
+
+static void numbers(Node *object, const char *name, int64_t least, int64_t most, int64_t count, int64_t *out) {
+    Node *list = field(object, name, LIST);
+    if ((int64_t)list->children != count) refuse("another number of integers", name, strlen(name));
+    for (Node *v = list->first; v; v = v->next) {
+        if (v->kind != INTEGER) refuse("not an integer", name, strlen(name));
+        *out++ = whole(v->integer, least, most, name);
+    }
+}
+
+static Rule read_rule(Node *node) {
+    static const char *const resizes[] = {"crop", "squash", "pad", "none"};
+    static const char *const filters[] = {"bilinear", "bicubic", "box", "nearest"};
+    static const char *const orientations[] = {"exif", "stored"};
+    int64_t unused[3];
+    Rule r;
+    memset(&r, 0, sizeof r);
+    r.channels = integer(node, "channels", 1, 3);
+    if (r.channels == 2) refuse_plain("an input of two channels");
+    r.height = integer(node, "height", 1, MAX_IMAGE_SIDE), r.width = integer(node, "width", 1, MAX_IMAGE_SIDE);
+    r.resize = one_of(node, "resize", resizes, RESIZES);
+    one_of(node, "orientation", orientations, 2); /* for pictures from files, which this reader does not decode */
+    numbers(node, "background", 0, 255, 3, r.background);
+    if (r.resize != NONE) r.filter = one_of(node, "filter", filters, FILTERS);
+    if (r.resize == CROP)
+        r.short_side = integer(node, "short_side", r.height > r.width ? r.height : r.width, MAX_IMAGE_SIDE);
+    if (r.resize == PAD) numbers(node, "fill", 0, 255, r.channels, r.fill);
+    numbers(node, "mean_e8", -10000000000LL, 10000000000LL, r.channels, unused);
+    numbers(node, "std_e8", 1, 10000000000LL, r.channels, unused);
+    done(node);
+    return r;
+}
+
+static size_t read_pictures(Node *list, Picture *out) {
+    size_t count = 0;
+    if (list->children > MAX_CANNED_PICTURES) refuse_plain("too many canned pictures");
+    for (Node *node = list->first; node; node = node->next, count++) {
+        if (node->kind != OBJECT) refuse_plain("an item of canned.pictures that is not an object");
+        out[count].height = integer(node, "height", 1, MAX_IMAGE_SIDE);
+        out[count].width = integer(node, "width", 1, MAX_IMAGE_SIDE);
+        out[count].channels = integer(node, "channels", 1, 4);
+        out[count].digest = hexadecimal(node, "sha256", 64);
+        done(node);
+    }
+    return count;
+}
+
+static int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b && a < 0); } /* b > 0 */
+
+static int64_t grey(int64_t red, int64_t green, int64_t blue) {
+    return (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16;
+}
+
+/* One pixel of 1 to 4 channels (the even ones end with alpha) to the rule's 1 or 3. */
+static void convert(const uint8_t *in, int64_t channels, const Rule *r, uint8_t *out) {
+    int colours = channels > 2 ? 3 : 1;
+    for (int k = 0; k < r->channels; k++) {
+        int64_t v = colours == 1 ? in[0] : r->channels == 1 ? grey(in[0], in[1], in[2]) : in[k];
+        if (channels % 2 == 0) {
+            const int64_t *b = r->background;
+            int64_t under = r->channels == 1 ? grey(b[0], b[1], b[2]) : b[k], alpha = in[colours];
+            v = (v * alpha + under * (255 - alpha) + 127) / 255;
+        }
+        out[k] = (uint8_t)v;
+    }
+}
+
+/* Results `begin` to `begin + kept` of an axis: what each reads of the source, from where, and how much of it. */
+typedef struct {
+    int64_t kept, most;
+    int32_t *start, *taps, *coefficients; /* coefficients: `most` for each result, in units of 2^-BITS */
+} Axis;
+
+static int64_t weight(int64_t n, int64_t d, int filter, int lost) {
+    int64_t m = n < 0 ? -n : n, t = 2 * d, w;
+    if (filter == BOX) return n > -d && n <= d;
+    if (filter == BILINEAR) return m < t ? t - m : 0;
+    if (m < t)
+        w = 3 * m * m * m - 5 * m * m * t + 2 * t * t * t;
+    else
+        w = m < 2 * t ? -m * m * m + 5 * m * m * t - 8 * m * t * t + 4 * t * t * t : 0;
+    return floor_div(w, (int64_t)1 << lost);
+}
+
+static Axis axis(int64_t size, int64_t wanted, int64_t begin, int64_t kept, int filter) {
+    static const int reaches[] = {2, 4, 1};
+    int copied = filter == NEAREST || size == wanted, lost = 0;
+    int64_t d = size > wanted ? size : wanted, reach = copied ? 0 : reaches[filter];
+    Axis a = {kept, copied ? 1 : reach * d / wanted + 2, NULL, NULL, NULL};
+    if (filter == BICUBIC)
+        while ((16 * d * d * d) >> lost >= (int64_t)1 << WEIGHT_BITS) lost++;
+    a.start = take((size_t)kept * sizeof *a.start), a.taps = take((size_t)kept * sizeof *a.taps);
+    a.coefficients = take((size_t)(kept * a.most) * sizeof *a.coefficients);
+    for (int64_t k = 0; k < kept; k++) {
+        int64_t i = begin + k, middle = (2 * i + 1) * size, total = 0;
+        int32_t *c = a.coefficients + k * a.most;
+        if (copied) {
+            a.start[k] = (int32_t)(middle / (2 * wanted)), a.taps[k] = 1, c[0] = (int32_t)1 << BITS;
+            continue;
+        }
+        int64_t first = floor_div(middle - wanted - reach * d, 2 * wanted) + 1;
+        int64_t end = floor_div(middle - wanted + reach * d, 2 * wanted) + 1;
+        if (first < 0) first = 0;
+        if (end > size) end = size;
+        a.start[k] = (int32_t)first, a.taps[k] = (int32_t)(end - first);
+        for (int64_t j = first; j < end; j++) total += weight((2 * j + 1) * wanted - middle, d, filter, lost);
+        for (int64_t j = first; j < end; j++) {
+            int64_t w = weight((2 * j + 1) * wanted - middle, d, filter, lost);
+            c[j - first] = (int32_t)floor_div(w * ((int64_t)2 << BITS) + total, 2 * total);
+        }
+    }
+    return a;
+}
+
+static void free_axis(Axis *a) { free(a->start), free(a->taps), free(a->coefficients); }
+
+/* One line of results; `step` is the distance of a pixel's channels, or of a column's rows, in the source. */
+static uint8_t sum_of(const Axis *a, int64_t k, const uint8_t *in, int64_t step) {
+    int64_t sum = (int64_t)1 << (BITS - 1);
+    const int32_t *c = a->coefficients + k * a->most;
+    for (int32_t j = 0; j < a->taps[k]; j++) sum += (int64_t)c[j] * in[(a->start[k] + j) * step];
+    return sum < 0 ? 0 : sum >> BITS > 255 ? 255 : (uint8_t)(sum >> BITS);
+}
+
+static int64_t middle_of(int64_t rest) { return rest / 2 + (rest % 2 && rest / 2 % 2); }
+
+/* The scaled size, and the first pixel that is kept, of the rule's size or of all; 0 if the rule refuses the size. */
+static int scaled_size(const Rule *r, int64_t height, int64_t width, int64_t scaled[2], int64_t begin[2]) {
+    begin[0] = begin[1] = 0, scaled[0] = r->height, scaled[1] = r->width;
+    if (r->resize == NONE) return height == r->height && width == r->width;
+    if (r->resize == PAD) {
+        if (height * r->width <= width * r->height)
+            scaled[0] = (2 * height * r->width + width) / (2 * width);
+        else
+            scaled[1] = (2 * width * r->height + height) / (2 * height);
+        if (!scaled[0]) scaled[0] = 1;
+        if (!scaled[1]) scaled[1] = 1;
+    }
+    if (r->resize == CROP) {
+        int64_t shorter = height < width ? height : width;
+        scaled[0] = r->short_side * height / shorter, scaled[1] = r->short_side * width / shorter;
+        if (scaled[0] > MAX_SCALED_SIDE || scaled[1] > MAX_SCALED_SIDE) return 0;
+        begin[0] = middle_of(scaled[0] - r->height), begin[1] = middle_of(scaled[1] - r->width);
+    }
+    return 1;
+}
+
+/* Along the width: the source rows that are needed, drawn one at a time. */
+static uint8_t *narrowed(const Rule *r, uint64_t seed, uint32_t index, const Picture *p, const Axis *x, int64_t first,
+                         int64_t rows) {
+    int64_t c = r->channels, stored = p->width * p->channels;
+    uint8_t *out = take((size_t)(rows * x->kept * c)), *drawn = take((size_t)stored),
+            *row = take((size_t)(p->width * c));
+    for (int64_t y = 0; y < rows; y++) {
+        draw(seed, 1 + index, (uint64_t)((first + y) * stored), (size_t)stored, drawn);
+        for (int64_t i = 0; i < p->width; i++) convert(drawn + i * p->channels, p->channels, r, row + i * c);
+        for (int64_t k = 0; k < x->kept; k++)
+            for (int64_t i = 0; i < c; i++) out[(y * x->kept + k) * c + i] = sum_of(x, k, row + i, c);
+    }
+    free(drawn), free(row);
+    return out;
+}
+
+static void add_fill(Sha *s, const Rule *r, int64_t pixels) {
+    for (int64_t i = 0; i < pixels * r->channels; i++) {
+        uint8_t byte = (uint8_t)r->fill[i % r->channels];
+        sha_add(s, &byte, 1);
+    }
+}
+
+static void use_picture(const Rule *r, uint64_t seed, uint32_t index, const Picture *p) {
+    int64_t scaled[2], begin[2];
+    char hex[65];
+    Sha s;
+    if (!scaled_size(r, p->height, p->width, scaled, begin))
+        refuse_plain("a canned picture is of a size that the rule refuses");
+    int64_t height = r->resize == PAD ? scaled[0] : r->height, width = r->resize == PAD ? scaled[1] : r->width;
+    Axis y = axis(p->height, scaled[0], begin[0], height, r->filter);
+    Axis x = axis(p->width, scaled[1], begin[1], width, r->filter);
+    int64_t first = y.start[0], rows = y.start[height - 1] + y.taps[height - 1] - first, line = width * r->channels;
+    int64_t top = (r->height - height) / 2, left = (r->width - width) / 2;
+    uint8_t *source = narrowed(r, seed, index, p, &x, first, rows);
+    free_axis(&x);
+    for (int64_t k = 0; k < height; k++) y.start[k] -= (int32_t)first;
+    sha_begin(&s);
+    add_fill(&s, r, top * r->width);
+    for (int64_t k = 0; k < height; k++) {
+        add_fill(&s, r, left);
+        for (int64_t i = 0; i < line; i++) {
+            uint8_t byte = sum_of(&y, k, source + i, line);
+            sha_add(&s, &byte, 1);
+        }
+        add_fill(&s, r, r->width - width - left);
+    }
+    add_fill(&s, r, (r->height - height - top) * r->width);
+    sha_end(&s, hex);
+    free_axis(&y), free(source);
+    if (memcmp(hex, p->digest->text, 64)) refuse_plain("a canned picture does not become the bytes that are stated");
+    printf("picture %lldx%lldx%lld %s\n", (long long)p->height, (long long)p->width, (long long)p->channels, hex);
+}
+
 /* ---- the whole file ---- */
 
 static uint8_t *read_file(const char *path, size_t *size) {
@@ -756,15 +992,6 @@ static void read_payloads(Node *header, const uint8_t *body, size_t bytes) {
         if (expected > bytes) refuse_plain("the payloads are truncated");
     }
     if (expected != bytes) refuse_plain("bytes after the payloads");
-}
-
-static void means(Node *object, const char *name, int64_t least) {
-    Node *list = field(object, name, LIST);
-    if (list->children != 3) refuse("not three numbers", name, strlen(name));
-    for (Node *v = list->first; v; v = v->next) {
-        if (v->kind != INTEGER) refuse("not an integer", name, strlen(name));
-        whole(v->integer, least, 10000000000LL, name);
-    }
 }
 
 int main(int argc, char **argv) {
@@ -836,20 +1063,22 @@ int main(int argc, char **argv) {
     done(graph);
     if (graph_payload->kind != U8 || graph_payload->rank != 1) refuse_plain("the graph's payload is not bytes");
 
-    Node *rule = field(manifest, "preprocessing", OBJECT), *canned = field(manifest, "canned", OBJECT);
-    int64_t height = integer(rule, "height", 1, MAX_IMAGE_SIDE), width = integer(rule, "width", 1, MAX_IMAGE_SIDE);
-    means(rule, "mean_e8", -10000000000LL);
-    means(rule, "std_e8", 1);
-    done(rule);
+    Rule rule = read_rule(field(manifest, "preprocessing", OBJECT));
+    Node *canned = field(manifest, "canned", OBJECT);
     uint64_t seed = word(canned, "seed");
-    int64_t pictures = integer(canned, "count", 1, MAX_CANNED_IMAGES);
+    int64_t images = integer(canned, "count", 1, MAX_CANNED_IMAGES);
+    static Picture pictures[MAX_CANNED_PICTURES];
+    size_t picture_count = read_pictures(field(canned, "pictures", LIST), pictures);
     Payload *logits = payload(text(canned, "payload"));
     Node *logits_digest = hexadecimal(canned, "sha256", 64);
     integer(canned, "tolerance_e6", 0, 1000000000);
     done(canned);
     done(manifest);
-    if (pictures * height * width * 3 > MAX_CANNED_BYTES) refuse_plain("the canned pictures are over the limit");
-    if (logits->kind != F32 || logits->rank != 2 || logits->shape[0] != pictures ||
+    int64_t line = rule.width * rule.channels, canned_bytes = images * rule.height * line;
+    for (size_t i = 0; i < picture_count; i++)
+        canned_bytes += pictures[i].height * pictures[i].width * pictures[i].channels;
+    if (canned_bytes > MAX_CANNED_BYTES) refuse_plain("the canned images and pictures are over the limit");
+    if (logits->kind != F32 || logits->rank != 2 || logits->shape[0] != images ||
         logits->shape[1] != (int64_t)labels->children)
         refuse_plain("the canned logits have another shape");
     sha_of((uint8_t *)manifest_text, manifest_length, hex);
@@ -869,12 +1098,16 @@ int main(int argc, char **argv) {
     sha_begin(&s);
     raw(logits, &s);
     sha_end(&s, hex);
+    uint8_t *row = take((size_t)line);
     sha_begin(&s);
-    for (uint64_t i = 0, n = (uint64_t)(pictures * height * width * 3); i < n; i++) {
-        uint8_t byte = (uint8_t)(stream_word(seed, 0, 0, i / 4) >> 8 * (i % 4));
-        sha_add(&s, &byte, 1);
+    for (int64_t i = 0; i < images * rule.height; i++) {
+        draw(seed, 0, (uint64_t)(i * line), (size_t)line, row);
+        sha_add(&s, row, (size_t)line);
     }
     sha_end(&s, hex);
-    printf("pictures %s\n", hex);
+    free(row);
+    printf("images %s\n", hex);
+    free(onnx);
+    for (size_t i = 0; i < picture_count; i++) use_picture(&rule, seed, (uint32_t)i, &pictures[i]);
     return 0;
 }

@@ -24,7 +24,7 @@ class Fields:
 
     @property
     def what(self) -> str:
-        """What the object is, for messages."""
+        """Name of the object, for messages."""
         return self._what
 
     def _take(self, name: str) -> Any:

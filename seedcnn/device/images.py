@@ -18,8 +18,7 @@ __all__ = ["list_pictures", "load_batch"]
 def list_pictures(paths: Iterable[str | Path]) -> Iterator[Path]:
     """Yield the paths, and for a directory every file below it, by name; hidden files and directories are left out.
 
-    Raises:
-        ImageError: if a directory holds no file.
+    A directory without a file is yielded itself, so that whoever reads it names it.
     """
     for path in map(Path, paths):
         if not path.is_dir():
@@ -32,7 +31,7 @@ def list_pictures(paths: Iterable[str | Path]) -> Iterator[Path]:
                 found = True
                 yield Path(where, name)
         if not found:
-            raise ImageError(f"{path} holds no file")
+            yield path
 
 
 def load_batch(path: str | Path, rule: Preprocessing) -> U8:

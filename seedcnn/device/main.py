@@ -201,10 +201,10 @@ def _answers(model: Model, paths: Iterable[Path]) -> Iterator[Answer]:
 
 def _report(errors: list[str], total: int) -> None:
     """Name the pictures without an answer on stderr, and fail if there are any."""
+    if len(errors) == total == 1:
+        raise ImageError(errors[0])
     for error in errors:
         print(f"seedcnn-device: {error}", file=sys.stderr)
-    if len(errors) == total == 1:
-        raise SystemExit(1)
     if errors:
         raise ImageError(f"{len(errors)} of {total} pictures have no answer")
 
@@ -230,7 +230,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         right = sum(answer.label == name for answer in answers)
         rows.append((name, right, sum(not answer.error for answer in answers)))
     right, total = sum(row[1] for row in rows), sum(row[2] for row in rows)
-    top1 = 100 * right / total if total else 0.0
+    if not total:
+        _report(errors, len(errors))
+    top1 = 100 * right / total
     if arguments.json:
         by_class = {name: {"right": good, "pictures": count} for name, good, count in rows}
         print(json.dumps({"top1": top1, "right": right, "pictures": total, "by_class": by_class}))

@@ -104,6 +104,8 @@ def read_picture(source: str | os.PathLike[str] | bytes, *, orientation: str = "
         raise ImageError(f"{name} is not a picture of a known format ({', '.join(FORMATS)})") from None
     except FileNotFoundError:
         raise ImageError(f"{name} does not exist") from None
+    except IsADirectoryError:
+        raise ImageError(f"{name} is a directory without a picture") from None
     except (*_BROKEN, MemoryError) as error:
         raise ImageError(f"{name} cannot be decoded: {error or type(error).__name__}".split("\n")[0]) from None
     if turn is None:

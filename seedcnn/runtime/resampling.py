@@ -114,8 +114,8 @@ def _weights(n: npt.NDArray[np.int64], scale: int, filter: str) -> npt.NDArray[n
         return ((n > -scale) & (n <= scale)).astype(np.int64)
     m, t = np.abs(n), 2 * scale
     if filter == "bilinear":
-        positive: npt.NDArray[np.int64] = np.maximum(0, t - m)
-        return positive
+        hats: npt.NDArray[np.int64] = np.maximum(0, t - m)
+        return hats
     near = 3 * m**3 - 5 * m**2 * t + 2 * t**3
     far = -(m**3) + 5 * m**2 * t - 8 * m * t**2 + 4 * t**3
     weights = np.where(m < t, near, np.where(m < 2 * t, far, 0))

@@ -120,6 +120,22 @@ def test_seeds_that_ask_for_a_gigabyte(tiny, refused):
 
 def test_images_that_ask_for_gigabytes(tiny, refused):
     def change(manifest):
-        manifest["preprocessing"].update(height=4096, width=4096)
+        manifest["preprocessing"].update(height=4096, width=4096, short_side=4096)
+        manifest["canned"]["pictures"] = []
 
-    refused(with_manifest(tiny, change), "the canned images take 100663296 bytes")
+    refused(with_manifest(tiny, change), "the canned images and pictures take 100663296 bytes")
+
+
+def test_pictures_that_ask_for_gigabytes(tiny, refused):
+    def change(manifest):
+        (first, *_) = manifest["canned"]["pictures"]
+        manifest["canned"]["pictures"] = [first | {"height": 4096, "width": 4096, "channels": 4}] * 64
+
+    refused(with_manifest(tiny, change), f"the canned images and pictures take {2 * 4 * 4 * 3 + (4 << 30)} bytes")
+
+
+def test_a_thousand_pictures(tiny, refused):
+    def change(manifest):
+        manifest["canned"]["pictures"] = manifest["canned"]["pictures"] * 125
+
+    refused(with_manifest(tiny, change), r"canned\.pictures must be a list of at most 64 items")

@@ -19,7 +19,7 @@ CHILD = """
 import gc, sys
 from seedcnn.bundle import open_bundle
 small = open_bundle(sys.argv[1])
-small.tensors(); small.graph(); small.canned_images()
+small.tensors(); small.graph(); small.canned_images(); list(small.canned_pictures())
 gc.collect()
 before = peak()
 bundle = open_bundle(sys.argv[2])

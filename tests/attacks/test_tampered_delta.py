@@ -40,6 +40,10 @@ ZEROS = "0" * 64
         (setting("tensors", 1, "expanded_sha256", ZEROS), "'head.bias': the expanded values do not match"),
         (setting("canned", "sha256", ZEROS), "canned vectors: the stored bytes do not match"),
         (setting("canned", "tolerance_e6", 7), "makes a bundle with content"),
+        (setting("canned", "pictures", []), "makes a bundle with content"),
+        (setting("canned", "pictures", 0, "sha256", ZEROS), "makes a bundle with content"),
+        (setting("canned", "pictures", 0, "height", 5), "makes a bundle with content"),
+        (setting("canned", "pictures", 0, "channels", 5), "channels must be an integer"),
     ],
 )
 def test_a_delta_that_was_tampered_with(parent, delta, change, words):
@@ -102,5 +106,9 @@ def test_damaged_differences_that_are_signed_again(parent, delta, data):
     changed = signed(
         delta, setting("tensors", 0, "coded_sha256", digest), {"body.weight": Payload.of_bytes(bytes(frame))}
     )
-    with pytest.raises(BundleError):
-        apply_delta(parent, read_delta(changed))
+    try:
+        made = apply_delta(parent, read_delta(changed))
+    except BundleError:
+        return
+    # A bit of a zstd frame's header is unused: decoders ignore it (RFC 8878, 3.1.1.1.1).
+    assert made == apply_delta(parent, read_delta(delta))

@@ -16,11 +16,11 @@ from seedcnn.runtime.pictures import canned_pictures
 RULE = Preprocessing(3, 4, 4, "crop", (49_139_968, 48_215_827, 44_653_124), (24_703_233, 24_348_505, 26_158_768), 5)
 
 
-def tiny_tensors(compression: str = "zstd") -> list[Any]:
+def tiny_tensors(compression: str = "zstd", bias: float = 0.0) -> list[Any]:
     """One tensor of each coding: raw in three precisions, int8, int16, seeded."""
     values = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
     return [
-        encode_raw("head.bias", values[0]),
+        encode_raw("head.bias", values[0] + np.float32(bias)),
         encode_grid("conv.weight", values, grid_of_step(0.05), compression),
         encode_grid("head.weight", values.reshape(5, 3) * 4, grid_of_step(1e-3), compression),
         encode_seeded("conv.phase", (2, 7), Seeded(0xFEED, 1, 2, FixedPoint.from_range(-1, 1), 5, 3)),

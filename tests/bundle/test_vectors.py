@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,47 +16,16 @@ from hypothesis import strategies as st
 from seedcnn.bundle import encode_grid, grid_of_step, read_bundle
 from seedcnn.bundle.compression import decompress
 from seedcnn.bundle.delta import apply_delta, read_delta
-from seedcnn.errors import BundleError
-from tests.bundle.bundles import explore, replace_one, tiny_bundle, tiny_tensors, with_header, with_manifest
+from seedcnn.bundle.preprocessing import FILTERS, MODES
+from seedcnn.runtime.pictures import check_canned_pictures
+from tests.bundle.bundles import replace_one, tiny_bundle, with_header, with_manifest
+from tests.bundle.c_reader import agree, build, run, tool
+from tests.bundle.make_vectors import NAMES, RULES, VECTORS, bundle_of, told
 
 ROOT = Path(__file__).parents[2]
-READER = ROOT / "examples" / "reader" / "seedcnn_reader.c"
-VECTORS = ROOT / "tests" / "bundle" / "vectors"
 CORTEX_M = ROOT / "tests" / "bundle" / "cortex_m"
-NAMES = ("zstd", "zlib", "xz")
+WITHOUT_LIBRARY = ("zlib", *(name for name in RULES if name not in NAMES))
 SHORT = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def told(data: bytes) -> str:
-    """What a reader prints about a bundle."""
-    bundle = read_bundle(data)
-    lines = [f"bundle {bundle.manifest.model} release {bundle.manifest.release}"]
-    for name, value in bundle.tensors().items():
-        digest = hashlib.sha256(value.astype("<f4").tobytes()).hexdigest()
-        lines.append(f"tensor {name} {'x'.join(map(str, value.shape))} {digest}")
-    lines.append(f"graph {hashlib.sha256(bundle.graph()).hexdigest()}")
-    lines.append(f"pictures {hashlib.sha256(bundle.canned_images().tobytes()).hexdigest()}")
-    return "\n".join(lines) + "\n"
-
-
-def _tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
-def _build(tmp: Path, compiler: str, *options: str | Path) -> Path:
-    out = tmp / "reader"
-    warnings = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-    subprocess.run([_tool(compiler), *warnings, "-o", out, READER, *options, "-lm"], check=True)
-    return out
-
-
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory) -> Path:
-    """The C reader without any library: zlib bundles."""
-    return _build(tmp_path_factory.mktemp("reader"), "cc", "-O2")
 
 
 @pytest.fixture(scope="module")
@@ -66,18 +34,28 @@ def zstd_reader(tmp_path_factory) -> Path:
     tmp = tmp_path_factory.mktemp("zstd_reader")
     probe = tmp / "probe.c"
     probe.write_text("#include <zstd.h>\nint main(void) { return (int)ZSTD_isError(0); }\n")
-    if subprocess.run([_tool("cc"), "-o", tmp / "probe", probe, "-lzstd"], capture_output=True).returncode:
+    if subprocess.run([tool("cc"), "-o", tmp / "probe", probe, "-lzstd"], capture_output=True).returncode:
         pytest.skip("zstd's C library is not installed")
-    return _build(tmp, "cc", "-O2", "-DWITH_ZSTD", "-lzstd")
+    return build(tmp, "cc", "-O2", "-DWITH_ZSTD", "-lzstd")
 
 
-def _run(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RULES)
 def test_python(name):
-    assert told((VECTORS / f"{name}.bundle").read_bytes()) == (VECTORS / f"{name}.txt").read_text()
+    data = (VECTORS / f"{name}.bundle").read_bytes()
+    assert told(data) == (VECTORS / f"{name}.txt").read_text()
+    check_canned_pictures(read_bundle(data))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_files_are_what_make_vectors_makes(name):
+    frozen = read_bundle((VECTORS / f"{name}.bundle").read_bytes())
+    assert read_bundle(bundle_of(name)).manifest.content_sha256() == frozen.manifest.content_sha256()
+
+
+def test_the_rules_differ():
+    assert {rule.resize for rule in RULES.values()} == set(MODES)
+    assert {rule.filter for rule in RULES.values() if rule.resize != "none"} == set(FILTERS)
+    assert {rule.channels for rule in RULES.values()} == {1, 3}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,7 +69,7 @@ def test_c_reads_what_a_delta_made(reader, tmp_path):
     parent = read_bundle((VECTORS / "zlib.bundle").read_bytes())
     made = tmp_path / "next.bundle"
     made.write_bytes(apply_delta(parent, read_delta((VECTORS / "zlib.delta").read_bytes())))
-    done = _run([reader, made])
+    done = run([reader, made])
     assert (done.returncode, done.stdout) == (0, (VECTORS / "zlib-next.txt").read_text())
 
 
@@ -109,53 +87,39 @@ def test_torch():
 
 
 def test_c_without_a_library(reader):
-    done = _run([reader, VECTORS / "zlib.bundle"])
-    assert (done.returncode, done.stdout) == (0, (VECTORS / "zlib.txt").read_text())
+    for name in WITHOUT_LIBRARY:
+        done = run([reader, VECTORS / f"{name}.bundle"])
+        assert (done.returncode, done.stdout) == (0, (VECTORS / f"{name}.txt").read_text()), done.stderr
     for name, why in (("zstd", "this reader was built without zstd"), ("xz", "this reader leaves xz out")):
-        done = _run([reader, VECTORS / f"{name}.bundle"])
+        done = run([reader, VECTORS / f"{name}.bundle"])
         assert done.returncode == 1
         assert why in done.stderr
 
 
 def test_c_with_zstd(zstd_reader):
-    done = _run([zstd_reader, VECTORS / "zstd.bundle"])
+    done = run([zstd_reader, VECTORS / "zstd.bundle"])
     assert (done.returncode, done.stdout) == (0, (VECTORS / "zstd.txt").read_text())
 
 
 @pytest.mark.parametrize("options", [["-O0"], ["-O3", "-ffast-math"]])
 def test_c_on_aarch64(tmp_path, options):
-    qemu = _tool("qemu-aarch64")
-    built = _build(tmp_path, "aarch64-linux-gnu-gcc", "-static", *options)
-    assert _run([qemu, built, VECTORS / "zlib.bundle"]).stdout == (VECTORS / "zlib.txt").read_text()
+    qemu = tool("qemu-aarch64")
+    built = build(tmp_path, "aarch64-linux-gnu-gcc", "-static", *options)
+    for name in WITHOUT_LIBRARY:
+        assert run([qemu, built, VECTORS / f"{name}.bundle"]).stdout == (VECTORS / f"{name}.txt").read_text()
 
 
 @pytest.mark.parametrize("cpu", ["cortex-m3", "cortex-m4"])
 def test_c_on_cortex_m(tmp_path, cpu):
-    qemu = _tool("qemu-system-arm")
+    qemu = tool("qemu-system-arm")
     machine = ["-mthumb", f"-mcpu={cpu}", "-mfloat-abi=soft", "--specs=rdimon.specs", "-Wl,--no-warn-rwx-segments"]
-    built = _build(tmp_path, "arm-none-eabi-gcc", "-Os", *machine, "-T", CORTEX_M / "mps2.ld", CORTEX_M / "start.c")
+    built = build(tmp_path, "arm-none-eabi-gcc", "-Os", *machine, "-T", CORTEX_M / "mps2.ld", CORTEX_M / "start.c")
     board = {"cortex-m3": "mps2-an385", "cortex-m4": "mps2-an386"}[cpu]
-    hosting = f"enable=on,target=native,arg=reader,arg={VECTORS / 'zlib.bundle'}"
     quiet = ["-nographic", "-monitor", "none", "-serial", "none"]
-    done = _run([qemu, "-M", board, *quiet, "-kernel", built, "-semihosting-config", hosting])
-    assert done.stdout == (VECTORS / "zlib.txt").read_text()
-
-
-def _agree(reader: Path, place: Path, data: bytes) -> None:
-    """Either both readers accept a file or both refuse it; the C reader never crashes."""
-    try:
-        explore(read_bundle(data))
-        wanted = 0
-    except BundleError:
-        wanted = 1
-    place.write_bytes(data)
-    done = _run([reader, place])
-    assert done.returncode == wanted, done.stderr
-
-
-@pytest.fixture(scope="module")
-def tiny_zlib() -> bytes:
-    return tiny_bundle(tensors=tiny_tensors("zlib"), compression="zlib")
+    for name in WITHOUT_LIBRARY:
+        hosting = f"enable=on,target=native,arg=reader,arg={VECTORS / f'{name}.bundle'}"
+        done = run([qemu, "-M", board, *quiet, "-kernel", built, "-semihosting-config", hosting])
+        assert done.stdout == (VECTORS / f"{name}.txt").read_text()
 
 
 @SHORT
@@ -166,7 +130,7 @@ def test_c_and_python_refuse_the_same_damage(reader, tiny_zlib, tmp_path, data):
         at = data.draw(st.integers(0, len(damaged) - 1))
         removed = data.draw(st.integers(0, 3))
         damaged[at : at + removed] = data.draw(st.binary(max_size=3))
-    _agree(reader, tmp_path / "damaged", bytes(damaged))
+    agree(reader, tmp_path / "damaged", bytes(damaged))
 
 
 JUNK = st.one_of(
@@ -183,13 +147,13 @@ JUNK = st.one_of(
 @SHORT
 @given(pick=st.integers(0, 999), junk=JUNK)
 def test_c_and_python_refuse_the_same_manifests(reader, tiny_zlib, tmp_path, pick, junk):
-    _agree(reader, tmp_path / "changed", with_manifest(tiny_zlib, lambda value: replace_one(value, pick, junk)))
+    agree(reader, tmp_path / "changed", with_manifest(tiny_zlib, lambda value: replace_one(value, pick, junk)))
 
 
 @SHORT
 @given(pick=st.integers(0, 999), junk=JUNK | st.none() | st.booleans() | st.floats())
 def test_c_and_python_refuse_the_same_headers(reader, tiny_zlib, tmp_path, pick, junk):
-    _agree(reader, tmp_path / "changed", with_header(tiny_zlib, lambda value: replace_one(value, pick, junk)))
+    agree(reader, tmp_path / "changed", with_header(tiny_zlib, lambda value: replace_one(value, pick, junk)))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -203,7 +167,7 @@ def test_c_inflates_what_zlib_deflates(reader, tmp_path, seed, size, spread, rep
     tensors = [encode_grid("w", values, grid_of_step(1), "zlib")]
     data = tiny_bundle(tensors=tensors, compression="zlib")
     (tmp_path / "large").write_bytes(data)
-    done = _run([reader, tmp_path / "large"])
+    done = run([reader, tmp_path / "large"])
     assert (done.returncode, done.stdout) == (0, told(data)), done.stderr
 
 

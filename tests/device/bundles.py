@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -69,10 +70,13 @@ def make_bundle(
     logit_error: float = 0.0,
     only: str = "",
     parent: int = 0,
+    rule: Preprocessing = RULE,
+    wrong_picture: int = -1,
 ) -> bytes:
     """A bundle whose weights depend on ``release``; ``logit_error`` spoils the canned logit of image 3, class 2.
 
     ``only`` names the one runtime that can run it. With ``parent`` the weights are that release's except for a few.
+    ``wrong_picture`` is the canned picture whose digest is spoilt.
     """
     rng = np.random.default_rng(parent or release)
     weight = rng.normal(0, 0.4, (width, 3, 3, 3))
@@ -89,8 +93,11 @@ def make_bundle(
     session = open_session(graph, tensors, runtime=only or "onnxruntime")
     count = CANNED_COUNT * 32 * 32 * 3
     images = random_bytes(CANNED_SEED, tensor_id=0, count=count).reshape(CANNED_COUNT, 32, 32, 3)
-    (logits,) = session.run(["logits"], {"x": preprocess(images, RULE)})
+    (logits,) = session.run(["logits"], {"x": preprocess(images, rule)})
     logits[3, 2] += logit_error
+    pictures = list(canned_pictures(CANNED_SEED, rule))
+    if wrong_picture >= 0:
+        pictures[wrong_picture] = replace(pictures[wrong_picture], sha256="0" * 64)
     return write_bundle(
         model="tiny",
         family=family,
@@ -100,10 +107,10 @@ def make_bundle(
         graph_input="x",
         graph_output="logits",
         tensors=coded,
-        preprocessing=RULE,
+        preprocessing=rule,
         labels=LABELS,
         canned_seed=CANNED_SEED,
         canned_logits=logits,
         canned_tolerance=tolerance,
-        canned_pictures=canned_pictures(CANNED_SEED, RULE),
+        canned_pictures=pictures,
     )

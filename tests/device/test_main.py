@@ -15,6 +15,8 @@ from seedcnn.device.records import SlotRecord
 from tests.device.bundles import LABELS, make_bundle
 from tests.device.fleet import IMAGES, Device
 
+COMMANDS = ["init", "update", "predict", "evaluate", "bench", "status"]
+
 
 def test_the_whole_way(fleet, tmp_path):
     fleet.publish(1)
@@ -34,20 +36,6 @@ def test_the_whole_way(fleet, tmp_path):
     assert lines[5].startswith(f"{tmp_path / 'all.npy'}[4]: {LABELS[best[4]]} ")
     done = device.command("status", "--json")
     assert json.loads(done.stdout)["active"]["release"] == 1
-
-
-def test_predict_json_resize_and_refusals(device, tmp_path, capsys):
-    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "wide.png")
-    predict = ["--home", str(device.home), "predict", str(tmp_path / "wide.png")]
-    assert main(predict) == 1
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    assert "is 50 x 40 pixels; the model takes 32 x 32" in err
-    assert main([*predict, "--resize", "--json", "--threads", "2"]) == 0
-    (answer,) = json.loads(capsys.readouterr().out)
-    assert set(answer) == {"image", "index", "label", "probability"}
-    assert answer["label"] == LABELS[answer["index"]]
-    assert 0.1 <= answer["probability"] <= 1
 
 
 def test_failures_are_one_sentence_and_code_1(tmp_path, fleet, capsys):
@@ -71,12 +59,16 @@ def test_failures_are_one_sentence_and_code_1(tmp_path, fleet, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["predict", "DIR/folder"], "cannot be read as an image"),
+        (["predict", "DIR/folder"], "folder is a directory without a picture"),
         (["predict", "DIR/absent.png"], "does not exist"),
         (["predict", "DIR/absent.npy"], "does not exist"),
-        (["predict", "/dev/null"], "is not an image of a known format"),
+        (["predict", "/dev/null"], "is not a picture of a known format"),
         (["predict", "DIR/[/b]:ghost:.png"], "[/b]:ghost:.png does not exist"),
-        (["predict", "n" * 300], "cannot be read as an image"),
+        (["predict", "n" * 300], "File name too long"),
+        (["evaluate", "DIR/file"], "file is not a directory of class folders"),
+        (["evaluate", "DIR/absent"], "absent is not a directory of class folders"),
+        (["evaluate", "DIR/folder"], "folder holds no class folder; the model knows airplane, automobile"),
+        (["evaluate", "DIR"], "the model does not know the class config, folder, home, repository in "),
         (["update"], "http://127.0.0.1:1/metadata/2.root.json cannot be reached"),
         (["--home", "DIR/file", "status"], "is not initialised"),
         (["--home", "DIR/file/x", "update"], "is not initialised"),
@@ -116,7 +108,7 @@ def test_the_table_of_commands_is_frozen(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
-    assert re.findall(r"^    ([a-z-]+) ", text, re.MULTILINE) == ["init", "update", "predict", "bench", "status"]
+    assert re.findall(r"^    ([a-z-]+) ", text, re.MULTILINE) == COMMANDS
 
 
 def test_runtimes_from_init_to_status(fleet, tmp_path, capsys):
@@ -173,7 +165,10 @@ def test_predict_in_a_runtime_that_init_did_not_choose_tests_the_model_first(fle
     [
         ([], "required: COMMAND"),
         (["fly"], "invalid choice"),
-        (["predict"], "required: IMAGE"),
+        (["predict"], "required: PATH"),
+        (["predict", "x.png", "--resize"], "unrecognized arguments: --resize"),
+        (["evaluate"], "required: DIR"),
+        (["evaluate", "a", "b"], "unrecognized arguments: b"),
         (["init", "--root", "r", "--url", "ftp://x", "--family", "demo"], "`url` (='ftp://x')"),
         (["init", "--root", "r", "--url", "http://x", "--family", "../x"], "`family` (='../x')"),
         (
@@ -193,7 +188,7 @@ def test_wrong_arguments_exit_with_2(arguments, says, capsys):
     assert says in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["init", "update", "predict", "bench", "status"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_help_ends_with_an_example(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])

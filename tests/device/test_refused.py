@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from seedcnn.bundle import Preprocessing
 from seedcnn.device.agent import update
 from seedcnn.errors import DeviceError, UpdateError
 from tests.device.attacker import rule, sign_targets
-from tests.device.bundles import make_bundle
+from tests.device.bundles import RULE, make_bundle
 from tests.device.fleet import Device, Fleet, contents
 
+CROP = Preprocessing.crop(32, mean=RULE.mean, std=RULE.std)
 EVENTS = {"os.rename", "os.symlink", "open"}
 
 
@@ -84,8 +86,10 @@ def flipped(fleet: Fleet) -> None:
         (spoil(spoil_expansion), "the bundle was refused"),
         (spoil(lambda _: make_bundle(3, family="other")), "its family is 'other'"),
         (lambda fleet: fleet.publish(3, logit_error=0.5), "self-test failed: canned image 3"),
+        (lambda fleet: fleet.publish(3, wrong_picture=2), r"self-test failed: canned picture 2 \(32 x 32 x 3\)"),
+        (lambda fleet: fleet.publish(3, rule=CROP, wrong_picture=7), r"self-test failed: canned picture 7 \("),
     ],
-    ids=["download", "digest", "format", "expand", "family", "self-test"],
+    ids=["download", "digest", "format", "expand", "family", "self-test", "picture", "resized picture"],
 )
 def test_damage_of_what_is_sent(two, fleet, damage, words):
     damage(fleet)

@@ -50,7 +50,8 @@ def _declared(manifest: Any) -> int:
     """Bytes that a manifest says its tensors, graph and pictures take."""
     rule, canned = manifest.preprocessing, manifest.canned
     tensors = sum(4 * max(entry.elements, 1) for entry in manifest.tensors)
-    return int(tensors + manifest.graph.size + canned.count * rule.height * rule.width * 3)
+    images = canned.count * rule.height * rule.width * rule.channels
+    return int(tensors + manifest.graph.size + images + sum(picture.size for picture in canned.pictures))
 
 
 def parent() -> Any:
@@ -75,6 +76,8 @@ def answer(data: bytes, base: Any) -> str:
         bundle.graph()
         bundle.canned_images()
         bundle.canned_logits()
+        for _ in bundle.canned_pictures():
+            pass
     except BundleError:
         return "refused"
     return "bundle"

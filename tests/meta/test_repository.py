@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seedcnn.bundle import limits
+from seedcnn.bundle import Preprocessing, limits
 from seedcnn.bundle.container import DIGEST_KEY, MANIFEST_KEY
 from seedcnn.bundle.manifest import CODINGS, FORMAT, Manifest
 from seedcnn.rng import RNG_NAME
@@ -96,9 +96,11 @@ def test_the_format_page_has_every_manifest_field_and_no_other(format_page):
 
     from seedcnn.bundle.container import read_container
 
-    manifest = read_container(tiny_bundle()).manifest
-    assert Manifest.parse(manifest).dump() == manifest
-    fields = _field_names(json.loads(manifest))
+    fields = set()
+    for rule in (Preprocessing.crop(4), Preprocessing.pad(4)):  # each has a field that the other lacks
+        manifest = read_container(tiny_bundle(preprocessing=rule)).manifest
+        assert Manifest.parse(manifest).dump() == manifest
+        fields |= _field_names(json.loads(manifest))
     documented = {
         name for name in _rows(format_page) if not name.isupper() and not re.fullmatch("[0-9a-f]{16}", name)
     } - set(CODINGS)

@@ -156,7 +156,7 @@ def test_damaged_missing_and_strange_files(tmp_path):
         read_picture(tmp_path / "x.png")
     with pytest.raises(ImageError, match=r"absent\.png does not exist"):
         read_picture(tmp_path / "absent.png")
-    with pytest.raises(ImageError, match=r"cannot be decoded: .*directory"):
+    with pytest.raises(ImageError, match=r"is a directory without a picture"):
         read_picture(tmp_path)
     frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
     with pytest.raises(ImageError, match="has 2 frames; a picture has one"):

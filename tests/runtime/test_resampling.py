@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,3 +115,12 @@ def test_what_cannot_be_resized(options, message):
     arguments = {"picture": noise(4, 4, 3), "height": 3, "width": 3} | options
     with pytest.raises(ValueError, match=message):
         resample(**arguments)
+
+
+def test_the_format_page_has_these_rows():
+    page = (Path(__file__).parents[2] / "docs" / "bundle-format.md").read_text()
+    row = np.array([10, 200, 30, 90, 255, 0, 77], np.uint8)[None, :, None]
+    assert "row 10, 200, 30, 90, 255, 0, 77:" in page
+    for filter in FILTERS:
+        cells = (" ".join(map(str, resample(row, 1, wanted, filter=filter).ravel())) for wanted in (3, 10))
+        assert f"| {filter} | {' | '.join(cells)} |" in page
