@@ -31,11 +31,11 @@ class Preprocessing:
     arithmetic is in docs/bundle-format.md. :meth:`crop`, :meth:`squash`, :meth:`pad` and :meth:`exact` are shorter.
 
     Attributes:
-        channels: 3 (RGB) or 1 (grey, ITU-R 601).
         height, width: of the input, in pixels.
+        mean_e8, std_e8: one number for each channel, of values in 0..1, in units of 1e-8.
+        channels: 3 (RGB) or 1 (grey, ITU-R 601).
         resize: "crop" scales the short side to ``short_side`` and keeps the middle; "squash" scales each side by
             itself; "pad" scales the picture to fit and fills the rest with ``fill``; "none" refuses other sizes.
-        mean_e8, std_e8: one number for each channel, of values in 0..1, in units of 1e-8.
         short_side: pixels, at least as long as both sides of the input; 0 unless ``resize`` is "crop".
         filter: "bilinear", "bicubic", "box" or "nearest"; all but the last are antialiased.
         orientation: "exif" turns a picture as its EXIF data say, "stored" leaves it.
@@ -46,12 +46,12 @@ class Preprocessing:
         ValueError: naming the attribute, its value and the rule.
     """
 
-    channels: int
     height: int
     width: int
-    resize: str
     mean_e8: tuple[int, ...]
     std_e8: tuple[int, ...]
+    channels: int = 3
+    resize: str = "none"
     short_side: int = 0
     filter: str = "bilinear"
     orientation: str = "exif"
@@ -111,7 +111,7 @@ class Preprocessing:
         **fields: Any,
     ) -> Preprocessing:
         means, stds = _units(mean, channels), _units(std, channels)
-        return cls(channels, height, width, resize, means, stds, **fields)
+        return cls(height, width, means, stds, channels, resize, **fields)
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -169,7 +169,7 @@ class Preprocessing:
         mean, std = _numbers(f, "mean_e8", -_MEAN, _MEAN, channels), _numbers(f, "std_e8", 1, _MEAN, channels)
         f.end()
         if check:
-            return cls(channels, height, width, resize, mean, std, **found)
+            return cls(height, width, mean, std, channels, resize, **found)
         made = object.__new__(cls)
         defaults = {"short_side": 0, "filter": "bilinear", "fill": ()}
         facts = {"channels": channels, "height": height, "width": width, "resize": resize}

@@ -128,7 +128,7 @@ class TrainRequest:
         config = override(config, [*self._changes(saved is not None), *self.set_])
         measure = _measure(data.preprocessing, data.val.images, data.val.labels)
         _say_rule(data, say)
-        return Prepared(config, own_data(data, self.data), measure, str(self.data))
+        return Prepared(config, own_data(data), measure, str(self.data))
 
     def _rule(self, model: str, known: Preprocessing | None) -> Preprocessing:
         """The rule for the pictures: a checkpoint's own, or the network's with what the user says."""

@@ -165,8 +165,11 @@ def _bytes_of(delta: Path) -> bytes:
         raise BundleError(f"{delta} cannot be read: {error.strerror}") from None
 
 
-def inspect(bundle: Annotated[Path, typer.Argument(help="Bundle file.")]) -> None:
-    """Show the content of a bundle; every digest is checked.
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="Bundle file.")],
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+) -> None:
+    """Show what a bundle is: network, labels, input, size. Every digest is checked.
 
     Example: seedcnn inspect groupnl-1.bundle
     """
@@ -175,13 +178,22 @@ def inspect(bundle: Annotated[Path, typer.Argument(help="Bundle file.")]) -> Non
     opened = open_bundle(bundle)
     opened.graph()
     opened.canned_logits()
-    tensors = opened.tensors()
-    m = opened.manifest
+    expanded = opened.tensors()
+    m, rule = opened.manifest, opened.manifest.preprocessing
     typer.echo(f"{m.model} (family {m.family}, release {m.release}), {opened.size:,} bytes, sha256 {opened.sha256}")
-    typer.echo(f"graph {m.graph.size:,} bytes, {len(m.labels)} labels, {m.canned.count} canned vectors")
-    for entry in m.tensors:
+    shown = ", ".join(m.labels[:20]) + (f", and {len(m.labels) - 20} more" if len(m.labels) > 20 else "")
+    typer.echo(f"{len(m.labels)} labels: {shown}")
+    scaled = {"crop": f"short side to {rule.short_side}, then the middle", "squash": "each side by itself"}
+    scaled |= {"pad": f"to fit, filled with {', '.join(map(str, rule.fill))}", "none": "other sizes are refused"}
+    how = scaled[rule.resize] + ("" if rule.resize == "none" else f", {rule.filter}")
+    typer.echo(f"input {' x '.join(map(str, rule.shape))}: {how}; orientation {rule.orientation}")
+    numbers = [", ".join(f"{value:.6g}" for value in values) for values in (rule.mean, rule.std)]
+    typer.echo(f"mean {numbers[0]}; standard deviation {numbers[1]}")
+    canned = f"{m.canned.count} canned images, {len(m.canned.pictures)} canned pictures"
+    typer.echo(f"graph {m.graph.size:,} bytes, {canned}")
+    for entry in m.tensors if tensors else ():
         stored = 0 if entry.seeded else len(opened.payloads[entry.name].data)
         shape = "x".join(map(str, entry.shape))
         typer.echo(f"{entry.name:<44} {shape:>14}  {entry.coding:<16} {stored:>9,} B")
-    total = sum(value.size for value in tensors.values())
-    typer.echo(f"{len(tensors)} tensors, {total:,} values, all digests match")
+    total = sum(value.size for value in expanded.values())
+    typer.echo(f"{len(expanded)} tensors, {total:,} values, all digests match")

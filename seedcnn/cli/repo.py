@@ -30,6 +30,9 @@ def publish(
     directory: _Directory,
     bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle files.", show_default=False)],
     deltas: Annotated[int, typer.Option(min=0, max=64, help="Make deltas from this many earlier releases.")] = 3,
+    changes_interface: Annotated[
+        bool, typer.Option("--changes-interface", help="Accept other labels or another input than the last release.")
+    ] = False,
 ) -> None:
     """Sign bundles and offer each to the devices of its family.
 
@@ -38,7 +41,7 @@ def publish(
     from seedcnn.server.repository import publish as publish_one
 
     for bundle in bundles:
-        done = publish_one(directory, bundle, deltas=deltas)
+        done = publish_one(directory, bundle, deltas=deltas, changes_interface=changes_interface)
         typer.echo(f"Published {done.target}: {done.size} bytes, SHA-256 {done.sha256}")
         for parent, size in done.deltas.items():
             typer.echo(f"  delta from release {parent}: {size} bytes")

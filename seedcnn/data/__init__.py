@@ -11,6 +11,7 @@ from seedcnn.data.corruptions import CORRUPTIONS, corrupt
 from seedcnn.data.image_set import ImageSet, TrainTest, limited
 from seedcnn.data.pictures.folder import CenterCrop, FullFrame, ImageFolder
 from seedcnn.data.sets.named import DATA_SETS, NamedTest, NamedTrain, load_test, load_train
+from seedcnn.data.sets.own import load_folder
 from seedcnn.data.transforms import normalize, random_crop_flip
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "TrainTest",
     "corrupt",
     "limited",
+    "load_folder",
     "load_test",
     "load_train",
     "normalize",

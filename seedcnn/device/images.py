@@ -11,27 +11,37 @@ import numpy as np
 from seedcnn.arrays import U8
 from seedcnn.bundle import Preprocessing
 from seedcnn.errors import ImageError
+from seedcnn.runtime.pictures import load_picture as load_image
 
-__all__ = ["list_pictures", "load_batch"]
+__all__ = ["list_pictures", "load_batch", "load_image"]
 
 
 def list_pictures(paths: Iterable[str | Path]) -> Iterator[Path]:
     """Yield the paths, and for a directory every file below it, by name; hidden files and directories are left out.
 
-    A directory without a file is yielded itself, so that whoever reads it names it.
+    A directory without a file is yielded itself, so that whoever reads it names it. Links are followed.
+
+    Raises:
+        ImageError: if a directory cannot be read.
     """
     for path in map(Path, paths):
         if not path.is_dir():
             yield path
             continue
-        found = False
-        for where, directories, files in os.walk(path):
-            directories[:] = sorted(name for name in directories if not name.startswith("."))
+        found, seen = False, {path.resolve()}
+        for where, directories, files in os.walk(path, onerror=_unreadable, followlinks=True):
+            below = {name: Path(where, name).resolve() for name in sorted(directories) if not name.startswith(".")}
+            directories[:] = [name for name, place in below.items() if place not in seen]  # links may lead in circles
+            seen.update(below.values())
             for name in sorted(name for name in files if not name.startswith(".")):
                 found = True
                 yield Path(where, name)
         if not found:
             yield path
+
+
+def _unreadable(error: OSError) -> None:
+    raise ImageError(f"{error.filename} cannot be read: {error.strerror}")
 
 
 def load_batch(path: str | Path, rule: Preprocessing) -> U8:

@@ -79,7 +79,7 @@ def standalone(model: nn.Module) -> nn.Module:
     _refuse_hooks(model)
     network = unwrapped(model)
     try:
-        copied = copy_model(network, _memo(network)).cpu().float().eval()
+        copied = copy_model(network, _memo(network)).cpu().float().eval().to(memory_format=torch.contiguous_format)
     except Exception as error:  # attributes may be anything
         raise ExportError(f"{type(network).__name__} cannot be copied: {error}") from error
     for module in copied.modules():

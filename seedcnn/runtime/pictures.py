@@ -266,7 +266,7 @@ def canned_pictures(seed: int, rule: Preprocessing) -> tuple[CannedPicture, ...]
     if rule.resize == "none":
         sizes = [(height, width)]
     else:
-        sizes = [_odd(3 * height // 2, 2 * width), _odd(2 * height // 3, width // 2)]
+        sizes = [_odd(3 * height // 2, 2 * width, rule), _odd(2 * height // 3, width // 2, rule)]
     found: list[CannedPicture] = []
     for height, width in sizes:
         for channels in (1, 2, 3, 4):
@@ -288,8 +288,11 @@ def check_canned_pictures(bundle: Bundle) -> None:
             raise ImageError(f"canned picture {index} ({shape}) does not become the bytes that the bundle states")
 
 
-def _odd(height: int, width: int) -> tuple[int, int]:
-    return min(height | 1, _LARGEST_CANNED), min(width | 1, _LARGEST_CANNED)
+def _odd(height: int, width: int, rule: Preprocessing) -> tuple[int, int]:
+    """Make two sides odd and small enough, also after the short one has been scaled to that of the rule."""
+    height, width = (min(side | 1, _LARGEST_CANNED) for side in (height, width))
+    longest = min(height, width) * MAX_SIDE // max(1, rule.short_side)
+    return min(height, longest), min(width, longest)
 
 
 def _digest(array: U8) -> str:

@@ -14,13 +14,15 @@ __all__ = ["Accepted", "accept"]
 
 @dataclass(frozen=True)
 class Accepted:
-    """A bundle fit to publish: its bytes, digests, family and release."""
+    """A bundle fit to publish; ``shape`` is channels, height and width of its input."""
 
     data: bytes
     family: str
     release: int
     sha256: str
     content: str
+    labels: tuple[str, ...]
+    shape: tuple[int, int, int]
 
 
 def _read(bundle: str | Path | bytes, name: str) -> bytes:
@@ -58,4 +60,6 @@ def accept(bundle: str | Path | bytes) -> Accepted:
         family = check_family(opened.manifest.family)
     except ValueError as error:
         raise RepositoryError(f"{name} was not published: {error}") from None
-    return Accepted(data, family, opened.manifest.release, opened.sha256, opened.manifest.content_sha256())
+    manifest = opened.manifest
+    facts = manifest.release, opened.sha256, manifest.content_sha256(), manifest.labels, manifest.preprocessing.shape
+    return Accepted(data, family, *facts)

@@ -7,6 +7,7 @@ from seedcnn.train.config import TrainConfig, build_model, check_model, override
 from seedcnn.train.data import FolderData, TrainData, load_training_data
 from seedcnn.train.distill_config import DistillConfig
 from seedcnn.train.engine import train
+from seedcnn.train.own import own_config
 from seedcnn.train.progress import TrainProgress
 from seedcnn.train.recipes import find_recipe
 
@@ -24,6 +25,7 @@ __all__ = [
     "load_model",
     "load_training_data",
     "override",
+    "own_config",
     "save_checkpoint",
     "train",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from seedcnn.data.sets.own import OwnPictures
 from seedcnn.errors import ConfigError
 from seedcnn.sampling import describe
 from seedcnn.train._counts import Counts, NotFiniteError
@@ -28,6 +29,7 @@ from seedcnn.train.checkpoint import (
 from seedcnn.train.config import TrainConfig
 from seedcnn.train.data import FolderData, TrainData
 from seedcnn.train.distributed import Processes, open_processes
+from seedcnn.train.own import own_data
 from seedcnn.train.progress import TrainProgress
 from seedcnn.train.randomness import deterministic
 
@@ -67,7 +69,7 @@ class _Files:
 
 def train(
     config: TrainConfig,
-    data: TrainData | FolderData,
+    data: TrainData | FolderData | OwnPictures,
     checkpoint_path: str | Path,
     *,
     model: nn.Module | None = None,
@@ -90,6 +92,7 @@ def train(
     one network; after a restart by torchrun the run resumes, whatever ``resume`` is.
 
     Args:
+        data: the training images; of pictures of one's own (:func:`seedcnn.data.load_folder`) the training part.
         model: a prepared network of the config's architecture to start from, instead of a fresh one.
         name: name of the run in its progress.
         progress: display of the progress; None for standard error.
@@ -113,6 +116,8 @@ def train(
         MissingExtraError: if ``tensorboard`` is given and TensorBoard is not installed.
     """
     last = _last_epoch(config, keep, save_steps, until)
+    if isinstance(data, OwnPictures):
+        data = own_data(data)
     with ExitStack() as stack:
         processes = stack.enter_context(open_processes(device))
         stack.enter_context(deterministic(config.deterministic))

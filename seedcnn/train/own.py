@@ -123,10 +123,10 @@ def own_config(model: str, data: OwnPictures, *, val: float = VAL_SHARE, pretrai
     )
 
 
-def own_data(data: OwnPictures, root: Path) -> TrainData:
-    """Return the training part as :func:`seedcnn.train.train` takes it; ``root`` is where the pictures are."""
+def own_data(data: OwnPictures) -> TrainData:
+    """Return the training part as the engine takes it."""
     rule, part = data.preprocessing, data.train
-    source = f"{FOLDER}:{root.absolute()}"
+    source = f"{FOLDER}:{data.root.absolute()}"
     return TrainData(part.images, part.labels, rule.mean, rule.std, data.classes, rule, source)
 
 

@@ -13,7 +13,9 @@ from seedcnn.bundle.container import Payload, read_container, write_container
 from seedcnn.rng import FixedPoint
 from seedcnn.runtime.pictures import canned_pictures
 
-RULE = Preprocessing(3, 4, 4, "crop", (49_139_968, 48_215_827, 44_653_124), (24_703_233, 24_348_505, 26_158_768), 5)
+RULE = Preprocessing(
+    4, 4, (49_139_968, 48_215_827, 44_653_124), (24_703_233, 24_348_505, 26_158_768), resize="crop", short_side=5
+)
 
 
 def tiny_tensors(compression: str = "zstd", bias: float = 0.0) -> list[Any]:

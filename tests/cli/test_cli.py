@@ -157,7 +157,11 @@ def test_train_pack_inspect_evaluate(seedcnn, tmp_path, cifar10):
     assert "the delta applies to the bundle with content" in done.stderr
     done = seedcnn("inspect", bundle)
     assert "release 3" in done.stdout
+    assert "10 labels: airplane, automobile" in done.stdout
+    assert "input 3 x 32 x 32: other sizes are refused" in done.stdout
     assert "all digests match" in done.stdout
+    assert "conv1.weight" not in done.stdout
+    assert "conv1.weight" in seedcnn("inspect", bundle, "--tensors").stdout
     some = ("--corruptions", "gaussian_noise,contrast")
     done = seedcnn("evaluate", checkpoint, bundle, "--images", 50, *some, "--json")
     rows = json.loads(done.stdout)

@@ -14,7 +14,7 @@ from seedcnn.runtime.pictures import canned_pictures
 from seedcnn.runtime.session import open_session, preprocess
 
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-RULE = Preprocessing(3, 32, 32, "none", (49139968, 48215841, 44653091), (24703223, 24348513, 26158784))
+RULE = Preprocessing(32, 32, (49139968, 48215841, 44653091), (24703223, 24348513, 26158784))
 CANNED_SEED, CANNED_COUNT = 7, 8
 
 

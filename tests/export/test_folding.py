@@ -353,3 +353,13 @@ def test_a_convolution_called_twice_is_refused_by_name():
 
     with pytest.raises(ExportError, match="conv is called 2 times"):
         fold(Twice())
+
+
+def test_the_memory_format_of_training_changes_no_graph():
+    """Training returns networks in channels_last; a later release must have its parent's graph."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), GroupNLConv2d(8, 8, 3))
+    model.append(nn.AdaptiveAvgPool2d(1)).append(nn.Flatten()).append(nn.Linear(8, 10))
+    plain = to_onnx(fold(settle(model)), (3, 16, 16))
+    last = to_onnx(fold(model.to(memory_format=torch.channels_last)), (3, 16, 16))
+    assert last.graph == plain.graph

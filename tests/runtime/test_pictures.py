@@ -221,6 +221,11 @@ def test_rules_that_make_no_sense(make, message):
         make()
 
 
+def test_long_crops_have_canned_pictures_too():
+    for rule in (Preprocessing.crop((32, 2048), short_side=2340), Preprocessing.crop((1, 4096), short_side=4096)):
+        assert len(canned_pictures(5, rule)) == 8
+
+
 def test_rules_come_back_from_json():
     for rule in (Preprocessing.crop(96, mean=0.5, std=0.25), Preprocessing.pad((4, 5), channels=1), EXACT):
         assert Preprocessing.from_json(rule.to_json()) == rule

@@ -246,7 +246,7 @@ def test_preprocess_is_the_documented_formula():
 
 def test_every_part_of_the_preprocessing_has_an_effect():
     image = np.full((1, 1, 2, 3), 51, np.uint8)
-    rule = Preprocessing(3, 1, 2, "none", (0, 20_000_000, 0), (100_000_000, 100_000_000, 50_000_000))
+    rule = Preprocessing(1, 2, (0, 20_000_000, 0), (100_000_000, 100_000_000, 50_000_000))
     np.testing.assert_allclose(preprocess(image, rule)[0, :, 0, 0], [0.2, 0.0, 0.4], atol=1e-6)
 
 

@@ -11,6 +11,7 @@ from seedcnn.bundle import Rollout, apply_delta, read_bundle, read_delta
 from seedcnn.errors import RepositoryError
 from seedcnn.server.lock import exclusive
 from seedcnn.server.repository import Expires, init_repository, publish, resign
+from tests.bundle.bundles import with_manifest
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -285,3 +286,16 @@ def test_a_publisher_that_stopped_half_way_left_no_mark(repository, make_bundle)
     publish(repository, make_bundle(2))
     assert "demo/2.bundle" in published(repository)[2]["targets"]
     assert not any(path.exists() for path in left)
+
+
+def test_a_release_with_another_interface_needs_a_word(repository, make_bundle):
+    publish(repository, make_bundle(1))
+    before = published(repository)
+    other = read_bundle(make_bundle(2))
+    labels = [*other.manifest.labels[:-1], "another"]
+    changed = with_manifest(make_bundle(2), lambda manifest: manifest.update(labels=labels))
+    with pytest.raises(RepositoryError, match=r"release 2 .* has other labels \(.*\) than release 1 \(.*interface"):
+        publish(repository, changed)
+    assert published(repository) == before
+    assert publish(repository, changed, changes_interface=True).release == 2
+    publish(repository, with_manifest(make_bundle(3), lambda manifest: manifest.update(labels=labels)))

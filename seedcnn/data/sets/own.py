@@ -35,6 +35,7 @@ class OwnPictures:
     Attributes:
         train, val: the parts, with the same classes, in the order of their names.
         preprocessing: the rule that decoded them, with mean and standard deviation.
+        root: the directory or CSV file.
         left_out: files that are no pictures, or cannot be decoded.
         in_both: number of files of ``val`` that are in ``train``, too, byte for byte.
         about: lines that say what was found.
@@ -43,6 +44,7 @@ class OwnPictures:
     train: ImageSet
     val: ImageSet
     preprocessing: Preprocessing
+    root: Path
     left_out: tuple[Unreadable, ...] = ()
     in_both: int = 0
     about: tuple[str, ...] = ()
@@ -152,7 +154,7 @@ def load_folder(
         rule = _measured(rule, train, place)
     known = {each.sha256 for each in parts["train"]}
     in_both = sum(each.sha256 in known for each in parts["val"])
-    return OwnPictures(train, other, rule, left_out, in_both, tuple(_about(parts, classes, left_out, in_both)))
+    return OwnPictures(train, other, rule, place, left_out, in_both, tuple(_about(parts, classes, left_out, in_both)))
 
 
 def load_pictures(
