@@ -13,7 +13,8 @@ from seedcnn.errors import BundleError, ConfigError
 from seedcnn.files import write_file
 
 if TYPE_CHECKING:
-    from seedcnn.pack import PackResult
+    from seedcnn.pack import PackRequest, PackResult
+    from seedcnn.train import Checkpoint
 
 __all__ = ["apply", "inspect", "pack"]
 
@@ -115,17 +116,23 @@ def pack(
     files = {"--out": out, "--plot": plot, "--parent: the delta": None if parent is None else _delta_of(out)}
     check_outputs(files, make=True)
     network, saved = load_model(checkpoint)
-    if not data and saved.trained_on is None:  # of a time when checkpoints did not keep it
-        request = replace(request, data=saved.config.data)
-    result = request.pack(
-        network, saved.config.model, lambda text: typer.echo(text, err=True), trained_on=saved.trained_on
-    )
+    request = _with_data(request, saved)
+    result = request.pack(network, saved.config.model, _say, trained_on=saved.trained_on)
     _write(result, out)
     if plot is not None:
         write_file(plot, draw_search(result).encode())
     say_result(result, request, out)
     if sizes:
         say_sizes(result, saved.config)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _with_data(request: PackRequest, saved: Checkpoint) -> PackRequest:
+    """Name the data by the config, for a checkpoint made before checkpoints kept them."""
+    return request if request.data or saved.trained_on else replace(request, data=saved.config.data)
 
 
 def _write(result: PackResult, out: Path) -> None:

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seedcnn.cli._arguments import AsJson, Plugins, default, load_plugins, refuse_without_effect
+from seedcnn.cli._arguments import AsJson, Plugins, check_outputs, default, load_plugins, refuse_without_effect
+from seedcnn.errors import ConfigError
 from seedcnn.messages import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from seedcnn.cli._train_request import Prepared
     from seedcnn.evaluate.accuracies import Accuracy
 
 __all__ = ["recipes", "train"]
@@ -34,7 +40,6 @@ def recipes(
 
     Example: seedcnn recipes resnet18_groupnl
     """
-    from seedcnn.errors import ConfigError
     from seedcnn.recipe_index import list_recipe_files, list_recipes
 
     if all_ and (pattern or table):
@@ -124,8 +129,6 @@ def train(
     """
     load_plugins(plugin)
     from seedcnn.cli._train_request import TrainRequest
-    from seedcnn.data.sets.named import FOLDER
-    from seedcnn.errors import ConfigError
     from seedcnn.train import train as run
     from seedcnn.train.distributed import is_first_process
 
@@ -135,27 +138,18 @@ def train(
         if first:
             typer.echo(text, err=True)
 
-    if out.suffix == ".csv":
-        raise ConfigError(f"--out {out}: a checkpoint is no table; the table of epochs is written beside it, as .csv")
+    _check_out(out)
     request = TrainRequest(
         what, tuple(set_ or ()), data, input_, resize, val, pretrained, weights, flip=flip, strict=strict
     )
     prepared = request.prepare(say)
-    config, measure = prepared.config, prepared.measure
-    if validate and measure is None:
-        raise ConfigError(
-            f"--validate is for sets in memory, not for {config.data}: measure it with `seedcnn evaluate`"
-        )
-    if measure is not None:
-        refuse_without_effect({"--workers": workers}, f"on {config.data}, which is decoded once")
-    each = measure if default(validate, config.data == FOLDER) else None
     model, checkpoint = run(
-        config,
+        prepared.config,
         prepared.data,
         out,
         name=what,
         resume=resume,
-        validate=None if each is None else (lambda network: each(network).top1),
+        validate=_validated(prepared, validate, workers),
         keep=keep,
         save_steps=save_steps,
         workers=default(workers, 2),
@@ -163,4 +157,24 @@ def train(
         tensorboard=tensorboard,
     )
     if first:
-        typer.echo(_summary(out, checkpoint.epoch, prepared.where, None if measure is None else measure(model)))
+        measured = None if prepared.measure is None else prepared.measure(model)
+        typer.echo(_summary(out, checkpoint.epoch, prepared.where, measured))
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix == ".csv":
+        raise ConfigError(f"--out {out}: a checkpoint is no table; the table of epochs is written beside it, as .csv")
+    check_outputs({"--out": out}, make=True)
+
+
+def _validated(prepared: Prepared, wanted: bool | None, workers: int | None) -> Callable[[nn.Module], float] | None:
+    """Return what measures the network after every epoch, if it is wanted and possible."""
+    from seedcnn.data.sets.named import FOLDER
+
+    data, measure = prepared.config.data, prepared.measure
+    if measure is None:
+        if wanted:
+            raise ConfigError(f"--validate is for sets in memory, not for {data}: measure it with `seedcnn evaluate`")
+        return None
+    refuse_without_effect({"--workers": workers}, f"on {data}, which is decoded once")
+    return (lambda network: measure(network).top1) if default(wanted, data == FOLDER) else None

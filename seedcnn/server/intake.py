@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from seedcnn.bundle import check_family, read_bundle
+from seedcnn.bundle import check_family, open_bundle, read_bundle
 from seedcnn.bundle.limits import MAX_FILE_BYTES
 from seedcnn.errors import BundleError, RepositoryError
 
-__all__ = ["Accepted", "accept"]
+__all__ = ["Accepted", "accept", "check_interface"]
 
 
 @dataclass(frozen=True)
@@ -63,3 +63,30 @@ def accept(bundle: str | Path | bytes) -> Accepted:
     manifest = opened.manifest
     facts = manifest.release, opened.sha256, manifest.content_sha256(), manifest.labels, manifest.preprocessing.shape
     return Accepted(data, family, *facts)
+
+
+def check_interface(accepted: Accepted, path: Path, release: int) -> None:
+    """Refuse a release that answers with other labels, or takes another input, than the one before it.
+
+    Args:
+        accepted: the new bundle.
+        path: of the last release.
+        release: its number.
+
+    Raises:
+        RepositoryError: naming both.
+    """
+    try:
+        before = open_bundle(path).manifest
+    except BundleError as error:
+        raise RepositoryError(f"release {release} of {accepted.family!r} is damaged on this server: {error}") from None
+    remedy = "publish it as a family of its own, or with --changes-interface"
+    if accepted.labels != before.labels:
+        old, new = (", ".join(labels)[:100] for labels in (before.labels, accepted.labels))
+        other = f"has other labels ({new}) than release {release} ({old})"
+        raise RepositoryError(f"release {accepted.release} of {accepted.family!r} {other}: {remedy}")
+    if accepted.shape != before.preprocessing.shape:
+        old, new = (" x ".join(map(str, shape)) for shape in (before.preprocessing.shape, accepted.shape))
+        raise RepositoryError(
+            f"release {accepted.release} of {accepted.family!r} takes {new}, release {release} takes {old}: {remedy}"
+        )

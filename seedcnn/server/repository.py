@@ -28,12 +28,12 @@ from tuf.api.exceptions import RepositoryError as TufRepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
-from seedcnn.bundle import Rollout, bundle_name, open_bundle, release_of, rollout_name
+from seedcnn.bundle import Rollout, bundle_name, release_of, rollout_name
 from seedcnn.bundle.rollout import MAX_DELTAS
-from seedcnn.errors import BundleError, RepositoryError
+from seedcnn.errors import RepositoryError
 from seedcnn.files import drop_temporaries, fsync_directory
 from seedcnn.server.deltas import make_deltas
-from seedcnn.server.intake import Accepted, accept
+from seedcnn.server.intake import accept, check_interface
 from seedcnn.server.keys import ROOT_THRESHOLD, generate_keys, load_signers, refuse_keys
 from seedcnn.server.lock import exclusive
 from seedcnn.server.public import public_directory, write_public
@@ -343,7 +343,7 @@ def publish(
                 f"release {release} of {family!r} cannot be published: release {published} is out; releases only go up"
             )
         if published and not changes_interface:
-            _check_interface(accepted, repository.published(family, published)[0], published)
+            check_interface(accepted, repository.published(family, published)[0], published)
         parents = _releases(repository.targets.signed, family)[-deltas:] if deltas else []
         made = make_deltas(accepted, {parent: repository.published(family, parent) for parent in parents})
         rule = Rollout(family, release, accepted.content, {one.parent_content: one.target for one in made})
@@ -354,24 +354,6 @@ def publish(
         repository.commit(targets=True)
     sizes = {one.parent: len(one.data) for one in made}
     return Published(family, release, rule.artefact, len(accepted.data), accepted.sha256, sizes)
-
-
-def _check_interface(accepted: Accepted, path: Path, release: int) -> None:
-    """Refuse a release that answers with other labels, or takes another input, than the one before it."""
-    try:
-        before = open_bundle(path).manifest
-    except BundleError as error:
-        raise RepositoryError(f"release {release} of {accepted.family!r} is damaged on this server: {error}") from None
-    remedy = "publish it as a family of its own, or with --changes-interface"
-    if accepted.labels != before.labels:
-        old, new = (", ".join(labels)[:100] for labels in (before.labels, accepted.labels))
-        other = f"has other labels ({new}) than release {release} ({old})"
-        raise RepositoryError(f"release {accepted.release} of {accepted.family!r} {other}: {remedy}")
-    if accepted.shape != before.preprocessing.shape:
-        old, new = (" x ".join(map(str, shape)) for shape in (before.preprocessing.shape, accepted.shape))
-        raise RepositoryError(
-            f"release {accepted.release} of {accepted.family!r} takes {new}, release {release} takes {old}: {remedy}"
-        )
 
 
 def _releases(targets: Targets, family: str) -> list[int]:

@@ -84,7 +84,7 @@ class Checkpoint:
 
     @property
     def trained_on(self) -> TrainedOn | None:
-        """What the network was trained on; None if the checkpoint was made before checkpoints kept it."""
+        """The data that the network was trained on; None if the checkpoint was made before checkpoints kept it."""
         if self.preprocessing is None or not self.labels:
             return None
         return TrainedOn(self.labels, self.preprocessing, self.source, self.config.val)

@@ -92,7 +92,7 @@ def train(
     one network; after a restart by torchrun the run resumes, whatever ``resume`` is.
 
     Args:
-        data: the training images; of pictures of one's own (:func:`seedcnn.data.load_folder`) the training part.
+        data: the training images; of :func:`seedcnn.data.load_folder` the training part.
         model: a prepared network of the config's architecture to start from, instead of a fresh one.
         name: name of the run in its progress.
         progress: display of the progress; None for standard error.
@@ -106,32 +106,33 @@ def train(
         tensorboard: directory for TensorBoard events.
 
     Returns:
-        The network in eval mode on the CPU, with the moving average of its weights if the config has one, and the last
-        checkpoint.
+        The network in eval mode on the CPU (the average of its weights if there is one), and the last checkpoint.
 
     Raises:
         ConfigError: if the config names something that does not exist, or the data are smaller than a batch.
-        TrainingError: if the loss is not finite (the state before it is in NAME.stopped.ckpt, the last checkpoint
+        TrainingError: if the loss is not finite (NAME.stopped.ckpt has the state before it, the last checkpoint
             remains), a checkpoint does not match the run, or it cannot be written.
         MissingExtraError: if ``tensorboard`` is given and TensorBoard is not installed.
     """
     last = _last_epoch(config, keep, save_steps, until)
-    if isinstance(data, OwnPictures):
-        data = own_data(data)
     with ExitStack() as stack:
         processes = stack.enter_context(open_processes(device))
         stack.enter_context(deterministic(config.deterministic))
         writer = _writer(stack, tensorboard if processes.first else None)
         files = _Files(Path(checkpoint_path), keep, save_steps, writer, processes)
+        data = own_data(data) if isinstance(data, OwnPictures) else data
         run = Run(config, data, processes, model=model, teacher=teacher, workers=workers)
         stack.callback(run.close)
         state = _start(run, files, resume)
-        shown = progress if progress and processes.first else None
-        with shown or TrainProgress(name, config.epochs, run.steps, quiet=not processes.first) as shown:
-            for note in run.notes:
-                shown.say(note)
+        with _display(progress, name, run) as shown:
             state = _epochs(run, state, last, files, shown, validate, len(data.labels))
         return run.network.eval().cpu(), state
+
+
+def _display(progress: TrainProgress | None, name: str, run: Run) -> TrainProgress:
+    """The display of the progress, which only the first process shows."""
+    first = run.processes.first
+    return progress if progress and first else TrainProgress(name, run.config.epochs, run.steps, quiet=not first)
 
 
 def _last_epoch(config: TrainConfig, keep: int, save_steps: int, until: int | None) -> int:
@@ -180,6 +181,8 @@ def _epochs(
     """Train from ``state`` up to and including epoch ``last``."""
     config, processes = run.config, run.processes
     shown.begin(sum(run.counts), sum(run.counts[: state.epoch]) + state.step)
+    for note in run.notes:
+        shown.say(note)
     if config.sampling is not None:
         plan = describe(
             config.sampling,

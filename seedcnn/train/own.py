@@ -1,4 +1,4 @@
-"""What a network and pictures of one's own need to be trained: the rule for pictures, and settings that work."""
+"""The rule for pictures and the settings by which a network learns pictures of one's own."""
 
 from __future__ import annotations
 

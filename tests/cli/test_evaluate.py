@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from seedcnn.cli.app import app
 from seedcnn.data.corruptions import corrupt
-from seedcnn.data.sets.cifar10 import MEAN, STD
+from seedcnn.data.sets.cifar10 import CLASSES, MEAN, STD
 from seedcnn.errors import ConfigError, DataError
 from seedcnn.export import BundleInfo
 from seedcnn.pack import pack, preprocessing_of
@@ -35,7 +35,7 @@ def files(tmp_path_factory, cifar10):
     torch.manual_seed(0)
     model = build_model(config).eval()
     save_checkpoint(folder / "a.ckpt", Checkpoint(config, 1, model.state_dict()))
-    info = BundleInfo("small", "tests", 1, preprocessing_of(MEAN, STD), list("abcdefghij"))
+    info = BundleInfo("small", "tests", 1, preprocessing_of(MEAN, STD), CLASSES)
     packed = pack(model, info, cifar10.test_images[:20], cifar10.test_labels[:20], step=None)
     (folder / "a.bundle").write_bytes(packed.data)
     nodes = [

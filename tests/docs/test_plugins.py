@@ -132,7 +132,7 @@ def test_the_seeded_layer_from_the_file_to_the_bundle(folder, cifar10):
     assert len({layer.seed for layer in layers}) == len(layers)
     seeded = [entry for entry in read_bundle(Path("gained.bundle").read_bytes()).manifest.tensors if entry.seeded]
     assert [entry.name.rpartition(".")[2] for entry in seeded] == ["gains"] * len(layers)
-    assert "gains" in said["inspect"]
+    assert "gained" in said["inspect"]
 
 
 def test_the_seeded_layer_takes_other_types(folder):

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from seedcnn.arrays import U8
 from seedcnn.data.image_set import Unreadable
-from seedcnn.data.pictures.decoders import ByRule, Decode, open_rgb
+from seedcnn.data.pictures.decoders import ByRule, Decode, open_rgb, why_not
 from seedcnn.data.sets._layouts import some_of
-from seedcnn.errors import DataError, ImageError
+from seedcnn.errors import DataError
 from seedcnn.runtime.pictures import load_picture
 
 __all__ = ["Batch", "Batches", "sizes_differ", "undecodable"]
@@ -39,7 +39,7 @@ def _decode(path: Path, decode: Decode) -> U8 | str:
             return load_picture(path, decode.rule)
         picture = open_rgb(path)
     except Exception as error:  # Pillow can raise any exception for a damaged file
-        return str(error) if isinstance(error, ImageError) else f"{type(error).__name__}: {error}"
+        return why_not(path, error)
     try:
         return decode(picture)
     except ValueError as error:

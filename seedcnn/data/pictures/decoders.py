@@ -14,7 +14,7 @@ from seedcnn.bundle import Preprocessing
 from seedcnn.errors import ImageError
 from seedcnn.runtime.pictures import on_background, prepare, read_picture
 
-__all__ = ["ByRule", "CenterCrop", "Decode", "FullFrame", "open_rgb"]
+__all__ = ["ByRule", "CenterCrop", "Decode", "FullFrame", "open_rgb", "why_not"]
 
 Decode = Callable[[Image.Image], U8]
 """From an RGB image to uint8 [H, W, 3]."""
@@ -97,3 +97,9 @@ def open_rgb(path: Path) -> Image.Image:
         ImageError: if it cannot be decoded, see :func:`seedcnn.runtime.pictures.read_picture`.
     """
     return Image.fromarray(on_background(read_picture(path), 3, (255, 255, 255)))
+
+
+def why_not(path: Path, error: Exception) -> str:
+    """Say why a file cannot be decoded, without its path."""
+    kind = "" if isinstance(error, ImageError) else f"{type(error).__name__}: "
+    return f"{kind}{error}".removeprefix(f"{path} ")

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seedcnn.data.image_set import Unreadable
 from seedcnn.data.pictures.batches import undecodable
-from seedcnn.data.pictures.decoders import open_rgb
+from seedcnn.data.pictures.decoders import open_rgb, why_not
 from seedcnn.data.pictures.folder import ImageFolder
 
 __all__ = ["Damaged", "Order", "Pictures", "Sample", "Sound"]
@@ -43,7 +43,7 @@ class Pictures(Dataset[Sample]):
         try:
             picture = open_rgb(self.folder.root / name)
         except Exception as error:  # Pillow can raise any exception for a damaged file
-            return Unreadable(name, f"{type(error).__name__}: {error}")
+            return Unreadable(name, why_not(self.folder.root / name, error))
         with _Seeded(self.seed, epoch, index):
             return self.transform(picture), int(self.folder.labels[index])
 

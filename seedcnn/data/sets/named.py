@@ -390,12 +390,6 @@ def _own_test(place: Path, trained_on: TrainedOn | None, limit: int | None, prog
             "give a checkpoint that `seedcnn train` wrote, or a bundle"
         )
     own = trained_on.source == f"{FOLDER}:{place.absolute()}"
-    test = load_pictures(
-        place,
-        trained_on.preprocessing,
-        trained_on.labels,
-        val=trained_on.val if own else None,
-        progress=progress,
-    )
-    rule = trained_on.preprocessing
+    rule, share = trained_on.preprocessing, trained_on.val if own else None
+    test = load_pictures(place, rule, trained_on.labels, val=share, progress=progress)
     return NamedTest(FOLDER, _some(test, limit), rule, "imagenet" if min(rule.height, rule.width) > 64 else "cifar")

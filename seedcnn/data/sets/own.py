@@ -57,7 +57,7 @@ class OwnPictures:
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What a network was trained on, as its checkpoint keeps it.
+    """The data that a network was trained on, as its checkpoint keeps it.
 
     Attributes:
         labels: the class names, in the order of the logits.
@@ -171,7 +171,7 @@ def load_pictures(
         root: as for :func:`load_folder`.
         rule: of the network.
         classes: of the network, in its order.
-        val: where ``root`` has no parts: the share that :func:`load_folder` held back; None takes all pictures.
+        val: where ``root`` has one part: the share that :func:`load_folder` held back; None takes all pictures.
         progress: called with one sentence per step.
 
     Raises:
