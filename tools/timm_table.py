@@ -336,7 +336,7 @@ def page(lines: dict[str, str]) -> str:
         "# timm networks, converted\n",
         "Written by `tools/timm_table.py` (`make docs-timm`); do not edit.",
         f"timm {timm.__version__}, {len(lines)} networks with {_CLASSES} classes, `GroupNLConfig.paper()`, r = 2.",
-        f"Somebody chose the first {len(CHOSEN)}; the other {len(DRAWN)} were drawn (seed 0) from timm's networks of at",
+        f"The first {len(CHOSEN)} were chosen; the other {len(DRAWN)} were drawn (seed 0) from timm's networks of at",
         "most 40 million parameters whose convolutions do at least half of the multiply-adds.",
         'The scope is "paper" if it matches anything, else "pointwise"; with "widths of 8n only", `overrides` left the',
         "other layers out. Each converted network ran forward and backward, was saved and loaded into a network of",
