@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
     from seedcnn.plan import Budget, Calibration, Comparison, Plan
 
-__all__ = ["CalibrationRequest", "Measuring", "PlanRequest", "budget_of", "calibration_of", "measuring_of"]
+__all__ = [
+    "CalibrationRequest",
+    "Measuring",
+    "PlanRequest",
+    "budget_of",
+    "calibration_of",
+    "checkpoint_of",
+    "measuring_of",
+]
 
 Size = tuple[int, int, int]
 Rule = tuple[tuple[float, ...], tuple[float, ...]]
@@ -107,14 +115,34 @@ class CalibrationRequest:
     def images(self, say: Callable[[str], None]) -> _Images:
         """The images, with the classes in their proportions."""
         from seedcnn.data.pictures.folder import CenterCrop, ImageFolder
-        from seedcnn.data.sets.named import load_train, random_choice
+        from seedcnn.data.sets.named import DATA_SETS, load_train, random_choice
 
         name, _, where = self.data.partition(":")
+        if name not in DATA_SETS:
+            return self._own_images(say)
         found = load_train(name, where or None, progress=say)
         some = found.train.take(random_choice(len(found.train.labels), self.count))
         if isinstance(some, ImageFolder):
             some = some.load(CenterCrop(224, 256))
         return _Images(some.images, some.labels, len(some.classes), (found.mean, found.std))
+
+    def _own_images(self, say: Callable[[str], None]) -> _Images:
+        """Pictures of one's own, by the rule that the checkpoint keeps."""
+        from seedcnn.data.sets.named import FOLDER, random_choice
+        from seedcnn.data.sets.own import load_folder
+        from seedcnn.train import load_checkpoint
+
+        trained_on = load_checkpoint(self.checkpoint).trained_on
+        if trained_on is None:
+            raise ConfigError(
+                f"--data {self.data}: {self.checkpoint} does not say by which rule pictures become inputs"
+            )
+        rule = trained_on.preprocessing
+        place = self.data.removeprefix(f"{FOLDER}:")
+        own = load_folder(place, preprocessing=rule, val=trained_on.val, progress=say)
+        trained_on.check(own.classes, place)
+        some = own.train.take(random_choice(len(own.train), self.count))
+        return _Images(some.images, some.labels, len(some.classes), (rule.mean, rule.std))
 
     def calibration(self, found: _Images, rule: Rule, size: Size) -> Calibration:
         """The images as the network takes them; ``ConfigError`` if they have another size."""
@@ -156,6 +184,15 @@ class CalibrationRequest:
                 f"--checkpoint {self.checkpoint} is converted already; a plan starts from a vanilla network"
             )
         return model, dict(saved.config.model_options), found.rule
+
+
+def checkpoint_of(model: str) -> tuple[str, Size | None, str | None]:
+    """Name, input size and data of a checkpoint that was given as the model; the size and data are None if unknown."""
+    from seedcnn.train import load_checkpoint
+
+    saved = load_checkpoint(model)
+    rule = saved.preprocessing
+    return saved.config.model, None if rule is None else rule.shape, saved.source or None
 
 
 def calibration_of(
@@ -203,12 +240,14 @@ class PlanRequest:
         from seedcnn.models.opening import network
         from seedcnn.plan import compare
 
-        vanilla, size = network(self.model, self.size)
         options: dict[str, Any] = {}
         calibration = None
-        if (asked := self.calibration) is not None:
+        if (asked := self.calibration) is None:
+            vanilla, size = network(self.model, self.size)
+        else:
             images = asked.images(self.say)
             vanilla, options, rule = asked.network(self.model, images)
+            size = self.size or network(self.model, weights=False)[1]
             calibration = asked.calibration(images, rule, size)
         self.measuring.quiet()
         found = self._plan(vanilla, size, calibration)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,7 @@ class TrainRequest:
     weights: Path | None = None
     flip: bool = True
     strict: bool = False
+    plan: Path | None = None
 
     def prepare(self, say: Say) -> Prepared:
         """Find the network, load the data and make the config.
@@ -93,7 +94,7 @@ class TrainRequest:
         given |= {"--pretrained": self.pretrained or None, "--no-flip": None if self.flip else True}
         given |= {"--strict": self.strict or None}
         refuse_without_effect(given, f"on the recipe {self.target}, which says so itself: change it with --set")
-        config = override(config, self.set_)
+        config = self._planned(override(config, self.set_), None)
         check_model(config)
         where = config.data if self.data is None else f"{config.data}:{self.data}"
         training_data = load_training_data(config, self.data, progress=say)
@@ -117,18 +118,35 @@ class TrainRequest:
             )
         known = None if saved is None else saved.preprocessing
         rule = self._rule(model, known)
-        share = VAL_SHARE if self.val is None else self.val
+        share = self.val if self.val is not None else VAL_SHARE if saved is None else saved.config.val
         data = load_folder(self.data, preprocessing=rule, val=share, strict=self.strict, progress=say)
         for line in data.about:
             say(line)
         if saved is None or checkpoint is None:
             config = own_config(model, data, val=share, pretrained=self.pretrained)
         else:
-            config = fine_tuned(saved.config, data, checkpoint)
+            config = fine_tuned(saved.config, data, checkpoint, planned=self.plan is not None)
         config = override(config, [*self._changes(saved is not None), *self.set_])
+        config = self._planned(config, data.preprocessing.shape)
         measure = _measure(data.preprocessing, data.val.images, data.val.labels)
         _say_rule(data, say)
         return Prepared(config, own_data(data), measure, str(self.data))
+
+    def _planned(self, config: TrainConfig, shape: tuple[int, int, int] | None) -> TrainConfig:
+        """The config with the layers of --plan, which was made for inputs of this shape."""
+        from seedcnn.plan import read_plan
+
+        if self.plan is None:
+            return config
+        found = read_plan(self.plan)
+        if shape is not None and shape != found.input_size:
+            planned, taken = ("x".join(map(str, each)) for each in (found.input_size, shape))
+            raise ConfigError(f"--plan {self.plan} is for inputs of {planned}; the network takes {taken}")
+        if config.convert is not None or (config.plan and config.plan != found.overrides):
+            raise ConfigError(
+                f"--plan {self.plan}: {self.target} is converted already; a plan starts from a plain network"
+            )
+        return replace(config, plan=found.overrides)
 
     def _rule(self, model: str, known: Preprocessing | None) -> Preprocessing:
         """The rule for the pictures: a checkpoint's own, or the network's with what the user says."""

@@ -85,9 +85,12 @@ def plan(
 
     budget = request.budget_of(budget_latency, budget_bytes, budget_macs)
     measuring = request.measuring_of(budget, latency, runtime, rounds, threads)
+    name, size = model.removeprefix("timm:"), input_size(input_)
+    if Path(model).is_file():
+        checkpoint, (name, own_size, source) = Path(model), request.checkpoint_of(model)
+        size, data = size or own_size, data or source
     calibration = request.calibration_of(checkpoint, data, pictures, steps)
     check_outputs({"--out": out})
-    name, size = model.removeprefix("timm:"), input_size(input_)
     asked = None if forms is None else [form for form in split(forms, ",") if form]
     say = partial(typer.echo, err=True)
     found, compared = request.PlanRequest(

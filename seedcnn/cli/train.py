@@ -90,6 +90,7 @@ _Val = Annotated[float | None, typer.Option(help="Share to measure on, if the di
 _Pretrained = Annotated[bool, typer.Option("--pretrained", help="Start from timm's published weights.")]
 _Weights = Annotated[Path | None, typer.Option(help="Start from these weights: safetensors, .pth or a checkpoint.")]
 _Flip = Annotated[bool, typer.Option("--flip/--no-flip", help="Mirror half of the pictures in training.")]
+_Plan = Annotated[Path | None, typer.Option(help="Convert the layers that this file of `seedcnn plan --out` names.")]
 _Strict = Annotated[bool, typer.Option("--strict", help="Refuse files that cannot be decoded.")]
 _Validate = Annotated[
     bool | None,
@@ -114,6 +115,7 @@ def train(
     weights: _Weights = None,
     flip: _Flip = True,
     strict: _Strict = False,
+    plan: _Plan = None,
     resume: Annotated[bool, typer.Option(help="Continue from the checkpoint if it exists.")] = False,
     validate: _Validate = None,
     keep: Annotated[int, typer.Option(help="Keep the checkpoints of this many epochs.")] = 1,
@@ -140,7 +142,7 @@ def train(
 
     _check_out(out)
     request = TrainRequest(
-        what, tuple(set_ or ()), data, input_, resize, val, pretrained, weights, flip=flip, strict=strict
+        what, tuple(set_ or ()), data, input_, resize, val, pretrained, weights, flip=flip, strict=strict, plan=plan
     )
     prepared = request.prepare(say)
     model, checkpoint = run(

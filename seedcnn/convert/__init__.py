@@ -11,7 +11,7 @@ from seedcnn.convert.config import (
     method_of,
     to_plain,
 )
-from seedcnn.convert.convert import convert_, replacement
+from seedcnn.convert.convert import convert_, convert_layers_, replacement
 from seedcnn.convert.from_dense import FromDenseReport, reestimate_batchnorm_, seed_from_dense_
 from seedcnn.convert.plugins import load_plugin, loaded_plugins
 from seedcnn.convert.recommendations import GOALS, recommended
@@ -48,6 +48,7 @@ __all__ = [
     "config_for",
     "config_of_text",
     "convert_",
+    "convert_layers_",
     "from_plain",
     "load_plugin",
     "loaded_plugins",

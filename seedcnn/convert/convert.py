@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from seedcnn.errors import ConversionError
 from seedcnn.layers import ConvLayer, conv_like, learnable_count
 from seedcnn.layers.families import ConversionConfig, make_layer
 
-__all__ = ["convert_", "replacement"]
+__all__ = ["convert_", "convert_layers_", "replacement"]
 
 INITS = ("random", "from_dense")
 Overrides = Mapping[str, ConversionConfig | None]
@@ -314,3 +315,22 @@ def convert_(
         params_after=learnable_count(model),
         from_dense=seeded,
     )
+
+
+def convert_layers_(model: nn.Module, configs: Mapping[str, ConversionConfig], *, seed: int = 0) -> ConversionReport:
+    """Replace the named convolutions in place, each by its own config, and no others, as a plan does.
+
+    Args:
+        configs: by qualified name, at least one.
+        seed: as for :func:`convert_`.
+
+    Raises:
+        ConversionError: if there is no such convolution, or its config does not suit it; nothing is changed then.
+    """
+    modules = dict(model.named_modules())
+    for name in configs:
+        if not isinstance(modules.get(name), nn.Conv2d):
+            kind = type(model).__name__
+            raise ConversionError(f"{kind} has no convolution {name!r}: the configs are of another network")
+    exact = {glob.escape(name): config for name, config in configs.items()}
+    return convert_(model, next(iter(configs.values())), filter_fn=lambda *_: False, overrides=exact, seed=seed)

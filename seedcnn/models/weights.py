@@ -73,7 +73,14 @@ def _unwrapped(found: Any, path: Path, say: Say) -> dict[str, Tensor]:
     raise ConfigError(f"{path} holds a {type(found).__name__} without tensors; it must hold a state_dict")
 
 
-def load_weights(model: nn.Module, state: Mapping[str, Tensor], path: str | Path, progress: Say | None = None) -> None:
+def load_weights(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    path: str | Path,
+    progress: Say | None = None,
+    *,
+    other_classes: bool = False,
+) -> None:
     """Load weights into a network; a head of another number of classes stays fresh, and that is said.
 
     Args:
@@ -81,6 +88,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], path: str | Path
         state: the weights, from :func:`load_state` or a checkpoint.
         path: where they are from, for messages.
         progress: called with one sentence if the head starts anew.
+        other_classes: the weights are for other classes: the head starts anew, also if it has the same size.
 
     Raises:
         ConfigError: if the weights are of another network: names that are missing, unexpected or of another shape, five
@@ -91,11 +99,13 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], path: str | Path
     unexpected = [name for name in state if name not in own]
     shaped = [name for name in own if name in state and own[name].shape != state[name].shape]
     head = _head(model)
-    fresh = [name for name in shaped if head and name.rpartition(".")[0] == head]
-    if not missing and not unexpected and set(shaped) == set(fresh):
+    of_head = [name for name in own if head and name.rpartition(".")[0] == head]
+    fresh = of_head if other_classes or set(of_head) & set(shaped) else []
+    if not missing and not unexpected and set(shaped) <= set(fresh):
         if fresh and progress:
             shapes = f"{tuple(state[fresh[0]].shape)} in the file, {tuple(own[fresh[0]].shape)} here"
-            progress(f"{path}: the head {head} is of another size ({shapes}); it starts anew")
+            why = f"is of another size ({shapes})" if shaped else "is for other classes"
+            progress(f"{path}: the head {head} {why}; it starts anew")
         model.load_state_dict({name: value for name, value in state.items() if name not in fresh}, strict=False)
         return
     parts = []

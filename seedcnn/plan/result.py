@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from seedcnn import typed
-from seedcnn.convert import ConversionConfig, ConversionReport
+from seedcnn.convert import ConversionConfig, ConversionReport, convert_layers_
 from seedcnn.errors import ConfigError
 from seedcnn.files import write_file
 from seedcnn.layers import learnable_count
@@ -19,7 +19,6 @@ from seedcnn.layers.families import fields_without_effect_forgiven
 from seedcnn.literals import parse_json
 from seedcnn.plan.costs import Costs
 from seedcnn.plan.forms import KEEP
-from seedcnn.plan.sites import replaced
 
 __all__ = ["BUDGETS", "FORMAT", "Budget", "LayerPlan", "Plan", "read_plan"]
 
@@ -144,8 +143,7 @@ class Plan:
             ConversionError: if the plan was made for another model.
         """
         if self.overrides:
-            report: ConversionReport = replaced(model, self.overrides, self.seed)
-            return report
+            return convert_layers_(model, self.overrides, seed=self.seed)
         learnable = learnable_count(model)
         return ConversionReport("plan", (), (), learnable, learnable)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from glob import escape
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from seedcnn.convert import ConversionConfig, convert_, replacement
+from seedcnn.convert import ConversionConfig, replacement
 from seedcnn.convert.copies import copy_model
 from seedcnn.convert.filters import convolutions, spatial_width, untouchable
 from seedcnn.convert.references import tied_parameters
@@ -21,7 +20,11 @@ from seedcnn.convert.tracing import norm_after
 from seedcnn.errors import ConfigError, ConversionError
 from seedcnn.layers import ConvLayer
 
-__all__ = ["Site", "find_sites", "form_of_site", "replaced"]
+__all__ = [
+    "Site",
+    "find_sites",
+    "form_of_site",
+]
 
 _ACTIVATIONS: dict[Any, Callable[[], nn.Module]] = {
     F.relu: nn.ReLU,
@@ -149,13 +152,6 @@ def find_sites(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[list
             key = f"{conv} {calls[0]} {norm} {activation} {spatial_width(model, name, conv)}"
             sites.append(Site(name, conv, norm_name, norm, activation, calls[0], key))
     return sites, left
-
-
-def replaced(model: nn.Module, overrides: Mapping[str, ConversionConfig], seed: int) -> Any:
-    """Convert the named convolutions of ``model`` to their configs, in place; return :func:`convert_`'s report."""
-    base = next(iter(overrides.values()))
-    exact = {escape(name): config for name, config in overrides.items()}
-    return convert_(model, base, filter_fn=lambda module, name: False, overrides=exact, seed=seed)  # noqa: ARG005
 
 
 def form_of_site(

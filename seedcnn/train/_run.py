@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -53,14 +53,27 @@ def _statistics_of_one(model: nn.Module) -> Iterator[None]:
             norm.train()
 
 
-def _initial(path: str, say: Say) -> dict[str, Tensor]:
-    """Read the weights to start from: of a checkpoint, else of a file of weights."""
+def _start_from(
+    config: TrainConfig, classes: tuple[str, ...], say: Say
+) -> tuple[Callable[[nn.Module], None] | None, bool]:
+    """Read the weights to start from, of a checkpoint or else of a file of weights.
+
+    Returns:
+        What loads them; None if there are none; and whether they are of the network before its plan converts it.
+    """
+    path = config.init_from
+    if not path:
+        return None, False
     try:
-        return load_checkpoint(path).weights
+        saved = load_checkpoint(path)
     except TrainingError as error:
         if "is not a checkpoint" not in str(error):
             raise
-    return load_state(path, say)
+        state = load_state(path, say)
+        return lambda network: load_weights(network, state, path, say), bool(config.plan)
+    other = bool(saved.labels and classes and saved.labels != classes)
+    unplanned = bool(config.plan) and saved.config.plan != config.plan
+    return lambda network: load_weights(network, saved.weights, path, say, other_classes=other), unplanned
 
 
 def _check_data(config: TrainConfig, data: TrainData | FolderData) -> None:
@@ -137,9 +150,13 @@ class Run:
     def _network(self, model: nn.Module | None) -> nn.Module:
         config, device = self.config, self.processes.device
         seed_everything(config.seed)
-        network = build_model(config, pretrained=config.pretrained) if model is None else model
-        if config.init_from:
-            load_weights(network, _initial(config.init_from, self.notes.append), config.init_from, self.notes.append)
+        start, unplanned = _start_from(config, self.data.classes, self.notes.append)
+        if model is None:
+            network = build_model(config, pretrained=config.pretrained, start=start if unplanned else None)
+        else:
+            network = model
+        if start is not None and not (unplanned and model is None):
+            start(network)
         if config.sync_bn:
             if device.type != "cuda":
                 raise ConfigError("sync_bn needs GPUs: torch has no such norm on the CPU")

@@ -97,7 +97,7 @@ class Checkpoint:
 
 def _plugins(config: TrainConfig) -> tuple[Plugin, ...]:
     """Return the plugin files whose methods a run uses."""
-    used = [each for each in (config.convert, *config.overrides.values()) if each is not None]
+    used = [each for each in (config.convert, *config.overrides.values(), *config.plan.values()) if each is not None]
     for each in used:  # a method inside another, as the pointwise of a depthwise-separable layer
         inner = [getattr(each, item.name) for item in fields(each)]
         used += [value for value in inner if isinstance(value, ConversionConfig)]

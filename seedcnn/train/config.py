@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from seedcnn import typed
 from seedcnn.bundle import Preprocessing
-from seedcnn.convert import ConversionConfig, convert_
+from seedcnn.convert import ConversionConfig, convert_, convert_layers_
 from seedcnn.data import DATA_SETS
 from seedcnn.data.sets.named import FOLDER
 from seedcnn.data.sets.own import VAL_SHARE
@@ -53,6 +54,8 @@ class TrainConfig:
         convert: what the model is converted to, or None for the network as it is.
         overrides: pattern of layer names -> another config for these layers, or None to leave them, as in
             :func:`seedcnn.convert.convert_`.
+        plan: qualified name of a convolution -> config it is converted to, of a plan (``seedcnn.plan.Plan.overrides``);
+            all others stay. Instead of ``convert``.
         epochs: passes over the training images, including those of ``cooldown_epochs``.
         batch_size: images in a step of one process.
         drop_last: whether to drop the incomplete last batch of an epoch.
@@ -115,6 +118,7 @@ class TrainConfig:
     model_options: dict[str, Any] = field(default_factory=dict)
     convert: ConversionConfig | None = None
     overrides: dict[str, ConversionConfig | None] = field(default_factory=dict)
+    plan: dict[str, ConversionConfig] = field(default_factory=dict)
     epochs: int = 30
     batch_size: int = 128
     drop_last: bool = True
@@ -324,6 +328,8 @@ def _check(config: TrainConfig) -> None:
     """Raise ``ConfigError`` for the first rule that is broken, naming the field, its value and the rule."""
     if config.overrides and config.convert is None:
         raise ConfigError(f"overrides (of {', '.join(config.overrides)}) need convert, the config of all other layers")
+    if config.plan and config.convert is not None:
+        raise ConfigError("plan contradicts convert: it names the config of each layer that is converted")
     _one_of("data", config.data, (*DATA_SETS, FOLDER))
     _one_of("precision", config.precision, _PRECISIONS)
     _one_of("strategy", config.strategy, _STRATEGIES)
@@ -359,11 +365,14 @@ def _network(config: TrainConfig, pretrained: bool) -> nn.Module:
     return create_model(config.model, **config.model_options)
 
 
-def build_model(config: TrainConfig, *, pretrained: bool = False) -> nn.Module:
+def build_model(
+    config: TrainConfig, *, pretrained: bool = False, start: Callable[[nn.Module], None] | None = None
+) -> nn.Module:
     """Build the network of a config, converted, with fresh weights.
 
     Args:
         pretrained: start from timm's published weights, which are downloaded if they are not in the cache.
+        start: called with the network before its plan converts it, to load the weights of the layers that stay.
 
     Raises:
         ConfigError: if there is no such network (near names are listed), it cannot be built with its
@@ -382,6 +391,10 @@ def build_model(config: TrainConfig, *, pretrained: bool = False) -> nn.Module:
         raise ConfigError(f"{config.model} cannot be built with model_options {options}: {kind}{error}") from error
     if config.convert is not None:
         convert_(model, config.convert, seed=config.seed, overrides=config.overrides)
+    if start is not None:
+        start(model)
+    if config.plan:
+        convert_layers_(model, config.plan, seed=config.seed)
     return model
 
 

@@ -130,8 +130,12 @@ def own_data(data: OwnPictures) -> TrainData:
     return TrainData(part.images, part.labels, rule.mean, rule.std, data.classes, rule, source)
 
 
-def fine_tuned(config: TrainConfig, data: OwnPictures, checkpoint: Path) -> TrainConfig:
-    """Return settings that go on from a checkpoint on pictures of one's own: a fifth of the rate, ten epochs."""
+def fine_tuned(config: TrainConfig, data: OwnPictures, checkpoint: Path, *, planned: bool = False) -> TrainConfig:
+    """Return settings that go on from a checkpoint on pictures of one's own: a fifth of the rate, ten epochs.
+
+    Args:
+        planned: a plan gives some layers fresh weights, which need the whole rate and all epochs.
+    """
     options = dict(config.model_options)
     if "num_classes" in options:
         options["num_classes"] = len(data.classes)
@@ -141,8 +145,10 @@ def fine_tuned(config: TrainConfig, data: OwnPictures, checkpoint: Path) -> Trai
         model_options=options,
         convert=config.convert,
         overrides=config.overrides,
+        plan=config.plan,
+        flip=config.flip,
         init_from=str(checkpoint),
-        epochs=10,
-        lr=fresh.lr / 5,
+        epochs=fresh.epochs if planned else 10,
+        lr=fresh.lr if planned else fresh.lr / 5,
         seed=config.seed,
     )

@@ -168,3 +168,35 @@ def test_a_run_goes_on_where_it_stopped(place, trained):
     in_process("train", *arguments, *options, "--resume")
     again = load_checkpoint(place / "again.ckpt").model
     assert all(np.array_equal(value, again[name]) for name, value in weights.items())
+
+
+def test_a_plan_is_one_option_of_train(place, trained):
+    checkpoint, _ = trained
+    channels = load_checkpoint(checkpoint).preprocessing.channels
+    plan, out = place / f"plan{channels}.json", place / f"planned{channels}.ckpt"
+    budget = ("--budget-bytes", 9000, "--forms", "dws-linear", "--no-latency", "--pictures", 32, "--steps", 2)
+    said = in_process("plan", checkpoint, *budget, "--multiple", 8, "--out", plan)
+    assert "dws-linear in 1 layers" in said.stdout
+    options = ("--data", place / "photos", "--plan", plan, "--set", "epochs=1", "--out", out)
+    in_process("train", checkpoint, *options)
+    model, saved = load_model(out)
+    (name,) = saved.config.plan
+    assert type(model.get_submodule(name)).__name__ == "DepthwiseSeparableConv2d"
+    bundle = place / f"planned{channels}.bundle"
+    done = in_process("pack", out, "--out", bundle, "--family", "planned", "--release", 1)
+    assert accuracy(in_process("evaluate", out, "--corruptions", "none").stdout) == pytest.approx(
+        float(re.search(r"accuracy (\d+\.\d+) -> ", done.stdout)[1])
+    )
+    in_process("train", out, "--data", place / "photos", "--set", "epochs=1", "--out", place / "further.ckpt")
+    assert load_checkpoint(place / "further.ckpt").config.plan == saved.config.plan
+    refused = in_process("train", "resnet8_cifar", "--data", place / "photos", "--plan", plan, expect=1)
+    assert ("is for inputs of" if channels == 1 else "has no convolution 'body.3'") in refused.stderr
+
+
+def test_other_classes_of_the_same_number_get_a_fresh_head(place, trained, tmp_path):
+    checkpoint, _ = trained
+    write_photos(tmp_path / "photos", 8)
+    for part in ("train", "val"):
+        (tmp_path / "photos" / part / CLASSES[0]).rename(tmp_path / "photos" / part / "zebra")
+    options = ("--data", tmp_path / "photos", "--set", "epochs=1", "--out", tmp_path / "b.ckpt")
+    assert "is for other classes; it starts anew" in in_process("train", checkpoint, *options).stderr

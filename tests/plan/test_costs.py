@@ -6,13 +6,13 @@ import copy
 
 import pytest
 
-from seedcnn.convert import GroupNLConfig, MonoConfig
+from seedcnn.convert import GroupNLConfig, MonoConfig, convert_layers_
 from seedcnn.evaluate.costs import cost
 from seedcnn.export import fold, to_onnx
 from seedcnn.export.bundles import encode_tensors, grids_of_step
 from seedcnn.plan import FORMS, tensor_bytes
 from seedcnn.plan.costs import add_latency, cost_table, costs_of_network
-from seedcnn.plan.sites import find_sites, replaced
+from seedcnn.plan.sites import find_sites
 
 SIZE = (3, 8, 8)
 
@@ -27,13 +27,13 @@ def test_predicted_costs_are_those_of_the_converted_network(small, form):
     for kept, option in taken.values():
         predicted = predicted.plus(option.costs, kept.costs)
     converted = copy.deepcopy(small)
-    replaced(converted, dict.fromkeys(taken, FORMS[form]), 0)
+    convert_layers_(converted, dict.fromkeys(taken, FORMS[form]))
     assert costs_of_network(converted, SIZE) == predicted != whole
     assert cost(converted, SIZE).params == predicted.params
 
 
 def test_bytes_are_those_of_a_bundle(small):
-    replaced(small, {"conv": FORMS["sine-r2"], "last": FORMS["mono-r4"], "point": FORMS["ghost-r2"]}, 0)
+    convert_layers_(small, {"conv": FORMS["sine-r2"], "last": FORMS["mono-r4"], "point": FORMS["ghost-r2"]})
     exported = to_onnx(fold(small), SIZE)
     for step in (None, 1 / 512):
         coded = encode_tensors(exported, None if step is None else grids_of_step(exported.tensors, step))
