@@ -25,6 +25,7 @@ DIGEST_KEY = "seedcnn.manifest.sha256"
 _ITEM_BYTES = {"U8": 1, "F16": 2, "BF16": 2, "F32": 4}
 _ALIGN = 8
 _METADATA = "__metadata__"
+_OTHER_KINDS = {"seedcnn.checkpoint": "a checkpoint of seedcnn, not a bundle: `seedcnn pack` makes a bundle of it"}
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,9 @@ def _parse_header(text: bytes) -> tuple[bytes, str, dict[str, Any]]:
         or set(metadata) != keys
         or not all(isinstance(v, str) for v in metadata.values())
     ):
+        kind = _OTHER_KINDS.get(next(iter(metadata), "")) if isinstance(metadata, dict) else None
+        if kind is not None:
+            raise BundleFormatError(f"this is {kind}")
         raise BundleFormatError(f"header metadata must hold exactly the strings {MANIFEST_KEY!r} and {DIGEST_KEY!r}")
     if len(header) > MAX_TENSORS:
         raise BundleFormatError(f"file has {len(header)} payloads; at most {MAX_TENSORS} are allowed")

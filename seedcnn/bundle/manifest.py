@@ -286,6 +286,8 @@ class Manifest:
         """
         value = parse_canonical(text)
         version = value.get("format")
+        if isinstance(version, str) and version.startswith("seedcnn-delta/"):
+            raise BundleFormatError("this is a delta, not a bundle: `seedcnn apply` makes one of it and its parent")
         if version != FORMAT:
             raise BundleFormatError(f"bundle format is {version!r:.80}; this version of seedcnn reads {FORMAT!r}")
         f = Fields(value, "manifest")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from seedcnn.evaluate.onnx_file import OnnxFile
     from seedcnn.train import TrainConfig
 
-__all__ = ["Normalization", "channels", "open_models", "read_trained_on", "shared_rule"]
+__all__ = ["Normalization", "channels", "open_models", "read_trained_on", "shared_rule", "source_of"]
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation per channel, on the 0..1 scale."""
@@ -101,6 +101,22 @@ def read_trained_on(names: Sequence[str]) -> dict[str, TrainedOn]:
     return found
 
 
+def source_of(trained: Mapping[str, TrainedOn]) -> str:
+    """Return the data of the first model that knows them; CIFAR-10 for models that say nothing, or know its classes.
+
+    Raises:
+        ConfigError: if bundles with other labels are all there is.
+    """
+    from seedcnn.data.sets.cifar10 import CLASSES
+
+    if source := next((each.source for each in trained.values() if each.source), ""):
+        return source
+    for name, each in trained.items():
+        if each.labels != CLASSES:
+            raise ConfigError(f"{name} is a bundle, which does not know where its data are: give --data")
+    return "cifar10"
+
+
 def shared_rule(data: str, trained: Mapping[str, TrainedOn]) -> TrainedOn | None:
     """Return what decodes pictures of one's own for all models: they must take one input and know the same classes.
 
@@ -143,6 +159,8 @@ def _read(name: str, test: NamedTest, trained_on: TrainedOn | None) -> Opened | 
         except PluginError:
             raise
         except TrainingError as no_checkpoint:
+            if "is not a checkpoint" not in str(no_checkpoint):
+                raise
             raise DataError(
                 f"{path} is neither a bundle ({no_bundle}) nor a checkpoint ({no_checkpoint}), "
                 "and its name does not end in .onnx"

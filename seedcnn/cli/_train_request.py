@@ -47,6 +47,8 @@ class TrainRequest:
     flip: bool = True
     strict: bool = False
     plan: Path | None = None
+    workers: int | None = None
+    validate: bool | None = None
 
     def prepare(self, say: Say) -> Prepared:
         """Find the network, load the data and make the config.
@@ -60,7 +62,10 @@ class TrainRequest:
         recipe = self._recipe()
         if recipe is not None:
             return self._of_recipe(recipe, say)
-        return self._of_network(say)
+        try:
+            return self._of_network(say)
+        except ValueError as error:  # of the rule for pictures, or the share
+            raise ConfigError(str(error)) from None
 
     def _recipe(self) -> TrainConfig | None:
         """The config of a recipe; None if the target is no recipe."""
@@ -95,6 +100,11 @@ class TrainRequest:
         given |= {"--strict": self.strict or None}
         refuse_without_effect(given, f"on the recipe {self.target}, which says so itself: change it with --set")
         config = self._planned(override(config, self.set_), None)
+        if config.data not in DATA_SETS:
+            raise ConfigError(
+                f"{self.target} is a recipe for the data {config.data!r}: train its network by name instead"
+            )
+        self._check_measuring(config.data, DATA_SETS[config.data].files)
         check_model(config)
         where = config.data if self.data is None else f"{config.data}:{self.data}"
         training_data = load_training_data(config, self.data, progress=say)
@@ -109,7 +119,9 @@ class TrainRequest:
         from seedcnn.train import load_checkpoint, override
         from seedcnn.train.own import check_network, fine_tuned, own_config, own_data
 
-        checkpoint = Path(self.target) if Path(self.target).is_file() else None
+        self._check_measuring("pictures of your own", False)
+        named = Path(self.target).is_file() and not self.target.endswith(".py")  # which check_network answers
+        checkpoint = Path(self.target) if named else None
         saved = None if checkpoint is None else load_checkpoint(checkpoint)
         model = check_network(self.target) if saved is None else saved.config.model
         if self.data is None:
@@ -119,7 +131,8 @@ class TrainRequest:
         known = None if saved is None else saved.preprocessing
         rule = self._rule(model, known)
         share = self.val if self.val is not None else VAL_SHARE if saved is None else saved.config.val
-        data = load_folder(self.data, preprocessing=rule, val=share, strict=self.strict, progress=say)
+        given = self.val if saved is None or self.val is not None else share
+        data = load_folder(self.data, preprocessing=rule, val=given, strict=self.strict, progress=say)
         for line in data.about:
             say(line)
         if saved is None or checkpoint is None:
@@ -131,6 +144,12 @@ class TrainRequest:
         measure = _measure(data.preprocessing, data.val.images, data.val.labels)
         _say_rule(data, say)
         return Prepared(config, own_data(data), measure, str(self.data))
+
+    def _check_measuring(self, data: str, files: bool) -> None:
+        if not files:
+            refuse_without_effect({"--workers": self.workers}, f"on {data}, which is decoded once")
+        elif self.validate:
+            raise ConfigError(f"--validate is for sets in memory, not for {data}: measure it with `seedcnn evaluate`")
 
     def _planned(self, config: TrainConfig, shape: tuple[int, int, int] | None) -> TrainConfig:
         """The config with the layers of --plan, which was made for inputs of this shape."""

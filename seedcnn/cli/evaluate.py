@@ -140,7 +140,7 @@ def evaluate(
     """
     load_plugins(plugin)
     from seedcnn.cli._arguments import as_options
-    from seedcnn.cli._evaluated import open_models, read_trained_on, shared_rule
+    from seedcnn.cli._evaluated import open_models, read_trained_on, shared_rule, source_of
     from seedcnn.cli._evaluation_tables import print_tables
     from seedcnn.evaluate import EvaluateRequest
     from seedcnn.evaluate.report import report_evaluation
@@ -149,7 +149,7 @@ def evaluate(
     kinds, given = _kinds(corruptions), _normalization(mean, std)
     _check_outputs(kinds, csv, report)
     trained = read_trained_on(models)
-    data = data or next((each.source for each in trained.values() if each.source), "cifar10")
+    data = data or source_of(trained)
     with as_options():
         request = EvaluateRequest(
             data, hold_out, corrupted, images, kinds, frost_dir, seeds, verify, skip_damaged, decoded, record

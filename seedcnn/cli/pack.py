@@ -91,6 +91,7 @@ def pack(
     """
     load_plugins(plugin)
     from seedcnn.cli._pack_tables import draw_search, say_result, say_sizes
+    from seedcnn.models.own import model_name
     from seedcnn.pack import PackRequest
     from seedcnn.train import load_model
 
@@ -116,11 +117,9 @@ def pack(
     files = {"--out": out, "--plot": plot, "--parent: the delta": None if parent is None else _delta_of(out)}
     check_outputs(files, make=True)
     network, saved = load_model(checkpoint)
-    request = _with_data(request, saved)
-    result = request.pack(network, saved.config.model, _say, trained_on=saved.trained_on)
-    _write(result, out)
-    if plot is not None:
-        write_file(plot, draw_search(result).encode())
+    name, request = model_name(saved.config.model), _with_data(request, saved)
+    result = request.pack(network, name, _say, trained_on=saved.trained_on)
+    _write(result, out, None if plot is None else (plot, draw_search(result)))
     say_result(result, request, out)
     if sizes:
         say_sizes(result, saved.config)
@@ -135,9 +134,11 @@ def _with_data(request: PackRequest, saved: Checkpoint) -> PackRequest:
     return request if request.data or saved.trained_on else replace(request, data=saved.config.data)
 
 
-def _write(result: PackResult, out: Path) -> None:
-    """Write the bundle, and the delta beside it."""
+def _write(result: PackResult, out: Path, plot: tuple[Path, str] | None) -> None:
+    """Write the bundle, the delta beside it, and the plot."""
     write_file(out, result.data)
+    if plot is not None:
+        write_file(plot[0], plot[1].encode())
     if result.delta is not None:
         write_file(_delta_of(out), result.delta)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seedcnn.cli._arguments import AsJson, Plugins, check_outputs, default, load_plugins, refuse_without_effect
+from seedcnn.cli._arguments import AsJson, Plugins, check_outputs, default, load_plugins
 from seedcnn.errors import ConfigError
 from seedcnn.messages import counted
 
@@ -141,9 +141,8 @@ def train(
             typer.echo(text, err=True)
 
     _check_out(out)
-    request = TrainRequest(
-        what, tuple(set_ or ()), data, input_, resize, val, pretrained, weights, flip=flip, strict=strict, plan=plan
-    )
+    start = (what, tuple(set_ or ()), data, input_, resize, val, pretrained, weights)
+    request = TrainRequest(*start, flip=flip, strict=strict, plan=plan, workers=workers, validate=validate)
     prepared = request.prepare(say)
     model, checkpoint = run(
         prepared.config,
@@ -151,7 +150,7 @@ def train(
         out,
         name=what,
         resume=resume,
-        validate=_validated(prepared, validate, workers),
+        validate=_validated(prepared, validate),
         keep=keep,
         save_steps=save_steps,
         workers=default(workers, 2),
@@ -169,14 +168,11 @@ def _check_out(out: Path) -> None:
     check_outputs({"--out": out}, make=True)
 
 
-def _validated(prepared: Prepared, wanted: bool | None, workers: int | None) -> Callable[[nn.Module], float] | None:
+def _validated(prepared: Prepared, wanted: bool | None) -> Callable[[nn.Module], float] | None:
     """Return what measures the network after every epoch, if it is wanted and possible."""
     from seedcnn.data.sets.named import FOLDER
 
-    data, measure = prepared.config.data, prepared.measure
-    if measure is None:
-        if wanted:
-            raise ConfigError(f"--validate is for sets in memory, not for {data}: measure it with `seedcnn evaluate`")
+    measure = prepared.measure
+    if measure is None or not default(wanted, prepared.config.data == FOLDER):
         return None
-    refuse_without_effect({"--workers": workers}, f"on {data}, which is decoded once")
-    return (lambda network: measure(network).top1) if default(wanted, data == FOLDER) else None
+    return lambda network: measure(network).top1

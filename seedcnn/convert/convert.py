@@ -132,7 +132,7 @@ def _select(model: nn.Module, policy: _Policy) -> tuple[dict[str, _Choice], dict
         else:
             chosen[name] = verdict
     for name in uncalled(model, list(chosen)):
-        skipped[name] = "called on another way than through its place in the model, which would keep the old layer"
+        skipped[name] = "called on another way than through its place in the model, or its weight is read by other code"
         del chosen[name]
     skipped = {name: skipped[name] for name, _, _ in found if name in skipped}
     _check_overrides(policy, [name for name, _, _ in found], chosen, skipped)

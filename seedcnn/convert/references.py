@@ -65,7 +65,7 @@ class _Probe(nn.Module):
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
-        self.body, self.calls = body, 0
+        self.body, self.calls, self.read = body, 0, False
 
     def forward(self, *args: Any, **options: Any) -> Any:
         self.calls += 1
@@ -75,11 +75,14 @@ class _Probe(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            return getattr(super().__getattr__("body"), name)  # a network may ask for out_channels or weight
+            body: Any = super().__getattr__("body")
+            if name in body._parameters:  # for F.conv2d(x, self.conv.weight), say
+                vars(self)["read"] = True
+            return getattr(body, name)  # a network may ask for out_channels
 
 
 def uncalled(model: nn.Module, names: list[str]) -> set[str]:
-    """Find the modules that a forward pass calls on another way than through their registered places.
+    """Find the modules that a forward pass calls on another way than through their registered places, or reads.
 
     A copy of the model on the meta device runs twice, the second time with other modules in these places.
 
@@ -87,7 +90,8 @@ def uncalled(model: nn.Module, names: list[str]) -> set[str]:
         names: qualified names of convolutions.
 
     Returns:
-        Names whose stand-in was not called as often as the module itself; nothing if the model cannot run there.
+        Names whose stand-in was not called as often as the module itself, or whose parameters other code read; nothing
+        if the model cannot run there.
     """
     try:
         network = copy_without_weights(model).eval()
@@ -118,7 +122,7 @@ def uncalled(model: nn.Module, names: list[str]) -> set[str]:
         exchange_references(network, new_of)
         if not _runs(network, size):
             return set()  # the network looks at its modules' types: nothing is certain
-        return {name for name in names if probes[name].calls < calls[name]}
+        return {name for name in names if probes[name].calls < calls[name] or probes[name].read}
     return set()
 
 

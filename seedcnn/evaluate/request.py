@@ -6,15 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from seedcnn.arrays import F32
 from seedcnn.data.corruptions import CORRUPTIONS
 from seedcnn.data.sets.named import NamedTest, load_test
 from seedcnn.data.sets.own import TrainedOn
 from seedcnn.errors import BundleError, ConfigError, DataError
-from seedcnn.evaluate.accuracies import Accuracy, accuracy
+from seedcnn.evaluate.accuracies import Accuracy, Predict, accuracy
 from seedcnn.evaluate.evaluated import Evaluated, Opened
 from seedcnn.evaluate.papers import DATASETS, PaperRow, paper_rows
 from seedcnn.evaluate.robustness_runs import SeededRobustness, robustness_seeds
 from seedcnn.evaluate.styles import StyleTable, accuracy_by_style
+from seedcnn.runtime.pictures import luma
 
 __all__ = ["EvaluateRequest"]
 
@@ -113,9 +118,13 @@ class EvaluateRequest:
     def _corrupted(
         self, models: Mapping[str, Opened], test: NamedTest, progress: Callable[[int, int], None] | None
     ) -> dict[str, SeededRobustness]:
+        images, predictors = test.test.images, {name: model.predict for name, model in models.items()}
+        if images.shape[3] == 1:  # corruptions are of colour pictures, which become grey afterwards
+            images = np.repeat(images, 3, axis=3)
+            predictors = {name: _of_grey(predict) for name, predict in predictors.items()}
         return robustness_seeds(
-            {name: model.predict for name, model in models.items()},
-            test.test.images,
+            predictors,
+            images,
             test.test.labels,
             seeds=range(self.seeds),
             corruptions=self.corruptions,
@@ -127,6 +136,13 @@ class EvaluateRequest:
             record=self.record,
             digests={name: model.digest for name, model in models.items()},
         )
+
+
+def _of_grey(predict: Predict) -> Predict:
+    def answer(images: npt.NDArray[np.uint8]) -> F32:
+        return predict(luma(images))
+
+    return answer
 
 
 def _clean(models: Mapping[str, Opened], data: NamedTest) -> dict[str, Accuracy]:

@@ -16,13 +16,18 @@ from torch import nn
 
 from seedcnn.errors import ConfigError, did_you_mean
 
-__all__ = ["call_of", "file_of", "is_own", "own_network", "sha256_of", "takes"]
+__all__ = ["call_of", "file_of", "is_own", "model_name", "own_network", "sha256_of", "takes"]
 
 
 def is_own(name: str) -> bool:
     """Return whether a name is FILE.py:CALLABLE or package.module:CALLABLE."""
     where, colon, call = name.rpartition(":")
     return bool(colon and where and call.isidentifier())
+
+
+def model_name(name: str) -> str:
+    """Return what a network is called in a bundle: its name, or that of its callable without the file."""
+    return name.rpartition(":")[2] if is_own(name) else name
 
 
 def file_of(name: str) -> Path | None:

@@ -82,8 +82,22 @@ class PackRequest:
                 raise ConfigError(f"`{field}` is {value!r}; it must be one of {', '.join(names)}")
         if self.parent is not None and self.step is not None:
             raise ConfigError("`parent` brings its own grid; leave `step` out")
+        self._check_effects()
         if self.calibration_pictures is not None and self.calibration_pictures < 1:
             raise ConfigError(f"`calibration_pictures` is {self.calibration_pictures}; it must be at least 1")
+
+    def _check_effects(self) -> None:
+        if self.max_accuracy_drop is not None and not 0 <= self.max_accuracy_drop <= 100:
+            raise ConfigError(f"`max_accuracy_drop` is {self.max_accuracy_drop}; it must be in 0 to 100 points")
+        if self.parent is None and self.delta_price != Parent.price:
+            raise ConfigError(f"`delta_price` {self.delta_price} has no effect without `parent`")
+        if self.searches or self.parent is not None or self.quantizes:
+            return
+        for name in ("calibration", "calibration_pictures"):
+            if value := getattr(self, name):
+                raise ConfigError(
+                    f"`{name}` {value} has no effect without a search (`max_accuracy_drop`), `parent` or `int8`"
+                )
 
     @property
     def searches(self) -> bool:

@@ -31,6 +31,7 @@ __all__ = [
     "canned_pictures",
     "check_canned_pictures",
     "load_picture",
+    "luma",
     "on_background",
     "prepare",
     "read_picture",
@@ -168,8 +169,8 @@ def _rgb_of_cmyk(values: U8) -> U8:
     return ((inks * black + 127) // 255).astype(np.uint8)
 
 
-def _grey(rgb: npt.NDArray[np.generic]) -> U8:
-    """Luma of ITU-R 601 in units of 2**-16, as Pillow computes it: [..., 3] to [..., 1]."""
+def luma(rgb: npt.NDArray[np.generic]) -> U8:
+    """Turn red, green and blue, uint8 [..., 3], into luma of ITU-R 601, uint8 [..., 1], as Pillow computes it."""
     red, green, blue = (rgb[..., i].astype(np.int32) for i in range(3))
     return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).astype(np.uint8)[..., None]
 
@@ -219,13 +220,13 @@ def on_background(picture: U8, channels: int, background: Sequence[int]) -> U8:
     if picture.shape[2] in (2, 4):
         colours, alpha = picture[:, :, :-1], picture[:, :, -1:].astype(np.int32)
     if channels == 1 and colours.shape[2] == 3:
-        colours = _grey(colours)
+        colours = luma(colours)
     elif channels == 3 and colours.shape[2] == 1:
         colours = np.repeat(colours, 3, axis=2)
     if alpha is None:
         return colours
     colour = np.array(background, np.uint8)
-    under = (colour if channels == 3 else _grey(colour)).astype(np.int32)
+    under = (colour if channels == 3 else luma(colour)).astype(np.int32)
     return ((colours * alpha + under * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 

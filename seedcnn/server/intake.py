@@ -68,6 +68,8 @@ def accept(bundle: str | Path | bytes) -> Accepted:
 def check_interface(accepted: Accepted, path: Path, release: int) -> None:
     """Refuse a release that answers with other labels, or takes another input, than the one before it.
 
+    A release before it that is missing or damaged on this server holds nothing back.
+
     Args:
         accepted: the new bundle.
         path: of the last release.
@@ -78,8 +80,8 @@ def check_interface(accepted: Accepted, path: Path, release: int) -> None:
     """
     try:
         before = open_bundle(path).manifest
-    except BundleError as error:
-        raise RepositoryError(f"release {release} of {accepted.family!r} is damaged on this server: {error}") from None
+    except (BundleError, OSError):  # a release that replaces a damaged one must not be held back
+        return
     remedy = "publish it as a family of its own, or with --changes-interface"
     if accepted.labels != before.labels:
         old, new = (", ".join(labels)[:100] for labels in (before.labels, accepted.labels))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from seedcnn.train.building import build_model, check_model
 from seedcnn.train.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
-from seedcnn.train.config import TrainConfig, build_model, check_model, override
+from seedcnn.train.config import TrainConfig, override
 from seedcnn.train.data import FolderData, TrainData, load_training_data
 from seedcnn.train.distill_config import DistillConfig
 from seedcnn.train.engine import train

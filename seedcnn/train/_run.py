@@ -19,8 +19,9 @@ from seedcnn.models.weights import load_state, load_weights
 from seedcnn.sampling.theory import batches as reduced
 from seedcnn.train._counts import Counts, NotFiniteError
 from seedcnn.train._task import Classifier, data_parallel, make_task, outputs
-from seedcnn.train.checkpoint import Checkpoint, load_checkpoint, restore_model
-from seedcnn.train.config import TrainConfig, build_model, differences
+from seedcnn.train.building import build_model
+from seedcnn.train.checkpoint import Checkpoint, check_network_file, load_checkpoint, restore_model
+from seedcnn.train.config import TrainConfig, differences
 from seedcnn.train.data import FolderData, TrainData, open_batches
 from seedcnn.train.distill import Distiller
 from seedcnn.train.distributed import Processes
@@ -71,6 +72,7 @@ def _start_from(
             raise
         state = load_state(path, say)
         return lambda network: load_weights(network, state, path, say), bool(config.plan)
+    check_network_file(saved, path)
     other = bool(saved.labels and classes and saved.labels != classes)
     unplanned = bool(config.plan) and saved.config.plan != config.plan
     return lambda network: load_weights(network, saved.weights, path, say, other_classes=other), unplanned
@@ -212,6 +214,7 @@ class Run:
             preprocessing=self.data.preprocessing,
             source=self.data.source,
             network_sha256=self.sha256,
+            data_sha256=getattr(self.data, "sha256", ""),
         )
 
     def restore(self, saved: Checkpoint, path: object) -> None:
@@ -224,6 +227,14 @@ class Run:
             differ = differences(saved.config, self.config).items()
             told = "; ".join(f"{name} is {theirs} there and {ours} here" for name, (theirs, ours) in differ)
             raise TrainingError(f"checkpoint {path} has another config ({told}); resume it with its own config")
+        check_network_file(saved, str(path))
+        pictures = getattr(self.data, "sha256", "")
+        if saved.data_sha256 and (saved.data_sha256 != pictures or saved.labels != self.data.classes):
+            raise TrainingError(
+                f"checkpoint {path} was trained on other pictures than those of {self.data.source.partition(':')[2]} "
+                f"(SHA-256 {saved.data_sha256[:12]}... there, {pictures[:12]}... here); to go on with them, train "
+                f"{path} --data instead of resuming"
+            )
         if saved.world != self.processes.world:
             raise TrainingError(
                 f"checkpoint {path} is from a run with {saved.world} process{'es' * (saved.world > 1)}; this run has "

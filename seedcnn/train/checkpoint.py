@@ -22,11 +22,13 @@ from seedcnn.files import prepare_output, remove, write_file
 from seedcnn.layers.families import fields_without_effect_forgiven
 from seedcnn.literals import parse_json
 from seedcnn.models.own import is_own, sha256_of
-from seedcnn.train.config import TrainConfig, build_model
+from seedcnn.train.building import build_model
+from seedcnn.train.config import TrainConfig
 
 __all__ = [
     "Checkpoint",
     "beside",
+    "check_network_file",
     "check_saving",
     "keep_checkpoint",
     "load_checkpoint",
@@ -38,7 +40,7 @@ __all__ = [
 
 _KEY = "seedcnn.checkpoint"
 _TENSORS = ("model", "optimizer", "ema", "task", "rng")
-_NUMBERS = ("step", "world", "best", "partial", "source", "network_sha256")
+_NUMBERS = ("step", "world", "best", "partial", "source", "network_sha256", "data_sha256")
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Checkpoint:
         preprocessing: the rule by which a picture becomes an input; None if it is not known.
         source: NAME or NAME:DIRECTORY of the data; "" if it is not known.
         network_sha256: digest of the file with the user's network; "" for any other network.
+        data_sha256: digest of pictures of one's own, as they were decoded, with their labels; "" for other data.
     """
 
     config: TrainConfig
@@ -81,6 +84,7 @@ class Checkpoint:
     preprocessing: Preprocessing | None = None
     source: str = ""
     network_sha256: str = ""
+    data_sha256: str = ""
 
     @property
     def trained_on(self) -> TrainedOn | None:
@@ -216,7 +220,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in _TENSORS}
     try:
         with safe_open(str(path), framework="pt") as file:
-            meta: dict[str, Any] = parse_json((file.metadata() or {})[_KEY])
+            found = file.metadata() or {}
+            if _KEY not in found and "seedcnn.manifest" in found:
+                raise TrainingError(f"{path} is a bundle, not a checkpoint: give the checkpoint it was packed from")
+            meta: dict[str, Any] = parse_json(found[_KEY])
             for key in file.keys():  # noqa: SIM118
                 part, _, name = key.partition(".")
                 parts[part][name] = file.get_tensor(key)
@@ -246,6 +253,23 @@ def restore_model(model: nn.Module, state: dict[str, Tensor], path: str | Path) 
         raise TrainingError(f"checkpoint {path} does not fit the network: {error}") from error
 
 
+def check_network_file(checkpoint: Checkpoint, path: str | Path) -> None:
+    """Refuse a checkpoint of a network of the user's whose file has changed since.
+
+    Raises:
+        TrainingError: with both digests.
+        ConfigError: if there is no such file any more.
+    """
+    model = checkpoint.config.model
+    if not is_own(model) or not checkpoint.network_sha256:
+        return
+    if (found := sha256_of(model)) != checkpoint.network_sha256:
+        raise TrainingError(
+            f"{path} was trained with another {model}: the file's SHA-256 was "
+            f"{checkpoint.network_sha256[:12]}... and is {found[:12]}... now"
+        )
+
+
 def load_model(path: str | Path) -> tuple[nn.Module, Checkpoint]:
     """Build the network of a checkpoint and load its weights (the moving average if there is one).
 
@@ -257,11 +281,7 @@ def load_model(path: str | Path) -> tuple[nn.Module, Checkpoint]:
         ConfigError: as :func:`load_checkpoint`.
     """
     checkpoint = load_checkpoint(path)
-    if is_own(checkpoint.config.model) and (found := sha256_of(checkpoint.config.model)) != checkpoint.network_sha256:
-        raise TrainingError(
-            f"{path} was trained with another {checkpoint.config.model}: the file's SHA-256 was "
-            f"{checkpoint.network_sha256[:12]}... and is {found[:12]}... now"
-        )
+    check_network_file(checkpoint, path)
     with torch.random.fork_rng(devices=[]):
         model = build_model(checkpoint.config)
     restore_model(model, checkpoint.weights, path)

@@ -45,6 +45,7 @@ class TrainData:
         classes: the class names, by label; () if they are not known.
         rule: how a picture becomes such an image, and an image an input; None for the images as they are.
         source: NAME or NAME:DIRECTORY of the data set, which a checkpoint keeps; "" if there is none.
+        sha256: digest of pictures of one's own and their labels, without which a run is not resumed; "" for other data.
     """
 
     images: npt.NDArray[np.uint8]
@@ -54,6 +55,7 @@ class TrainData:
     classes: tuple[str, ...] = ()
     rule: Preprocessing | None = None
     source: str = ""
+    sha256: str = ""
 
     @property
     def size(self) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from math import floor
 from pathlib import Path
@@ -15,7 +16,7 @@ from seedcnn.data.sets.named import FOLDER
 from seedcnn.data.sets.own import VAL_SHARE, OwnPictures
 from seedcnn.errors import ConfigError, did_you_mean
 from seedcnn.models import list_models
-from seedcnn.models.own import call_of, is_own, takes
+from seedcnn.models.own import call_of, file_of, is_own, takes
 from seedcnn.train.config import TrainConfig
 from seedcnn.train.data import TrainData
 
@@ -35,7 +36,11 @@ def check_network(name: str) -> str:
     plain = name.removeprefix("timm:")
     if is_own(plain):
         call_of(plain)
+        if (file := file_of(plain)) is not None:  # the checkpoint is opened from other directories, too
+            return f"{file.absolute()}:{plain.rpartition(':')[2]}"
     elif plain not in list_models() and not timm.is_model(plain):
+        if plain.endswith(".py"):
+            raise ConfigError(f"{name}: write {plain}:CALLABLE, with the name of the class or function in it")
         hint = did_you_mean(plain, [*list_models(), *timm.list_models()])
         raise ConfigError(
             f"there is no recipe, network or checkpoint {name!r}; {hint}see `seedcnn recipes`, or write "
@@ -72,7 +77,7 @@ def own_rule(model: str, size: tuple[int, int, int] | None, **changes: Any) -> P
             options |= {"mean": found["mean"], "std": found["std"]}
     if size is None:
         if is_own(model):
-            raise ConfigError(f"{model}: --input is needed, for example --input 3x96x96")
+            raise ConfigError(f"{model}: --input is needed, for example --input 96, or 1x96x96 for grey")
         size = (3, _SIDE, _SIDE)
     channels, height, width = size
     way = changes.pop("resize", "crop")
@@ -127,7 +132,8 @@ def own_data(data: OwnPictures) -> TrainData:
     """Return the training part as the engine takes it."""
     rule, part = data.preprocessing, data.train
     source = f"{FOLDER}:{data.root.absolute()}"
-    return TrainData(part.images, part.labels, rule.mean, rule.std, data.classes, rule, source)
+    digest = hashlib.sha256(part.images.tobytes() + part.labels.tobytes()).hexdigest()
+    return TrainData(part.images, part.labels, rule.mean, rule.std, data.classes, rule, source, digest)
 
 
 def fine_tuned(config: TrainConfig, data: OwnPictures, checkpoint: Path, *, planned: bool = False) -> TrainConfig:

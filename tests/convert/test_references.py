@@ -257,3 +257,22 @@ def test_the_model_s_random_state_and_modes_are_left():
     convert_(model, GroupNLConfig())
     assert [module.training for module in model] == [True, True, True, False]
     assert isinstance(model[1], GroupNLConv2d)
+
+
+class Functional(nn.Module):
+    """Uses a convolution's weight in a function."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.used, self.called = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3)
+
+    def forward(self, x):
+        return self.called(nn.functional.conv2d(self.stem(x), self.used.weight, self.used.bias))
+
+
+def test_a_weight_that_other_code_reads_stays():
+    model = Functional()
+    report = convert_(model, GroupNLConfig())
+    assert [item.name for item in report.replaced] == ["called"]
+    assert {item.name: item.reason for item in report.skipped}["used"].endswith("its weight is read by other code")
+    assert model(torch.randn(1, 3, 9, 9)).shape == (1, 8, 3, 3)

@@ -76,8 +76,8 @@ def test_a_csv_file_names_pictures(photos):
     (photos / "list.csv").write_text("file,label\na,b\n")
     with pytest.raises(DataError, match=r"must have the columns path and label; its first line names file, label"):
         load_folder(photos / "list.csv")
-    (photos / "list.csv").write_text("path,label,part\na.png,b,test\n")
-    with pytest.raises(DataError, match=r"line 2 of .* must have a path, a label"):
+    (photos / "list.csv").write_text("path,label,part\na.png,b,tset\n")
+    with pytest.raises(DataError, match=r"line 2 of .* has path 'a.png', label 'b', part 'tset'; it must have a path"):
         load_folder(photos / "list.csv")
 
 
@@ -156,7 +156,7 @@ def nothing(photos):
         (no_val, r"has train and has none of val, valid, validation, test"),
         (two_vals, r"has train and has val and test; the pictures to measure on must be in one of them"),
         (nothing, r"holds no class folder"),
-        (lambda photos: shutil.rmtree(photos), r"is neither a directory of pictures nor a CSV file"),
+        (lambda photos: shutil.rmtree(photos), r"there is no directory or CSV file .*photos"),
     ],
 )
 def test_folders_that_cannot_be_used(photos, spoil, message):

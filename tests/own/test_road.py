@@ -119,6 +119,45 @@ def test_a_changed_file_is_refused_by_its_digests(place, trained):
     assert f"the file's SHA-256 was {digest}... and is" in refused.stderr
 
 
+def test_a_changed_file_is_refused_when_a_run_goes_on(place, trained, tmp_path):
+    checkpoint, _ = trained
+    channels, side = load_checkpoint(checkpoint).preprocessing.shape[:2]
+    (place / "net.py").write_text(NETWORK.replace("nn.ReLU()", "nn.Tanh()"))
+    data = ("--data", place / "photos", "--set", "epochs=1")
+    further = in_process("train", checkpoint, *data, "--out", tmp_path / "b.ckpt", expect=1)
+    size = ("--input", f"{channels}x{side}x{side}", "--set", f"model_options.channels={channels}", "--no-flip")
+    same = (f"{place / 'net.py'}:Net", "--data", place / "photos", "--set", "epochs=8", *size)
+    resumed = in_process("train", *same, "--resume", "--out", checkpoint, expect=1)
+    (place / "net.py").write_text(NETWORK)
+    for refused in (further, resumed):
+        assert "the file's SHA-256 was" in refused.stderr
+    in_process("train", *same, "--resume", "--out", checkpoint)  # it is finished
+
+
+def test_a_run_is_not_resumed_on_other_pictures(place, trained, tmp_path):
+    photos = write_photos(tmp_path / "photos", 8)
+    options = ("resnet8_cifar", "--data", photos, "--input", 16, "--set", "epochs=2", "--out", tmp_path / "a.ckpt")
+    in_process("train", *options)
+    first, second = (photos / "train" / name for name in CLASSES[:2])
+    moved = next(first.glob("*.jpg"))
+    moved.rename(second / "moved.jpg")
+    refused = in_process("train", *options, "--resume", expect=1)
+    assert "trained on other pictures" in refused.stderr or "another config" in refused.stderr
+    (second / "moved.jpg").rename(moved)
+    in_process("train", *options, "--resume")
+
+
+def test_grey_networks_are_measured_under_corruption(place, trained):
+    checkpoint, _ = trained
+    if load_checkpoint(checkpoint).preprocessing.height < 32:
+        options = ("--data", place / "photos", "--input", "1x32x32", "--set", "model_options.channels=1")
+        checkpoint = place / "grey32.ckpt"
+        in_process("train", f"{place / 'net.py'}:Net", *options, "--set", "epochs=1", "--out", checkpoint)
+    said = in_process("evaluate", checkpoint, "--corruptions", "gaussian_noise,contrast", "--images", 10, "--json")
+    (row,) = json.loads(said.stdout).values()
+    assert row["corrupted"]["n"] == 10
+
+
 def test_other_data_are_refused_by_both_class_lists(place, trained, cifar10):
     checkpoint, _ = trained
     for command in (("evaluate",), ("pack", "--family", "x", "--release", "1", "--out", place / "x.bundle")):
@@ -147,6 +186,13 @@ def test_other_data_are_refused_by_both_class_lists(place, trained, cifar10):
         (("demo:vanilla", "--input", "32"), "--input 32 has no effect on the recipe demo:vanilla"),
         (("demo:vanilla", "--no-flip"), "has no effect on the recipe demo:vanilla"),
         (("resnet8_cifar", "--data", "PLACE"), "class"),
+        (("resnet8_cifar", "--data", "PLACE/none"), "there is no directory or CSV file"),
+        (("resnet8_cifar", "--data", "PHOTOS", "--val", "0.5"), "has no effect on"),
+        (("resnet8_cifar", "--data", "PHOTOS/train", "--val", "0"), "must be more than 0 and less than 1"),
+        (("resnet8_cifar", "--data", "PHOTOS", "--input", "2x32x32"), "channels must be 1 or 3, not 2"),
+        (("resnet8_cifar", "--data", "PHOTOS", "--input", "100000"), "height must be an integer in [1, 4096]"),
+        (("resnet8_cifar", "--data", "PHOTOS", "--resize", "none"), "and no other"),
+        (("PLACE/net.py", "--data", "PHOTOS"), "net.py:CALLABLE"),
     ],
 )
 def test_one_sentence_for_what_cannot_be_trained(place, tmp_path, arguments, sentence):
@@ -200,3 +246,20 @@ def test_other_classes_of_the_same_number_get_a_fresh_head(place, trained, tmp_p
         (tmp_path / "photos" / part / CLASSES[0]).rename(tmp_path / "photos" / part / "zebra")
     options = ("--data", tmp_path / "photos", "--set", "epochs=1", "--out", tmp_path / "b.ckpt")
     assert "is for other classes; it starts anew" in in_process("train", checkpoint, *options).stderr
+
+
+def test_the_wrong_kind_of_file_is_named(place, trained, tmp_path):
+    checkpoint, _ = trained
+    bundle = tmp_path / "x.bundle"
+    in_process("pack", checkpoint, "--out", bundle, "--family", "x", "--release", 1)
+    assert open_bundle(bundle).manifest.model == "Net"
+    assert "this is a checkpoint of seedcnn, not a bundle" in in_process("inspect", checkpoint, expect=1).stderr
+    again = in_process("pack", bundle, "--out", tmp_path / "y.bundle", "--family", "x", "--release", 2, expect=1)
+    assert "is a bundle, not a checkpoint" in again.stderr
+    assert "does not know where its data are: give --data" in in_process("evaluate", bundle, expect=1).stderr
+    in_process("pack", checkpoint, "--out", tmp_path / "z.bundle", "--family", "x", "--release", 2, "--parent", bundle)
+    assert "this is a delta, not a bundle" in in_process("inspect", tmp_path / "z.bundle.delta", expect=1).stderr
+    for option in (("--calibration", "cifar10"), ("--calibration-pictures", 5), ("--delta-price", 3)):
+        refused = in_process("pack", checkpoint, "--out", bundle, "--family", "x", "--release", 1, *option, expect=1)
+        assert f"{option[0]} {option[1]}" in refused.stderr
+        assert "has no effect without" in refused.stderr

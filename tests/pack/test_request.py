@@ -28,12 +28,13 @@ def test_the_bundle_is_that_of_pack_and_the_next_release_follows(network, cifar1
     test = load_test("cifar10")
     info = BundleInfo("small", "f", 3, preprocessing_of(test.mean, test.std), test.test.classes, min_release=1)
     expected = pack(network, info, cifar10.test_images, cifar10.test_labels, step=0.01)
-    found = PackRequest("f", 3, 1, step=0.01).pack(network, "small")
+    found = PackRequest("f", 3, 1, data="cifar10", step=0.01).pack(network, "small")
     assert found.data == expected.data
     assert found.before.n == 10000
     (tmp_path / "3.bundle").write_bytes(found.data)
     parent = read_bundle(found.data)
-    child = PackRequest("f", 4, 1, parent=tmp_path / "3.bundle", calibration_pictures=32, delta_price=1e9)
+    options = {"calibration_pictures": 32, "delta_price": 1e9, "data": "cifar10"}
+    child = PackRequest("f", 4, 1, parent=tmp_path / "3.bundle", **options)
     following = child.pack(network, "small")
     made = read_bundle(apply_delta(parent, read_delta(following.delta)))
     assert made.manifest.content_sha256() == read_bundle(following.data).manifest.content_sha256()

@@ -16,8 +16,9 @@ from torch.optim.swa_utils import AveragedModel
 from seedcnn.convert import METHODS, GroupNLConfig, config_for, convert_
 from seedcnn.errors import ConfigError, TrainingError
 from seedcnn.models import create_model
+from seedcnn.train.building import build_model
 from seedcnn.train.checkpoint import Checkpoint, save_checkpoint
-from seedcnn.train.config import TrainConfig, build_model
+from seedcnn.train.config import TrainConfig
 from seedcnn.train.distill import Distiller, load_teacher, stage_names
 from seedcnn.train.distill_config import DistillConfig
 

@@ -108,7 +108,7 @@ def load_folder(
     root: str | os.PathLike[str],
     *,
     preprocessing: Preprocessing | None = None,
-    val: float = VAL_SHARE,
+    val: float | None = None,
     strict: bool = False,
     progress: Say | None = None,
 ) -> OwnPictures:
@@ -123,7 +123,7 @@ def load_folder(
         root: directory or CSV file.
         preprocessing: the rule; the default is ``Preprocessing.crop(224)``. If its mean is 0 and its standard
             deviation 1, those of the training part take their place.
-        val: share of the files that are not trained on, where no parts are given.
+        val: share of the files that are not trained on, where no parts are given; None for 0.2.
         strict: refuse files that cannot be decoded, instead of leaving them out.
         progress: called with one sentence per step.
 
@@ -132,11 +132,14 @@ def load_folder(
             a file cannot be decoded (``strict``), or the pictures do not fit into memory.
         ValueError: if ``val`` is not in (0, 1).
     """
-    if not 0 < val < 1:
-        raise ValueError(f"`val` (={val}) must be in (0, 1)")
+    if val is not None and not 0 < val < 1:
+        raise ValueError(f"`val` (={val}) must be more than 0 and less than 1")
     rule = preprocessing or Preprocessing.crop(224)
     place = Path(root)
     files = list(_listed(place))
+    if val is not None and val != VAL_SHARE and all(each.part for each in files):
+        raise DataError(f"`val` (={val}) has no effect on {place}, which says itself what is measured on")
+    val = VAL_SHARE if val is None else val
     directory = place if place.is_dir() else place.parent
     classes = _classes(files, place)
     _check_memory(len(files), rule)
@@ -148,7 +151,7 @@ def load_folder(
         raise DataError(f"{len(left_out)} of {len(files)} files of {place} cannot be used: {_some(left_out)}")
     good = [each for each in reads if not isinstance(each.found, str)]
     parts = {name: [each for each in good if _part(each, val) == name] for name in ("train", "val")}
-    _check_parts(parts, classes, place)
+    _check_parts(parts, classes, place, left_out)
     train, other = (_image_set(parts[name], classes, str(place), left_out) for name in ("train", "val"))
     if not any(rule.mean_e8) and set(rule.std_e8) == {10**8}:
         rule = _measured(rule, train, place)
@@ -178,7 +181,7 @@ def load_pictures(
         DataError: if the classes are not the network's, or there is no picture.
     """
     place = Path(root)
-    files = [each for each in _listed(place) if each.part != "train"]
+    files = [each for each in _listed(place, to_measure=True) if each.part != "train"]
     if new := sorted({each.label for each in files} - set(classes)):
         known = ", ".join(classes)
         raise DataError(
@@ -197,10 +200,13 @@ def load_pictures(
     return _image_set(good, classes, str(place), tuple(each for each in left if each.reason != _NOT_WANTED))
 
 
-def _listed(place: Path) -> Iterator[_File]:
+def _listed(place: Path, *, to_measure: bool = False) -> Iterator[_File]:
+    """List the files; ``to_measure`` leaves out a directory of pictures to train on."""
     if place.is_file():
         yield from _of_csv(place)
         return
+    if not place.exists():
+        raise DataError(f"there is no directory or CSV file {place}; name the pictures with --data")
     if not place.is_dir():
         raise DataError(f"{place} is neither a directory of pictures nor a CSV file")
     folders = {entry.name: entry for entry in _folders(place)}
@@ -211,7 +217,8 @@ def _listed(place: Path) -> Iterator[_File]:
     if len(other) != 1:
         found = f"has {' and '.join(other)}" if other else f"has none of {', '.join(_VAL)}"
         raise DataError(f"{place} has {_TRAIN} and {found}; the pictures to measure on must be in one of them")
-    yield from _of_classes(place, folders[_TRAIN], "train")
+    if not to_measure:
+        yield from _of_classes(place, folders[_TRAIN], "train")
     yield from _of_classes(place, folders[other[0]], "val")
 
 
@@ -241,10 +248,11 @@ def _of_csv(path: Path) -> Iterator[_File]:
                 raise DataError(f"{path} must have the columns path and label; its first line names {found}")
             for row in table:
                 part = row.get("part") or ""
-                if not row["path"] or not row["label"] or part not in ("", "train", "val"):
-                    rule = "a path, a label, and as part train, val or nothing"
-                    raise DataError(f"line {table.line_num} of {path} must have {rule}")
-                yield _File(row["path"], row["label"], part)
+                if not row["path"] or not row["label"] or part not in ("", _TRAIN, *_VAL):
+                    found = ", ".join(f"{name} {row.get(name)!r}" for name in ("path", "label", "part"))
+                    rule = f"a path, a label, and as part {_TRAIN}, one of {', '.join(_VAL)}, or nothing"
+                    raise DataError(f"line {table.line_num} of {path} has {found}; it must have {rule}")
+                yield _File(row["path"], row["label"], "val" if part in _VAL else part)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV file in UTF-8: {error}") from None
 
@@ -305,10 +313,13 @@ def _part(read: _Read, val: float) -> str:
     return "val" if int(read.sha256[:8], 16) < val * 2**32 else "train"
 
 
-def _check_parts(parts: dict[str, list[_Read]], classes: Sequence[str], place: Path) -> None:
+def _check_parts(
+    parts: dict[str, list[_Read]], classes: Sequence[str], place: Path, left_out: Sequence[Unreadable]
+) -> None:
     count = Counter(each.file.label for each in parts["train"])
     if none := [name for name in classes if not count[name]]:
-        raise DataError(f"{place} has no picture to train on of the class {', '.join(none)}")
+        why = f"; left out: {_some(left_out)}" if left_out else ""
+        raise DataError(f"{place} has no picture to train on of the class {', '.join(none)}{why}")
     if not parts["val"]:
         raise DataError(f"{place} has no picture to measure on; give more pictures, or a larger share with --val")
 
