@@ -79,7 +79,8 @@ def _with_effect(kind: type, **given: Any) -> Any:
             found = re.match(r"(\w+)\.(\w+) \(=.* has no effect ", str(error), re.DOTALL)
             if found is None:
                 raise
-            del given[found[2] if found[1] == kind.__name__ else "pointwise"]
+            own = found[1] == kind.__name__ and found[2] in given  # else it is the same kind inside this one
+            del given[found[2] if own else "pointwise"]
 
 
 def spelled(value: Any) -> Any:

@@ -115,10 +115,10 @@ class CalibrationRequest:
     def images(self, say: Callable[[str], None]) -> _Images:
         """The images, with the classes in their proportions."""
         from seedcnn.data.pictures.folder import CenterCrop, ImageFolder
-        from seedcnn.data.sets.named import DATA_SETS, load_train, random_choice
+        from seedcnn.data.sets.named import DATA_SETS, FOLDER, load_train, random_choice
 
         name, _, where = self.data.partition(":")
-        if name not in DATA_SETS:
+        if name not in DATA_SETS and (name == FOLDER or Path(self.data).exists()):
             return self._own_images(say)
         found = load_train(name, where or None, progress=say)
         some = found.train.take(random_choice(len(found.train.labels), self.count))

@@ -115,8 +115,9 @@ class TrainRequest:
         return Prepared(config, training_data, measure, where)
 
     def _of_network(self, say: Say) -> Prepared:
+        from seedcnn.data.sets.named import FOLDER
         from seedcnn.data.sets.own import VAL_SHARE, load_folder
-        from seedcnn.train import load_checkpoint, override
+        from seedcnn.train import TrainConfig, load_checkpoint, override
         from seedcnn.train.own import check_network, fine_tuned, own_config, own_data
 
         self._check_measuring("pictures of your own", False)
@@ -131,6 +132,9 @@ class TrainRequest:
         known = None if saved is None else saved.preprocessing
         rule = self._rule(model, known)
         share = self.val if self.val is not None else VAL_SHARE if saved is None else saved.config.val
+        changes = [*self._changes(saved is not None), *self.set_]
+        # Refuse a wrong option before the pictures are decoded, which takes long.
+        override(TrainConfig(model, data=FOLDER, preprocessing=rule, pretrained=self.pretrained), changes)
         given = self.val if saved is None or self.val is not None else share
         data = load_folder(self.data, preprocessing=rule, val=given, strict=self.strict, progress=say)
         for line in data.about:
@@ -139,7 +143,7 @@ class TrainRequest:
             config = own_config(model, data, val=share, pretrained=self.pretrained)
         else:
             config = fine_tuned(saved.config, data, checkpoint, planned=self.plan is not None)
-        config = override(config, [*self._changes(saved is not None), *self.set_])
+        config = override(config, changes)
         config = self._planned(config, data.preprocessing.shape)
         measure = _measure(data.preprocessing, data.val.images, data.val.labels)
         _say_rule(data, say)

@@ -202,7 +202,7 @@ def _calibration(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Training images, drawn from class after class in turn."""
     name, _, where = data.partition(":")
-    if name not in DATA_SETS:
+    if name == FOLDER or (name not in DATA_SETS and Path(data).exists()):
         if trained_on is None:
             raise ConfigError(f"{data} holds pictures of your own, and nothing says by which rule they become inputs")
         place = where if name == FOLDER else data
