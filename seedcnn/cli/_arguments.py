@@ -33,7 +33,7 @@ Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="A network of seedcnn or of timm, or package.module:callable.")
 ]
 InputSize = Annotated[
-    str | None, typer.Option("--input", help="Size of an image, such as 3x32x32; by default the model's own.")
+    str | None, typer.Option("--input", help="Size of an image, such as 32 or 3x32x32; by default the model's own.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Plugins = Annotated[
@@ -100,7 +100,7 @@ def as_options() -> Iterator[None]:
 
 
 def input_size(text: str | None) -> tuple[int, int, int] | None:
-    """Parse CHANNELSxHEIGHTxWIDTH into three numbers, None into None.
+    """Parse 96, 96x128 or 1x96x96 into channels (3 if they are not given), height and width; None stays None.
 
     Raises:
         ConfigError: for anything else.
@@ -108,10 +108,10 @@ def input_size(text: str | None) -> tuple[int, int, int] | None:
     if text is None:
         return None
     parts = text.lower().split("x")
-    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
-        raise ConfigError(f"--input {text}: it must be CHANNELSxHEIGHTxWIDTH, for example 3x32x32")
-    channels, height, width = map(int, parts)
-    return channels, height, width
+    if not 1 <= len(parts) <= 3 or not all(part.isdecimal() and int(part) for part in parts):
+        raise ConfigError(f"--input {text}: it must be SIDE, HEIGHTxWIDTH or CHANNELSxHEIGHTxWIDTH, such as 3x32x32")
+    *channels, height, width = map(int, parts * 2 if len(parts) == 1 else parts)
+    return channels[0] if channels else 3, height, width
 
 
 def default(value: _Value | None, otherwise: _Value) -> _Value:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seedcnn.cli._arguments import refuse_without_effect
+from seedcnn.cli._arguments import input_size, refuse_without_effect
 from seedcnn.errors import ConfigError
 from seedcnn.messages import Say
 
@@ -179,7 +179,7 @@ class TrainRequest:
             given = {"--input": self.input_, "--resize": self.resize}
             refuse_without_effect(given, f"on {self.target}, whose checkpoint keeps its rule for pictures")
             return known
-        size = own_size(self.input_)
+        size = input_size(self.input_)
         return own_rule(model, size, **({} if self.resize is None else {"resize": self.resize}))
 
     def _changes(self, goes_on: bool) -> list[str]:
@@ -189,25 +189,6 @@ class TrainRequest:
             refuse_without_effect(given, f"on the checkpoint {self.target}, whose weights are the start")
         changes = [] if self.weights is None else [f"init_from={self.weights}"]
         return changes if self.flip else [*changes, "flip=false"]
-
-
-def own_size(text: str | None) -> tuple[int, int, int] | None:
-    """Parse 96, 96x128 or 1x96x96 into channels, height and width; None stays None.
-
-    Raises:
-        ConfigError: for anything else.
-    """
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if not 1 <= len(parts) <= 3 or not all(part.isdecimal() and int(part) for part in parts):
-        raise ConfigError(f"--input {text}: it must be SIDE, HEIGHTxWIDTH or CHANNELSxHEIGHTxWIDTH, such as 1x96x96")
-    numbers = [int(part) for part in parts]
-    if len(numbers) == 1:
-        numbers *= 2
-    if len(numbers) == 2:
-        numbers = [3, *numbers]
-    return numbers[0], numbers[1], numbers[2]
 
 
 def _measure(rule: Preprocessing, images: object, labels: object) -> Callable[[nn.Module], Accuracy]:

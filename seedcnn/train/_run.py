@@ -214,7 +214,7 @@ class Run:
             preprocessing=self.data.preprocessing,
             source=self.data.source,
             network_sha256=self.sha256,
-            data_sha256=getattr(self.data, "sha256", ""),
+            data_sha256=self.data.sha256,
         )
 
     def restore(self, saved: Checkpoint, path: object) -> None:
@@ -228,7 +228,7 @@ class Run:
             told = "; ".join(f"{name} is {theirs} there and {ours} here" for name, (theirs, ours) in differ)
             raise TrainingError(f"checkpoint {path} has another config ({told}); resume it with its own config")
         check_network_file(saved, str(path))
-        pictures = getattr(self.data, "sha256", "")
+        pictures = self.data.sha256
         if saved.data_sha256 and (saved.data_sha256 != pictures or saved.labels != self.data.classes):
             raise TrainingError(
                 f"checkpoint {path} was trained on other pictures than those of {self.data.source.partition(':')[2]} "

@@ -77,6 +77,7 @@ class FolderData:
         folder: the files.
         mean, std: of the normalisation, per channel on the 0..1 scale.
         size: (3, H, W) of the crops.
+        rule, source, sha256: as for :class:`TrainData`; the rule is that for measuring.
     """
 
     folder: ImageFolder
@@ -85,6 +86,7 @@ class FolderData:
     size: tuple[int, int, int] = (3, 224, 224)
     rule: Preprocessing | None = None
     source: str = ""
+    sha256: str = ""
 
     @property
     def classes(self) -> tuple[str, ...]:

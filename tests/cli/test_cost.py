@@ -7,6 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from seedcnn.cli._arguments import input_size
 from seedcnn.cli.app import app
 from seedcnn.errors import SeedCNNError
 
@@ -153,7 +154,7 @@ def test_an_option_of_one_method_wins_over_that_of_all(params):
         (["resnet8_cifar", "--method", "ghost", "--set", "ratio=1.5"], "ghost.ratio (='1.5') must be an integer"),
         (["resnet8_cifar", "--method", "ghost", "--set", "ratio=2", "--set", "ratio=4"], "ratio is also set to 2"),
         (["resnet8_cifar", "--layers", "--json"], "--layers has no effect with --json"),
-        (["resnet8_cifar", "--input", "32x32"], "--input 32x32: it must be CHANNELSxHEIGHTxWIDTH"),
+        (["resnet8_cifar", "--input", "3x32x32x1"], "--input 3x32x32x1: it must be SIDE, HEIGHTxWIDTH or"),
         (["resnet8_cifar", "--input", "1x32x32"], "cannot take `input_size`"),
         (["resnet8_cifar", "--convention", "flops"], "unknown convention 'flops'"),
     ],
@@ -163,3 +164,8 @@ def test_mistakes_are_named(arguments, words):
     result = run(*arguments)
     assert isinstance(result.exception, SeedCNNError)
     assert words in str(result.exception)
+
+
+@pytest.mark.parametrize(("text", "size"), [("16", (3, 16, 16)), ("16x24", (3, 16, 24)), ("1x8x9", (1, 8, 9))])
+def test_the_size_of_an_input_is_written_in_three_ways(text, size):
+    assert input_size(text) == size

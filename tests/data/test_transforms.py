@@ -95,3 +95,12 @@ def test_normalize_keeps_channels_last(images):
 def test_wrong_arguments(images, call, words):
     with pytest.raises(ValueError, match=words):
         call(images)
+
+
+def test_no_image_is_mirrored_without_flip():
+    images = torch.randint(0, 256, (64, 1, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    kept = random_crop_flip(images, torch.Generator().manual_seed(0), 0, flip=False)
+    assert torch.equal(kept, images)
+    mirrored = random_crop_flip(images, torch.Generator().manual_seed(0), 0)
+    turned = (mirrored == images.flip(3)).flatten(1).all(1)
+    assert 20 < int(turned.sum()) < 44

@@ -165,10 +165,11 @@ def test_folders_that_cannot_be_used(photos, spoil, message):
         load_folder(photos, preprocessing=RULE)
 
 
-def test_pictures_that_do_not_fit_into_memory_are_refused_before_they_are_decoded(photos, monkeypatch):
-    monkeypatch.setattr("os.sysconf", lambda _: 100)
-    with pytest.raises(DataError, match=r"100 pictures of 16 x 16 take .* GB"):
-        load_folder(photos, preprocessing=RULE)
+def test_pictures_that_do_not_fit_into_memory_are_refused_before_they_are_decoded(tmp_path):
+    lines = [f"absent.png,{'cat' if number % 2 else 'dog'}" for number in range(400_000)]  # 20 TB
+    (tmp_path / "list.csv").write_text("\n".join(["path,label", *lines]))
+    with pytest.raises(DataError, match=r"400,000 pictures of 4096 x 4096 take 20132\.7 GB, .* GB of memory are free"):
+        load_folder(tmp_path / "list.csv", preprocessing=Preprocessing.squash(4096))
 
 
 def test_other_classes_are_refused_by_name(photos):

@@ -7,9 +7,11 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from seedcnn.bundle import open_bundle
 from seedcnn.device.main import main as device
+from seedcnn.models.own import own_network
 from seedcnn.server.static import serve
 from seedcnn.train import load_checkpoint, load_model
 from tests.cli.calls import in_process
@@ -263,3 +265,17 @@ def test_the_wrong_kind_of_file_is_named(place, trained, tmp_path):
         refused = in_process("pack", checkpoint, "--out", bundle, "--family", "x", "--release", 1, *option, expect=1)
         assert f"{option[0]} {option[1]}" in refused.stderr
         assert "has no effect without" in refused.stderr
+
+
+def test_weights_of_a_torch_loop_are_the_start(place, tmp_path):
+    network = own_network(f"{place / 'net.py'}:Net", {"num_classes": 4})
+    wrapped = {f"module.{name}": value for name, value in network.state_dict().items()}
+    torch.save({"state_dict": wrapped}, tmp_path / "w.pth")
+    options = ("--input", "12x20", "--resize", "squash", "--weights", tmp_path / "w.pth", "--out", tmp_path / "a.ckpt")
+    still = ("--set", "epochs=1", "--set", "lr=1e-12", "--set", "warmup_lr=1e-13", "--set", "weight_decay=0")
+    said = in_process("train", f"{place / 'net.py'}:Net", "--data", place / "photos", *options, *still)
+    saved = load_checkpoint(tmp_path / "a.ckpt")
+    assert (saved.preprocessing.resize, saved.preprocessing.shape) == ("squash", (3, 12, 20))
+    for name, value in network.named_parameters():
+        torch.testing.assert_close(saved.model[name], value.detach(), rtol=0, atol=1e-6)
+    assert "'module.', which is taken off" in said.stderr

@@ -44,18 +44,9 @@ FOLDER = "folder"
 """The name of pictures of one's own, which :func:`seedcnn.data.sets.own.load_folder` loads by a rule."""
 
 
-@dataclass(frozen=True, eq=False)
-class NamedTrain:
-    """A training set and what goes with it.
+class _WithRule:
+    """A part of a data set with its rule for pictures."""
 
-    Attributes:
-        name: a key of :data:`DATA_SETS`.
-        train: the images; an ``ImageFolder`` for sets whose ``files`` is true.
-        preprocessing: the rule by which a picture becomes an image of the set, and an image an input.
-    """
-
-    name: str
-    train: ImageSet | ImageFolder
     preprocessing: Preprocessing
 
     @property
@@ -70,7 +61,22 @@ class NamedTrain:
 
 
 @dataclass(frozen=True, eq=False)
-class NamedTest:
+class NamedTrain(_WithRule):
+    """A training set and what goes with it.
+
+    Attributes:
+        name: a key of :data:`DATA_SETS`.
+        train: the images; an ``ImageFolder`` for sets whose ``files`` is true.
+        preprocessing: the rule by which a picture becomes an image of the set, and an image an input.
+    """
+
+    name: str
+    train: ImageSet | ImageFolder
+    preprocessing: Preprocessing
+
+
+@dataclass(frozen=True, eq=False)
+class NamedTest(_WithRule):
     """A test set and what goes with it.
 
     Attributes:
@@ -89,16 +95,6 @@ class NamedTest:
     constants: str = "cifar"
     held_out: tuple[str, ...] = ()
     corrupted: OfficialFiles | None = None
-
-    @property
-    def mean(self) -> Channels:
-        """Mean per channel, on the 0..1 scale."""
-        return self.preprocessing.mean
-
-    @property
-    def std(self) -> Channels:
-        """Standard deviation per channel, on the 0..1 scale."""
-        return self.preprocessing.std
 
 
 @dataclass(frozen=True)
