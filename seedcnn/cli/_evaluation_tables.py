@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
-    from seedcnn.evaluate import Evaluated
+    from seedcnn.evaluate import Answers, Evaluated
     from seedcnn.evaluate.robustness_runs import SeededRobustness, Summary
     from seedcnn.evaluate.styles import StyleTable
 
 __all__ = ["print_tables"]
 
+_MATRIX = 50  # classes
+_LISTED, _WORST = 20, 20
 _WIDTH = 120  # where the output is a file or a pipe
 
 
@@ -89,8 +92,62 @@ def _paper_table(found: Evaluated) -> Table:
     return table
 
 
-def print_tables(found: Evaluated) -> None:
-    """Print everything as tables on standard output."""
+def _confusion_table(found: Answers, width: int) -> Table:
+    """Classes by answer if they fit the width, otherwise the pairs that occur most often."""
+    from rich.table import Table
+
+    count = len(found.classes)
+    cell = max(len(str(count)), len(str(found.confusion.max()))) + 3
+    if count > _MATRIX or max(map(len, found.classes)) + 8 + cell * count > width:
+        table = Table("true class", "answer", "images")
+        for pair in found.confused(_LISTED):
+            table.add_row(pair.label, pair.answer, str(pair.count))
+        return table
+    table = Table("true class, number", *(str(label + 1) for label in range(count)))
+    for label, (name, row) in enumerate(zip(found.classes, found.confusion.tolist(), strict=True)):
+        table.add_row(f"{name}, {label + 1}", *(str(each) if each else "" for each in row))
+    return table
+
+
+def _class_table(answers: Mapping[str, Answers]) -> Table:
+    """Accuracy by class, of many classes the worst ones of the first model."""
+    table = _columns("by class", list(answers))
+    first = next(iter(answers.values())).by_class
+    order = range(len(first))
+    if len(first) > _MATRIX:
+        order = sorted((i for i in order if first[i].n), key=lambda i: first[i].top1 or 0.0)[:_MATRIX]  # type: ignore[assignment]
+    for label in order:
+        rows = [each.by_class[label] for each in answers.values()]
+        cells = ["no image" if row.top1 is None else f"{row.top1:.1f} ± {row.standard_error:.1f}" for row in rows]
+        table.add_row(f"{rows[0].name} (n = {rows[0].n})", *cells)
+    return table
+
+
+def _print_details(console: Console, answers: Mapping[str, Answers]) -> None:
+    """Print accuracy by class, the classes confused, and the worst answers."""
+    from rich.table import Table
+
+    console.print(_class_table(answers))
+    for name, found in answers.items():
+        worst = found.worst(_WORST)
+        if not worst:
+            console.print(f"{name}: no wrong answer", soft_wrap=True, highlight=False)
+            continue
+        console.print(f"{name}, images by true class and answer:", soft_wrap=True, highlight=False)
+        console.print(_confusion_table(found, console.width))
+        table = Table("worst answers", "true class", "answer")
+        for each in worst:
+            sides = (f"{each.label}, {100 * each.of_label:.1f} %", f"{each.answer}, {100 * each.confidence:.1f} %")
+            table.add_row(each.name or f"image {each.index}", *sides)
+        console.print(table)
+
+
+def print_tables(found: Evaluated, *, details: bool = False) -> None:
+    """Print everything as tables on standard output.
+
+    Args:
+        details: also accuracy by class, the classes confused, and the worst answers.
+    """
     from seedcnn.terminal import console as open_console
 
     table = _columns("accuracy in %", list(found.clean))
@@ -100,12 +157,20 @@ def print_tables(found: Evaluated) -> None:
     table.add_row(f"clean, top-5 (n = {n})", *("-" if c.top5 is None else f"{c.top5:.2f}" for c in each))
     if found.styles:
         _style_rows(table, found.styles)
+    if found.differences:
+        names = list(found.differences.values())
+        cells = [f"{each.points:+.2f} ± {each.standard_error:.2f} ({each.won} - {each.lost})" for each in names]
+        table.add_row("less the first, points (won - lost)", "-", *cells)
     about = "Clean accuracy: ± standard error. "
+    if found.differences:
+        about += "Differences: over the same images, of which this many only the one or the other answers correctly. "
     if found.corrupted:
         about += _corruption_rows(table, found.corrupted)
     console = open_console(width=_WIDTH)
     console.print(table)
     console.print(about, soft_wrap=True, highlight=False)
+    if details:
+        _print_details(console, found.answers)
     if any(found.papers.values()):
         console.print(_paper_table(found))
         notes = {row.note: row for rows in found.papers.values() for row in rows if row.note}

@@ -63,6 +63,9 @@ _Record = Annotated[
 ]
 _Csv = Annotated[Path | None, typer.Option(help="Write the raw table here.")]
 _Report = Annotated[Path | None, typer.Option(help="Write an HTML report here.")]
+_Details = Annotated[
+    bool, typer.Option("--details", help="Also print accuracy by class, the classes confused, and the worst answers.")
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print the raw table as JSON.")]
 
 
@@ -131,6 +134,7 @@ def evaluate(
     record: _Record = None,
     csv: _Csv = None,
     report: _Report = None,
+    details: _Details = False,
     as_json: _Json = False,
     plugin: Plugins = None,
 ) -> None:
@@ -139,6 +143,8 @@ def evaluate(
     Example: seedcnn evaluate runs/vanilla.ckpt runs/groupnl.bundle --images 2000 --report report.html
     """
     load_plugins(plugin)
+    if details and as_json:
+        raise ConfigError("--details has no effect with --json, which always has them")
     from seedcnn.cli._arguments import as_options
     from seedcnn.cli._evaluated import open_models, read_trained_on, shared_rule, source_of
     from seedcnn.cli._evaluation_tables import print_tables
@@ -171,4 +177,4 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=2))
     else:
-        print_tables(found)
+        print_tables(found, details=details)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
 
 from seedcnn.data.sets.named import NamedTest
 from seedcnn.evaluate.accuracies import Accuracy, Predict
+from seedcnn.evaluate.answers import Answers, Difference
 from seedcnn.evaluate.papers import PaperRow
 from seedcnn.evaluate.robustness_runs import CSV_COLUMNS, SeededRobustness
 from seedcnn.evaluate.styles import StyleTable
@@ -47,17 +48,28 @@ class Evaluated:
 
     Attributes:
         data: the test set.
-        clean: accuracy without corruption.
+        answers: answers to the images without corruption.
         corrupted: accuracy under corruption.
         styles: accuracy by style.
         papers: rows of the papers' tables for the same network, method and images.
     """
 
     data: NamedTest
-    clean: Mapping[str, Accuracy]
+    answers: Mapping[str, Answers]
     corrupted: Mapping[str, SeededRobustness]
     styles: Mapping[str, StyleTable]
     papers: Mapping[str, Sequence[PaperRow]]
+
+    @property
+    def clean(self) -> dict[str, Accuracy]:
+        """Accuracy without corruption."""
+        return {name: found.accuracy for name, found in self.answers.items()}
+
+    @property
+    def differences(self) -> dict[str, Difference]:
+        """The accuracy of every other model less that of the first one, image by image."""
+        (_, first), *others = self.answers.items()
+        return {name: found.less(first) for name, found in others}
 
     def to_csv(self) -> str:
         """The accuracies under corruption as CSV, one number for each line: the model, then ``CSV_COLUMNS``."""
@@ -71,8 +83,12 @@ class Evaluated:
     def to_dict(self) -> dict[str, Any]:
         """All numbers by model, ready for JSON."""
         rows: dict[str, Any] = {}
-        for name, clean in self.clean.items():
-            row: dict[str, Any] = {"clean": clean.top1, "clean_top5": clean.top5, "n": clean.n}
+        differences = self.differences
+        for name, found in self.answers.items():
+            about = found.to_dict()
+            row: dict[str, Any] = {"clean": about.pop("top1"), "clean_top5": about.pop("top5"), **about}
+            if name in differences:
+                row["difference"] = asdict(differences[name])
             if name in self.corrupted:
                 row["corrupted"] = self.corrupted[name].to_dict()
             if name in self.styles:

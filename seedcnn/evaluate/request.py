@@ -14,7 +14,8 @@ from seedcnn.data.corruptions import CORRUPTIONS
 from seedcnn.data.sets.named import NamedTest, load_test
 from seedcnn.data.sets.own import TrainedOn
 from seedcnn.errors import BundleError, ConfigError, DataError
-from seedcnn.evaluate.accuracies import Accuracy, Predict, accuracy
+from seedcnn.evaluate.accuracies import Predict
+from seedcnn.evaluate.answers import Answers, answers
 from seedcnn.evaluate.evaluated import Evaluated, Opened
 from seedcnn.evaluate.papers import DATASETS, PaperRow, paper_rows
 from seedcnn.evaluate.robustness_runs import SeededRobustness, robustness_seeds
@@ -111,7 +112,7 @@ class EvaluateRequest:
             DataError: if a model's logits do not fit the classes of the set or hold NaN (the message names the model),
                 if a corruption cannot be generated, or if the record is damaged or was made under other conditions.
         """
-        clean = _clean(models, test)
+        clean = _answers(models, test)
         corrupted = self._corrupted(models, test, progress) if self.corruptions else {}
         return Evaluated(test, clean, corrupted, _styles(models, test), _papers(models, test, bool(self.corruptions)))
 
@@ -145,11 +146,11 @@ def _of_grey(predict: Predict) -> Predict:
     return answer
 
 
-def _clean(models: Mapping[str, Opened], data: NamedTest) -> dict[str, Accuracy]:
-    test, found = data.test, {}
+def _answers(models: Mapping[str, Opened], data: NamedTest) -> dict[str, Answers]:
+    found = {}
     for name, model in models.items():
         try:
-            found[name] = accuracy(model.predict, test.images, test.labels, num_classes=len(test.classes))
+            found[name] = answers(model.predict, data.test)
         except (DataError, BundleError) as error:
             raise DataError(f"{name}: {error}") from error
     return found

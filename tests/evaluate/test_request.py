@@ -91,7 +91,7 @@ def test_numbers_as_csv_and_json(found):
 
 def test_the_report_has_models_settings_and_samples(found, models, tmp_path):
     html = report_evaluation(tmp_path / "r.html", found, models, command="seedcnn evaluate a <b>").read_text("utf-8")
-    assert html.count("data:image/png;base64,") == 8
+    assert html.count("data:image/png;base64,") == 8 + 20
     for words in (
         "cifar10, 24 of 32 x 32",
         "the first 10 of the test images, cifar constants",

@@ -13,6 +13,7 @@ import numpy as np
 from seedcnn.data.corruptions import corrupt
 from seedcnn.evaluate.costs import cost
 from seedcnn.evaluate.evaluated import Evaluated, Opened
+from seedcnn.evaluate.report.answers import worst_samples
 from seedcnn.evaluate.report.pages import write_report
 from seedcnn.evaluate.report.rows import Measured, ModelRow, Sample
 from seedcnn.evaluate.robustness_runs import SeededRobustness
@@ -33,11 +34,11 @@ def _corrupted(result: SeededRobustness | None) -> Measured | None:
 
 
 def _rows(found: Evaluated, models: Mapping[str, Opened]) -> list[ModelRow]:
-    height, width = found.data.test.images.shape[1:3]
+    height, width, channels = found.data.test.images.shape[1:]
     rows = []
     for name, clean in found.clean.items():
         module = models[name].module
-        counted = None if module is None else cost(module, (3, height, width))
+        counted = None if module is None else cost(module, (channels, height, width))
         rows.append(
             ModelRow(
                 name,
@@ -137,4 +138,6 @@ def report_evaluation(
         notes=[f"{each.name} was left out: {each.reason}" for each in found.data.test.skipped[:20]],
         styles=found.styles,
         papers=found.papers,
+        answers=found.answers,
+        worst=worst_samples(found.answers, found.data.test),
     )

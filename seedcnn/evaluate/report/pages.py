@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 
+from seedcnn.evaluate.answers import Answers
 from seedcnn.evaluate.papers import PaperRow
+from seedcnn.evaluate.report.answers import classes_section, confusions, differences_section
 from seedcnn.evaluate.report.compare import papers_section, styles_section
 from seedcnn.evaluate.report.robustness import averages_section, heat_section, severity_section
 from seedcnn.evaluate.report.rows import Measured, ModelRow, Sample, format_bytes
@@ -22,14 +24,14 @@ from seedcnn.files import write_file
 __all__ = ["Measured", "ModelRow", "Sample", "format_bytes", "write_report"]
 
 
-def _check_names(names: Sequence[str], robustness: Mapping, styles: Mapping, papers: Mapping) -> None:
+def _check_names(names: Sequence[str], robustness: Mapping, styles: Mapping, papers: Mapping, answers: Mapping) -> None:
     if not names or len(set(names)) != len(names):
         raise ValueError(f"`rows` has the names {list(names)}; there must be at least one, none of them twice")
     if robustness and set(robustness) != set(names):
         raise ValueError(
             f"`robustness` has the models {sorted(robustness)}; it must have those of `rows`: {sorted(names)}"
         )
-    for what, given in (("styles", styles), ("papers", papers)):
+    for what, given in (("styles", styles), ("papers", papers), ("answers", answers)):
         if not set(given) <= set(names):
             raise ValueError(f"`{what}` has the models {sorted(given)}; each must be one of `rows`: {sorted(names)}")
 
@@ -37,9 +39,10 @@ def _check_names(names: Sequence[str], robustness: Mapping, styles: Mapping, pap
 def _check_samples(samples: Sequence[Sample], names: Sequence[str]) -> None:
     for index, sample in enumerate(samples):
         image = sample.image
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3) or not image.size:
             raise ValueError(
-                f"`samples[{index}].image` is {image.dtype} {image.shape}; it must be uint8 [H, W, 3], H and W >= 1"
+                f"`samples[{index}].image` is {image.dtype} {image.shape}; it must be uint8 [H, W, 3] or "
+                "[H, W, 1], H and W >= 1"
             )
         if not set(sample.predictions) <= set(names):
             raise ValueError(
@@ -80,6 +83,8 @@ def write_report(
     notes: Sequence[str],
     styles: Mapping[str, StyleTable] | None = None,
     papers: Mapping[str, Sequence[PaperRow]] | None = None,
+    answers: Mapping[str, Answers] | None = None,
+    worst: Sequence[Sample] = (),
 ) -> Path:
     """Write the report; the same input gives the same bytes (with the same matplotlib and Pillow).
 
@@ -93,6 +98,8 @@ def write_report(
         settings: settings and versions, by name.
         notes: plain sentences, one for each item.
         styles: accuracies by style, for the models that have them.
+        answers: of each model to the clean images, for accuracy by class, confusion and differences.
+        worst: images that the models answer worst, as ``samples``.
         papers: for each model, the papers' rows to compare it with, which must be of the same data. "top1" is compared
             with ``ModelRow.accuracy``; group means and "mean" with ``robustness``, if all corruptions of the group, or
             all 19, were measured at all severities; a style with that style, if it was held out.
@@ -101,13 +108,14 @@ def write_report(
         The path written.
 
     Raises:
-        ValueError: if names are missing, unknown or repeated, tables do not match, or an image is not uint8 [H, W, 3].
+        ValueError: if names are missing, unknown or repeated, tables do not match, or an image is not uint8 [H, W, 3]
+            or [H, W, 1].
         OSError: if the file cannot be written.
     """
     names = [row.name for row in rows]
     styles, papers = styles or {}, papers or {}
-    _check_names(names, robustness, styles, papers)
-    _check_samples(samples, names)
+    _check_names(names, robustness, styles, papers, answers or {})
+    _check_samples([*samples, *worst], names)
     results = _seeded(robustness)
     page = _template().render(
         title=title,
@@ -118,7 +126,12 @@ def write_report(
         styles=styles_section(names, styles) if styles else None,
         papers=papers_section(rows, papers, results, styles),
         bars=bars_section(rows),
+        differences=differences_section(answers) if answers else None,
+        classes=classes_section(answers) if answers else None,
+        confusions=confusions(answers) if answers else [],
         samples=samples_section(samples),
+        samples_title="Corrupted images" if results else "Some images",
+        worst=samples_section(worst),
         notes=notes,
         settings=settings,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -63,16 +63,18 @@ class Sample:
     """An image with each model's prediction.
 
     Attributes:
-        image: uint8 [H, W, 3].
+        image: uint8 [H, W, 3], or [H, W, 1] for grey.
         label: the true class.
         caption: a line below the label, such as the corruption and its severity.
         predictions: predicted class by model name.
+        sure: how sure the models are, in a word; may be empty.
     """
 
     image: npt.NDArray[np.uint8]
     label: str
     caption: str
     predictions: Mapping[str, str]
+    sure: Mapping[str, str] = field(default_factory=dict)
 
 
 def format_bytes(count: int) -> str:

@@ -121,11 +121,12 @@ def bars_section(rows: Sequence[ModelRow]) -> list[Plot]:
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's answer to an image, and whether it is right."""
+    """A model's answer to an image, whether it is right, and how sure the model is."""
 
     model: str
     said: str
     right: bool
+    sure: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,16 +147,19 @@ class SampleImage:
 
 def _source(image: npt.NDArray[np.uint8]) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(image, "RGB").save(buffer, format="PNG", optimize=True)
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def samples_section(samples: Sequence[Sample]) -> list[SampleImage]:
-    """Corrupted images with every model's answer."""
+    """Images with every model's answer."""
     images = []
     for sample in samples:
         height, width = sample.image.shape[:2]
-        answers = [Answer(model, said, said == sample.label) for model, said in sample.predictions.items()]
+        answers = [
+            Answer(model, said, said == sample.label, sample.sure.get(model, ""))
+            for model, said in sample.predictions.items()
+        ]
         enlarged = max(height, width) <= _PIXELS
         image = SampleImage(_source(sample.image), width, height, enlarged, sample.label, sample.caption, answers)
         images.append(image)
