@@ -24,11 +24,11 @@ bench: $(STAMP) ## time every form against the vanilla network: latency, trainin
 	for name in layers forms training int8 mobile; do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
 
 test: $(STAMP) ## run the quick tests, in one process for each core, four at most
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder \
 	  --durations=20 -m "not slow" $(ARGS)
 
 test-slow: $(STAMP) ## run the slow tests: more cases of the same behaviours, and what must be compiled
-	$(BIN)/pytest -q --durations=10 -m slow $(ARGS)
+	$(BIN)/pytest -q --durations=10 -o faulthandler_timeout=2000 -m slow $(ARGS)
 
 fuzz: $(STAMP) ## feed the readers damaged bundles and deltas (ten minutes; ARGS="-runs=10000000" for more)
 	$(BIN)/python -c "import atheris" 2>/dev/null || EXTRAS=fuzz tools/setup.sh

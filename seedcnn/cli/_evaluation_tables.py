@@ -154,7 +154,8 @@ def print_tables(found: Evaluated, *, details: bool = False) -> None:
     n = next(iter(found.clean.values())).n
     each = found.clean.values()
     table.add_row(f"clean, top-1 (n = {n})", *(f"{c.top1:.2f} ± {c.standard_error:.2f}" for c in each))
-    table.add_row(f"clean, top-5 (n = {n})", *("-" if c.top5 is None else f"{c.top5:.2f}" for c in each))
+    if any(c.top5 is not None for c in each):
+        table.add_row(f"clean, top-5 (n = {n})", *("-" if c.top5 is None else f"{c.top5:.2f}" for c in each))
     if found.styles:
         _style_rows(table, found.styles)
     if found.differences:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from seedcnn.arrays import F32
 from seedcnn.errors import BundleError
 from seedcnn.runtime._onnx_wire import embed_initializers
+from seedcnn.runtime._signal_stack import signal_stack_kept
 
 __all__ = ["OpenVinoSession", "import_openvino", "one_line"]
 
@@ -82,7 +83,8 @@ class OpenVinoSession:
             model = reader.convert(reader.load(io.BytesIO(data)))
             del data
             self._free = self._fix_batch(ov, model)
-            compiled = ov.Core().compile_model(model, "CPU", _settings(threads))
+            with signal_stack_kept():
+                compiled = ov.Core().compile_model(model, "CPU", _settings(threads))
         except Exception as error:  # OpenVINO raises RuntimeError for nearly everything
             raise BundleError(f"OpenVINO does not accept the graph: {one_line(error)}") from None
         self._inputs = {name: index for index, port in enumerate(compiled.inputs) for name in port.names}

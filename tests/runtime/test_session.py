@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from seedcnn.errors import BundleError
 from seedcnn.runtime.names import RUNTIMES
 from seedcnn.runtime.session import open_session, preprocess
 from tests.bundle.bundles import RULE, tiny_bundle
+
+ROOT = Path(__file__).parents[2]
 
 onnx = pytest.importorskip("onnx", reason="the graph of these tests is built with onnx")
 WEIGHT = np.arange(9, dtype=np.float32).reshape(3, 3) / 10
@@ -232,6 +235,21 @@ def test_openvino_starts_no_process_opens_no_socket_and_leaves_no_file(tmp_path)
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_openvino_leaves_the_stack_of_signal_handlers_alone():
+    """On processors with tile registers it sets a stack that handlers overflow: the kernel then ends the process."""
+    pytest.importorskip("openvino")
+    code = (
+        "from seedcnn.runtime._signal_stack import signal_stack\n"
+        "from seedcnn.runtime.session import open_session\n"
+        "from tests.runtime.test_session import TENSORS, linear_graph\n"
+        "before = signal_stack()\n"
+        "open_session(linear_graph(), TENSORS, runtime='openvino')\n"
+        "print(signal_stack() == before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 def test_preprocess_is_the_documented_formula():
