@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from seedcnn.bundle.codings import encode_grid, encode_raw, encode_seeded, grid_of_step
     from seedcnn.bundle.delta import apply_delta, read_delta, write_delta
-    from seedcnn.bundle.manifest import CannedPicture, Grid, Seeded
+    from seedcnn.bundle.manifest import CannedPicture, Grid, Measured, Seeded
     from seedcnn.bundle.preprocessing import Preprocessing
     from seedcnn.bundle.reader import Bundle, open_bundle, read_bundle
     from seedcnn.bundle.rollout import Rollout, bundle_name, check_family, delta_name, release_of, rollout_name
-    from seedcnn.bundle.writer import write_bundle
+    from seedcnn.bundle.writer import with_accuracy, write_bundle
 
 __all__ = [
     "Bundle",
     "CannedPicture",
     "Grid",
+    "Measured",
     "Preprocessing",
     "Rollout",
     "Seeded",
@@ -38,6 +39,7 @@ __all__ = [
     "read_delta",
     "release_of",
     "rollout_name",
+    "with_accuracy",
     "write_bundle",
     "write_delta",
 ]
@@ -45,11 +47,11 @@ __all__ = [
 _MODULES = {
     "codings": ("encode_grid", "encode_raw", "encode_seeded", "grid_of_step"),
     "delta": ("apply_delta", "read_delta", "write_delta"),
-    "manifest": ("CannedPicture", "Grid", "Seeded"),
+    "manifest": ("CannedPicture", "Grid", "Measured", "Seeded"),
     "preprocessing": ("Preprocessing",),
     "reader": ("Bundle", "open_bundle", "read_bundle"),
     "rollout": ("Rollout", "bundle_name", "check_family", "delta_name", "release_of", "rollout_name"),
-    "writer": ("write_bundle",),
+    "writer": ("with_accuracy", "write_bundle"),
 }
 
 

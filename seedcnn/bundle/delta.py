@@ -25,7 +25,7 @@ from seedcnn.bundle.codings import (
 from seedcnn.bundle.compression import COMPRESSIONS, compress, decompress
 from seedcnn.bundle.container import Payload, read_container, write_container
 from seedcnn.bundle.fields import Fields
-from seedcnn.bundle.manifest import Canned, Manifest, TensorEntry
+from seedcnn.bundle.manifest import Canned, Manifest, Measured, TensorEntry
 from seedcnn.bundle.reader import Bundle, read_bundle
 from seedcnn.bundle.sparse import LONGEST, add_sparse, sparse_difference
 from seedcnn.errors import BundleError, BundleFormatError, DigestError
@@ -81,6 +81,7 @@ class Delta:
         release, min_release: of the result.
         tensors: the changes; a :class:`TensorEntry` replaces a whole tensor.
         canned: test vectors of the result.
+        measured: accuracy of the result; None if it was not measured.
         payloads: stored bytes by name.
         size, sha256: of the file.
     """
@@ -92,6 +93,7 @@ class Delta:
     tensors: tuple[Sparse | TensorEntry, ...]
     canned: Canned
     payloads: Mapping[str, Payload]
+    measured: Measured | None = None
     size: int = 0
     sha256: str = ""
 
@@ -106,6 +108,7 @@ class Delta:
                 "min_release": self.min_release,
                 "tensors": [entry.to_json() for entry in self.tensors],
                 "canned": self.canned.to_json(),
+                **({} if self.measured is None else {"measured": self.measured.to_json()}),
             }
         )
 
@@ -135,6 +138,7 @@ def read_delta(data: bytes) -> Delta:
         tensors=tuple(_parse_tensor(item) for item in f.list("tensors", limits.MAX_TENSORS)),
         canned=Canned.from_json(f.object("canned"), "delta"),
         payloads=container.payloads,
+        measured=Measured.from_json(f.object("measured"), "delta") if "measured" in value else None,
         size=len(data),
         sha256=sha256(data),
     )
@@ -204,6 +208,7 @@ def apply_delta(parent: Bundle, delta: Delta) -> bytes:
         min_release=delta.min_release,
         tensors=tuple(known.values()),
         canned=delta.canned,
+        measured=delta.measured,
     )
     data = write_container(manifest.dump(), payloads)
     result = read_bundle(data)
@@ -269,6 +274,7 @@ def write_delta(parent: Bundle, result: Bundle, *, compression: str = "zstd") ->
         tensors=tuple(tensors),
         canned=new.canned,
         payloads=payloads,
+        measured=new.measured,
     )
     data = write_container(made._dump(), payloads)
     apply_delta(parent, read_delta(data))

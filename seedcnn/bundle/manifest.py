@@ -19,7 +19,18 @@ from seedcnn.bundle.preprocessing import Preprocessing
 from seedcnn.errors import BundleFormatError
 from seedcnn.rng import RNG_NAME, FixedPoint
 
-__all__ = ["CODINGS", "FORMAT", "Canned", "CannedPicture", "Graph", "Grid", "Manifest", "Seeded", "TensorEntry"]
+__all__ = [
+    "CODINGS",
+    "FORMAT",
+    "Canned",
+    "CannedPicture",
+    "Graph",
+    "Grid",
+    "Manifest",
+    "Measured",
+    "Seeded",
+    "TensorEntry",
+]
 
 FORMAT = "seedcnn-bundle/1"
 CONTENT = "seedcnn-content/1"
@@ -223,8 +234,41 @@ class Canned:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """The accuracy of the bundle when it was packed.
+
+    Attributes:
+        data: name of the test set; may be empty.
+        correct: number of its images that the bundle answers correctly.
+        count: number of images.
+    """
+
+    data: str
+    correct: int
+    count: int
+
+    @property
+    def top1(self) -> float:
+        """Top-1 accuracy in percent."""
+        return 100 * self.correct / self.count
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the wire form."""
+        return {"data": self.data, "correct": self.correct, "count": self.count}
+
+    @classmethod
+    def from_json(cls, value: Any, what: str) -> Measured:
+        """Parse and check the wire form."""
+        f = Fields(value, f"{what}.measured")
+        count = f.integer("count", 1, limits.MAX_INT)
+        measured = cls(f.text("data", empty=True), f.integer("correct", 0, count), count)
+        f.end()
+        return measured
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """Everything that a bundle states about itself."""
+    """Everything that a bundle states about itself; ``measured`` is None if no accuracy was measured."""
 
     model: str
     family: str
@@ -235,6 +279,7 @@ class Manifest:
     preprocessing: Preprocessing
     labels: tuple[str, ...]
     canned: Canned
+    measured: Measured | None = None
     rng: str = field(default=RNG_NAME)
 
     def dump(self) -> bytes:
@@ -261,6 +306,7 @@ class Manifest:
                 "preprocessing": self.preprocessing.to_json(),
                 "labels": list(self.labels),
                 "canned": self.canned.to_json(),
+                **({} if self.measured is None else {"measured": self.measured.to_json()}),
             }
         )
 
@@ -325,6 +371,7 @@ class Manifest:
             preprocessing=preprocessing,
             labels=labels,
             canned=canned,
+            measured=Measured.from_json(f.object("measured"), "manifest") if "measured" in value else None,
             rng=rng,
         )
         f.end()

@@ -128,6 +128,20 @@ class Preprocessing:
         """Channels, height and width of the input."""
         return self.channels, self.height, self.width
 
+    def in_words(self) -> str:
+        """Return the rule as a sentence without a full stop."""
+        ways = {
+            "crop": f"short side to {self.short_side}, then the middle",
+            "squash": "each side scaled by itself",
+            "pad": f"scaled to fit, filled with {', '.join(map(str, self.fill))}",
+            "none": "other sizes are refused",
+        }
+        way = ways[self.resize] + ("" if self.resize == "none" else f", {self.filter}")
+        numbers = [", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std)]
+        turned = "as EXIF says" if self.orientation == "exif" else "as stored"
+        size = " x ".join(map(str, self.shape))
+        return f"input {size}: {way}, turned {turned}; mean {numbers[0]}, standard deviation {numbers[1]}"
+
     def to_json(self) -> dict[str, Any]:
         """Return the wire form."""
         result: dict[str, Any] = {"channels": self.channels, "height": self.height, "width": self.width}

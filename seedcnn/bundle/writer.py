@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,11 +11,11 @@ from seedcnn.arrays import F32
 from seedcnn.bundle.codings import Coded, sha256
 from seedcnn.bundle.compression import compress
 from seedcnn.bundle.container import Payload, write_container
-from seedcnn.bundle.manifest import Canned, CannedPicture, Graph, Manifest
+from seedcnn.bundle.manifest import Canned, CannedPicture, Graph, Manifest, Measured
 from seedcnn.bundle.preprocessing import Preprocessing
-from seedcnn.bundle.reader import read_bundle
+from seedcnn.bundle.reader import Bundle, read_bundle
 
-__all__ = ["write_bundle"]
+__all__ = ["with_accuracy", "write_bundle"]
 
 GRAPH_PAYLOAD, CANNED_PAYLOAD = "graph.onnx", "canned.logits"
 
@@ -78,3 +79,8 @@ def write_bundle(
     bundle.graph()
     bundle.canned_logits()
     return data
+
+
+def with_accuracy(bundle: Bundle, measured: Measured) -> bytes:
+    """Return the bytes of a bundle that states the accuracy that was measured with it, and is the same otherwise."""
+    return write_container(replace(bundle.manifest, measured=measured).dump(), dict(bundle.payloads))

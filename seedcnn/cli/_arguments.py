@@ -30,7 +30,11 @@ __all__ = [
 _Value = TypeVar("_Value")
 
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A network of seedcnn or of timm, or package.module:callable.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A network of seedcnn or of timm, FILE.py:CALLABLE, package.module:CALLABLE, or a checkpoint.",
+    ),
 ]
 InputSize = Annotated[
     str | None, typer.Option("--input", help="Size of an image, such as 32 or 3x32x32; by default the model's own.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,36 +10,21 @@ from typing import TYPE_CHECKING
 from seedcnn.errors import BundleError, BundleFormatError, ConfigError, DataError, PluginError, TrainingError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from seedcnn.bundle import Bundle
     from seedcnn.data.sets.named import NamedTest
     from seedcnn.data.sets.own import TrainedOn
     from seedcnn.evaluate import Opened
     from seedcnn.evaluate.onnx_file import OnnxFile
+    from seedcnn.networks import Trained
     from seedcnn.train import TrainConfig
 
-__all__ = ["Normalization", "channels", "open_models", "read_trained_on", "shared_rule", "source_of"]
+__all__ = ["Normalization", "open_models", "read_trained_on", "shared_rule", "source_of"]
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation per channel, on the 0..1 scale."""
 _TIMM = "timm:"
-
-
-def channels(option: str, text: str | None) -> tuple[float, ...] | None:
-    """Parse an option such as "0.5,0.5,0.5" into three numbers; None stays None.
-
-    Raises:
-        ConfigError: if they are not three finite numbers, or those of --std are not positive.
-    """
-    if text is None:
-        return None
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) != 3 or not all(map(math.isfinite, values)) or (option == "--std" and min(values) <= 0):
-        rule = "three positive numbers" if option == "--std" else "three numbers"
-        raise ConfigError(f"{option} {text}: it must be {rule}, comma-separated, one per channel, on the 0..1 scale")
-    return values
 
 
 def _timm(name: str, classes: int) -> Opened:
@@ -172,6 +156,19 @@ def _read(name: str, test: NamedTest, trained_on: TrainedOn | None) -> Opened | 
     )
 
 
+def _with_weights(module: nn.Module, trained_on: TrainedOn) -> Opened:
+    """A network with weights from elsewhere, by its rule."""
+    from seedcnn.evaluate import Opened, torch_predictor
+
+    rule = trained_on.preprocessing
+    told = hashlib.sha256(f"{rule.to_json()}".encode())
+    for key, value in module.state_dict().items():
+        told.update(key.encode())
+        told.update(value.contiguous().numpy().tobytes())
+    predict = torch_predictor(module, rule.mean, rule.std)
+    return Opened(predict, f"sha256 {told.hexdigest()}", "weights", module)
+
+
 def _of_bundles(bundles: Sequence[Bundle]) -> Normalization:
     """The normalisation that all bundles share, for ONNX files evaluated with them."""
     rules = {(b.manifest.preprocessing.mean_e8, b.manifest.preprocessing.std_e8) for b in bundles}
@@ -192,7 +189,11 @@ def _check(name: str, trained_on: TrainedOn, test: NamedTest) -> None:
 
 
 def open_models(
-    names: Sequence[str], given: Normalization | None, test: NamedTest, trained: Mapping[str, TrainedOn]
+    names: Sequence[str],
+    given: Normalization | None,
+    test: NamedTest,
+    trained: Mapping[str, TrainedOn],
+    weighted: Mapping[str, Trained] | None = None,
 ) -> dict[str, Opened]:
     """Open models by their names.
 
@@ -201,6 +202,7 @@ def open_models(
         given: normalisation of ONNX files; None takes that of the bundles among ``names``.
         test: what they are measured on; its normalisation is that of checkpoints that do not say theirs.
         trained: from :func:`read_trained_on`.
+        weighted: networks that were opened with --weights.
 
     Raises:
         ConfigError: if a model is named twice, timm has none of that name, or the normalisation of an ONNX file is not
@@ -215,7 +217,8 @@ def open_models(
         raise ConfigError(f"a model is named twice: {' '.join(names)}")
     for name, trained_on in trained.items():
         _check(name, trained_on, test)
-    found = {name: _read(name, test, trained.get(name)) for name in names}
+    ready = {name: _with_weights(each.module, trained[name]) for name, each in (weighted or {}).items()}
+    found = {name: ready.get(name) or _read(name, test, trained.get(name)) for name in names}
     bundles = [item for item in found.values() if isinstance(item, Bundle)]
     opened = {}
     for name, item in found.items():

@@ -22,7 +22,7 @@ __all__ = ["draw_search", "say_result", "say_sizes"]
 def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
     """Print the bundle's size and how packing changed the network."""
     if request.searches:
-        _say_search(result, request.max_accuracy_drop or 0.0)
+        _say_search(result, request.searched_drop)
     on_parent = request.parent is not None
     float32 = result.step is None and not on_parent
     grid = "the parent's grids" if on_parent else "float32 weights" if float32 else f"grid step {result.step:.3g}"

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from seedcnn.bundle import Preprocessing
-    from seedcnn.data.sets.own import OwnPictures
     from seedcnn.evaluate.accuracies import Accuracy
     from seedcnn.train import FolderData, TrainConfig, TrainData
 
@@ -146,7 +145,7 @@ class TrainRequest:
         config = override(config, changes)
         config = self._planned(config, data.preprocessing.shape)
         measure = _measure(data.preprocessing, data.val.images, data.val.labels)
-        _say_rule(data, say)
+        say(data.preprocessing.in_words())
         return Prepared(config, own_data(data), measure, str(self.data))
 
     def _check_measuring(self, data: str, files: bool) -> None:
@@ -195,11 +194,3 @@ def _measure(rule: Preprocessing, images: object, labels: object) -> Callable[[n
     from seedcnn.evaluate.accuracies import accuracy, torch_predictor
 
     return lambda network: accuracy(torch_predictor(network, rule.mean, rule.std), images, labels)  # type: ignore[arg-type]
-
-
-def _say_rule(data: OwnPictures, say: Say) -> None:
-    rule = data.preprocessing
-    how = f"the middle after scaling the short side to {rule.short_side}" if rule.resize == "crop" else rule.resize
-    size = f"{rule.channels} x {rule.height} x {rule.width}"
-    numbers = [", ".join(f"{value:.4g}" for value in values) for values in (rule.mean, rule.std)]
-    say(f"input {size}: {how}, {rule.filter}; mean {numbers[0]}, standard deviation {numbers[1]}")

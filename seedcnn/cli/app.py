@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from seedcnn.cli import bench, cost, evaluate, pack, plan, repo, reproduce, train
+from seedcnn.cli import bench, cost, evaluate, inspect, pack, plan, repo, reproduce, train
 from seedcnn.terminal import version
 
 __all__ = ["app"]
@@ -43,5 +43,5 @@ app.command("bench")(bench.bench)
 app.command("plan")(plan.plan)
 app.command("pack")(pack.pack)
 app.command("apply")(pack.apply)
-app.command("inspect")(pack.inspect)
+app.command("inspect")(inspect.inspect)
 app.add_typer(repo.app, name="repo")

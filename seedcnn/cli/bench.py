@@ -58,12 +58,12 @@ def _forms(model: str, size: tuple[int, int, int], methods: list[str]) -> dict[s
     from seedcnn.errors import ConfigError
     from seedcnn.evaluate.costs import cost
     from seedcnn.models import create_model, list_models
-    from seedcnn.models.opening import network
+    from seedcnn.networks import open_architecture
     from seedcnn.plan import narrowed_widths, widths_in_words
 
     configs = {method: config_of_text(method) for method in methods}
     configs |= {control: config_of_text(control) for control in _CONTROLS if control not in configs}
-    vanilla, _ = network(model, size)
+    vanilla, _ = open_architecture(model, size)
     forms: dict[str, nn.Module] = {"vanilla": vanilla}
     for name, config in configs.items():
         converted = copy_model(vanilla)
@@ -126,9 +126,9 @@ class _Request:
         from seedcnn.evaluate.benchmark import bench_latency, bench_training, conditions, quiet_process
         from seedcnn.evaluate.costs import cost
         from seedcnn.evaluate.tables import cost_row
-        from seedcnn.models.opening import network
+        from seedcnn.networks import open_architecture
 
-        _, size = network(self.model, self.size, weights=False)
+        _, size = open_architecture(self.model, self.size, weights=False)
         forms = _forms(self.model, size, self.methods)
         process = quiet_process(self.threads)
         found: dict[str, list[Measurement]] = {}

@@ -140,7 +140,7 @@ def _columns(model: str, methods: list[str], assignments: list[str], size: str |
     from seedcnn.errors import ConfigError
     from seedcnn.evaluate.costs import cost as count
     from seedcnn.models import list_models
-    from seedcnn.models.opening import network
+    from seedcnn.networks import open_architecture
     from seedcnn.typed import prefixed
 
     asked = _options(methods, assignments)
@@ -148,7 +148,7 @@ def _columns(model: str, methods: list[str], assignments: list[str], size: str |
     for name, options in asked.items():
         with prefixed(f"--method {name}"):
             configs[name] = config_for(**options)
-    vanilla, shape = network(model, input_size(size), weights=False)
+    vanilla, shape = open_architecture(model, input_size(size), weights=False)
 
     def column(name: str, module: nn.Module) -> _Column:
         try:

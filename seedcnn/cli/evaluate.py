@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seedcnn.cli._arguments import Plugins, check_outputs, load_plugins
+from seedcnn.cli._arguments import Plugins, check_outputs, load_plugins, refuse_without_effect
+from seedcnn.cli._trained import NetworkInput, Resize, Set, Weights, channels, open_trained
 from seedcnn.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from seedcnn.cli._evaluated import Normalization
+    from seedcnn.evaluate import Evaluated, Opened
+    from seedcnn.networks import Trained
 
 __all__ = ["evaluate"]
 
@@ -48,9 +52,10 @@ _Corruptions = Annotated[
 _FrostDir = Annotated[Path | None, typer.Option(help="Directory that holds the frost pictures.")]
 _Seeds = Annotated[int, typer.Option(help="Draw the random corruptions this many times, with seeds 0, 1, ...")]
 _Mean = Annotated[
-    str | None, typer.Option(help="Mean for ONNX files, three numbers; by default that of the given bundles.")
+    str | None,
+    typer.Option(help="Mean for ONNX files (default: that of the given bundles) or --weights, one number per channel."),
 ]
-_Std = Annotated[str | None, typer.Option(help="Standard deviation for ONNX files, three numbers; needs --mean.")]
+_Std = Annotated[str | None, typer.Option(help="Standard deviation for ONNX files or --weights; needs --mean.")]
 _Verify = Annotated[bool, typer.Option(help="Refuse an incomplete data set.")]
 _SkipDamaged = Annotated[
     bool, typer.Option("--skip-damaged", help="Leave out images that cannot be decoded, and list them.")
@@ -82,8 +87,6 @@ def _kinds(corruptions: str) -> tuple[str, ...]:
 
 def _normalization(mean: str | None, std: str | None) -> Normalization | None:
     """The normalisation that --mean and --std give together."""
-    from seedcnn.cli._evaluated import channels
-
     means, stds = channels("--mean", mean), channels("--std", std)
     if (means is None) != (stds is None):
         raise ConfigError("--mean and --std go together, but only one of them was given")
@@ -111,16 +114,54 @@ def _writing(option: str, path: Path) -> Iterator[None]:
         raise DataError(f"{option} {path} cannot be written: {error}") from error
 
 
+def _weighted(
+    models: list[str],
+    data: str,
+    set_: list[str] | None,
+    how: tuple[Path | None, str | None, str | None, str | None, str | None],
+) -> dict[str, Trained]:
+    """The network that --weights belong to; none without the option."""
+    weights, input_, resize, mean, std = how
+    if weights is None:
+        given = {"--input": input_, "--resize": resize, "--set": " ".join(set_) if set_ else None}
+        refuse_without_effect(given, "without --weights")
+        return {}
+    named = [name for name in models if not Path(name).is_file() or name.endswith(".py")]
+    if len(named) != 1:
+        raise ConfigError(f"--weights {weights} belong to one network; named are {', '.join(named) or 'files only'}")
+    say = partial(typer.echo, err=True)
+    return {named[0]: open_trained(named[0], data, weights, input_, resize, mean, std, set_, say)}
+
+
 def _check_outputs(kinds: tuple[str, ...], csv: Path | None, report: Path | None) -> None:
     check_outputs({"--csv": csv, "--report": report})
     if csv is not None and not kinds:
         raise ConfigError(f"--csv {csv}: it keeps corrupted accuracies, but --corruptions is none")
 
 
+def _write_files(
+    found: Evaluated, opened: Mapping[str, Opened], csv: Path | None, report: Path | None, frost_dir: Path | None
+) -> None:
+    from seedcnn.evaluate.report import report_evaluation
+    from seedcnn.files import write_file
+
+    if csv is not None:
+        with _writing("--csv", csv):
+            write_file(csv, found.to_csv().encode())
+    if report is not None:
+        command = shlex.join(["seedcnn", *sys.argv[1:]])
+        with _writing("--report", report):
+            report_evaluation(report, found, opened, frost_dir=frost_dir, command=command)
+
+
 def evaluate(
     models: _Models,
     data: _Data = "",
     hold_out: _HoldOut = "",
+    weights: Weights = None,
+    input_: NetworkInput = None,
+    resize: Resize = None,
+    set_: Set = None,
     corrupted: _Corrupted = None,
     images: _Images = None,
     corruptions: _Corruptions = "all",
@@ -149,12 +190,13 @@ def evaluate(
     from seedcnn.cli._evaluated import open_models, read_trained_on, shared_rule, source_of
     from seedcnn.cli._evaluation_tables import print_tables
     from seedcnn.evaluate import EvaluateRequest
-    from seedcnn.evaluate.report import report_evaluation
-    from seedcnn.files import write_file
 
-    kinds, given = _kinds(corruptions), _normalization(mean, std)
+    kinds = _kinds(corruptions)
     _check_outputs(kinds, csv, report)
-    trained = read_trained_on(models)
+    weighted = _weighted(models, data, set_, (weights, input_, resize, mean, std))
+    given = None if weighted else _normalization(mean, std)
+    trained = {name: each.trained_on for name, each in weighted.items() if each.trained_on is not None}
+    trained |= read_trained_on([name for name in models if name not in weighted])
     data = data or source_of(trained)
     with as_options():
         request = EvaluateRequest(
@@ -163,17 +205,10 @@ def evaluate(
     test = request.load(lambda text: typer.echo(text, err=True), trained_on=shared_rule(data, trained))
     for bad in test.test.skipped:
         typer.echo(f"left out: {bad.name}: {bad.reason}", err=True)
-    opened = open_models(models, given, test, trained)
+    opened = open_models(models, given, test, trained, weighted)
     with _progress() as progress:
         found = request.measure(opened, test, progress)
-    if csv is not None:
-        with _writing("--csv", csv):
-            write_file(csv, found.to_csv().encode())
-    if report is not None:
-        with _writing("--report", report):
-            report_evaluation(
-                report, found, opened, frost_dir=frost_dir, command=shlex.join(["seedcnn", *sys.argv[1:]])
-            )
+    _write_files(found, opened, csv, report, frost_dir)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=2))
     else:

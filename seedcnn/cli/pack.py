@@ -1,33 +1,38 @@
-"""``seedcnn pack``, ``seedcnn apply`` and ``seedcnn inspect``."""
+"""``seedcnn pack`` and ``seedcnn apply``."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seedcnn.cli._arguments import Plugins, as_options, check_outputs, load_plugins
+from seedcnn.cli._trained import Mean, NetworkInput, Resize, Set, Std, Weights, open_trained
 from seedcnn.errors import BundleError, ConfigError
 from seedcnn.files import write_file
 
 if TYPE_CHECKING:
     from seedcnn.pack import PackRequest, PackResult
-    from seedcnn.train import Checkpoint
 
-__all__ = ["apply", "inspect", "pack"]
+__all__ = ["apply", "pack"]
 
-_Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint of a trained network.")]
+_Network = Annotated[
+    str,
+    typer.Argument(metavar="NETWORK", help="Checkpoint of a trained network; with --weights, a network by its name."),
+]
 _Out = Annotated[Path, typer.Option(help="Bundle to write.")]
 _Family = Annotated[str, typer.Option(help="Model family that devices follow.")]
 _Release = Annotated[int, typer.Option(help="Release number; it must grow with every release of the family.", min=1)]
 _MinRelease = Annotated[int, typer.Option(help="Devices no longer accept releases below this.", min=0)]
-_Step = Annotated[float | None, typer.Option(help="One grid step for all weights; 0 stores float32.", min=0)]
+_Step = Annotated[
+    float | None, typer.Option(help="One grid step for all weights instead of a search; 0 stores float32.", min=0)
+]
 _MaxDrop = Annotated[
     float | None,
     typer.Option(
-        help="Find the coarsest grid that costs at most this many points; with --step or --parent, refuse more."
+        help="Find the coarsest grid that costs at most this many points (default: 0.5); with --step or --parent, "
+        "refuse more (default: any)."
     ),
 ]
 _Parent = Annotated[
@@ -65,7 +70,7 @@ _Sizes = Annotated[bool, typer.Option("--sizes", help="Also print how large the 
 
 
 def pack(
-    checkpoint: _Checkpoint,
+    network: _Network,
     out: _Out,
     family: _Family,
     release: _Release,
@@ -74,6 +79,12 @@ def pack(
     max_accuracy_drop: _MaxDrop = None,
     parent: _Parent = None,
     data: _Data = "",
+    weights: Weights = None,
+    input_: NetworkInput = None,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
+    set_: Set = None,
     delta_price: _DeltaPrice = 0.1,
     calibration: _Calibration = "",
     calibration_pictures: _CalibrationPictures = None,
@@ -91,15 +102,12 @@ def pack(
     """
     load_plugins(plugin)
     from seedcnn.cli._pack_tables import draw_search, say_result, say_sizes
-    from seedcnn.models.own import model_name
+    from seedcnn.networks import request_for
     from seedcnn.pack import PackRequest
-    from seedcnn.train import load_model
 
     with as_options():
         request = PackRequest(
-            family,
-            release,
-            min_release,
+            *(family, release, min_release),
             data=data,
             step=step,
             max_accuracy_drop=max_accuracy_drop,
@@ -112,26 +120,25 @@ def pack(
             int8=int8,
             force_int8=force_int8,
         )
-    if plot is not None and not request.searches:
-        raise ConfigError("--plot draws a search: give --max-accuracy-drop, without --step or --parent")
-    files = {"--out": out, "--plot": plot, "--parent: the delta": None if parent is None else _delta_of(out)}
-    check_outputs(files, make=True)
-    network, saved = load_model(checkpoint)
-    name, request = model_name(saved.config.model), _with_data(request, saved)
-    result = request.pack(network, name, _say, trained_on=saved.trained_on)
+    _check_files(request, out, plot)
+    found = open_trained(network, data, weights, input_, resize, mean, std, set_, _say)
+    request = request_for(request, found)
+    result = request.pack(found.module, found.name, _say, trained_on=found.trained_on)
     _write(result, out, None if plot is None else (plot, draw_search(result)))
     say_result(result, request, out)
     if sizes:
-        say_sizes(result, saved.config)
+        say_sizes(result, found.config)
+
+
+def _check_files(request: PackRequest, out: Path, plot: Path | None) -> None:
+    if plot is not None and not request.searches:
+        raise ConfigError("--plot draws a search: leave out --step and --parent")
+    delta = None if request.parent is None else _delta_of(out)
+    check_outputs({"--out": out, "--plot": plot, "--parent: the delta": delta}, make=True)
 
 
 def _say(text: str) -> None:
     typer.echo(text, err=True)
-
-
-def _with_data(request: PackRequest, saved: Checkpoint) -> PackRequest:
-    """Name the data by the config, for a checkpoint made before checkpoints kept them."""
-    return request if request.data or saved.trained_on else replace(request, data=saved.config.data)
 
 
 def _write(result: PackResult, out: Path, plot: tuple[Path, str] | None) -> None:
@@ -171,37 +178,3 @@ def _bytes_of(delta: Path) -> bytes:
         return delta.read_bytes()
     except OSError as error:
         raise BundleError(f"{delta} cannot be read: {error.strerror}") from None
-
-
-def inspect(
-    bundle: Annotated[Path, typer.Argument(help="Bundle file.")],
-    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
-) -> None:
-    """Show what a bundle is: network, labels, input, size. Every digest is checked.
-
-    Example: seedcnn inspect groupnl-1.bundle
-    """
-    from seedcnn.bundle import open_bundle
-
-    opened = open_bundle(bundle)
-    opened.graph()
-    opened.canned_logits()
-    expanded = opened.tensors()
-    m, rule = opened.manifest, opened.manifest.preprocessing
-    typer.echo(f"{m.model} (family {m.family}, release {m.release}), {opened.size:,} bytes, sha256 {opened.sha256}")
-    shown = ", ".join(m.labels[:20]) + (f", and {len(m.labels) - 20} more" if len(m.labels) > 20 else "")
-    typer.echo(f"{len(m.labels)} labels: {shown}")
-    scaled = {"crop": f"short side to {rule.short_side}, then the middle", "squash": "each side by itself"}
-    scaled |= {"pad": f"to fit, filled with {', '.join(map(str, rule.fill))}", "none": "other sizes are refused"}
-    how = scaled[rule.resize] + ("" if rule.resize == "none" else f", {rule.filter}")
-    typer.echo(f"input {' x '.join(map(str, rule.shape))}: {how}; orientation {rule.orientation}")
-    numbers = [", ".join(f"{value:.6g}" for value in values) for values in (rule.mean, rule.std)]
-    typer.echo(f"mean {numbers[0]}; standard deviation {numbers[1]}")
-    canned = f"{m.canned.count} canned images, {len(m.canned.pictures)} canned pictures"
-    typer.echo(f"graph {m.graph.size:,} bytes, {canned}")
-    for entry in m.tensors if tensors else ():
-        stored = 0 if entry.seeded else len(opened.payloads[entry.name].data)
-        shape = "x".join(map(str, entry.shape))
-        typer.echo(f"{entry.name:<44} {shape:>14}  {entry.coding:<16} {stored:>9,} B")
-    total = sum(value.size for value in expanded.values())
-    typer.echo(f"{len(expanded)} tensors, {total:,} values, all digests match")

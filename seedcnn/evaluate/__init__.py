@@ -10,7 +10,7 @@ from seedcnn.evaluate.accuracies import (
     predict_logits,
     torch_predictor,
 )
-from seedcnn.evaluate.answers import Answers, answers
+from seedcnn.evaluate.answers import Answers, ask
 from seedcnn.evaluate.benchmark import bench_latency
 from seedcnn.evaluate.costs import Cost, cost
 from seedcnn.evaluate.equivalence import Equivalence, compare_logits
@@ -39,7 +39,7 @@ __all__ = [
     "SeededRobustness",
     "accuracy",
     "accuracy_of_logits",
-    "answers",
+    "ask",
     "bench_latency",
     "bundle_predictor",
     "compare_logits",

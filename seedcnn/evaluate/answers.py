@@ -15,7 +15,7 @@ from seedcnn.arrays import F32
 from seedcnn.data.image_set import ImageSet
 from seedcnn.evaluate.accuracies import Accuracy, Predict, accuracy_of_logits, check_labels, predict_logits
 
-__all__ = ["Answer", "Answers", "ClassAccuracy", "Confused", "Difference", "answers"]
+__all__ = ["Answer", "Answers", "ClassAccuracy", "Confused", "Difference", "ask"]
 
 _SHOWN = 50  # classes of a readable matrix
 
@@ -239,7 +239,7 @@ class Answers:
         )
 
 
-def answers(predict: Predict, images: ImageSet, *, batch_size: int = 500) -> Answers:
+def ask(predict: Predict, images: ImageSet, *, batch_size: int = 500) -> Answers:
     """Ask a model about all images of a set.
 
     Args:

@@ -15,7 +15,7 @@ from seedcnn.data.sets.named import NamedTest, load_test
 from seedcnn.data.sets.own import TrainedOn
 from seedcnn.errors import BundleError, ConfigError, DataError
 from seedcnn.evaluate.accuracies import Predict
-from seedcnn.evaluate.answers import Answers, answers
+from seedcnn.evaluate.answers import Answers, ask
 from seedcnn.evaluate.evaluated import Evaluated, Opened
 from seedcnn.evaluate.papers import DATASETS, PaperRow, paper_rows
 from seedcnn.evaluate.robustness_runs import SeededRobustness, robustness_seeds
@@ -150,7 +150,7 @@ def _answers(models: Mapping[str, Opened], data: NamedTest) -> dict[str, Answers
     found = {}
     for name, model in models.items():
         try:
-            found[name] = answers(model.predict, data.test)
+            found[name] = ask(model.predict, data.test)
         except (DataError, BundleError) as error:
             raise DataError(f"{name}: {error}") from error
     return found

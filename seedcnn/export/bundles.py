@@ -54,6 +54,7 @@ class BundleInfo:
         min_release: devices that once ran a release above this may not go below it.
         preprocessing: rule that turns an image into the input.
         labels: class names in the order of the logits.
+        data: name of the test set, for the accuracy that the bundle states; may be empty.
     """
 
     model: str
@@ -62,6 +63,7 @@ class BundleInfo:
     preprocessing: Preprocessing
     labels: Sequence[str]
     min_release: int = 0
+    data: str = ""
 
 
 def is_weight(shape: tuple[int, ...]) -> bool:

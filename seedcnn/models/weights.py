@@ -80,6 +80,7 @@ def load_weights(
     progress: Say | None = None,
     *,
     other_classes: bool = False,
+    same_head: bool = False,
 ) -> None:
     """Load weights into a network; a head of another number of classes stays fresh, and that is said.
 
@@ -89,6 +90,7 @@ def load_weights(
         path: where they are from, for messages.
         progress: called with one sentence if the head starts anew.
         other_classes: the weights are for other classes: the head starts anew, also if it has the same size.
+        same_head: refuse a head of another size.
 
     Raises:
         ConfigError: if the weights are of another network: names that are missing, unexpected or of another shape, five
@@ -100,7 +102,7 @@ def load_weights(
     shaped = [name for name in own if name in state and own[name].shape != state[name].shape]
     head = _head(model)
     of_head = [name for name in own if head and name.rpartition(".")[0] == head]
-    fresh = of_head if other_classes or set(of_head) & set(shaped) else []
+    fresh = of_head if other_classes or (set(of_head) & set(shaped) and not same_head) else []
     if not missing and not unexpected and set(shaped) <= set(fresh):
         if fresh and progress:
             shapes = f"{tuple(state[fresh[0]].shape)} in the file, {tuple(own[fresh[0]].shape)} here"

@@ -12,7 +12,7 @@ import torch
 from torch import fx, nn
 
 from seedcnn.arrays import F32
-from seedcnn.bundle import Preprocessing
+from seedcnn.bundle import Measured, Preprocessing, read_bundle, with_accuracy
 from seedcnn.bundle.delta import write_delta
 from seedcnn.convert.filters import convolutions
 from seedcnn.convert.given import unwrapped
@@ -247,13 +247,14 @@ def _pack(
     _check_drop(before, after, wanted, step)
     if wanted.int8 is not None and int8 is not None and not wanted.int8.force:
         int8.require_faster()
+    data = with_accuracy(shipped.bundle, Measured(wanted.info.data, int(after.correct.sum()), after.n))
     delta = None
     if wanted.parent is not None:
-        delta = write_delta(wanted.parent.bundle, shipped.bundle, compression=wanted.compression)
+        delta = write_delta(wanted.parent.bundle, read_bundle(data), compression=wanted.compression)
     tensors = shipped.bundle.manifest.tensors
     weights = [entry for entry in tensors if entry.seeded is None and is_weight(entry.shape)]
     return PackResult(
-        data=shipped.data,
+        data=data,
         before=before,
         on_grid=accuracy_of_logits(rounded, labels),
         after=after,

@@ -11,6 +11,8 @@ from torch import nn
 
 from seedcnn.bundle import Bundle, Preprocessing, check_family, open_bundle
 from seedcnn.bundle.compression import COMPRESSIONS
+from seedcnn.bundle.limits import MAX_NAME_BYTES
+from seedcnn.data.pictures.decoders import ByRule, CenterCrop
 from seedcnn.data.pictures.folder import ImageFolder
 from seedcnn.data.sets.named import DATA_SETS, FOLDER, NamedTest, load_test, load_train
 from seedcnn.data.sets.own import TrainedOn, load_folder
@@ -18,12 +20,14 @@ from seedcnn.errors import ConfigError, DataError
 from seedcnn.export import TARGETS, BundleInfo
 from seedcnn.messages import Say
 from seedcnn.pack.int8 import CALIBRATION_COUNT, Int8, calibration_order
-from seedcnn.pack.packing import DEFAULT_STEP, PackResult, pack
+from seedcnn.pack.packing import INT8_MAX_DROP, PackResult, pack
 from seedcnn.pack.parent import Parent, check_follows, check_kind
 from seedcnn.pack.search import Search
 from seedcnn.runtime.custom_op import built
 
-__all__ = ["PackRequest"]
+__all__ = ["SEARCHED_DROP", "PackRequest"]
+
+SEARCHED_DROP = 0.5  # percentage points
 
 _SEARCHED, _FOLLOWED = 5000, 512  # calibration images of a search, and of packing on a parent's grid
 _THREADS = 2
@@ -38,10 +42,11 @@ class PackRequest:
         release, min_release: see :class:`seedcnn.export.BundleInfo`.
         data: NAME or NAME:DIRECTORY of a data set, or a directory of pictures of one's own; accuracy is measured on its
             test part. "" takes what the network was trained on.
-        step: one grid step for all weights; 0 stores float32. None takes :data:`seedcnn.pack.DEFAULT_STEP` where
-            neither a search nor a parent gives the grid.
-        max_accuracy_drop: largest accepted drop in percentage points. Without ``step`` and ``parent``, a search finds
-            the coarsest grid that keeps to it.
+        hold_out: of a set that needs one, as in :func:`seedcnn.data.sets.named.load_train`.
+        step: one grid step for all weights; 0 stores float32. None searches the coarsest grid that keeps to
+            ``max_accuracy_drop``, or takes the parent's grids.
+        max_accuracy_drop: largest accepted drop in percentage points. None is half a point for a search, and any drop
+            with ``step`` or ``parent``.
         parent: a bundle of the family; the release takes its grids, and a delta leads from it to the release.
         delta_price: see :class:`seedcnn.pack.Parent`.
         calibration: NAME or NAME:DIRECTORY of a data set; its training images serve a search, a parent and int8. ""
@@ -60,6 +65,7 @@ class PackRequest:
     release: int
     min_release: int = 0
     data: str = ""
+    hold_out: str = ""
     step: float | None = None
     max_accuracy_drop: float | None = None
     parent: Path | None = None
@@ -95,14 +101,24 @@ class PackRequest:
             return
         for name in ("calibration", "calibration_pictures"):
             if value := getattr(self, name):
-                raise ConfigError(
-                    f"`{name}` {value} has no effect without a search (`max_accuracy_drop`), `parent` or `int8`"
-                )
+                raise ConfigError(f"`{name}` {value} has no effect with `step` and without `parent` or `int8`")
 
     @property
     def searches(self) -> bool:
         """Whether the grid is searched."""
-        return self.max_accuracy_drop is not None and self.step is None and self.parent is None
+        return self.step is None and self.parent is None
+
+    @property
+    def searched_drop(self) -> float:
+        """The largest drop that a search accepts, in percentage points."""
+        return SEARCHED_DROP if self.max_accuracy_drop is None else self.max_accuracy_drop
+
+    @property
+    def _most(self) -> float | None:
+        """The largest accepted drop of the test images; None for no bound, or that of the search."""
+        if self.searches and self.quantizes and self.max_accuracy_drop is None:
+            return INT8_MAX_DROP
+        return None if self.searches else self.max_accuracy_drop
 
     @property
     def quantizes(self) -> bool:
@@ -127,7 +143,7 @@ class PackRequest:
                 classes are refused. None takes both from the data.
 
         Raises:
-            ConfigError: if a data set is unknown, or the calibration images are not held in memory.
+            ConfigError: if a data set is unknown.
             DataError: if a data set is incomplete.
             ExportError, BundleError: as :func:`seedcnn.pack.pack`; BundleError also if the parent is damaged.
             OSError: if the parent cannot be read.
@@ -140,7 +156,7 @@ class PackRequest:
         data = self.data or (trained_on.source if trained_on is not None else "")
         if not data:
             raise ConfigError("`data` is needed: nothing says what the network was trained on")
-        test = load_test(data, progress=progress, trained_on=trained_on)
+        test = load_test(data, hold_out=self.hold_out, progress=progress, trained_on=trained_on)
         if trained_on is not None:
             trained_on.check(test.test.classes, data)
             _check_shape(trained_on.preprocessing, test, data)
@@ -150,10 +166,10 @@ class PackRequest:
             self._info(model, test, trained_on),
             test.test.images,
             test.test.labels,
-            step=DEFAULT_STEP if self.step is None else self.step or None,
+            step=self.step or None,
             search=search,
             parent=follow,
-            max_drop=None if self.searches else self.max_accuracy_drop,
+            max_drop=self._most,
             threads=_THREADS,
             target=self.target,
             libraries=libraries,
@@ -169,6 +185,7 @@ class PackRequest:
             min_release=self.min_release,
             preprocessing=test.preprocessing if trained_on is None else trained_on.preprocessing,
             labels=test.test.classes,
+            data=_name_of(test),
         )
 
     def _calibrated(
@@ -178,16 +195,24 @@ class PackRequest:
         if not self.searches and parent is None and not self.quantizes:
             return None, None, None
         usual = _SEARCHED if self.searches else _FOLLOWED if parent is not None else CALIBRATION_COUNT
-        images, labels = _calibration(
-            self.calibration or data, trained_on, self.calibration_pictures or usual, progress
-        )
-        search = Search(images, labels, self.max_accuracy_drop or 0.0) if self.searches else None
+        wanted = self.calibration_pictures or usual
+        hold_out = "" if self.calibration else self.hold_out
+        images, labels = _calibration(self.calibration or data, hold_out, trained_on, wanted, progress)
+        search = Search(images, labels, self.searched_drop) if self.searches else None
         follow = None if parent is None else Parent(parent, images, self.delta_price)
         quantized = None
         if self.quantizes:
             count = self.calibration_pictures or CALIBRATION_COUNT
             quantized = Int8(images[:count] if parent is None else None, force=self.force_int8)
         return search, follow, quantized
+
+
+def _name_of(test: NamedTest) -> str:
+    """The name of the test set in the bundle: of pictures of one's own the directory's, without its path."""
+    name = Path(test.test.source).name if test.name == FOLDER else test.name
+    while len(name.encode()) > MAX_NAME_BYTES:
+        name = name[:-1]
+    return name
 
 
 def _check_shape(rule: Preprocessing, test: NamedTest, data: str) -> None:
@@ -198,7 +223,7 @@ def _check_shape(rule: Preprocessing, test: NamedTest, data: str) -> None:
 
 
 def _calibration(
-    data: str, trained_on: TrainedOn | None, count: int, progress: Say | None
+    data: str, hold_out: str, trained_on: TrainedOn | None, count: int, progress: Say | None
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Training images, drawn from class after class in turn."""
     name, _, where = data.partition(":")
@@ -210,8 +235,10 @@ def _calibration(
         trained_on.check(own.classes, place)
         picked = calibration_order(own.train.labels, min(count, len(own.train)))
         return own.train.images[picked], own.train.labels[picked]
-    found = load_train(name, where or None, progress=progress)
-    if isinstance(found.train, ImageFolder):
-        raise ConfigError(f"calibration data {name!r} is a set of files; pack takes only sets that are held in memory")
-    picked = calibration_order(found.train.labels, min(count, len(found.train.labels)))
-    return found.train.images[picked], found.train.labels[picked]
+    train = load_train(name, where or None, hold_out=hold_out, progress=progress).train
+    some = train.take(calibration_order(train.labels, min(count, len(train.labels))))
+    if isinstance(some, ImageFolder):
+        if progress:
+            progress(f"decoding {len(some):,} training images of {some.source}")
+        some = some.load(CenterCrop(224, 256) if trained_on is None else ByRule(trained_on.preprocessing))
+    return some.images, some.labels

@@ -131,7 +131,7 @@ def test_train_pack_inspect_evaluate(seedcnn, tmp_path, cifar10):
     sets += ["--set", "model_options.patch=4"]
     done = seedcnn("train", "demo:groupnl", "--out", checkpoint, *sets)
     assert "1 epoch, test accuracy" in done.stdout
-    done = seedcnn("pack", checkpoint, "--out", bundle, "--family", "f", "--release", 3)
+    done = seedcnn("pack", checkpoint, "--out", bundle, "--family", "f", "--release", 3, "--step", 1 / 512)
     assert "bits a weight" in done.stdout
     assert "on 10000 test images" in done.stdout
     searched, child = tmp_path / "b.bundle", tmp_path / "c.bundle"
@@ -158,6 +158,7 @@ def test_train_pack_inspect_evaluate(seedcnn, tmp_path, cifar10):
     done = seedcnn("inspect", bundle)
     assert "release 3" in done.stdout
     assert "10 labels: airplane, automobile" in done.stdout
+    assert "% of 10,000 images of cifar10 when it was packed" in done.stdout
     assert "input 3 x 32 x 32: other sizes are refused" in done.stdout
     assert "all digests match" in done.stdout
     assert "conv1.weight" not in done.stdout

@@ -10,7 +10,7 @@ import pytest
 
 from seedcnn.data.image_set import ImageSet
 from seedcnn.errors import DataError
-from seedcnn.evaluate import Answers, accuracy, answers
+from seedcnn.evaluate import Answers, accuracy, ask
 
 CLASSES = ("cat", "dog <b>", "fox", "owl")
 LABELS = np.array([0, 0, 0, 1, 1, 2])
@@ -80,11 +80,11 @@ def test_a_set_of_images_is_answered():
     def predict(batch):
         return np.stack([batch.mean((1, 2, 3)), batch[:, 0, 0, 0], batch[:, 1, 1, 0], batch[:, 2, 2, 0]], 1) / 255.0
 
-    found = answers(predict, images, batch_size=4)
+    found = ask(predict, images, batch_size=4)
     assert found.top1 == accuracy(predict, pictures, LABELS).top1
     assert found.worst()[0].name in "abcdef"
     with pytest.raises(DataError, match="the model answers 3 classes; the data have 4"):
-        answers(lambda batch: predict(batch)[:, :3], images)
+        ask(lambda batch: predict(batch)[:, :3], images)
 
 
 def test_json_and_notebook():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seedcnn.bundle import Preprocessing, limits
+from seedcnn.bundle import Measured, Preprocessing, limits, read_bundle, with_accuracy
 from seedcnn.bundle.container import DIGEST_KEY, MANIFEST_KEY
 from seedcnn.bundle.manifest import CODINGS, FORMAT, Manifest
 from seedcnn.rng import RNG_NAME
@@ -98,7 +98,8 @@ def test_the_format_page_has_every_manifest_field_and_no_other(format_page):
 
     fields = set()
     for rule in (Preprocessing.crop(4), Preprocessing.pad(4)):  # each has a field that the other lacks
-        manifest = read_container(tiny_bundle(preprocessing=rule)).manifest
+        stated = with_accuracy(read_bundle(tiny_bundle(preprocessing=rule)), Measured("d", 1, 2))
+        manifest = read_container(stated).manifest
         assert Manifest.parse(manifest).dump() == manifest
         fields |= _field_names(json.loads(manifest))
     documented = {

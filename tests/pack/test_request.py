@@ -26,10 +26,14 @@ def network():
 
 def test_the_bundle_is_that_of_pack_and_the_next_release_follows(network, cifar10, tmp_path):
     test = load_test("cifar10")
-    info = BundleInfo("small", "f", 3, preprocessing_of(test.mean, test.std), test.test.classes, min_release=1)
+    info = BundleInfo(
+        "small", "f", 3, preprocessing_of(test.mean, test.std), test.test.classes, min_release=1, data="cifar10"
+    )
     expected = pack(network, info, cifar10.test_images, cifar10.test_labels, step=0.01)
     found = PackRequest("f", 3, 1, data="cifar10", step=0.01).pack(network, "small")
     assert found.data == expected.data
+    measured = read_bundle(found.data).manifest.measured
+    assert (measured.data, measured.count, measured.top1) == ("cifar10", 10000, found.after.top1)
     assert found.before.n == 10000
     (tmp_path / "3.bundle").write_bytes(found.data)
     parent = read_bundle(found.data)
@@ -39,6 +43,7 @@ def test_the_bundle_is_that_of_pack_and_the_next_release_follows(network, cifar1
     made = read_bundle(apply_delta(parent, read_delta(following.delta)))
     assert made.manifest.content_sha256() == read_bundle(following.data).manifest.content_sha256()
     assert made.manifest.release == 4
+    assert made.manifest.measured.top1 == pytest.approx(following.after.top1)
 
 
 class Untouched(nn.Module):
@@ -72,7 +77,10 @@ def test_what_a_request_searches_and_quantizes():
     assert PackRequest("f", 1, max_accuracy_drop=0.2).searches
     assert not PackRequest("f", 1, max_accuracy_drop=0.2, step=0.01).searches
     assert not PackRequest("f", 1, max_accuracy_drop=0.2, parent="p").searches
-    assert not PackRequest("f", 1).searches
+    assert PackRequest("f", 1).searches
+    assert PackRequest("f", 1).searched_drop == 0.5
+    assert PackRequest("f", 1, max_accuracy_drop=0.2).searched_drop == 0.2
+    assert not PackRequest("f", 1, step=0.0).searches
     assert PackRequest("f", 1, int8=True).quantizes
     assert PackRequest("f", 1, force_int8=True).quantizes
     assert not PackRequest("f", 1).quantizes

@@ -20,7 +20,7 @@ from seedcnn.errors import DataError, ImageError
 from seedcnn.messages import Say
 from seedcnn.runtime.pictures import prepare, read_picture
 
-__all__ = ["VAL_SHARE", "OwnPictures", "TrainedOn", "load_folder", "load_pictures"]
+__all__ = ["VAL_SHARE", "OwnPictures", "TrainedOn", "class_names", "load_folder", "load_pictures"]
 
 VAL_SHARE = 0.2
 _TRAIN, _VAL = "train", ("val", "valid", "validation", "test")
@@ -102,6 +102,16 @@ class _Read:
     sha256: str
     size: tuple[int, int]
     found: U8 | str
+
+
+def class_names(root: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Return the classes of pictures of one's own, in the order of their names; no picture is read.
+
+    Raises:
+        DataError: as :func:`load_folder`.
+    """
+    place = Path(root)
+    return _classes(list(_listed(place)), place)
 
 
 def load_folder(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from seedcnn.evaluate.report.blocks import Cell, Column, Line, Section, Table, m
 from seedcnn.evaluate.report.robustness import HEAT_STEPS
 from seedcnn.evaluate.report.rows import Sample
 
-__all__ = ["LISTED", "MATRIX", "Confusion", "classes_section", "confusions", "differences_section", "worst_samples"]
+__all__ = ["Confusion", "answer_sections", "worst_samples"]
 
 MATRIX = 50  # classes of a matrix that can be read
 LISTED = 50  # classes, or pairs of classes, of a list
@@ -22,7 +23,7 @@ _NO_IMAGE = Cell("no image", absent=True)
 
 @dataclass(frozen=True)
 class Confusion:
-    """What one model takes for what: the model, a sentence, and the matrix or a list of pairs of classes."""
+    """The classes that one model confuses: its name, a sentence, the matrix or a list of pairs, and a CSS class."""
 
     model: str
     about: str
@@ -105,6 +106,17 @@ def confusions(answers: Mapping[str, Answers]) -> list[Confusion]:
             about = f"The {len(pairs)} pairs of true class and wrong answer that occur most often."
             found.append(Confusion(name, about, _pairs(each), "box fit"))
     return found
+
+
+def answer_sections(answers: Mapping[str, Answers] | None) -> dict[str, Any]:
+    """The sections by their names in the template; empty ones without answers."""
+    if not answers:
+        return {"differences": None, "classes": None, "confusions": []}
+    return {
+        "differences": differences_section(answers),
+        "classes": classes_section(answers),
+        "confusions": confusions(answers),
+    }
 
 
 def worst_samples(answers: Mapping[str, Answers], images: ImageSet, count: int = 20) -> list[Sample]:

@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from seedcnn.evaluate.answers import Answers
 from seedcnn.evaluate.papers import PaperRow
-from seedcnn.evaluate.report.answers import classes_section, confusions, differences_section
+from seedcnn.evaluate.report.answers import answer_sections
 from seedcnn.evaluate.report.compare import papers_section, styles_section
 from seedcnn.evaluate.report.robustness import averages_section, heat_section, severity_section
 from seedcnn.evaluate.report.rows import Measured, ModelRow, Sample, format_bytes
@@ -89,8 +89,7 @@ def write_report(
     """Write the report; the same input gives the same bytes (with the same matplotlib and Pillow).
 
     Args:
-        path: the HTML file; its directory must exist.
-        title: heading of the page.
+        path, title: the HTML file, whose directory must exist, and the heading of the page.
         rows: the models side by side; ratios are to the first, which should be the vanilla network.
         robustness: for each name of ``rows`` its table, or its tables of several seeds, all with the same corruptions,
             severities, n, constants and seeds; may be empty.
@@ -98,8 +97,7 @@ def write_report(
         settings: settings and versions, by name.
         notes: plain sentences, one for each item.
         styles: accuracies by style, for the models that have them.
-        answers: of each model to the clean images, for accuracy by class, confusion and differences.
-        worst: images that the models answer worst, as ``samples``.
+        answers, worst: to the clean images, for accuracy by class and confusion; the images answered worst.
         papers: for each model, the papers' rows to compare it with, which must be of the same data. "top1" is compared
             with ``ModelRow.accuracy``; group means and "mean" with ``robustness``, if all corruptions of the group, or
             all 19, were measured at all severities; a style with that style, if it was held out.
@@ -108,8 +106,7 @@ def write_report(
         The path written.
 
     Raises:
-        ValueError: if names are missing, unknown or repeated, tables do not match, or an image is not uint8 [H, W, 3]
-            or [H, W, 1].
+        ValueError: if names are missing, unknown or repeated, tables do not match, or an image is not as above.
         OSError: if the file cannot be written.
     """
     names = [row.name for row in rows]
@@ -126,15 +123,12 @@ def write_report(
         styles=styles_section(names, styles) if styles else None,
         papers=papers_section(rows, papers, results, styles),
         bars=bars_section(rows),
-        differences=differences_section(answers) if answers else None,
-        classes=classes_section(answers) if answers else None,
-        confusions=confusions(answers) if answers else [],
+        **answer_sections(answers),
         samples=samples_section(samples),
         samples_title="Corrupted images" if results else "Some images",
         worst=samples_section(worst),
         notes=notes,
         settings=settings,
     )
-    target = Path(path)
-    write_file(target, page.encode())
-    return target
+    write_file(Path(path), page.encode())
+    return Path(path)

@@ -1,0 +1,120 @@
+"""``seedcnn inspect``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seedcnn.cli._arguments import Plugins, load_plugins
+from seedcnn.errors import BundleFormatError, ConfigError, TrainingError
+
+if TYPE_CHECKING:
+    from seedcnn.bundle import Bundle
+    from seedcnn.train import Checkpoint
+
+__all__ = ["inspect"]
+
+_LABELS = 20
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="Bundle, checkpoint, or file of weights.")],
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    plugin: Plugins = None,
+) -> None:
+    """Show what a bundle, a checkpoint or a file of weights is: network, labels, input, accuracy, size.
+
+    Every digest of a bundle is checked.
+
+    Example: seedcnn inspect groupnl-1.bundle
+    """
+    load_plugins(plugin)
+    from seedcnn.bundle import open_bundle
+
+    try:
+        bundle = open_bundle(file)
+    except BundleFormatError as no_bundle:
+        if not file.is_file():
+            raise
+        _inspect_other(file, tensors, no_bundle)
+    else:
+        _inspect_bundle(bundle, tensors)
+
+
+def _say_labels(labels: tuple[str, ...]) -> None:
+    shown = ", ".join(labels[:_LABELS]) + (f", and {len(labels) - _LABELS} more" if len(labels) > _LABELS else "")
+    typer.echo(f"{len(labels)} labels: {shown}")
+
+
+def _inspect_bundle(opened: Bundle, tensors: bool) -> None:
+    opened.graph()
+    opened.canned_logits()
+    expanded = opened.tensors()
+    m = opened.manifest
+    typer.echo(f"{m.model} (family {m.family}, release {m.release}), {opened.size:,} bytes, sha256 {opened.sha256}")
+    _say_labels(m.labels)
+    typer.echo(m.preprocessing.in_words())
+    if (found := m.measured) is not None:
+        where = f" of {found.data}" if found.data else ""
+        typer.echo(f"accuracy {found.top1:.2f} % of {found.count:,} images{where} when it was packed")
+    canned = f"{m.canned.count} canned images, {len(m.canned.pictures)} canned pictures"
+    typer.echo(f"graph {m.graph.size:,} bytes, {canned}")
+    for entry in m.tensors if tensors else ():
+        stored = 0 if entry.seeded else len(opened.payloads[entry.name].data)
+        shape = "x".join(map(str, entry.shape))
+        typer.echo(f"{entry.name:<44} {shape:>14}  {entry.coding:<16} {stored:>9,} B")
+    total = sum(value.size for value in expanded.values())
+    typer.echo(f"{len(expanded)} tensors, {total:,} values, all digests match")
+
+
+def _inspect_other(file: Path, tensors: bool, no_bundle: BundleFormatError) -> None:
+    """Show a checkpoint or a file of weights; what is neither is refused as the bundle that it is not."""
+    from seedcnn.errors import PluginError
+    from seedcnn.models.weights import load_state
+    from seedcnn.train import load_checkpoint
+
+    try:
+        checkpoint = load_checkpoint(file)
+    except PluginError:
+        raise
+    except TrainingError as no_checkpoint:
+        if "is not a checkpoint" not in str(no_checkpoint):
+            raise
+        try:
+            state = load_state(file, lambda text: typer.echo(text, err=True))
+        except ConfigError:
+            raise no_bundle from None
+        typer.echo(f"weights from elsewhere, {file.stat().st_size:,} bytes; they say nothing about labels or input")
+        _say_tensors(state, tensors)
+    else:
+        _inspect_checkpoint(checkpoint, file, tensors)
+
+
+def _inspect_checkpoint(found: Checkpoint, file: Path, tensors: bool) -> None:
+    from seedcnn.convert import method_of
+
+    config = found.config
+    method = "as it is" if config.convert is None else f"converted by {method_of(config.convert)}"
+    if config.plan:
+        converted = sum(each is not None for each in config.plan.values())
+        method = f"{converted} of {len(config.plan)} layers converted by a plan"
+    epochs = f"{found.epoch} of {config.epochs} epochs"
+    typer.echo(f"checkpoint of {config.model}, {method}; {epochs}, {file.stat().st_size:,} bytes")
+    if found.labels:
+        _say_labels(found.labels)
+    if found.preprocessing is not None:
+        typer.echo(found.preprocessing.in_words())
+    trained = f"trained on {found.source or config.data}"
+    best = "" if found.best is None else f"; best validation accuracy {found.best:.2f} %"
+    typer.echo(f"{trained}{best}")
+    _say_tensors(found.weights, tensors)
+
+
+def _say_tensors(state: Mapping[str, Any], tensors: bool) -> None:
+    for name, value in state.items() if tensors else ():
+        shape = "x".join(map(str, value.shape)) or "scalar"
+        typer.echo(f"{name:<44} {shape:>14}  {str(value.dtype).removeprefix('torch.')}")
+    typer.echo(f"{len(state)} tensors, {sum(value.numel() for value in state.values()):,} values")

@@ -1,0 +1,17 @@
+"""Trained networks by name or file: opened, evaluated and packed in one call each."""
+
+from __future__ import annotations
+
+from seedcnn.networks.evaluating import evaluate
+from seedcnn.networks.opening import Trained, open_architecture, open_checkpoint, open_weights
+from seedcnn.networks.packing import pack_checkpoint, request_for
+
+__all__ = [
+    "Trained",
+    "evaluate",
+    "open_architecture",
+    "open_checkpoint",
+    "open_weights",
+    "pack_checkpoint",
+    "request_for",
+]

@@ -1,0 +1,65 @@
+"""Evaluate a checkpoint or a bundle in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seedcnn.bundle import open_bundle
+from seedcnn.data.image_set import ImageSet
+from seedcnn.data.sets.named import load_test
+from seedcnn.data.sets.own import TrainedOn
+from seedcnn.errors import BundleFormatError, ConfigError, DataError
+from seedcnn.evaluate import Answers, Predict, ask, bundle_predictor, torch_predictor
+from seedcnn.messages import Say
+from seedcnn.networks.opening import open_checkpoint
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    model: str | Path, images: ImageSet | None = None, *, batch_size: int = 500, progress: Say | None = None
+) -> Answers:
+    """Ask a trained network about images: ``evaluate("runs/a.ckpt", data.val).top1``.
+
+    Args:
+        model: path of a checkpoint, or of a bundle, which is run as on a device.
+        images: at least one, decoded by the network's own rule; None for what the checkpoint was measured on.
+        batch_size: images in one call of the network.
+        progress: called with one sentence per step of loading.
+
+    Returns:
+        The answers, with accuracy, accuracy by class, confusion and the worst images.
+
+    Raises:
+        DataError: if the images have other classes than the network, or another size.
+        ConfigError: if there are no images, and the model does not say where they are.
+        TrainingError, BundleError: if the file is damaged, or of another kind.
+    """
+    predict, trained_on = _opened(model)
+    if images is None:
+        if trained_on is None or not trained_on.source:
+            raise ConfigError(f"{model} does not say where its data are: give the images")
+        images = load_test(trained_on.source, progress=progress, trained_on=trained_on).test
+    if trained_on is not None:
+        trained_on.check(images.classes, images.source)
+        height, width, channels = images.images.shape[1:]
+        if (channels, height, width) != trained_on.preprocessing.shape:
+            ours = " x ".join(map(str, trained_on.preprocessing.shape))
+            raise DataError(f"{model} takes {ours}; the images are {channels} x {height} x {width}")
+    return ask(predict, images, batch_size=batch_size)
+
+
+def _opened(path: str | Path) -> tuple[Predict, TrainedOn | None]:
+    if Path(path).is_file():
+        try:
+            bundle = open_bundle(path)
+        except BundleFormatError:
+            pass
+        else:
+            manifest = bundle.manifest
+            return bundle_predictor(bundle), TrainedOn(manifest.labels, manifest.preprocessing, "")
+    found = open_checkpoint(path)
+    if found.trained_on is None:
+        raise ConfigError(f"{path} was made before checkpoints kept their rule for images: use torch_predictor")
+    rule = found.trained_on.preprocessing
+    return torch_predictor(found.module, rule.mean, rule.std), found.trained_on

@@ -1,0 +1,169 @@
+"""One grammar for trained networks: checkpoints, and names with weights from elsewhere, evaluated and packed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from seedcnn.bundle import Preprocessing, open_bundle, read_bundle
+from seedcnn.data.sets.own import load_folder, load_pictures
+from seedcnn.data.transforms import normalize
+from seedcnn.device.runtime import Model
+from seedcnn.errors import ConfigError, DataError
+from seedcnn.models.own import own_network
+from seedcnn.networks import evaluate, open_architecture, open_weights, pack_checkpoint
+from seedcnn.train import own_config, train
+from tests.cli.calls import in_process
+from tests.own.photos import CLASSES, write_photos
+from tests.own.test_road import NETWORK
+
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("networks")
+    write_photos(place / "photos", 16)
+    (place / "net.py").write_text(NETWORK)
+    return place
+
+
+@pytest.fixture(scope="module")
+def checkpoint(place):
+    data = load_folder(place / "photos", preprocessing=Preprocessing.crop(32))
+    config = own_config(f"{place / 'net.py'}:Net", data)
+    train(replace(config, epochs=6), data, place / "a.ckpt")
+    return place / "a.ckpt"
+
+
+@pytest.fixture(scope="module", params=[3, 1], ids=["colour", "grey"])
+def looped(place, request):
+    """Weights of a plain loop of torch, the arguments that open them, and their accuracy by that loop."""
+    channels, side = request.param, (16, 20)
+    rule = Preprocessing.squash(side, channels=channels, mean=MEAN[:channels], std=STD[:channels])
+    own = load_folder(place / "photos", preprocessing=rule)
+    torch.manual_seed(0)
+    network = own_network(f"{place / 'net.py'}:Net", {"num_classes": 4, "channels": channels})
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+
+    def inputs(images):
+        return normalize(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()), rule.mean, rule.std)
+
+    x, y = inputs(own.train.images), torch.from_numpy(own.train.labels)
+    for _ in range(40):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(x), y).backward()
+        optimizer.step()
+    network.eval()
+    with torch.no_grad():
+        right = network(inputs(own.val.images)).argmax(1).numpy() == own.val.labels
+    path = place / f"w{channels}.pth"
+    torch.save({"state_dict": network.state_dict()}, path)
+    numbers = ("--mean", ",".join(["0.5"] * channels), "--std", ",".join(["0.25"] * channels))
+    options = ("--weights", path, "--input", f"{channels}x16x20", "--resize", "squash", *numbers)
+    options += ("--set", f"model_options.channels={channels}", "--data", place / "photos")
+    return options, 100 * float(right.mean())
+
+
+def test_weights_of_a_torch_loop_reach_a_device_as_they_were_measured(place, looped, tmp_path):
+    options, accuracy = looped
+    assert accuracy > 50  # chance is 25 %
+    name = f"{place / 'net.py'}:Net"
+    done = in_process("evaluate", name, *options, "--corruptions", "none", "--json")
+    assert f'"clean": {accuracy}' in done.stdout
+    assert "each side scaled by itself, bilinear" in done.stderr
+    bundle = tmp_path / "w.bundle"
+    done = in_process("pack", name, *options, "--out", bundle, "--family", "f", "--release", 1)
+    assert f"accuracy {accuracy:.2f} -> " in done.stdout
+    packed = float(re.search(r"-> (\d+\.\d+) %", done.stdout)[1])
+    manifest = open_bundle(bundle).manifest
+    assert (manifest.model, manifest.labels) == ("Net", CLASSES)
+    assert manifest.measured.top1 == pytest.approx(packed, abs=0.005)
+    files = sorted((place / "photos" / "val").rglob("*.*"))
+    said = Model.load(bundle).predict_files(files)
+    right = [each.label == path.parent.name for each, path in zip(said, files, strict=True)]
+    assert 100 * np.mean(right) == pytest.approx(packed, abs=0.005)
+
+
+def test_what_weights_from_elsewhere_need(place, looped):
+    options, _ = looped
+    name, some = f"{place / 'net.py'}:Net", list(options)
+    known = ("evaluate", name, "--corruptions", "none")
+
+    def without(option):
+        at = some.index(option)
+        return [*some[:at], *some[at + 2 :]]
+
+    for missing, words in (
+        ("--data", "needs --data: the file does not say what its classes are"),
+        ("--mean", "--mean and --std go together"),
+        ("--input", "--input is needed"),
+        ("--weights", "has no effect without --weights"),
+    ):
+        assert words in in_process(*known, *without(missing), expect=1).stderr
+    both = [each for each in without("--mean") if each not in ("--std", some[some.index("--std") + 1])]
+    assert "give --mean and --std as it was trained" in in_process(*known, *both, expect=1).stderr
+    refused = in_process("evaluate", "resnet8_cifar", *options, "--corruptions", "none", expect=1)
+    assert "resnet8_cifar has no option 'channels'" in refused.stderr
+    for command in (("evaluate", "--corruptions", "none"), ("pack", "--out", "x", "--family", "f", "--release", "1")):
+        refused = in_process(command[0], place / "w3.pth", *options, *command[1:], expect=1)
+        assert "is a file with weights of its own" in refused.stderr or "belong to one network" in refused.stderr
+
+
+def test_a_head_of_another_size_is_refused(place, looped, tmp_path):
+    network = own_network(f"{place / 'net.py'}:Net", {"num_classes": 7})
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    with pytest.raises(ConfigError, match=r"head.1.weight \(7, 64\) instead of \(4, 64\)"):
+        open_weights(
+            f"{place / 'net.py'}:Net", tmp_path / "w.pth", str(place / "photos"), size=(3, 32, 32), mean=MEAN, std=STD
+        )
+
+
+def test_a_checkpoint_is_evaluated_and_packed_in_one_call(place, checkpoint, tmp_path):
+    found = evaluate(checkpoint)
+    printed = in_process("evaluate", checkpoint, "--corruptions", "none", "--json").stdout
+    assert f'"clean": {found.top1}' in printed
+    saved = open_architecture(str(checkpoint))
+    assert saved[1] == (3, 32, 32)
+    images = load_pictures(place / "photos", Preprocessing.crop(32), CLASSES)
+    assert evaluate(checkpoint, images).top1 == found.top1
+    packed = pack_checkpoint(checkpoint, family="f", release=1)
+    assert packed.tried
+    (tmp_path / "1.bundle").write_bytes(packed.data)
+    assert (
+        evaluate(tmp_path / "1.bundle", images).top1
+        == packed.after.top1
+        == read_bundle(packed.data).manifest.measured.top1
+    )
+    next_ = pack_checkpoint(checkpoint, family="f", release=2, parent=tmp_path / "1.bundle")
+    assert next_.delta
+    with pytest.raises(ConfigError, match="does not say where its data are"):
+        evaluate(tmp_path / "1.bundle")
+    with pytest.raises(DataError, match="takes 3 x 32 x 32; the images are 3 x 16 x 16"):
+        evaluate(checkpoint, load_pictures(place / "photos", Preprocessing.crop(16), CLASSES))
+
+
+def test_cost_and_bench_take_checkpoints_and_files(place, checkpoint):
+    of_file = in_process("cost", f"{place / 'net.py'}:Net", "--input", 32, "--json").stdout
+    of_checkpoint = in_process("cost", checkpoint, "--json").stdout
+    assert '"input": "3x32x32"' in of_checkpoint
+    macs = [re.search(r'"macs": (\d+)', text)[1] for text in (of_file, of_checkpoint)]
+    assert int(macs[0]) - int(macs[1]) == 6 * 64  # ten classes and four
+
+
+def test_inspect_knows_checkpoints_and_weights(place, checkpoint, looped):
+    said = in_process("inspect", checkpoint).stdout
+    assert "net.py:Net, as it is; 6 of 6 epochs" in said
+    assert "4 labels: across fine, across wide" in said
+    assert "short side to 36, then the middle, bilinear" in said
+    assert "best validation accuracy" not in said
+    assert "body.0.weight" in in_process("inspect", checkpoint, "--tensors").stdout
+    done = in_process("inspect", place / "w3.pth", "--tensors")
+    assert "weights from elsewhere" in done.stdout
+    assert "the weights are its entry 'state_dict'" in done.stderr
+    (place / "none.pth").write_bytes(b"no weights")
+    assert "none.pth" in in_process("inspect", place / "none.pth", expect=1).stderr
