@@ -41,4 +41,4 @@ def test_the_commands_have_the_options_shown():
             known = {option for parameter in command.params for option in parameter.opts}
             assert {word for word in rest if word.startswith("--")} <= known, words
             seen += 1
-    assert seen == 8
+    assert seen == 10
