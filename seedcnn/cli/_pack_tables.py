@@ -51,9 +51,11 @@ def _say_search(result: PackResult, max_drop: float) -> None:
         table.add_row(*cells, lost, f"{each.agreement:.2f} %", verdict)
     console = open_console(highlight=False)
     console.print(table)
+    first = result.tried[0]
+    copies = f" and their shifted copies, {first.n:,} in all" if first.distinct < first.n else ""
     console.print(
-        f"on {result.tried[0].n:,} calibration images; ± is the standard error; points lost plus standard error must "
-        f"stay within {max_drop:g}",
+        f"on {first.distinct:,} calibration images{copies}; ± is the standard error; points lost plus standard error "
+        f"must stay within {max_drop:g}",
         soft_wrap=True,
     )
 

@@ -121,10 +121,14 @@ def _weighted(
     how: tuple[Path | None, str | None, str | None, str | None, str | None],
 ) -> dict[str, Trained]:
     """The network that --weights belong to; none without the option."""
+    from seedcnn.networks import check_trained
+
     weights, input_, resize, mean, std = how
     if weights is None:
         given = {"--input": input_, "--resize": resize, "--set": " ".join(set_) if set_ else None}
         refuse_without_effect(given, "without --weights")
+        for name in models:
+            check_trained(name)
         return {}
     named = [name for name in models if not Path(name).is_file() or name.endswith(".py")]
     if len(named) != 1:

@@ -12,7 +12,7 @@ from seedcnn.cli._arguments import Plugins, load_plugins
 from seedcnn.errors import BundleFormatError, ConfigError, TrainingError
 
 if TYPE_CHECKING:
-    from seedcnn.bundle import Bundle
+    from seedcnn.bundle import Bundle, Measured
     from seedcnn.train import Checkpoint
 
 __all__ = ["inspect"]
@@ -21,11 +21,11 @@ _LABELS = 20
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="Bundle, checkpoint, or file of weights.")],
+    file: Annotated[Path, typer.Argument(help="Bundle, delta, checkpoint, or file of weights.")],
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
     plugin: Plugins = None,
 ) -> None:
-    """Show what a bundle, a checkpoint or a file of weights is: network, labels, input, accuracy, size.
+    """Show what a bundle, a delta, a checkpoint or a file of weights is: network, labels, input, accuracy, size.
 
     Every digest of a bundle is checked.
 
@@ -39,6 +39,9 @@ def inspect(
     except BundleFormatError as no_bundle:
         if not file.is_file():
             raise
+        if "this is a delta" in str(no_bundle):
+            _inspect_delta(file, tensors)
+            return
         _inspect_other(file, tensors, no_bundle)
     else:
         _inspect_bundle(bundle, tensors)
@@ -57,9 +60,7 @@ def _inspect_bundle(opened: Bundle, tensors: bool) -> None:
     typer.echo(f"{m.model} (family {m.family}, release {m.release}), {opened.size:,} bytes, sha256 {opened.sha256}")
     _say_labels(m.labels)
     typer.echo(m.preprocessing.in_words())
-    if (found := m.measured) is not None:
-        where = f" of {found.data}" if found.data else ""
-        typer.echo(f"accuracy {found.top1:.2f} % of {found.count:,} images{where} when it was packed")
+    _say_accuracy(m.measured)
     canned = f"{m.canned.count} canned images, {len(m.canned.pictures)} canned pictures"
     typer.echo(f"graph {m.graph.size:,} bytes, {canned}")
     for entry in m.tensors if tensors else ():
@@ -68,6 +69,25 @@ def _inspect_bundle(opened: Bundle, tensors: bool) -> None:
         typer.echo(f"{entry.name:<44} {shape:>14}  {entry.coding:<16} {stored:>9,} B")
     total = sum(value.size for value in expanded.values())
     typer.echo(f"{len(expanded)} tensors, {total:,} values, all digests match")
+
+
+def _say_accuracy(found: Measured | None) -> None:
+    if found is not None:
+        where = f" of {found.data}" if found.data else ""
+        typer.echo(f"accuracy {found.top1:.2f} % of {found.count:,} images{where} when it was packed")
+
+
+def _inspect_delta(file: Path, tensors: bool) -> None:
+    from seedcnn.bundle import read_delta
+
+    found = read_delta(file.read_bytes())
+    typer.echo(f"delta to release {found.release}, {found.size:,} bytes, sha256 {found.sha256}")
+    typer.echo(f"from content {found.parent}\nto content   {found.result}")
+    _say_accuracy(found.measured)
+    for entry in found.tensors if tensors else ():
+        stored = len(found.payloads[entry.name].data) if entry.name in found.payloads else 0
+        typer.echo(f"{entry.name:<44} {entry.coding:<16} {stored:>9,} B")
+    typer.echo(f"{len(found.tensors)} tensors change; `seedcnn apply` checks that they fit the parent")
 
 
 def _inspect_other(file: Path, tensors: bool, no_bundle: BundleFormatError) -> None:
@@ -81,6 +101,8 @@ def _inspect_other(file: Path, tensors: bool, no_bundle: BundleFormatError) -> N
     except PluginError:
         raise
     except TrainingError as no_checkpoint:
+        if "is a bundle" in str(no_checkpoint):
+            raise no_bundle from None
         if "is not a checkpoint" not in str(no_checkpoint):
             raise
         try:

@@ -20,7 +20,7 @@ from seedcnn.models.weights import load_state, load_weights
 from seedcnn.train import TrainConfig, build_model, load_checkpoint, load_model, override
 from seedcnn.train.own import check_network, own_rule
 
-__all__ = ["Trained", "is_checkpoint", "open_architecture", "open_checkpoint", "open_weights"]
+__all__ = ["Trained", "check_trained", "is_checkpoint", "open_architecture", "open_checkpoint", "open_weights"]
 
 Size = tuple[int, int, int]
 
@@ -72,10 +72,27 @@ def open_checkpoint(path: str | Path) -> Trained:
     """Open a checkpoint of ``seedcnn train``.
 
     Raises:
+        ConfigError: if it is the name of a network, which has no trained weights.
         TrainingError, ConfigError, PluginError: as :func:`seedcnn.train.load_model`.
     """
+    check_trained(str(path))
     module, saved = load_model(path)
     return Trained(module.eval(), model_name(saved.config.model), saved.config, saved.trained_on)
+
+
+def check_trained(name: str) -> None:
+    """Refuse the name of a network where trained weights are needed.
+
+    Raises:
+        ConfigError: if there is no file of this name, and it names a network.
+    """
+    if is_checkpoint(name) or name.startswith("timm:"):
+        return
+    try:
+        check_network(name)
+    except ConfigError:
+        return
+    raise ConfigError(f"{name} is a network without trained weights: give a checkpoint of it, or its --weights")
 
 
 def open_weights(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ SEARCHED_DROP = 0.5  # percentage points
 
 _SEARCHED, _FOLLOWED = 5000, 512  # calibration images of a search, and of packing on a parent's grid
 _THREADS = 2
+_FEW, _ENOUGH = 400, 1000  # images; fewer are joined by copies until there are enough
+_SHIFTS = sorted(product((0.0, -1.0, 1.0, -0.5, 0.5), repeat=2), key=lambda at: (at[0] ** 2 + at[1] ** 2, at))
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,7 @@ class PackRequest:
         wanted = self.calibration_pictures or usual
         hold_out = "" if self.calibration else self.hold_out
         images, labels = _calibration(self.calibration or data, hold_out, trained_on, wanted, progress)
-        search = Search(images, labels, self.searched_drop) if self.searches else None
+        search = Search(*_enough(images, labels), self.searched_drop, len(images)) if self.searches else None
         follow = None if parent is None else Parent(parent, images, self.delta_price)
         quantized = None
         if self.quantizes:
@@ -220,6 +223,21 @@ def _check_shape(rule: Preprocessing, test: NamedTest, data: str) -> None:
     if (channels, height, width) != rule.shape:
         ours = " x ".join(map(str, rule.shape))
         raise DataError(f"the images of {data} are {channels} x {height} x {width}; the network takes {ours}")
+
+
+def _enough(
+    images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Add copies of few images, shifted by up to a tenth of a side, so that a search sees about a thousand inputs."""
+    rounds = min(len(_SHIFTS), -(-_ENOUGH // len(images))) if len(images) < _FEW else 1
+    reach = max(1, min(images.shape[1:3]) // 10)
+    padded = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), "edge")
+    height, width = images.shape[1:3]
+    parts = []
+    for y, x in _SHIFTS[:rounds]:
+        top, left = (reach + round(step * reach) for step in (y, x))
+        parts.append(padded[:, top : top + height, left : left + width])
+    return np.concatenate(parts), np.tile(labels, rounds)
 
 
 def _calibration(

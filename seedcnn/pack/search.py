@@ -37,6 +37,7 @@ class Search:
         images, labels: uint8 [N, H, W, 3] and int64 [N], calibration images; do not use test images.
         max_drop: largest accepted accuracy drop in percentage points. The drop on the calibration images plus its
             standard error must stay within it, so that too few images lead to a finer grid rather than to a bad one.
+        distinct: number of images that are no copies of others, which come first; None for all.
 
     Raises:
         ValueError: if there is no image, or not one label for each.
@@ -45,6 +46,7 @@ class Search:
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     max_drop: float = 0.2
+    distinct: int | None = None
 
     def __post_init__(self) -> None:
         if not len(self.images) or len(self.images) != len(self.labels):
@@ -64,9 +66,11 @@ class Candidate:
         weight_bytes: coded bytes of the weights.
         bits_per_weight: the same in bits for each weight.
         drop: accuracy lost on the calibration images, in percentage points; all accuracy if a logit is NaN.
-        error: standard error of ``drop`` over the images.
+        error: standard error of ``drop`` over the images; at least that of a single image that is lost, since no loss
+            among few images says little.
         agreement: share of the images that keep their top class, in percent.
         n: number of calibration images.
+        distinct: number of those that are no copies of others.
     """
 
     accepted: bool
@@ -77,6 +81,7 @@ class Candidate:
     error: float
     agreement: float
     n: int
+    distinct: int
 
 
 class _Trials:
@@ -132,14 +137,15 @@ class _Trials:
         coded = encode_learned(self._weights, grids, self._compression)
         size = sum(len(each.payload.data) for each in coded if each.payload is not None)
         bits, n = 8 * size / self._count, len(self._right)
+        distinct = n if self._search.distinct is None else self._search.distinct
         try:
             logits = predict_logits(self._predict(_expanded(self._exported, grids)), self._search.images)
         except DataError:  # a logit is NaN
-            return Candidate(False, step, size, bits, 100 * float(self._right.mean()), 0.0, 0.0, n)
+            return Candidate(False, step, size, bits, 100 * float(self._right.mean()), 0.0, 0.0, n, distinct)
         lost = 100.0 * self._right - 100.0 * accuracy_of_logits(logits, self._search.labels).correct
-        drop, error = float(lost.mean()), float(lost.std() / n**0.5)
+        drop, error = float(lost.mean()), float(max(lost.std(), 100.0 / n**0.5) / n**0.5)
         agreement = 100 * float((logits.argmax(1) == self._before.argmax(1)).mean())
-        return Candidate(drop + error <= self._search.max_drop, step, size, bits, drop, error, agreement, n)
+        return Candidate(drop + error <= self._search.max_drop, step, size, bits, drop, error, agreement, n, distinct)
 
 
 def search_grids(

@@ -114,6 +114,16 @@ def test_what_weights_from_elsewhere_need(place, looped):
         assert "is a file with weights of its own" in refused.stderr or "belong to one network" in refused.stderr
 
 
+def test_a_network_without_weights_is_named(place):
+    own = f"{place / 'net.py'}:Net"
+    pack = ("--out", place / "x", "--family", "f", "--release", 1)
+    for name in ("resnet8_cifar", "mobilenetv3_small_050", own):
+        for arguments in (("evaluate", name, "--corruptions", "none"), ("pack", name, *pack)):
+            said = in_process(*arguments, expect=1).stderr
+            assert f"{name} is a network without trained weights: give a checkpoint of it, or its --weights" in said
+    assert "there is no checkpoint absent.ckpt" in in_process("pack", "absent.ckpt", *pack, expect=1).stderr
+
+
 def test_a_head_of_another_size_is_refused(place, looped, tmp_path):
     network = own_network(f"{place / 'net.py'}:Net", {"num_classes": 7})
     torch.save(network.state_dict(), tmp_path / "w.pth")

@@ -261,7 +261,12 @@ def test_the_wrong_kind_of_file_is_named(place, trained, tmp_path):
     assert "is a bundle, not a checkpoint" in again.stderr
     assert "does not know where its data are: give --data" in in_process("evaluate", bundle, expect=1).stderr
     in_process("pack", checkpoint, "--out", tmp_path / "z.bundle", "--family", "x", "--release", 2, "--parent", bundle)
-    assert "this is a delta, not a bundle" in in_process("inspect", tmp_path / "z.bundle.delta", expect=1).stderr
+    said = in_process("inspect", tmp_path / "z.bundle.delta", "--tensors").stdout
+    assert "delta to release 2" in said
+    assert f"to content   {open_bundle(tmp_path / 'z.bundle').manifest.content_sha256()}" in said
+    assert "% of 24 images of photos when it was packed" in said
+    (tmp_path / "cut.bundle").write_bytes(bundle.read_bytes()[:-9])
+    assert "cut.bundle: " in in_process("inspect", tmp_path / "cut.bundle", expect=1).stderr
     step = ("--step", 0.002)
     for option in (("--calibration", "cifar10"), ("--calibration-pictures", 5), ("--delta-price", 3)):
         refused = in_process(

@@ -14,6 +14,7 @@ from seedcnn.errors import BundleError, ConfigError
 from seedcnn.export import BundleInfo
 from seedcnn.models import create_model
 from seedcnn.pack import PackRequest, Parent, pack, preprocessing_of
+from seedcnn.pack.request import _enough
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,19 @@ def test_what_a_request_searches_and_quantizes():
     assert PackRequest("f", 1, force_int8=True).quantizes
     assert not PackRequest("f", 1).quantizes
     assert PackRequest("f", 1).delta_price == Parent.price
+
+
+def test_few_calibration_images_get_shifted_copies():
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (60, 20, 30, 1), np.uint8), rng.integers(0, 9, 60)
+    more, theirs = _enough(images, labels)
+    assert more.shape == (60 * 17, 20, 30, 1)
+    assert np.array_equal(more[:60], images)
+    assert np.array_equal(theirs, np.tile(labels, 17))
+    assert len({each.tobytes() for each in more}) == len(more)
+    assert len(_enough(images[:3], labels[:3])[0]) == 3 * 25
+    many = np.repeat(images, 20, axis=0)
+    assert len(_enough(many, np.repeat(labels, 20))[0]) == 1200
 
 
 @pytest.mark.parametrize(
