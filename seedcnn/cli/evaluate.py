@@ -94,14 +94,14 @@ def _normalization(mean: str | None, std: str | None) -> Normalization | None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
+def _progress(shown: bool) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on standard error, if that is a terminal."""
     from rich.progress import Progress
 
     from seedcnn.terminal import console as open_console
 
     console = open_console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
         task = bar.add_task("corrupted images", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -210,7 +210,7 @@ def evaluate(
     for bad in test.test.skipped:
         typer.echo(f"left out: {bad.name}: {bad.reason}", err=True)
     opened = open_models(models, given, test, trained, weighted)
-    with _progress() as progress:
+    with _progress(bool(kinds)) as progress:
         found = request.measure(opened, test, progress)
     _write_files(found, opened, csv, report, frost_dir)
     if as_json:
