@@ -1,11 +1,14 @@
-"""A file of every kind that is read: formats, modes, transparency, EXIF orientations, in one size and in a few others."""
+"""A file of every kind that is read: formats, modes, transparency, EXIF orientations, in a few sizes."""
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 HEIGHT, WIDTH = 20, 30
 _FORMATS = {
@@ -17,6 +20,10 @@ _FORMATS = {
     "tif": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I;16B"),
     "ppm": ("1", "L", "RGB", "I;16"),
 }
+_XMP = b"""<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">
+<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>
+</rdf:RDF></x:xmpmeta><?xpacket end="w"?>"""
 _SIZES = ((7, 9), (5, 90), (64, 21))
 
 
@@ -52,6 +59,41 @@ def _save(picture: np.ndarray, path: Path, kind: str) -> None:
     image.save(path, **options)
 
 
+def _raw_png(picture: np.ndarray, bits: int, key: tuple[int, ...]) -> bytes:
+    """A PNG that Pillow does not write: grey of 1 bit or RGB of 16, with a transparent colour."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = picture.shape[:2]
+    if bits == 1:
+        rows = [np.packbits(row > 127).tobytes() for row in picture[..., 0]]
+    else:
+        rows = [row.tobytes() for row in picture[..., :3].astype(">u2") * 256 + 77]
+    header = struct.pack(">IIBBBBB", width, height, bits, 0 if bits == 1 else 2, 0, 0, 0)
+    keyed = chunk(b"tRNS", struct.pack(f">{len(key)}H", *key))
+    pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + keyed + pixels + chunk(b"IEND", b"")
+
+
+def _save_turned(picture: Image.Image, folder: Path) -> None:
+    """Save pictures that EXIF data or XMP turn."""
+    for turn in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        picture.save(folder / f"exif {turn}.jpg", exif=exif)
+        picture.save(folder / f"exif {turn}.tif", exif=exif, compression=("raw", "tiff_lzw")[turn % 2])
+        if turn in (3, 6):
+            picture.save(folder / f"exif {turn}.webp", exif=exif, lossless=True)
+            picture.save(folder / f"exif {turn}.png", exif=exif)
+    picture.save(folder / "XMP.jpg", xmp=_XMP)
+    picture.save(folder / "XMP.webp", xmp=_XMP, lossless=True)
+    picture.save(folder / "XMP.tif", tiffinfo={700: _XMP})
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", _XMP.decode())
+    picture.save(folder / "XMP.png", pnginfo=text)
+
+
 def write_kinds(folder: Path) -> list[str]:
     """Write a picture of 20 x 30 pixels as each kind of file, a few of other sizes, and one for each EXIF value.
 
@@ -65,9 +107,9 @@ def write_kinds(folder: Path) -> list[str]:
     for height, width in _SIZES:
         for kind in ("RGBA", "L"):
             _save(_picture(height, width), folder / f"{kind} {height}x{width}.png", kind)
-    colours = Image.fromarray(np.ascontiguousarray(_picture(HEIGHT, WIDTH)[..., :3]))
-    for turn in range(1, 9):
-        exif = Image.Exif()
-        exif[0x0112] = turn
-        colours.save(folder / f"exif {turn}.jpg", exif=exif)
+    picture = _picture(HEIGHT, WIDTH)
+    (folder / "1 key of 1.png").write_bytes(_raw_png(picture, 1, (1,)))
+    low = tuple(picture[2, 2, :3].tolist())  # as 16 bits it is no colour of the picture
+    (folder / "RGB16 key.png").write_bytes(_raw_png(picture, 16, low))
+    _save_turned(Image.fromarray(np.ascontiguousarray(picture[..., :3])), folder)
     return sorted(path.name for path in folder.iterdir())
