@@ -93,7 +93,8 @@ def call_of(name: str) -> Callable[..., Any]:
     found = getattr(module, call, None)
     if not callable(found):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise ConfigError(f"{name}: there is nothing to call by the name {call}; {did_you_mean(call, known)}".rstrip())
+        hint = did_you_mean(call, known)
+        raise ConfigError(f"{name}: there is nothing to call by the name {call}; {hint}".rstrip("; "))
     return found  # type: ignore[no-any-return]
 
 

@@ -12,8 +12,9 @@ from timm.data import Mixup
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
+from seedcnn.data.sets.named import FOLDER
 from seedcnn.errors import ConfigError, TrainingError
-from seedcnn.messages import Say
+from seedcnn.messages import Say, shown
 from seedcnn.models.own import is_own, sha256_of
 from seedcnn.models.weights import load_state, load_weights
 from seedcnn.sampling.theory import batches as reduced
@@ -133,6 +134,11 @@ class Run:
         if model is not None and (sentence := _foreign(config, model)) is not None:
             self.notes.append(sentence)
         classes = outputs(self.model, data.size)
+        if config.data == FOLDER and classes != len(data.classes):
+            names = f"{len(data.classes)} classes ({shown(', '.join(data.classes)):.200})"
+            own = "the callable must take `num_classes`, or return a network of that many"
+            rule = own if is_own(config.model) else "leave model_options.num_classes out"
+            raise ConfigError(f"{config.model} has {classes} outputs, but the pictures have {names}; {rule}")
         if (largest := int(data.labels.max())) >= classes:
             raise ConfigError(f"the network has {classes} classes, but there is a label {largest}")
         self.mixup = self._mixup(classes)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seedcnn.errors import ConfigError, MissingExtraError
+from seedcnn.errors import ConfigError, SeedCNNError
 from seedcnn.train.config import TrainConfig
 from seedcnn.train.distill import Distiller, load_teacher
 
@@ -77,14 +77,31 @@ def outputs(model: nn.Module, size: tuple[int, int, int]) -> int:
     """Number of classes of a network, from the shape of its output.
 
     Raises:
-        ConfigError: if the network cannot take images of this size.
+        ConfigError: if the network cannot take images of this size, does not return logits, or has nothing to train.
     """
-    first = next(model.parameters())
+    first = next((each for each in model.parameters() if each.requires_grad), None)
+    if first is None:
+        raise ConfigError("the network has no parameters to train; it must have one at least that requires a gradient")
     mode = model.training
     try:
         logits = model.eval()(torch.zeros((2, *size), device=first.device, dtype=first.dtype))
-    except (MissingExtraError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"the network cannot take images of {size[1]}x{size[2]}: {error}") from error
+    except Exception as error:  # the network may be the user's, whose code may raise anything
+        kind = "" if isinstance(error, (SeedCNNError, RuntimeError, ValueError)) else f"{type(error).__name__}: "
+        why = " ".join(str(error).split()) or "no reason given"
+        raise ConfigError(f"the network cannot take images of {size[1]}x{size[2]}: {kind}{why}") from error
     finally:
         model.train(mode)
+    if not isinstance(logits, Tensor) or logits.shape[:1] != (2,) or logits.ndim != 2 or not logits.is_floating_point():
+        raise ConfigError(
+            f"the network returns {_described(logits)} for two images; it must return one tensor of logits, floating "
+            "point [2, classes]"
+        )
     return int(logits.shape[1])
+
+
+def _described(found: object) -> str:
+    if isinstance(found, Tensor):
+        return f"a tensor {str(found.dtype).removeprefix('torch.')} {list(found.shape)}"
+    if isinstance(found, (tuple, list)):
+        return f"a {type(found).__name__} of {len(found)}"
+    return "nothing (None)" if found is None else f"a {type(found).__name__}"
