@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 import struct
 import warnings
 from collections.abc import Mapping, Sequence
@@ -94,6 +95,8 @@ def read_picture(source: str | os.PathLike[str] | bytes, *, orientation: str = "
     """
     name = "the picture" if isinstance(source, bytes) else os.fspath(source)
     try:
+        if not isinstance(source, bytes) and stat.S_ISFIFO(os.stat(name).st_mode):
+            raise ImageError(f"{name} is a pipe, not a file")  # nobody may ever write to it
         with warnings.catch_warnings():
             # Our own limit is lower and raises an error; Pillow's warnings would only repeat what is refused or
             # ignored here (broken EXIF, transparency in palettes).
@@ -108,6 +111,8 @@ def read_picture(source: str | os.PathLike[str] | bytes, *, orientation: str = "
     except IsADirectoryError:
         raise ImageError(f"{name} is a directory without a picture") from None
     except (*_BROKEN, MemoryError) as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise ImageError(f"{name} cannot be read: {error.strerror}") from None
         raise ImageError(f"{name} cannot be decoded: {error or type(error).__name__}".split("\n")[0]) from None
     if orientation == "stored" or turn is None:
         return array
