@@ -88,7 +88,7 @@ class TrainRequest:
         if not is_own(self.target):
             return find_recipe(self.target)
         call = call_of(self.target)
-        if isinstance(call, type) or (self.data is not None and self._takes_options(call)):
+        if isinstance(call, type) or self._takes_options(call):
             return None
         found = call()
         return found if isinstance(found, TrainConfig) else None

@@ -29,6 +29,10 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor, targets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """The loss, a scalar, and the logits [N, classes]; targets are labels [N] or probabilities [N, classes]."""
         logits = self.model(images)
+        if not isinstance(logits, Tensor):
+            raise ConfigError(
+                f"in training the network returns {_described(logits)}; it must return one tensor of logits"
+            )
         return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing), logits
 
 
@@ -72,7 +76,6 @@ def data_parallel(model: nn.Module, device: torch.device) -> nn.Module:
     return nn.DataParallel(model)
 
 
-@torch.no_grad()
 def outputs(model: nn.Module, size: tuple[int, int, int]) -> int:
     """Number of classes of a network, from the shape of its output.
 
@@ -96,6 +99,8 @@ def outputs(model: nn.Module, size: tuple[int, int, int]) -> int:
             f"the network returns {_described(logits)} for two images; it must return one tensor of logits, floating "
             "point [2, classes]"
         )
+    if not logits.requires_grad:
+        raise ConfigError("the logits of the network do not depend on its parameters: there is nothing to train")
     return int(logits.shape[1])
 
 

@@ -88,6 +88,9 @@ def train_refused(photos, tmp_path, *more, network="resnet8_cifar", size=("--inp
         ("assert len(x) == 1, 'one at a time'", "cannot take images of 16x16: AssertionError: one at a time"),
         ("raise RuntimeError('\\x1b[31mred\\ntwo')", "cannot take images of 16x16: red two"),
         ("return 1 / 0", "cannot take images of 16x16: ZeroDivisionError: division by zero"),
+        ("return (y, y) if self.training else y", "in training the network returns a tuple of 2; it must return one"),
+        ("return y.detach()", "the logits of the network do not depend on its parameters"),
+        ("return y / (not self.training or {}[7])", "net.py, line 15, in Net.forward: KeyError: 7"),
     ],
 )
 def test_networks_that_return_no_logits_for_the_classes(whole, tmp_path, ends, sentence):
@@ -129,6 +132,25 @@ def test_networks_of_other_sizes_classes_and_without_parameters(whole, tmp_path)
 )
 def test_options_of_one_kind_of_network_on_another(whole, tmp_path, network, option, sentence):
     assert sentence in train_refused(whole / "photos", tmp_path, "--set", option, network=network)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("made", "made is a network already; name a class or function that returns one"),
+        ("ends", "net.py, line 4, in ends: SystemExit: 0"),
+        ("fails", "net.py, line 6, in fails: ValueError: no weights here"),
+        ("needs", "net.py:needs fails with (num_classes=4): TypeError: needs() missing 1 required"),
+    ],
+)
+def test_callables_that_make_no_network(whole, tmp_path, monkeypatch, name, sentence):
+    lines = ("from torch import nn", "made = nn.Flatten()", "def ends(*, num_classes=3):", "    raise SystemExit(0)")
+    lines += ("def fails():", "    raise ValueError('no weights\\nhere')", "def needs(depth, num_classes): pass")
+    (tmp_path / "net.py").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    assert sentence in train_refused(whole / "photos", tmp_path, network=f"net.py:{name}")
+    if name == "needs":  # no recipe either, which is called without arguments
+        assert "train net.py:needs needs --data" in refused("train", "net.py:needs", "--out", tmp_path / "x.ckpt")
 
 
 def test_a_recipe_with_another_network_is_refused_before_its_data_are_sought(tmp_path):
