@@ -280,7 +280,7 @@ class Run:
             self.update.schedule(epoch, step // group)
             with contextlib.nullcontext() if ends or self.processes.world == 1 else self.called.no_sync():
                 loss, logits = self.loss(images, labels, indices)
-                self.update.backward(loss / together if together > 1 else loss)
+                self._backward(loss / together if together > 1 else loss)
             mean, correct = self._told(loss.detach(), logits.detach(), labels)
             if not math.isfinite(mean):
                 self.update.forget()
@@ -292,6 +292,16 @@ class Run:
             shown.step(epoch, len(labels) * self.processes.world, counts.loss / seen, 100 * counts.correct / seen)
             if ends:
                 yield step + 1
+
+    def _backward(self, loss: Tensor) -> None:
+        try:
+            self.update.backward(loss)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if not is_own(self.config.model):
+                raise
+            raise TrainingError(f"{self.config.model} has no gradient: {' '.join(str(error).split())}") from error
 
     def _told(self, loss: Tensor, logits: Tensor, labels: Tensor) -> tuple[float, int]:
         """Mean loss and correct answers over the processes, with one reduction and one device wait per batch."""

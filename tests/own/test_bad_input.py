@@ -89,6 +89,10 @@ def train_refused(photos, tmp_path, *more, network="resnet8_cifar", size=("--inp
         ("raise RuntimeError('\\x1b[31mred\\ntwo')", "cannot take images of 16x16: red two"),
         ("return 1 / 0", "cannot take images of 16x16: ZeroDivisionError: division by zero"),
         ("return (y, y) if self.training else y", "in training the network returns a tuple of 2; it must return one"),
+        (
+            "x.zero_(); return y",
+            "net.py:Net has no gradient: one of the variables needed for gradient computation has been",
+        ),
         ("return y.detach()", "the logits of the network do not depend on its parameters"),
         ("return y / (not self.training or {}[7])", "net.py, line 15, in Net.forward: KeyError: 7"),
     ],
