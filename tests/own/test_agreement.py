@@ -17,6 +17,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 
 from seedcnn.bundle import Preprocessing
@@ -107,10 +108,11 @@ def environment(place: Path, *, copied: bool = False) -> Path:
     venv.create(place, with_pip=False)
     (inside,) = place.glob("lib/python*/site-packages")
     (inside / "seedcnn").symlink_to(ROOT / "seedcnn")
-    here = Path(np.__file__).parents[1]
-    for name in ("numpy", "numpy.libs", "PIL", "pillow.libs", "backports") if copied else ():
-        if (here / name).exists():
-            (inside / name).symlink_to(here / name)
+    for module, name, libraries in ((np, "numpy", "numpy.libs"), (PIL, "PIL", "pillow.libs")) if copied else ():
+        here = Path(module.__file__).parents[1]
+        for each in (name, libraries):
+            if (here / each).exists():
+                (inside / each).symlink_to(here / each)
     return place / "bin" / "python"
 
 

@@ -73,6 +73,17 @@ def test_without_assertions_and_a_home_in_the_c_locale_nothing_changes(results):
     assert other == here
 
 
+def test_where_python_reads_names_as_ascii_the_remedy_is_named(photos):
+    code = "import sys; from seedcnn.data.sets.own import load_folder; load_folder(sys.argv[1])"
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, photos]
+    done = subprocess.run(command, env={**os.environ, **ascii_only}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert r"has the class folder Gr\udcc3\udcbcn: a class must have a name in UTF-8" in line
+    assert "set PYTHONUTF8=1" in line
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_each_alone_changes_nothing(results, photos, name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -249,7 +250,9 @@ def _is_named(entry: Path) -> bool:
 
 def _check_name(label: str, what: str) -> None:
     if not label.isascii() and any("\ud800" <= each <= "\udfff" for each in label):
-        raise DataError(f"{what} {shown(label)}: a class must have a name in UTF-8, which bundles can carry; rename it")
+        coding = sys.getfilesystemencoding()
+        way = "rename it" if coding == "utf-8" else f"set PYTHONUTF8=1, since Python reads names as {coding} here"
+        raise DataError(f"{what} {shown(label)}: a class must have a name in UTF-8, which bundles can carry; {way}")
 
 
 def _of_csv(path: Path) -> Iterator[_File]:
