@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -82,14 +82,14 @@ def load_plugins(files: list[str] | None) -> None:
 
 @contextmanager
 def naming_plugins() -> Iterator[None]:
-    """Name file, line and function where the code of a ``--plugin`` made the command fail."""
+    """Name file, line and function where the code of a ``--plugin``, or of a network, made the command fail."""
     try:
         yield
     except BaseException:
-        plugins = sys.modules.get("seedcnn.convert.plugins")  # not imported: no command loaded one
-        if plugins is None:
-            raise
-        with plugins.plugins_named():
+        with ExitStack() as naming:
+            for name, names in (("models.own", "own_code_named"), ("convert.plugins", "plugins_named")):
+                if (module := sys.modules.get(f"seedcnn.{name}")) is not None:  # else no command loaded one
+                    naming.enter_context(getattr(module, names)())
             raise
 
 

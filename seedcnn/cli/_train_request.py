@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Prepared", "TrainRequest"]
 
+# Fields that say how the pictures were read, which is done when --set takes effect.
+_NOT_SET = {
+    "model": "the network is what `train` names",
+    "data": "the pictures are those of --data",
+    "val": "the share to measure on is that of --val",
+    "preprocessing": "the rule is that of --input and --resize",
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -79,7 +87,7 @@ class TrainRequest:
         if not is_own(self.target):
             return find_recipe(self.target)
         call = call_of(self.target)
-        if isinstance(call, type) or (self.data is not None and self._takes_options(call)):
+        if isinstance(call, type) or self._takes_options(call):
             return None
         found = call()
         return found if isinstance(found, TrainConfig) else None
@@ -120,6 +128,10 @@ class TrainRequest:
         from seedcnn.train.own import check_network, fine_tuned, own_config, own_data
 
         self._check_measuring("pictures of your own", False)
+        for text in self.set_:
+            field = text.partition("=")[0].partition(".")[0].strip()
+            if field in _NOT_SET:
+                raise ConfigError(f"--set {text}: with pictures of your own {_NOT_SET[field]}")
         named = Path(self.target).is_file() and not self.target.endswith(".py")  # which check_network answers
         checkpoint = Path(self.target) if named else None
         saved = None if checkpoint is None else load_checkpoint(checkpoint)

@@ -25,7 +25,7 @@ def list_pictures(paths: Iterable[str | Path]) -> Iterator[Path]:
         ImageError: if a directory cannot be read.
     """
     for path in map(Path, paths):
-        if not path.is_dir():
+        if not _is_directory(path):
             yield path
             continue
         found, seen = False, {path.resolve()}
@@ -38,6 +38,13 @@ def list_pictures(paths: Iterable[str | Path]) -> Iterator[Path]:
                 yield Path(where, name)
         if not found:
             yield path
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # whoever reads it says why
+        return False
 
 
 def _unreadable(error: OSError) -> None:

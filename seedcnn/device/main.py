@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from seedcnn.bundle import check_family
 from seedcnn.device.config import check_url
 from seedcnn.errors import ImageError
+from seedcnn.messages import shown
 from seedcnn.runtime.names import AUTO, RUNTIMES
 from seedcnn.terminal import run_program, version
 
@@ -174,7 +175,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         result = {"image": answer.path, "index": answer.index, "label": answer.label}
         results.append({**result, "probability": answer.probability})
         if not arguments.json:
-            print(f"{answer.path}: {answer.label} {answer.probability:.4f}")
+            print(shown(f"{answer.path}: {answer.label} {answer.probability:.4f}"))
     if arguments.json:
         print(json.dumps(results))
     _report(errors, len(results) + len(errors))
@@ -202,9 +203,9 @@ def _answers(model: Model, paths: Iterable[Path]) -> Iterator[Answer]:
 def _report(errors: list[str], total: int) -> None:
     """Name the pictures without an answer on stderr, and fail if there are any."""
     if len(errors) == total == 1:
-        raise ImageError(errors[0])
+        raise ImageError(shown(errors[0]))
     for error in errors:
-        print(f"seedcnn-device: {error}", file=sys.stderr)
+        print(f"seedcnn-device: {shown(error)}", file=sys.stderr)
     if errors:
         raise ImageError(f"{len(errors)} of {total} pictures have no answer")
 
@@ -214,14 +215,15 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
     model = _model(arguments)
     labels = model.bundle.manifest.labels
+    known = shown(", ".join(labels))
     if not arguments.directory.is_dir():
         raise ImageError(f"{arguments.directory} is not a directory of class folders")
     folders = sorted(each.name for each in arguments.directory.iterdir() if each.is_dir() and each.name[0] != ".")
     if not folders:
-        raise ImageError(f"{arguments.directory} holds no class folder; the model knows {', '.join(labels):.200}")
+        raise ImageError(f"{arguments.directory} holds no class folder; the model knows {known:.200}")
     if unknown := [name for name in folders if name not in labels]:
-        named = f"{', '.join(unknown):.200} in {arguments.directory}"
-        raise ImageError(f"the model does not know the class {named}; it knows {', '.join(labels):.200}")
+        named = f"{shown(', '.join(unknown)):.200} in {arguments.directory}"
+        raise ImageError(f"the model does not know the class {named}; it knows {known:.200}")
     rows: list[tuple[str, int, int]] = []
     errors: list[str] = []
     for name in folders:
@@ -239,7 +241,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     else:
         print(f"accuracy {top1:.2f} % ({right} of {total} pictures)")
         for name, good, count in rows:
-            print(f"  {name}: {good} of {count}")
+            print(f"  {shown(name)}: {good} of {count}")
     _report(errors, total + len(errors))
 
 

@@ -7,16 +7,20 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from seedcnn.errors import ConfigError, did_you_mean
+from seedcnn.convert.plugins import place_in_plugin
+from seedcnn.errors import ConfigError, SeedCNNError, did_you_mean
 
-__all__ = ["call_of", "file_of", "is_own", "model_name", "own_network", "sha256_of", "takes"]
+__all__ = ["call_of", "file_of", "is_own", "model_name", "own_code_named", "own_network", "sha256_of", "takes"]
+
+_FILES: set[Path] = set()  # of networks that were loaded
 
 
 def is_own(name: str) -> bool:
@@ -61,19 +65,23 @@ def _module(name: str) -> ModuleType:
         if path is None:
             sys.path.insert(0, "")
             try:
-                return importlib.import_module(where)
+                found = importlib.import_module(where)
+                _FILES.update(map(Path, filter(None, [getattr(found, "__file__", None)])))
+                return found
             finally:
                 sys.path.remove("")
         spec = importlib.util.spec_from_file_location(f"seedcnn_own_{path.stem}", path)
         if not path.is_file() or spec is None or spec.loader is None:
             raise ConfigError(f"there is no file {path}")
+        _FILES.update((path, path.absolute()))
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # dataclasses and pickles look their module up
         spec.loader.exec_module(module)
     except ConfigError:
         raise
     except SyntaxError as error:
-        raise ConfigError(f"{where} is not valid Python: {error.msg} (line {error.lineno})") from None
+        line = "" if error.lineno is None else f" (line {error.lineno})"
+        raise ConfigError(f"{where} is not valid Python: {error.msg}{line}") from None
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise ConfigError(f"{where} cannot be run: {type(error).__name__}: {_sentence(error)}") from error
     return module
@@ -81,6 +89,24 @@ def _module(name: str) -> ModuleType:
 
 def _sentence(error: BaseException) -> str:
     return " ".join(str(error).split()) or "no reason given"
+
+
+@contextmanager
+def own_code_named() -> Iterator[None]:
+    """Name file, line and function where a network of the user made something fail.
+
+    Raises:
+        ConfigError: instead of an error that is not one of this library's, and of ``SystemExit``.
+    """
+    try:
+        yield
+    except SeedCNNError:
+        raise
+    except (Exception, SystemExit) as error:
+        place = place_in_plugin(error, *_FILES) if _FILES else None
+        if place is None:
+            raise
+        raise ConfigError(f"{place}: {type(error).__name__}: {_sentence(error)}") from error
 
 
 def call_of(name: str) -> Callable[..., Any]:
@@ -91,9 +117,12 @@ def call_of(name: str) -> Callable[..., Any]:
     """
     module, call = _module(name), name.rpartition(":")[2]
     found = getattr(module, call, None)
+    if isinstance(found, nn.Module):
+        raise ConfigError(f"{name} is a network already; name a class or function that returns one")
     if not callable(found):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise ConfigError(f"{name}: there is nothing to call by the name {call}; {did_you_mean(call, known)}".rstrip())
+        hint = did_you_mean(call, known)
+        raise ConfigError(f"{name}: there is nothing to call by the name {call}; {hint}".rstrip("; "))
     return found  # type: ignore[no-any-return]
 
 
@@ -120,7 +149,7 @@ def own_network(name: str, options: Mapping[str, Any] | None = None) -> nn.Modul
     call = call_of(name)
     try:
         model = call(**(options or {}))
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         given = ", ".join(f"{key}={value!r}" for key, value in (options or {}).items())
         raise ConfigError(f"{name} fails with ({given}): {type(error).__name__}: {_sentence(error)}") from error
     if not isinstance(model, nn.Module):

@@ -56,7 +56,7 @@ def _of_torch(path: Path) -> Any:
         rule = "it is a pickle with code in it, or none at all; save model.state_dict() alone"
         raise ConfigError(f"{path} holds no weights that can be read safely: {rule}") from None
     except Exception as error:  # torch and zipfile raise anything for a damaged file
-        sentence = str(error).split("\n")[0]
+        sentence = str(error).split("\n")[0] or "it ends too early"
         raise ConfigError(f"{path} is not a file of weights: {sentence}") from None
 
 
@@ -70,7 +70,8 @@ def _unwrapped(found: Any, path: Path, say: Say) -> dict[str, Tensor]:
             break
         say(f"{path}: the weights are its entry {inner!r}")
         found = found[inner]
-    raise ConfigError(f"{path} holds a {type(found).__name__} without tensors; it must hold a state_dict")
+    lacks = " without tensors" if isinstance(found, Mapping) else ""
+    raise ConfigError(f"{path} holds a {type(found).__name__}{lacks}; it must hold a state_dict")
 
 
 def load_weights(
@@ -93,17 +94,18 @@ def load_weights(
         same_head: refuse a head of another size.
 
     Raises:
-        ConfigError: if the weights are of another network: names that are missing, unexpected or of another shape, five
-            of each.
+        ConfigError: if the weights are of another network: names that are missing, unexpected, of another shape or
+            no floating point numbers, five of each.
     """
     own = model.state_dict()
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own]
     shaped = [name for name in own if name in state and own[name].shape != state[name].shape]
+    typed = [name for name in own if name in state and own[name].is_floating_point() > state[name].is_floating_point()]
     head = _head(model)
     of_head = [name for name in own if head and name.rpartition(".")[0] == head]
     fresh = of_head if other_classes or (set(of_head) & set(shaped) and not same_head) else []
-    if not missing and not unexpected and set(shaped) <= set(fresh):
+    if not missing and not unexpected and not typed and set(shaped) <= set(fresh):
         if fresh and progress:
             shapes = f"{tuple(state[fresh[0]].shape)} in the file, {tuple(own[fresh[0]].shape)} here"
             why = f"is of another size ({shapes})" if shaped else "is for other classes"
@@ -117,6 +119,9 @@ def load_weights(
     if shaped:
         each = [f"{n} {tuple(state[n].shape)} instead of {tuple(own[n].shape)}" for n in shaped]
         parts.append(f"{len(shaped)} of another shape: {_few(each)}")
+    if typed:
+        each = [f"{n} {str(state[n].dtype).removeprefix('torch.')}" for n in typed]
+        parts.append(f"{len(typed)} that are no floating point numbers: {_few(each)}")
     raise ConfigError(f"the weights of {path} do not fit the network; {'; '.join(parts)}")
 
 

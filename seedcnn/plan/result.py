@@ -175,7 +175,9 @@ def read_plan(path: str | Path) -> Plan:
     """
     try:
         data = parse_json(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read as a plan: {error.strerror or error}") from None
+    except ValueError as error:
         raise ConfigError(f"{path} cannot be read as a plan: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds a {type(data).__name__}; a plan is an object")

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ _TURNS = {
     7: (True, True, True),
     8: (True, True, False),
 }
+_Turn = tuple[bool, bool, bool]
 _SAME_TO_US = {"La": "LA", "PA": "RGBA", "RGBa": "RGBA", "RGBX": "RGB"}
 
 
@@ -93,14 +95,15 @@ def read_picture(source: str | os.PathLike[str] | bytes, *, orientation: str = "
     """
     name = "the picture" if isinstance(source, bytes) else os.fspath(source)
     try:
+        if not isinstance(source, bytes) and stat.S_ISFIFO(os.stat(name).st_mode):
+            raise ImageError(f"{name} is a pipe, not a file")  # nobody may ever write to it
         with warnings.catch_warnings():
             # Our own limit is lower and raises an error; Pillow's warnings would only repeat what is refused or
             # ignored here (broken EXIF, transparency in palettes).
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else Path(name), formats=FORMATS) as image:
                 _check(image, name)
-                array = _array(image, name)
-                turn = _TURNS.get(_orientation(image)) if orientation == "exif" else None
+                array, turn = _stored(image, name)
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not a picture of a known format ({', '.join(FORMATS)})") from None
     except FileNotFoundError:
@@ -108,11 +111,17 @@ def read_picture(source: str | os.PathLike[str] | bytes, *, orientation: str = "
     except IsADirectoryError:
         raise ImageError(f"{name} is a directory without a picture") from None
     except (*_BROKEN, MemoryError) as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise ImageError(f"{name} cannot be read: {error.strerror}") from None
         raise ImageError(f"{name} cannot be decoded: {error or type(error).__name__}".split("\n")[0]) from None
-    if turn is None:
+    if orientation == "stored" or turn is None:
         return array
     transposed, rows, columns = turn
     array = array.transpose(1, 0, 2) if transposed else array
+    return _flipped(array, rows, columns)
+
+
+def _flipped(array: U8, rows: bool, columns: bool) -> U8:
     return np.ascontiguousarray(array[:: -1 if rows else 1, :: -1 if columns else 1])
 
 
@@ -128,20 +137,49 @@ def _check(image: ImageFile.ImageFile, name: str) -> None:
         raise ImageError(f"{name} has {frames} frames; a picture has one")
 
 
-def _orientation(image: Image.Image) -> int:
+def _stored(image: ImageFile.ImageFile, name: str) -> tuple[U8, _Turn | None]:
+    """Return the pixels as the file holds them, and how to turn them upright; None for not at all."""
+    if image.format != "TIFF":
+        array = _array(image, name)  # a PNG may hold its EXIF data behind its pixels
+        return array, _asked(_exif_of(image))
+    # Pillow turns a TIFF as it is decoded, some releases also by what XMP says.
+    turn, turned = _asked(image.tag_v2), _asked(image.getexif())  # type: ignore[attr-defined]
+    array = _array(image, name)
+    if turned is not None:
+        transposed, rows, columns = turned
+        array = _flipped(array, rows, columns)
+        array = np.ascontiguousarray(array.transpose(1, 0, 2)) if transposed else array
+    return array, turn
+
+
+def _exif_of(image: Image.Image) -> Mapping[int, object]:
+    """Read the EXIF data alone: Pillow's ``getexif`` of the image itself also takes the orientation from XMP."""
+    bare = Image.new("1", (1, 1))
+    bare.info = {key: value for key, value in image.info.items() if key in ("exif", "Raw profile type exif")}
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        return bare.getexif()
     except Exception:  # a broken block of EXIF data may raise anything, and says nothing then
-        return 1
+        return {}
+
+
+def _asked(tags: Mapping[int, object]) -> _Turn | None:
+    try:
+        return _TURNS.get(tags.get(_ORIENTATION, 1))  # type: ignore[call-overload, no-any-return]
+    except Exception:  # broken data, see above
+        return None
 
 
 def _array(image: Image.Image, name: str) -> U8:
-    mode, array = image.mode, None
+    mode = image.mode
+    if image.format == "PNG" and mode == "RGB" and "16" in str(getattr(image, "tile", "")):
+        image.info.pop("transparency", None)  # its 16 bits would be compared with the upper 8 of the pixels
     if mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):
         return _upper_bytes(np.asarray(image), name)
     image.load()
     if mode == "CMYK":
         return _rgb_of_cmyk(np.asarray(image))
+    if mode == "1" and image.info.get("transparency"):
+        image.info["transparency"] = 255  # before 12.1 Pillow says 1
     if "transparency" in image.info and mode in ("1", "L", "RGB"):
         image = image.convert("LA" if mode != "RGB" else "RGBA")
     elif mode == "1":

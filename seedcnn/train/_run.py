@@ -12,8 +12,9 @@ from timm.data import Mixup
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
+from seedcnn.data.sets.named import FOLDER
 from seedcnn.errors import ConfigError, TrainingError
-from seedcnn.messages import Say
+from seedcnn.messages import Say, shown
 from seedcnn.models.own import is_own, sha256_of
 from seedcnn.models.weights import load_state, load_weights
 from seedcnn.sampling.theory import batches as reduced
@@ -133,6 +134,11 @@ class Run:
         if model is not None and (sentence := _foreign(config, model)) is not None:
             self.notes.append(sentence)
         classes = outputs(self.model, data.size)
+        if config.data == FOLDER and classes != len(data.classes):
+            names = f"{len(data.classes)} classes ({shown(', '.join(data.classes)):.200})"
+            own = "the callable must take `num_classes`, or return a network of that many"
+            rule = own if is_own(config.model) else "leave model_options.num_classes out"
+            raise ConfigError(f"{config.model} has {classes} outputs, but the pictures have {names}; {rule}")
         if (largest := int(data.labels.max())) >= classes:
             raise ConfigError(f"the network has {classes} classes, but there is a label {largest}")
         self.mixup = self._mixup(classes)
@@ -274,7 +280,7 @@ class Run:
             self.update.schedule(epoch, step // group)
             with contextlib.nullcontext() if ends or self.processes.world == 1 else self.called.no_sync():
                 loss, logits = self.loss(images, labels, indices)
-                self.update.backward(loss / together if together > 1 else loss)
+                self._backward(loss / together if together > 1 else loss)
             mean, correct = self._told(loss.detach(), logits.detach(), labels)
             if not math.isfinite(mean):
                 self.update.forget()
@@ -286,6 +292,16 @@ class Run:
             shown.step(epoch, len(labels) * self.processes.world, counts.loss / seen, 100 * counts.correct / seen)
             if ends:
                 yield step + 1
+
+    def _backward(self, loss: Tensor) -> None:
+        try:
+            self.update.backward(loss)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if not is_own(self.config.model):
+                raise
+            raise TrainingError(f"{self.config.model} has no gradient: {' '.join(str(error).split())}") from error
 
     def _told(self, loss: Tensor, logits: Tensor, labels: Tensor) -> tuple[float, int]:
         """Mean loss and correct answers over the processes, with one reduction and one device wait per batch."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seedcnn.errors import ConfigError, MissingExtraError
+from seedcnn.errors import ConfigError, SeedCNNError
 from seedcnn.train.config import TrainConfig
 from seedcnn.train.distill import Distiller, load_teacher
 
@@ -29,6 +29,10 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor, targets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """The loss, a scalar, and the logits [N, classes]; targets are labels [N] or probabilities [N, classes]."""
         logits = self.model(images)
+        if not isinstance(logits, Tensor):
+            raise ConfigError(
+                f"in training the network returns {_described(logits)}; it must return one tensor of logits"
+            )
         return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing), logits
 
 
@@ -72,19 +76,37 @@ def data_parallel(model: nn.Module, device: torch.device) -> nn.Module:
     return nn.DataParallel(model)
 
 
-@torch.no_grad()
 def outputs(model: nn.Module, size: tuple[int, int, int]) -> int:
     """Number of classes of a network, from the shape of its output.
 
     Raises:
-        ConfigError: if the network cannot take images of this size.
+        ConfigError: if the network cannot take images of this size, does not return logits, or has nothing to train.
     """
-    first = next(model.parameters())
+    first = next((each for each in model.parameters() if each.requires_grad), None)
+    if first is None:
+        raise ConfigError("the network has no parameters to train; it must have one at least that requires a gradient")
     mode = model.training
     try:
         logits = model.eval()(torch.zeros((2, *size), device=first.device, dtype=first.dtype))
-    except (MissingExtraError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"the network cannot take images of {size[1]}x{size[2]}: {error}") from error
+    except Exception as error:  # the network may be the user's, whose code may raise anything
+        kind = "" if isinstance(error, (SeedCNNError, RuntimeError, ValueError)) else f"{type(error).__name__}: "
+        why = " ".join(str(error).split()) or "no reason given"
+        raise ConfigError(f"the network cannot take images of {size[1]}x{size[2]}: {kind}{why}") from error
     finally:
         model.train(mode)
+    if not isinstance(logits, Tensor) or logits.shape[:1] != (2,) or logits.ndim != 2 or not logits.is_floating_point():
+        raise ConfigError(
+            f"the network returns {_described(logits)} for two images; it must return one tensor of logits, floating "
+            "point [2, classes]"
+        )
+    if not logits.requires_grad:
+        raise ConfigError("the logits of the network do not depend on its parameters: there is nothing to train")
     return int(logits.shape[1])
+
+
+def _described(found: object) -> str:
+    if isinstance(found, Tensor):
+        return f"a tensor {str(found.dtype).removeprefix('torch.')} {list(found.shape)}"
+    if isinstance(found, (tuple, list)):
+        return f"a {type(found).__name__} of {len(found)}"
+    return "nothing (None)" if found is None else f"a {type(found).__name__}"

@@ -215,6 +215,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         TrainingError: if it is missing, damaged, or not a checkpoint of seedcnn.
         ConfigError: if its config is of another format, or has a field or a value that this version does not know.
     """
+    if Path(path).is_dir():
+        raise TrainingError(f"{path} is a directory, not a checkpoint")
     if not Path(path).is_file():
         raise TrainingError(f"there is no checkpoint {path}")
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in _TENSORS}

@@ -26,14 +26,23 @@ def encoded(image, format="PNG", **options):
     return stream.getvalue()
 
 
-def png(width, height):
-    """A PNG that claims a size and holds no pixels."""
+def png(width, height, bits=8, colour=2, key=b"", rows=b""):
+    """A PNG that claims a size, with these rows or no pixels."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"tRNS", key) if key else b"", chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
+
+
+def test_a_key_of_1_bit_is_the_stored_value_and_one_of_16_bits_is_ignored():
+    for key, alpha in ((0, [255, 0]), (1, [0, 255])):
+        bits = png(2, 1, 1, 0, struct.pack(">H", key), b"\0\x80")
+        np.testing.assert_array_equal(read_picture(bits), [[[255, alpha[0]], [0, alpha[1]]]])
+    deep = png(1, 1, 16, 2, struct.pack(">3H", 1, 2, 3), b"\0" + struct.pack(">3H", 256 + 7, 512 + 7, 768 + 7))
+    np.testing.assert_array_equal(read_picture(deep), [[[1, 2, 3]]])
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "PPM", "TIFF"])
@@ -72,11 +81,12 @@ def test_cmyk_is_ink_on_white():
     assert (read_picture(encoded(white, "JPEG")) == 255).all()
 
 
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])  # Pillow turns a TIFF itself
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_exif_turns_a_picture_upright(turn):
+def test_exif_turns_a_picture_upright(turn, format):
     exif = Image.Exif()
     exif[0x0112] = turn
-    data = encoded(Image.fromarray(RGB), exif=exif)
+    data = encoded(Image.fromarray(RGB), format, exif=exif)
     from PIL import ImageOps
 
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
@@ -87,6 +97,16 @@ def test_exif_turns_a_picture_upright(turn):
 def test_broken_exif_and_colour_profiles_are_ignored():
     data = encoded(Image.fromarray(RGB), exif=b"Exif\0\0II*\0\xff\xff\xff\xff", icc_profile=b"broken")
     np.testing.assert_array_equal(read_picture(data), RGB)
+
+
+@pytest.mark.parametrize("format", ["WEBP", "TIFF"])
+def test_xmp_turns_nothing(format):
+    says = b'<rdf:Description tiff:Orientation="6"/>'
+    options = {"tiffinfo": {700: says}} if format == "TIFF" else {"xmp": says, "lossless": True}
+    data = encoded(Image.fromarray(RGB), format, **options)
+    assert says in data
+    for orientation in ("exif", "stored"):
+        np.testing.assert_array_equal(read_picture(data, orientation=orientation), RGB)
 
 
 def test_transparent_pixels_show_the_background():

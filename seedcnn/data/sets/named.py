@@ -385,7 +385,9 @@ def _own_test(place: Path, trained_on: TrainedOn | None, limit: int | None, prog
             f"{place} holds pictures of your own, and no model says by which rule they become inputs: "
             "give a checkpoint that `seedcnn train` wrote, or a bundle"
         )
-    own = trained_on.source == f"{FOLDER}:{place.absolute()}"
+    name, _, trained_in = trained_on.source.partition(":")
+    own = name == FOLDER and Path(trained_in).resolve() == place.resolve()
+    elsewhere = trained_in if name == FOLDER and not own else ""
     rule, share = trained_on.preprocessing, trained_on.val if own else None
-    test = load_pictures(place, rule, trained_on.labels, val=share, progress=progress)
+    test = load_pictures(place, rule, trained_on.labels, val=share, trained_in=elsewhere, progress=progress)
     return NamedTest(FOLDER, _some(test, limit), rule, "imagenet" if min(rule.height, rule.width) > 64 else "cifar")

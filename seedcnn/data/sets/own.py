@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from seedcnn.arrays import U8
 from seedcnn.bundle import Preprocessing
 from seedcnn.data.image_set import ImageSet, Unreadable, channel_statistics
 from seedcnn.errors import DataError, ImageError
-from seedcnn.messages import Say
+from seedcnn.messages import Say, shown
 from seedcnn.runtime.pictures import prepare, read_picture
 
 __all__ = ["VAL_SHARE", "OwnPictures", "TrainedOn", "class_names", "load_folder", "load_pictures"]
@@ -78,7 +79,7 @@ class TrainedOn:
             DataError: naming both.
         """
         if tuple(classes) != self.labels:
-            theirs, ours = (", ".join(names)[:200] for names in (classes, self.labels))
+            theirs, ours = (shown(", ".join(names))[:200] for names in (classes, self.labels))
             raise DataError(
                 f"{data} has {len(classes)} classes ({theirs}), but the network was trained on {len(self.labels)} "
                 f"({ours}), from {self.source or 'other data'}"
@@ -161,7 +162,7 @@ def load_folder(
         raise DataError(f"{len(left_out)} of {len(files)} files of {place} cannot be used: {_some(left_out)}")
     good = [each for each in reads if not isinstance(each.found, str)]
     parts = {name: [each for each in good if _part(each, val) == name] for name in ("train", "val")}
-    _check_parts(parts, classes, place, left_out)
+    _check_parts(parts, classes, place, left_out, divided=all(each.part for each in files))
     train, other = (_image_set(parts[name], classes, str(place), left_out) for name in ("train", "val"))
     if not any(rule.mean_e8) and set(rule.std_e8) == {10**8}:
         rule = _measured(rule, train, place)
@@ -176,6 +177,7 @@ def load_pictures(
     classes: tuple[str, ...],
     *,
     val: float | None = None,
+    trained_in: str = "",
     progress: Say | None = None,
 ) -> ImageSet:
     """Load the pictures to measure a network on: the part of ``root`` that is not trained on.
@@ -185,6 +187,7 @@ def load_pictures(
         rule: of the network.
         classes: of the network, in its order.
         val: where ``root`` has one part: the share that :func:`load_folder` held back; None takes all pictures.
+        trained_in: where the network was trained, if that is another place; a line then says what that may mean.
         progress: called with one sentence per step.
 
     Raises:
@@ -193,13 +196,13 @@ def load_pictures(
     place = Path(root)
     files = [each for each in _listed(place, to_measure=True) if each.part != "train"]
     if new := sorted({each.label for each in files} - set(classes)):
-        known = ", ".join(classes)
-        raise DataError(
-            f"{place} has the class {', '.join(new)[:200]}, which the network does not know ({known[:200]})"
-        )
+        named, known = shown(", ".join(new))[:200], shown(", ".join(classes))[:200]
+        raise DataError(f"{place} has the class {named}, which the network does not know ({known})")
     _check_memory(len(files), rule)
     if progress:
         progress(f"decoding {len(files):,} files of {place}")
+        if trained_in and not all(each.part for each in files):
+            progress(f"all of it is measured; if it is {trained_in}, moved, the network was trained on some of it")
     share = 2.0 if val is None else val
     directory = place if place.is_dir() else place.parent
     reads = _read(directory, files, rule, None if val is None else share)
@@ -241,12 +244,25 @@ def _of_classes(root: Path, place: Path, part: str) -> Iterator[_File]:
     if not folders:
         raise DataError(f"{place} holds no class folder: it must hold one folder of pictures for each class")
     for folder in folders:
-        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file())
+        _check_name(folder.name, f"{place} has the class folder")
+        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".") and _is_named(entry))
         if not names:
             inner = ", only folders" if _folders(folder) else ""
-            raise DataError(f"the class folder {folder} holds no file{inner}")
+            raise DataError(f"the class folder {shown(str(folder))} holds no file{inner}")
         for name in names:
             yield _File((folder / name).relative_to(root).as_posix(), folder.name, part)
+
+
+def _is_named(entry: Path) -> bool:
+    """Whether an entry is to be read, or named if it cannot be: a file, or a link that leads to none."""
+    return entry.is_file() or (entry.is_symlink() and not entry.exists())
+
+
+def _check_name(label: str, what: str) -> None:
+    if not label.isascii() and any("\ud800" <= each <= "\udfff" for each in label):
+        coding = sys.getfilesystemencoding()
+        way = "rename it" if coding == "utf-8" else f"set PYTHONUTF8=1, since Python reads names as {coding} here"
+        raise DataError(f"{what} {shown(label)}: a class must have a name in UTF-8, which bundles can carry; {way}")
 
 
 def _of_csv(path: Path) -> Iterator[_File]:
@@ -258,10 +274,12 @@ def _of_csv(path: Path) -> Iterator[_File]:
                 raise DataError(f"{path} must have the columns path and label; its first line names {found}")
             for row in table:
                 part = row.get("part") or ""
-                if not row["path"] or not row["label"] or part not in ("", _TRAIN, *_VAL):
+                good = row["path"] and row["label"] and "\0" not in row["path"]
+                if not good or part not in ("", _TRAIN, *_VAL):
                     found = ", ".join(f"{name} {row.get(name)!r}" for name in ("path", "label", "part"))
                     rule = f"a path, a label, and as part {_TRAIN}, one of {', '.join(_VAL)}, or nothing"
                     raise DataError(f"line {table.line_num} of {path} has {found}; it must have {rule}")
+                _check_name(row["label"], f"line {table.line_num} of {path} has the label")
                 yield _File(row["path"], row["label"], "val" if part in _VAL else part)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV file in UTF-8: {error}") from None
@@ -270,9 +288,10 @@ def _of_csv(path: Path) -> Iterator[_File]:
 def _classes(files: Sequence[_File], place: Path) -> tuple[str, ...]:
     classes = tuple(sorted({each.label for each in files}))
     if len(classes) < 2:
-        raise DataError(f"{place} has {len(classes)} class ({', '.join(classes)}); a classifier needs two at least")
+        found = f"1 class ({shown(classes[0])})" if classes else "no classes"
+        raise DataError(f"{place} has {found}; a classifier needs two at least")
     if new := sorted({each.label for each in files if each.part == "val"} - _trained(files)):
-        raise DataError(f"{place} has the class {', '.join(new)} in val, but not in train")
+        raise DataError(f"{place} has the class {shown(', '.join(new))} in val, but not in train")
     return classes
 
 
@@ -299,12 +318,22 @@ def _read(directory: Path, files: Sequence[_File], rule: Preprocessing, only: fl
         return list(pool.map(lambda each: _read_one(directory, each, rule, only), files))
 
 
+def _leaves(path: Path, directory: Path) -> bool:
+    """Whether a file is a link, or lies behind one, that leads out of the directory. A list may name files outside."""
+    named_inside = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(directory))
+    return (named_inside or path.is_symlink()) and not path.resolve().is_relative_to(directory.resolve())
+
+
 def _read_one(directory: Path, file: _File, rule: Preprocessing, only: float | None) -> _Read:
     path = directory / file.name
-    if path.is_symlink() and not path.resolve().is_relative_to(directory.resolve()):
-        return _Read(file, "", (0, 0), "it is a link that leaves the folder")
     try:
+        if _leaves(path, directory):
+            return _Read(file, "", (0, 0), "it is a link that leaves the folder")
+        if path.is_fifo():
+            return _Read(file, "", (0, 0), "it is a pipe, not a file")
         data = path.read_bytes()
+    except RuntimeError:  # of `resolve`, before Python 3.13
+        return _Read(file, "", (0, 0), "it is a link that leads in a circle")
     except OSError as error:
         return _Read(file, "", (0, 0), error.strerror or str(error))
     digest = hashlib.sha256(data).hexdigest()
@@ -324,14 +353,20 @@ def _part(read: _Read, val: float) -> str:
 
 
 def _check_parts(
-    parts: dict[str, list[_Read]], classes: Sequence[str], place: Path, left_out: Sequence[Unreadable]
+    parts: dict[str, list[_Read]],
+    classes: Sequence[str],
+    place: Path,
+    left_out: Sequence[Unreadable],
+    *,
+    divided: bool,
 ) -> None:
     count = Counter(each.file.label for each in parts["train"])
+    why = f"; left out: {_some(left_out)}" if left_out else ""
     if none := [name for name in classes if not count[name]]:
-        why = f"; left out: {_some(left_out)}" if left_out else ""
-        raise DataError(f"{place} has no picture to train on of the class {', '.join(none)}{why}")
+        raise DataError(f"{place} has no picture to train on of the class {shown(', '.join(none))}{why}")
     if not parts["val"]:
-        raise DataError(f"{place} has no picture to measure on; give more pictures, or a larger share with --val")
+        advice = "" if divided else "; give more pictures, or a larger share with --val"
+        raise DataError(f"{place} has no picture to measure on{advice}{why}")
 
 
 def _image_set(reads: Sequence[_Read], classes: tuple[str, ...], source: str, left: tuple[Unreadable, ...]) -> ImageSet:
@@ -352,14 +387,14 @@ def _about(
 ) -> Iterator[str]:
     trained, measured = (Counter(each.file.label for each in parts[name]) for name in ("train", "val"))
     reads = [*parts["train"], *parts["val"]]
-    listed = ", ".join(f"{name} {trained[name]} + {measured[name]}" for name in classes[:20])
+    listed = ", ".join(f"{shown(name)} {trained[name]} + {measured[name]}" for name in classes[:20])
     more = f", and {len(classes) - 20} more" if len(classes) > 20 else ""
     yield f"{len(parts['train']):,} pictures to train on, {len(parts['val']):,} to measure on; {len(classes)} classes"
     yield f"by class: {listed}{more}"
     kinds = Counter(Path(each.file.name).suffix.lower().lstrip(".") or "no suffix" for each in reads)
     sizes = sorted((each.size[0] * each.size[1], each.size) for each in reads)
     (_, (h, w)), (_, (height, width)) = sizes[0], sizes[-1]
-    listed = ", ".join(f"{name} {count}" for name, count in kinds.most_common())
+    listed = ", ".join(f"{shown(name)} {count}" for name, count in kinds.most_common())
     yield f"kinds: {listed}; smallest {w} x {h}, largest {width} x {height} pixels"
     if left_out:
         yield f"left out {len(left_out)}: {_some(left_out)}"
@@ -369,4 +404,4 @@ def _about(
 
 def _some(left_out: Sequence[Unreadable]) -> str:
     more = f", and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
-    return "; ".join(f"{each.name} ({each.reason})" for each in left_out[:_SHOWN]) + more
+    return "; ".join(f"{shown(each.name)} ({each.reason})" for each in left_out[:_SHOWN]) + more
