@@ -76,7 +76,7 @@ class TrainConfig:
             is opened.
         seed: for the initial weights, the layers' seeds, the order of the images and the augmentation.
         data: "cifar10", "cifar100", "gtsrb", "icons50", "icons50-rebuilt", "imagenet", or "folder" for pictures of
-            one's own.
+            one's own; "" is "folder" with ``preprocessing``, else "cifar10".
         preprocessing: the rule by which pictures of one's own become inputs; None for the rule of the data set.
         val: share of one's own pictures to measure on, where they have no parts.
         hold_out: for Icons-50: what the network does not see, as in :func:`seedcnn.data.sets.named.load_test`.
@@ -134,7 +134,7 @@ class TrainConfig:
     init_from: str = ""
     pretrained: bool = False
     seed: int = 0
-    data: str = "cifar10"
+    data: str = ""
     preprocessing: Preprocessing | None = None
     val: float = VAL_SHARE
     hold_out: str = ""
@@ -163,6 +163,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         typed.settle(self)
+        if not self.data:
+            object.__setattr__(self, "data", "cifar10" if self.preprocessing is None else FOLDER)
         object.__setattr__(self, "model_options", checked_options(self.model, self.model_options))
         _check(self)
         typed.to_plain(self)  # refuse now what the first checkpoint could not hold

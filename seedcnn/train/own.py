@@ -20,7 +20,7 @@ from seedcnn.models.own import call_of, file_of, is_own, takes
 from seedcnn.train.config import TrainConfig
 from seedcnn.train.data import TrainData
 
-__all__ = ["check_network", "fine_tuned", "own_config", "own_data", "own_rule"]
+__all__ = ["check_network", "fine_tuned", "for_pictures", "own_config", "own_data", "own_rule"]
 
 _FILTERS = ("bilinear", "bicubic")
 _SIDE = 32  # of an image for the networks of seedcnn
@@ -126,6 +126,23 @@ def own_config(model: str, data: OwnPictures, *, val: float = VAL_SHARE, pretrai
         warmup_lr=1e-5,
         label_smoothing=0.1,
     )
+
+
+def for_pictures(config: TrainConfig, data: OwnPictures) -> TrainConfig:
+    """Return a config for pictures of one's own: if it says nothing about the number of classes, it gets theirs.
+
+    Raises:
+        ConfigError: if the config is for other data.
+    """
+    if config.data != FOLDER:
+        raise ConfigError(
+            f"the config is for the data {config.data!r}, not for {data.root}: give it preprocessing=data.preprocessing"
+        )
+    if "num_classes" in config.model_options or (
+        is_own(config.model) and not takes(call_of(config.model), "num_classes")
+    ):
+        return config
+    return replace(config, model_options={**config.model_options, "num_classes": len(data.classes)})
 
 
 def own_data(data: OwnPictures) -> TrainData:

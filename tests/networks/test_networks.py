@@ -16,7 +16,7 @@ from seedcnn.device.runtime import Model
 from seedcnn.errors import ConfigError, DataError
 from seedcnn.models.own import own_network
 from seedcnn.networks import evaluate, open_architecture, open_weights, pack_checkpoint
-from seedcnn.train import own_config, train
+from seedcnn.train import TrainConfig, own_config, train
 from tests.cli.calls import in_process
 from tests.own.photos import CLASSES, write_photos
 from tests.own.test_road import NETWORK
@@ -131,6 +131,20 @@ def test_a_head_of_another_size_is_refused(place, looped, tmp_path):
         open_weights(
             f"{place / 'net.py'}:Net", tmp_path / "w.pth", str(place / "photos"), size=(3, 32, 32), mean=MEAN, std=STD
         )
+
+
+def test_a_config_for_pictures_needs_their_rule_alone(place, tmp_path):
+    data = load_folder(place / "photos", preprocessing=Preprocessing.crop(16))
+    config = TrainConfig(
+        f"{place / 'net.py'}:Net", {"width": 8}, preprocessing=data.preprocessing, epochs=1, batch_size=16
+    )
+    assert config.data == "folder"
+    assert TrainConfig("resnet8_cifar").data == "cifar10"
+    _, saved = train(config, data, tmp_path / "a.ckpt")
+    assert saved.config.model_options == {"width": 8, "num_classes": 4}
+    assert evaluate(tmp_path / "a.ckpt", data.val).classes == CLASSES
+    with pytest.raises(ConfigError, match="the config is for the data 'cifar10', not for .*photos"):
+        train(TrainConfig("resnet8_cifar"), data, tmp_path / "b.ckpt")
 
 
 def test_a_checkpoint_is_evaluated_and_packed_in_one_call(place, checkpoint, tmp_path):
