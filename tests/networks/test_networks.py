@@ -143,7 +143,7 @@ def test_a_config_for_pictures_needs_their_rule_alone(place, tmp_path):
     _, saved = train(config, data, tmp_path / "a.ckpt")
     assert saved.config.model_options == {"width": 8, "num_classes": 4}
     assert evaluate(tmp_path / "a.ckpt", data.val).classes == CLASSES
-    with pytest.raises(ConfigError, match="the config is for the data 'cifar10', not for .*photos"):
+    with pytest.raises(ConfigError, match=r"the config is for the data 'cifar10', not for .*photos"):
         train(TrainConfig("resnet8_cifar"), data, tmp_path / "b.ckpt")
 
 
