@@ -211,11 +211,8 @@ class PackRequest:
 
 
 def _name_of(test: NamedTest) -> str:
-    """The name of the test set in the bundle: of pictures of one's own the directory's, without its path."""
-    name = Path(test.test.source).name if test.name == FOLDER else test.name
-    while len(name.encode()) > MAX_NAME_BYTES:
-        name = name[:-1]
-    return name
+    """The name of the test set, cut to what a manifest takes."""
+    return test.title.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
 
 
 def _check_shape(rule: Preprocessing, test: NamedTest, data: str) -> None:

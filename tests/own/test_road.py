@@ -157,9 +157,14 @@ def test_grey_networks_are_measured_under_corruption(place, trained):
         options = ("--data", place / "photos", "--input", "1x32x32", "--set", "model_options.channels=1")
         checkpoint = place / "grey32.ckpt"
         in_process("train", f"{place / 'net.py'}:Net", *options, "--set", "epochs=1", "--out", checkpoint)
-    said = in_process("evaluate", checkpoint, "--corruptions", "gaussian_noise,contrast", "--images", 10, "--json")
+    report = place / f"{checkpoint.stem}.html"
+    options = ("--corruptions", "gaussian_noise,contrast", "--images", 10, "--json", "--report", report)
+    said = in_process("evaluate", checkpoint, *options)
     (row,) = json.loads(said.stdout).values()
     assert row["corrupted"]["n"] == 10
+    page = report.read_text()
+    assert "Evaluation on photos" in page
+    assert "What is taken for what" in page
 
 
 def test_other_data_are_refused_by_both_class_lists(place, trained, cifar10):

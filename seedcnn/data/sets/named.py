@@ -96,6 +96,11 @@ class NamedTest(_WithRule):
     held_out: tuple[str, ...] = ()
     corrupted: OfficialFiles | None = None
 
+    @property
+    def title(self) -> str:
+        """The name to show: of pictures of one's own that of their directory or file, without its path."""
+        return Path(self.test.source).stem or self.name if self.name == FOLDER else self.name
+
 
 @dataclass(frozen=True)
 class DataRequest:

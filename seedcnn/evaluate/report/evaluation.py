@@ -17,6 +17,7 @@ from seedcnn.evaluate.report.answers import worst_samples
 from seedcnn.evaluate.report.pages import write_report
 from seedcnn.evaluate.report.rows import Measured, ModelRow, Sample
 from seedcnn.evaluate.robustness_runs import SeededRobustness
+from seedcnn.runtime.pictures import luma
 
 __all__ = ["report_evaluation"]
 
@@ -70,8 +71,10 @@ def _samples(found: Evaluated, models: Mapping[str, Opened], frost_dir: Path | N
             if found.data.corrupted is not None:
                 image = found.data.corrupted.pick(name, severity, where)
             else:
-                given, seed = found.data.constants, table.seed
+                given, seed, grey = found.data.constants, table.seed, image.shape[3] == 1
+                image = np.repeat(image, 3, axis=3) if grey else image  # corruptions are of colour images
                 image = corrupt(image, name, severity, constants=given, seed=seed, indices=where, frost_dir=frost_dir)
+                image = luma(image) if grey else image
         said = {model: test.classes[int(opened.predict(image)[0].argmax())] for model, opened in models.items()}
         samples.append(Sample(np.asarray(image[0]), test.classes[int(test.labels[index])], caption, said))
     return samples
@@ -91,7 +94,7 @@ def _settings(found: Evaluated, models: Mapping[str, Opened], command: str) -> d
     data = found.data
     count, height, width = data.test.images.shape[:3]
     settings = {
-        "Test images": f"{data.name}, {count:,} of {height} x {width}",
+        "Test images": f"{data.title}, {count:,} of {height} x {width}",
         "Read from": data.test.source,
         "Held out": ", ".join(data.held_out) or "nothing",
         "Left out, not decodable": str(len(data.test.skipped)),
@@ -130,7 +133,7 @@ def report_evaluation(
     """
     return write_report(
         path,
-        title=f"Evaluation on {found.data.name}",
+        title=f"Evaluation on {found.data.title}",
         rows=_rows(found, models),
         robustness=found.corrupted,
         samples=_samples(found, models, frost_dir),
