@@ -316,6 +316,8 @@ def test_a_checkpoint_whose_pictures_are_gone_or_moved(photos, tmp_path):
     train(photos, tmp_path)
     checkpoint, bundle = tmp_path / "x.ckpt", tmp_path / "x.bundle"
     before, _ = measured(checkpoint)
+    assert "all of it" not in measured(checkpoint, "--data", photos / "val")[1]
+    assert "all of it is measured" in measured(checkpoint, "--data", photos / "train")[1]
     photos.rename(tmp_path / "moved")
     plan = ("plan", checkpoint, "--budget-bytes", 60_000, "--pictures", 16, "--out", tmp_path / "plan.json")
     for command in (("evaluate", checkpoint, "--corruptions", "none"), pack(checkpoint, bundle), plan):
@@ -340,7 +342,7 @@ def test_the_share_that_was_held_back_is_found_by_any_name_and_said_to_be_lost_a
     photos.rename(tmp_path / "moved")
     now, said = measured(checkpoint, "--data", tmp_path / "moved")
     assert "(n = 40)" in now
-    assert f"all of it is measured; if it is {photos}, moved, the network was trained on some of it" in said
+    assert f"all of it is measured, also what the network was trained on in {photos}, if it is there" in said
 
 
 def test_a_device_answers_all_it_can_and_names_the_rest(whole, photos, tmp_path, capsys):
