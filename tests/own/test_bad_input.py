@@ -375,3 +375,20 @@ def test_a_device_answers_all_it_can_and_names_the_rest(whole, photos, tmp_path,
         "none.png does not exist",
     ]
     assert lines[-1] == f"seedcnn-device: 5 of {good + 6} pictures have no answer"
+
+
+def test_a_class_of_one_picture_works_unless_that_one_is_held_back(photos, tmp_path):
+    for name in CLASSES:
+        for part in ("train", "val"):
+            for path in sorted((photos / part / name).iterdir())[1:]:
+                path.unlink()
+    assert "by class: across fine 1 + 1, across wide 1 + 1, down fine 1 + 1, down wide 1 + 1" in train(photos, tmp_path)
+    line = train_refused(photos / "train", tmp_path / "photos", "--val", 0.999)
+    assert f"{photos / 'train'} has no picture to train on of the class across fine, " in line
+
+
+def test_a_wrong_command_line_ends_with_code_2(whole, tmp_path):
+    for options in (("--val", 2), ("--keep", "many"), ("--bogus",)):
+        done = in_process("train", "resnet8_cifar", "--data", whole / "photos", *options, expect=2)
+        assert str(options[0]) in done.stderr
+        assert "Traceback" not in done.stderr
