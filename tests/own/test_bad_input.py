@@ -316,6 +316,8 @@ def test_a_checkpoint_whose_pictures_are_gone_or_moved(photos, tmp_path):
     train(photos, tmp_path)
     checkpoint, bundle = tmp_path / "x.ckpt", tmp_path / "x.bundle"
     before, _ = measured(checkpoint)
+    assert "all of it" not in measured(checkpoint, "--data", photos / "val")[1]
+    assert "all of it is measured" in measured(checkpoint, "--data", photos / "train")[1]
     photos.rename(tmp_path / "moved")
     plan = ("plan", checkpoint, "--budget-bytes", 60_000, "--pictures", 16, "--out", tmp_path / "plan.json")
     for command in (("evaluate", checkpoint, "--corruptions", "none"), pack(checkpoint, bundle), plan):
@@ -340,7 +342,7 @@ def test_the_share_that_was_held_back_is_found_by_any_name_and_said_to_be_lost_a
     photos.rename(tmp_path / "moved")
     now, said = measured(checkpoint, "--data", tmp_path / "moved")
     assert "(n = 40)" in now
-    assert f"all of it is measured; if it is {photos}, moved, the network was trained on some of it" in said
+    assert f"all of it is measured, also what the network was trained on in {photos}, if it is there" in said
 
 
 def test_a_device_answers_all_it_can_and_names_the_rest(whole, photos, tmp_path, capsys):
@@ -373,3 +375,20 @@ def test_a_device_answers_all_it_can_and_names_the_rest(whole, photos, tmp_path,
         "none.png does not exist",
     ]
     assert lines[-1] == f"seedcnn-device: 5 of {good + 6} pictures have no answer"
+
+
+def test_a_class_of_one_picture_works_unless_that_one_is_held_back(photos, tmp_path):
+    for name in CLASSES:
+        for part in ("train", "val"):
+            for path in sorted((photos / part / name).iterdir())[1:]:
+                path.unlink()
+    assert "by class: across fine 1 + 1, across wide 1 + 1, down fine 1 + 1, down wide 1 + 1" in train(photos, tmp_path)
+    line = train_refused(photos / "train", tmp_path / "photos", "--val", 0.999)
+    assert f"{photos / 'train'} has no picture to train on of the class across fine, " in line
+
+
+def test_a_wrong_command_line_ends_with_code_2(whole, tmp_path):
+    for options in (("--val", 2), ("--keep", "many"), ("--bogus",)):
+        done = in_process("train", "resnet8_cifar", "--data", whole / "photos", *options, expect=2)
+        assert str(options[0]) in done.stderr
+        assert "Traceback" not in done.stderr

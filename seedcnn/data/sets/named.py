@@ -384,6 +384,12 @@ def load_test(
     return NamedTest(name, test, rule or known.rule(test, mean, std), known.constants, _held_out(hold_out), files)
 
 
+def _may_hold(trained_in: Path, place: Path) -> bool:
+    """Whether pictures that were trained on may be in another place: not beside a part that was trained on alone."""
+    alone = trained_in / "train"
+    return not alone.is_dir() or place.resolve().is_relative_to(alone.resolve())
+
+
 def _own_test(place: Path, trained_on: TrainedOn | None, limit: int | None, progress: Say | None) -> NamedTest:
     if trained_on is None:
         raise ConfigError(
@@ -392,7 +398,7 @@ def _own_test(place: Path, trained_on: TrainedOn | None, limit: int | None, prog
         )
     name, _, trained_in = trained_on.source.partition(":")
     own = name == FOLDER and Path(trained_in).resolve() == place.resolve()
-    elsewhere = trained_in if name == FOLDER and not own else ""
+    elsewhere = trained_in if name == FOLDER and not own and _may_hold(Path(trained_in), place) else ""
     rule, share = trained_on.preprocessing, trained_on.val if own else None
     test = load_pictures(place, rule, trained_on.labels, val=share, trained_in=elsewhere, progress=progress)
     return NamedTest(FOLDER, _some(test, limit), rule, "imagenet" if min(rule.height, rule.width) > 64 else "cifar")

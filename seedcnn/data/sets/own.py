@@ -202,7 +202,7 @@ def load_pictures(
     if progress:
         progress(f"decoding {len(files):,} files of {place}")
         if trained_in and not all(each.part for each in files):
-            progress(f"all of it is measured; if it is {trained_in}, moved, the network was trained on some of it")
+            progress(f"all of it is measured, also what the network was trained on in {trained_in}, if it is there")
     share = 2.0 if val is None else val
     directory = place if place.is_dir() else place.parent
     reads = _read(directory, files, rule, None if val is None else share)
