@@ -16,6 +16,7 @@ import typer
 from seedcnn.cli._arguments import Plugins, check_outputs, load_plugins, refuse_without_effect
 from seedcnn.cli._trained import NetworkInput, Resize, Set, Weights, channels, open_trained
 from seedcnn.errors import ConfigError, DataError
+from seedcnn.messages import shown
 
 if TYPE_CHECKING:
     from seedcnn.cli._evaluated import Normalization
@@ -146,13 +147,14 @@ def _check_outputs(kinds: tuple[str, ...], csv: Path | None, report: Path | None
 def _write_files(
     found: Evaluated, opened: Mapping[str, Opened], csv: Path | None, report: Path | None, frost_dir: Path | None
 ) -> None:
-    from seedcnn.evaluate.report import report_evaluation
     from seedcnn.files import write_file
 
     if csv is not None:
         with _writing("--csv", csv):
             write_file(csv, found.to_csv().encode())
     if report is not None:
+        from seedcnn.evaluate.report import report_evaluation  # matplotlib takes its time
+
         command = shlex.join(["seedcnn", *sys.argv[1:]])
         with _writing("--report", report):
             report_evaluation(report, found, opened, frost_dir=frost_dir, command=command)
@@ -208,7 +210,7 @@ def evaluate(
         )
     test = request.load(lambda text: typer.echo(text, err=True), trained_on=shared_rule(data, trained))
     for bad in test.test.skipped:
-        typer.echo(f"left out: {bad.name}: {bad.reason}", err=True)
+        typer.echo(f"left out: {shown(bad.name)}: {bad.reason}", err=True)
     opened = open_models(models, given, test, trained, weighted)
     with _progress(bool(kinds)) as progress:
         found = request.measure(opened, test, progress)

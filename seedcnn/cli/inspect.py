@@ -10,6 +10,7 @@ import typer
 
 from seedcnn.cli._arguments import Plugins, load_plugins
 from seedcnn.errors import BundleFormatError, ConfigError, TrainingError
+from seedcnn.messages import shown
 
 if TYPE_CHECKING:
     from seedcnn.bundle import Bundle, Measured
@@ -48,8 +49,10 @@ def inspect(
 
 
 def _say_labels(labels: tuple[str, ...]) -> None:
-    shown = ", ".join(labels[:_LABELS]) + (f", and {len(labels) - _LABELS} more" if len(labels) > _LABELS else "")
-    typer.echo(f"{len(labels)} labels: {shown}")
+    some = ", ".join(map(shown, labels[:_LABELS])) + (
+        f", and {len(labels) - _LABELS} more" if len(labels) > _LABELS else ""
+    )
+    typer.echo(f"{len(labels)} labels: {some}")
 
 
 def _inspect_bundle(opened: Bundle, tensors: bool) -> None:
@@ -57,7 +60,9 @@ def _inspect_bundle(opened: Bundle, tensors: bool) -> None:
     opened.canned_logits()
     expanded = opened.tensors()
     m = opened.manifest
-    typer.echo(f"{m.model} (family {m.family}, release {m.release}), {opened.size:,} bytes, sha256 {opened.sha256}")
+    typer.echo(
+        f"{shown(m.model)} (family {m.family}, release {m.release}), {opened.size:,} bytes, sha256 {opened.sha256}"
+    )
     _say_labels(m.labels)
     typer.echo(m.preprocessing.in_words())
     _say_accuracy(m.measured)
@@ -73,7 +78,7 @@ def _inspect_bundle(opened: Bundle, tensors: bool) -> None:
 
 def _say_accuracy(found: Measured | None) -> None:
     if found is not None:
-        where = f" of {found.data}" if found.data else ""
+        where = f" of {shown(found.data)}" if found.data else ""
         typer.echo(f"accuracy {found.top1:.2f} % of {found.count:,} images{where} when it was packed")
 
 
@@ -129,7 +134,7 @@ def _inspect_checkpoint(found: Checkpoint, file: Path, tensors: bool) -> None:
         _say_labels(found.labels)
     if found.preprocessing is not None:
         typer.echo(found.preprocessing.in_words())
-    trained = f"trained on {found.source or config.data}"
+    trained = f"trained on {shown(found.source or config.data)}"
     best = "" if found.best is None else f"; best validation accuracy {found.best:.2f} %"
     typer.echo(f"{trained}{best}")
     _say_tensors(found.weights, tensors)

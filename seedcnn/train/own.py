@@ -102,6 +102,7 @@ def own_config(model: str, data: OwnPictures, *, val: float = VAL_SHARE, pretrai
         val: the share that was held back.
         pretrained: start from timm's published weights.
     """
+    model = check_network(model)
     count, channels = len(data.classes), data.preprocessing.channels
     options: dict[str, Any] = {"num_classes": count}
     if is_own(model):

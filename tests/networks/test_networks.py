@@ -179,6 +179,13 @@ def test_cost_and_bench_take_checkpoints_and_files(place, checkpoint):
     assert int(macs[0]) - int(macs[1]) == 6 * 64  # ten classes and four
 
 
+def test_names_of_timm_and_unknown_ones(place):
+    data = load_folder(place / "photos", preprocessing=Preprocessing.crop(16))
+    assert own_config("timm:mobilenetv3_small_050", data).model == "mobilenetv3_small_050"
+    with pytest.raises(ConfigError, match="there is no recipe, network or checkpoint 'resnet8_cifr'; did you mean"):
+        own_config("resnet8_cifr", data)
+
+
 def test_inspect_knows_checkpoints_and_weights(place, checkpoint, looped):
     said = in_process("inspect", checkpoint).stdout
     assert "net.py:Net, as it is; 6 of 6 epochs" in said
