@@ -86,6 +86,12 @@ class PackResult:
         return self.before.top1 - self.after.top1
 
     @property
+    def drop_error(self) -> float:
+        """Standard error of ``drop`` for new images; both networks answered the same ones."""
+        lost = 100.0 * self.before.correct - 100.0 * self.after.correct
+        return float(lost.std()) / len(lost) ** 0.5
+
+    @property
     def bits_per_weight(self) -> float:
         """Coded bits of a weight, on average."""
         return 8 * self.weight_bytes / max(self.weights, 1)

@@ -19,7 +19,7 @@ from seedcnn.arrays import I16
 
 __all__ = ["Rounder", "relative_steps"]
 
-_ROWS = 32_768  # input patches behind a layer's statistics
+_ROWS, _PER_INPUT = 4096, 2  # input patches behind a layer's statistics: at least, and for each of its inputs
 _DAMPING = 0.01
 _BLOCK = 128
 _AT_ONCE = 64  # images of one forward pass
@@ -95,7 +95,7 @@ class Rounder:
                 self._factors[name] = _factor(self._grams[name])
             order, factor = self._factors[name]
             groups = factor.shape[0]
-            rows = weight.reshape(groups, weight.shape[0] // groups, -1).double() / step
+            rows = (weight.reshape(groups, weight.shape[0] // groups, -1).double() / step).float()
             rounded = _round(rows, order, factor).reshape(weight.shape)
         else:
             rounded = torch.round(weight.double() / step)
@@ -166,16 +166,16 @@ def _pursue(target: Tensor, start: Tensor, gram: Tensor, cost: Tensor) -> Tensor
 
 
 def _grams(
-    folded: fx.GraphModule, layers: dict[str, nn.Conv2d | nn.Linear], images: Tensor, rows: int = _ROWS
+    folded: fx.GraphModule, layers: dict[str, nn.Conv2d | nn.Linear], images: Tensor, rows: int | None = None
 ) -> dict[str, Tensor]:
-    """X^T X over about ``rows`` input patches X of each layer, by group: [groups, k, k] in float64."""
+    """X^T X over some input patches X of each layer, by group: [groups, k, k] in float64."""
     found: dict[str, Tensor] = {}
 
     def hook(name: str) -> object:
         def take(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...]) -> None:
-            patches = _patches(layer, inputs[0].detach())  # [groups, rows, k]
-            wanted = max(1, math.ceil(rows * min(_AT_ONCE, len(images)) / len(images)))
-            patches = patches[:, :: max(1, patches.shape[1] // wanted)]
+            total = rows or max(_ROWS, _PER_INPUT * layer.weight[0].numel())
+            wanted = max(1, math.ceil(total * min(_AT_ONCE, len(images)) / len(images)))
+            patches = _patches(layer, inputs[0].detach(), wanted)  # [groups, rows, k]
             gram = patches.transpose(1, 2) @ patches
             found[name] = found[name] + gram.double() if name in found else gram.double()
 
@@ -199,46 +199,79 @@ def _is_plain(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Linear) and type(layer).forward is nn.Linear.forward
 
 
-def _patches(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
+def _patches(layer: nn.Conv2d | nn.Linear, x: Tensor, wanted: int) -> Tensor:
+    """Input patches of a layer, evenly spread over images and places: about ``wanted`` of them, [groups, rows, k]."""
     if isinstance(layer, nn.Linear):
-        return x.reshape(1, -1, x.shape[-1])
+        rows = x.reshape(1, -1, x.shape[-1])
+        return rows[:, :: max(1, rows.shape[1] // wanted)]
     padding: str | int | tuple[int, ...] = layer.padding
     if padding == "same" or layer.padding_mode != "zeros":
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         x = F.pad(x, layer._reversed_padding_repeated_twice, mode)
         padding = 0
-    size = (layer.kernel_size, layer.dilation, 0 if padding == "valid" else padding, layer.stride)
-    columns = F.unfold(x, *size)  # type: ignore[arg-type]
-    n, _, places = columns.shape
-    return columns.reshape(n, layer.groups, -1, places).permute(1, 0, 3, 2).reshape(layer.groups, n * places, -1)
+    if not isinstance(padding, str) and any(sides := padding if isinstance(padding, tuple) else (padding, padding)):
+        x = F.pad(x, (sides[1], sides[1], sides[0], sides[0]))
+    return _gathered(x, layer.kernel_size, layer.dilation, layer.stride, layer.groups, wanted)
+
+
+def _gathered(
+    x: Tensor,
+    kernel: tuple[int, ...],
+    dilation: tuple[int, ...],
+    stride: tuple[int, ...],
+    groups: int,
+    wanted: int,
+) -> Tensor:
+    """Patches of padded images, in the order of ``F.unfold``; those that are not wanted are never made."""
+    n, channels, *sides = x.shape
+    steps = x.stride()
+    out = [(sides[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
+    shape = (n, out[0], out[1], channels, kernel[0], kernel[1])
+    jumps = (steps[2] * stride[0], steps[3] * stride[1], steps[1], steps[2] * dilation[0], steps[3] * dilation[1])
+    windows = x.as_strided(shape, (steps[0], *jumps), x.storage_offset())
+    places = out[0] * out[1]
+    picked = torch.arange(0, n * places, max(1, n * places // wanted))
+    image, place = picked // places, picked % places
+    rows = windows[image, place // out[1], place % out[1]]  # [rows, c, kh, kw]
+    return rows.reshape(len(picked), groups, -1).transpose(0, 1)
 
 
 def _factor(gram: Tensor) -> tuple[Tensor, Tensor]:
     """The order in which a layer's columns are rounded, strongest input first, [groups, k], and the upper Cholesky
-    factor of the inverse of the damped Gram matrix in that order, [groups, k, k]."""
+    factor of the inverse of the damped Gram matrix in that order, float32 [groups, k, k].
+
+    With H = V V^T and V upper triangular, H^-1 = U^T U and U = V^-1; V is the Cholesky factor of H turned around.
+    """
     strength = gram.diagonal(dim1=1, dim2=2)
     order = strength.argsort(dim=1, descending=True)
     size = gram.shape[1]
     rows = gram.gather(1, order[:, :, None].expand_as(gram)).gather(2, order[:, None, :].expand_as(gram))
     damping = _DAMPING * strength.mean(1).clamp_min(1e-12)
     rows = rows + damping[:, None, None] * torch.eye(size, dtype=gram.dtype)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(rows))
-    return order, torch.linalg.cholesky(inverse, upper=True)
+    turned = torch.linalg.cholesky(rows.flip(1, 2)).flip(1, 2)
+    identity = torch.eye(size, dtype=gram.dtype).expand_as(turned)
+    return order, torch.linalg.solve_triangular(turned, identity, upper=True).float()
 
 
 def _round(rows: Tensor, order: Tensor, factor: Tensor, block: int = _BLOCK) -> Tensor:
-    """Round [groups, rows, k], in grid steps, to whole numbers; a block's errors reach later columns all at once."""
-    size = rows.shape[2]
+    """Round [groups, rows, k], in grid steps, to whole numbers; a block's errors reach later columns all at once.
+
+    Columns lie in memory one after another, so that each is one run of numbers.
+    """
+    size, factor = rows.shape[2], factor.to(rows.dtype)
     index = order[:, None, :].expand_as(rows)
-    left = rows.gather(2, index)
+    left = rows.gather(2, index).transpose(1, 2).contiguous()  # [groups, k, rows]
     whole = torch.empty_like(left)
     for begin in range(0, size, block):
         end = min(begin + block, size)
-        errors = left.new_empty(left.shape[0], left.shape[1], end - begin)
+        errors = left.new_empty(left.shape[0], end - begin, left.shape[2])
         for column in range(begin, end):
-            whole[:, :, column] = left[:, :, column].round()
-            error = (left[:, :, column] - whole[:, :, column]) / factor[:, column, column, None]
-            left[:, :, column:end] -= error[:, :, None] * factor[:, None, column, column:end]
-            errors[:, :, column - begin] = error
-        left[:, :, end:] -= errors @ factor[:, begin:end, end:]
-    return torch.empty_like(whole).scatter_(2, index, whole)
+            torch.round(left[:, column], out=whole[:, column])
+            error = errors[:, column - begin]
+            torch.sub(left[:, column], whole[:, column], out=error)
+            error /= factor[:, column, column, None]
+            if column + 1 < end:
+                left[:, column + 1 : end].baddbmm_(factor[:, column, column + 1 : end, None], error[:, None], alpha=-1)
+        if end < size:
+            left[:, end:].baddbmm_(factor[:, begin:end, end:].transpose(1, 2), errors, alpha=-1)
+    return torch.empty_like(rows).scatter_(2, index, whole.transpose(1, 2))

@@ -23,7 +23,7 @@ from seedcnn.runtime.session import preprocess
 
 __all__ = ["Candidate", "Search", "search_grids"]
 
-_INFORMED = 256  # images for the Fisher information, one backward pass each
+_INFORMED = 64  # images for the Fisher information, one backward pass each
 _ROUNDED = 512  # images for the statistics of the layers' inputs
 _COARSEST, _FINEST, _PER_OCTAVE = 2, -10, 4  # powers of two of the weights' typical size
 _FINER = 16  # per-channel tensors get finer steps: they are small, and rounded to the nearest

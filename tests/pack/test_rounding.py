@@ -101,10 +101,12 @@ def test_patches_times_weight_are_the_convolution(mode, kernel, padding, stride,
     x = torch.randn(3, 4, 9, 11)
     with torch.no_grad():
         wanted = layer(x)
-        patches = rounding._patches(layer, x)
+        patches = rounding._patches(layer, x, 10_000)
         rows = patches @ layer.weight.reshape(groups, 8 // groups, -1).transpose(1, 2)  # [groups, places, rows]
     found = rows.reshape(groups, 3, *wanted.shape[2:], -1).permute(1, 0, 4, 2, 3).reshape(wanted.shape)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    count = patches.shape[1]
+    assert torch.equal(rounding._patches(layer, x, count // 7), patches[:, :: count // (count // 7)])
 
 
 class Padding(nn.Conv2d):
