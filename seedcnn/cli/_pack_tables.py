@@ -30,7 +30,7 @@ def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
     typer.echo(f"{out}: {len(result.data):,} bytes ({grid}{rate}; {result.seeded_values} values travel as seeds)")
     typer.echo(
         f"accuracy {result.before.top1:.2f} -> {result.after.top1:.2f} % on {result.before.n} test images "
-        f"({-result.drop:+.2f} ± {result.drop_error:.2f} points); "
+        f"({result.after.top1 - result.before.top1:+.2f} ± {result.drop_error:.2f} points); "
         f"the top class stays the same for {result.grid.agreement:.2f} % of them"
     )
     if result.plain:
