@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import floor
 from typing import Any
 
@@ -141,6 +141,15 @@ class Preprocessing:
         turned = "as EXIF says" if self.orientation == "exif" else "as stored"
         size = " x ".join(map(str, self.shape))
         return f"input {size}: {way}, turned {turned}; mean {numbers[0]}, standard deviation {numbers[1]}"
+
+    def differences(self, other: Preprocessing) -> str:
+        """Return the fields that another rule has otherwise, with both values; "" if there are none."""
+        found = []
+        for each in fields(self):
+            ours, theirs = getattr(self, each.name), getattr(other, each.name)
+            if ours != theirs:
+                found.append(f"{each.name} {ours} and {theirs}")
+        return "; ".join(found)
 
     def to_json(self) -> dict[str, Any]:
         """Return the wire form."""

@@ -58,9 +58,12 @@ def _published(config: TrainConfig) -> tuple[str, str] | None:
 
 
 def read_trained_on(names: Sequence[str]) -> dict[str, TrainedOn]:
-    """Read what checkpoints and bundles say about their data; other models, and files that do not open, are left out.
+    """Read what checkpoints and bundles say about their data; other models, and checkpoints that fail, are left out.
 
     A bundle knows its labels and its rule, but not where its data are.
+
+    Raises:
+        DataError: if a file is of no known kind.
     """
     from seedcnn.bundle import open_bundle
     from seedcnn.data.sets.own import TrainedOn
@@ -74,12 +77,14 @@ def read_trained_on(names: Sequence[str]) -> dict[str, TrainedOn]:
             manifest = open_bundle(name).manifest
             found[name] = TrainedOn(manifest.labels, manifest.preprocessing, "")
             continue
-        except BundleError:
-            pass
+        except BundleError as error:
+            no_bundle = error
         try:
             trained_on = load_checkpoint(name).trained_on
-        except TrainingError:  # it is opened again, and named, later
-            continue
+        except TrainingError as no_checkpoint:
+            if "is not a checkpoint" in str(no_checkpoint):
+                raise _neither(Path(name), no_bundle, no_checkpoint) from None
+            continue  # it is opened again, and named, later
         if trained_on is not None:
             found[name] = trained_on
     return found
@@ -118,8 +123,21 @@ def shared_rule(data: str, trained: Mapping[str, TrainedOn]) -> TrainedOn | None
     for other, each in others:
         if each.preprocessing != one.preprocessing or each.labels != one.labels:
             what = "classes" if each.labels != one.labels else "rules for pictures"
-            raise ConfigError(f"{first} and {other} have different {what}; evaluate them one by one")
+            raise ConfigError(f"{first} and {other} have different {what}; evaluate them one by one{_apart(one, each)}")
     return one
+
+
+def _apart(one: TrainedOn, other: TrainedOn) -> str:
+    """How two rules differ, in words."""
+    differences = one.preprocessing.differences(other.preprocessing)
+    return f" ({differences})" if differences else ""
+
+
+def _neither(path: Path, no_bundle: BundleError, no_checkpoint: TrainingError) -> DataError:
+    return DataError(
+        f"{path} is neither a bundle ({no_bundle}) nor a checkpoint ({no_checkpoint}), "
+        "and its name does not end in .onnx"
+    )
 
 
 def _read(name: str, test: NamedTest, trained_on: TrainedOn | None) -> Opened | Bundle | OnnxFile:
@@ -145,10 +163,7 @@ def _read(name: str, test: NamedTest, trained_on: TrainedOn | None) -> Opened | 
         except TrainingError as no_checkpoint:
             if "is not a checkpoint" not in str(no_checkpoint):
                 raise
-            raise DataError(
-                f"{path} is neither a bundle ({no_bundle}) nor a checkpoint ({no_checkpoint}), "
-                "and its name does not end in .onnx"
-            ) from None
+            raise _neither(path, no_bundle, no_checkpoint) from None
     digest = f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
     rule = test.preprocessing if trained_on is None else trained_on.preprocessing
     return Opened(

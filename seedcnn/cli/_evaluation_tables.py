@@ -128,6 +128,9 @@ def _print_details(console: Console, answers: Mapping[str, Answers]) -> None:
     from rich.table import Table
 
     console.print(_class_table(answers))
+    count = len(next(iter(answers.values())).classes)
+    if count > _MATRIX:
+        console.print(f"the {_MATRIX} classes of {count} that the first model answers worst", highlight=False)
     for name, found in answers.items():
         worst = found.worst(_WORST)
         if not worst:

@@ -79,7 +79,7 @@ def open_trained(
     given = {"--input": input_, "--resize": resize, "--mean": mean, "--std": std}
     given["--set"] = " ".join(set_) if set_ else None
     if weights is None:
-        refuse_without_effect(given, f"on the checkpoint {name}, which keeps its rule for pictures")
+        refuse_without_effect(given, f"on the checkpoint {name}, which keeps its network and its rule for pictures")
         return open_checkpoint(name)
     if Path(name).is_file() and not name.endswith(".py"):
         raise ConfigError(f"--weights {weights}: {name} is a file with weights of its own; name a network instead")

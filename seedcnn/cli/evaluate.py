@@ -128,8 +128,12 @@ def _weighted(
     if weights is None:
         given = {"--input": input_, "--resize": resize, "--set": " ".join(set_) if set_ else None}
         refuse_without_effect(given, "without --weights")
+        if not any(name.endswith(".onnx") for name in models):
+            refuse_without_effect({"--mean": mean, "--std": std}, "without an ONNX file or --weights")
         for name in models:
             check_trained(name)
+            if not Path(name).exists() and not name.startswith("timm:"):
+                raise DataError(f"there is no file {name}; for a network of timm, write timm:NAME or timm:NAME=FILE")
         return {}
     named = [name for name in models if not Path(name).is_file() or name.endswith(".py")]
     if len(named) != 1:

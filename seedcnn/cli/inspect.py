@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from zipfile import is_zipfile
 
 import typer
 
@@ -112,8 +113,14 @@ def _inspect_other(file: Path, tensors: bool, no_bundle: BundleFormatError) -> N
             raise
         try:
             state = load_state(file, lambda text: typer.echo(text, err=True))
-        except ConfigError:
-            raise no_bundle from None
+        except ConfigError as no_weights:
+            if is_zipfile(file):  # torch's file format
+                raise
+            if "seedcnn.manifest" in file.read_bytes()[: 1 << 20].decode("latin-1"):
+                raise no_bundle from None
+            raise ConfigError(
+                f"{file} is no bundle ({no_bundle}), delta or checkpoint, and no file of weights ({no_weights})"
+            ) from None
         typer.echo(f"weights from elsewhere, {file.stat().st_size:,} bytes; they say nothing about labels or input")
         _say_tensors(state, tensors)
     else:
@@ -135,7 +142,7 @@ def _inspect_checkpoint(found: Checkpoint, file: Path, tensors: bool) -> None:
     if found.preprocessing is not None:
         typer.echo(found.preprocessing.in_words())
     trained = f"trained on {shown(found.source or config.data)}"
-    best = "" if found.best is None else f"; best validation accuracy {found.best:.2f} %"
+    best = "" if found.best is None else f"; best epoch of the run {found.best:.2f} %"
     typer.echo(f"{trained}{best}")
     _say_tensors(found.weights, tensors)
 

@@ -31,7 +31,10 @@ def publish(
     bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle files.", show_default=False)],
     deltas: Annotated[int, typer.Option(min=0, max=64, help="Make deltas from this many earlier releases.")] = 3,
     changes_interface: Annotated[
-        bool, typer.Option("--changes-interface", help="Accept other labels or another input than the last release.")
+        bool,
+        typer.Option(
+            "--changes-interface", help="Accept other labels, or an input of another size, than the last release."
+        ),
     ] = False,
 ) -> None:
     """Sign bundles and offer each to the devices of its family.

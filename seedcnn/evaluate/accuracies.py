@@ -193,7 +193,7 @@ def accuracy_of_logits(logits: F32, labels: npt.NDArray[np.int64], num_classes: 
     correct = correct_mask(logits, labels, num_classes)
     share, n = float(correct.mean()), len(correct)
     top5 = 100 * float(top_mask(logits, labels, 5).mean()) if logits.shape[1] > 5 else None
-    return Accuracy(100 * share, n, 100 * math.sqrt(share * (1 - share) / n), correct, top5)
+    return Accuracy(100 * int(correct.sum()) / n, n, 100 * math.sqrt(share * (1 - share) / n), correct, top5)
 
 
 def torch_predictor(model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> Predict:

@@ -28,7 +28,8 @@ class ClassAccuracy:
         name: of the class.
         n: number of its images.
         top1: percent of them that are answered correctly; None without an image.
-        standard_error: of ``top1`` for new images of the class, in percentage points (binomial).
+        standard_error: of ``top1`` for new images of the class, in percentage points: binomial, after half an image
+            more was answered correctly and half an image wrongly (Jeffreys), since few images prove nothing.
         answered: number of images of any class that are answered with this one.
     """
 
@@ -75,8 +76,8 @@ class Difference:
 
     Attributes:
         points: accuracy of the first less that of the second, in percentage points.
-        standard_error: of ``points`` for new images. Both models saw the same images, so it is smaller than that of two
-            accuracies measured apart.
+        standard_error: of ``points`` for new images; at least that of one image on which they differ. Both models saw
+            the same images, so it is smaller than that of two accuracies measured apart.
         won, lost: number of images that only the first, and only the second, answers correctly.
     """
 
@@ -146,9 +147,9 @@ class Answers:
         counts, right, answered = self.confusion.sum(axis=1), self.confusion.diagonal(), self.confusion.sum(axis=0)
         found = []
         for name, n, hits, said in zip(self.classes, counts.tolist(), right.tolist(), answered.tolist(), strict=True):
-            share = hits / n if n else 0.0
+            share = (hits + 0.5) / (n + 1)
             error = 100 * math.sqrt(share * (1 - share) / n) if n else None
-            found.append(ClassAccuracy(name, n, 100 * share if n else None, error, said))
+            found.append(ClassAccuracy(name, n, 100 * hits / n if n else None, error, said))
         return tuple(found)
 
     def confused(self, count: int = 20) -> tuple[Confused, ...]:
@@ -199,7 +200,7 @@ class Answers:
             raise ValueError(f"`other` answers {other.n} images with other labels; both must answer the same images")
         ours, theirs = self.accuracy.correct, other.accuracy.correct
         gained = 100.0 * ours - 100.0 * theirs
-        error = float(gained.std()) / math.sqrt(self.n)
+        error = max(float(gained.std()) / math.sqrt(self.n), 100.0 / self.n)
         return Difference(float(gained.mean()), error, int((ours & ~theirs).sum()), int((theirs & ~ours).sum()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -214,6 +215,7 @@ class Answers:
             "standard_error": self.standard_error,
             "by_class": by_class,
             "confused": [asdict(each) for each in self.confused(_SHOWN)],
+            "worst": [asdict(each) for each in self.worst()],
             **({"confusion": self.confusion.tolist()} if len(self.classes) <= _SHOWN else {}),
         }
 

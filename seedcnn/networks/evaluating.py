@@ -33,8 +33,14 @@ def evaluate(
     Raises:
         DataError: if the images have other classes than the network, or another size.
         ConfigError: if there are no images, and the model does not say where they are.
+        TypeError: for a network instead of a path.
         TrainingError, BundleError: if the file is damaged, or of another kind.
     """
+    if not isinstance(model, str | Path):
+        raise TypeError(
+            f"`model` is a {type(model).__name__}; it must be the path of a checkpoint or a bundle. For a network in "
+            "memory: seedcnn.evaluate.ask(torch_predictor(network, mean, std), images)"
+        )
     predict, trained_on = _opened(model)
     if images is None:
         if trained_on is None or not trained_on.source:

@@ -111,7 +111,7 @@ def open_weights(
 
     Args:
         name: of the network: ours, timm's, FILE.py:CALLABLE or package.module:CALLABLE.
-        weights: a state_dict in a safetensors or .pth file, or a checkpoint.
+        weights: a state_dict in a safetensors or .pth file.
         data: NAME or NAME:DIRECTORY of a data set, or a directory of pictures of one's own, with the network's classes
             in the order of their names.
         size: channels, height and width of the input; None for the network's own.
@@ -123,10 +123,11 @@ def open_weights(
 
     Raises:
         ConfigError: if there is no such network, or the weights are not its own, heads of other sizes included, or its
-            normalisation is not known.
+            normalisation is not known; for a checkpoint, which knows its labels and its rule itself.
         DataError: if the data are missing.
     """
     model = check_network(name)
+    _check_weights(name, weights)
     labels, rule = _told_by(model, data, size, resize, mean, std)
     options: dict[str, object] = {"num_classes": len(labels)}
     if is_own(model):
@@ -139,19 +140,23 @@ def open_weights(
             raise ConfigError(f"--set {change}: with --weights only model_options.NAME=VALUE has an effect")
     config = override(config, changes)
     module = build_model(config)
-    state = load_checkpoint(weights).weights if _is_ours(weights) else load_state(weights, progress)
-    load_weights(module, state, weights, progress, same_head=True)
+    load_weights(module, load_state(weights, progress), weights, progress, same_head=True)
     if progress:
         progress(f"{name}: {rule.in_words()}")
     return Trained(module.eval(), model_name(model), config, TrainedOn(labels, rule, ""))
 
 
-def _is_ours(weights: str | Path) -> bool:
+def _check_weights(name: str, weights: str | Path) -> None:
+    """Refuse files that say themselves what they are, and whose word would be ignored: checkpoints and bundles."""
     try:
         load_checkpoint(weights)
-    except TrainingError:
-        return False
-    return True
+    except TrainingError as error:
+        if "is a bundle" in str(error):
+            raise ConfigError(f"{weights} is a bundle, not a file of weights: give it instead of {name}") from None
+        return
+    raise ConfigError(
+        f"{weights} is a checkpoint, which keeps its labels and its rule for pictures: give it instead of {name}"
+    )
 
 
 def _told_by(

@@ -87,9 +87,9 @@ class PackResult:
 
     @property
     def drop_error(self) -> float:
-        """Standard error of ``drop`` for new images; both networks answered the same ones."""
+        """Standard error of ``drop`` for new images, at least one image's; both networks answered the same ones."""
         lost = 100.0 * self.before.correct - 100.0 * self.after.correct
-        return float(lost.std()) / len(lost) ** 0.5
+        return float(max(lost.std() / len(lost) ** 0.5, 100.0 / len(lost)))
 
     @property
     def bits_per_weight(self) -> float:

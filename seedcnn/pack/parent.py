@@ -104,6 +104,11 @@ def check_follows(parent: Bundle, **facts: object) -> None:
             raise BundleError(
                 f"the child is release {value} and the parent release {theirs}: a delta leads to a later release"
             )
+        if isinstance(value, Preprocessing) and value != theirs:
+            raise BundleError(
+                f"the rules for pictures of the child and the parent differ: {value.differences(theirs)}; no delta "
+                "leads from one to the other; pack without a parent"
+            )
         if name != "release" and value != theirs:
             raise BundleError(
                 f"the child has the {name} {value!s:.80} and the parent {theirs!s:.80}: no delta leads from one to the "

@@ -16,7 +16,7 @@ from seedcnn.bundle.limits import MAX_NAME_BYTES
 from seedcnn.data.pictures.decoders import ByRule, CenterCrop
 from seedcnn.data.pictures.folder import ImageFolder
 from seedcnn.data.sets.named import DATA_SETS, FOLDER, NamedTest, load_test, load_train
-from seedcnn.data.sets.own import TrainedOn, load_folder
+from seedcnn.data.sets.own import TrainedOn, has_parts, load_folder
 from seedcnn.errors import ConfigError, DataError
 from seedcnn.export import TARGETS, BundleInfo
 from seedcnn.messages import Say
@@ -200,7 +200,8 @@ class PackRequest:
         usual = _SEARCHED if self.searches else _FOLLOWED if parent is not None else CALIBRATION_COUNT
         wanted = self.calibration_pictures or usual
         hold_out = "" if self.calibration else self.hold_out
-        images, labels = _calibration(self.calibration or data, hold_out, trained_on, wanted, progress)
+        source = self.calibration or _training_part(data, trained_on)
+        images, labels = _calibration(source, hold_out, trained_on, wanted, progress)
         search = Search(*_enough(images, labels), self.searched_drop, len(images)) if self.searches else None
         follow = None if parent is None else Parent(parent, images, self.delta_price)
         quantized = None
@@ -235,6 +236,26 @@ def _enough(
         top, left = (reach + round(step * reach) for step in (y, x))
         parts.append(padded[:, top : top + height, left : left + width])
     return np.concatenate(parts), np.tile(labels, rounds)
+
+
+def _training_part(data: str, trained_on: TrainedOn | None) -> str:
+    """The data whose training part serves as calibration images: never pictures that are measured, too.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    name, _, where = data.partition(":")
+    own = name == FOLDER or (name not in DATA_SETS and Path(data).exists())
+    place = where if name == FOLDER else data
+    if not own or trained_on is None or has_parts(place):
+        return data
+    kind, _, source = trained_on.source.partition(":")
+    if kind != FOLDER:
+        raise ConfigError(
+            f"all of {place} is measured, so nothing is left to calibrate on: give `calibration` with other "
+            "pictures, or a `step`"
+        )
+    return data if Path(source).resolve() == Path(place).resolve() else trained_on.source
 
 
 def _calibration(

@@ -184,7 +184,7 @@ def search_grids(
         found = tried[low][0]
         raise ExportError(
             f"even a grid step of {found.step:g} costs {found.drop:.2f} points (standard error {found.error:.2f}) on "
-            f"{found.n} calibration images; at most {search.max_drop} is accepted: use more images, or float32"
+            f"{found.n} calibration images; at most {search.max_drop} is accepted: use more images, a step, or float32"
         )
     while high - low > 1:
         middle = (low + high) // 2

@@ -32,6 +32,7 @@ def test_confusion_and_accuracy_by_class():
     assert [(each.n, each.answered) for each in found.by_class] == [(3, 2), (2, 3), (1, 1), (0, 0)]
     assert [each.top1 for each in found.by_class] == [pytest.approx(100 / 3), 50.0, 100.0, None]
     assert found.by_class[1].standard_error == pytest.approx(100 * math.sqrt(0.25 / 2))
+    assert found.by_class[2].standard_error == pytest.approx(100 * math.sqrt(0.75 * 0.25))  # one of one proves little
     assert found.by_class[3].standard_error is None
     pairs = [(each.label, each.answer, each.count) for each in found.confused()]
     assert pairs == [("cat", "dog <b>", 2), ("dog <b>", "cat", 1)]
@@ -67,7 +68,8 @@ def test_two_models_are_compared_image_by_image():
     assert (less.won, less.lost) == (2, 1)
     assert less.points == pytest.approx(gained.mean()) == pytest.approx(second.top1 - first.top1)
     assert less.standard_error == pytest.approx(gained.std() / math.sqrt(6))
-    assert first.less(first).points == first.less(first).standard_error == 0
+    assert first.less(first).points == 0
+    assert first.less(first).standard_error == pytest.approx(100 / 6)
     with pytest.raises(ValueError, match="`other` answers 2 images with other labels"):
         first.less(Answers(logits(0, 1), np.array([0, 1]), CLASSES))
 
@@ -91,6 +93,7 @@ def test_json_and_notebook():
     found = made(0, 1, 1, 1, 0, 2)
     plain = json.loads(json.dumps(found.to_dict()))
     assert plain["confusion"] == found.confusion.tolist()
+    assert plain["worst"][0]["answer"] == "cat"
     assert plain["by_class"]["owl"] == {"n": 0, "top1": None, "standard_error": None}
     html = found._repr_html_()
     assert "dog &lt;b&gt; (2)" in html

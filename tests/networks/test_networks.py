@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -124,6 +125,49 @@ def test_a_network_without_weights_is_named(place):
     assert "there is no checkpoint absent.ckpt" in in_process("pack", "absent.ckpt", *pack, expect=1).stderr
 
 
+def test_files_that_know_better_are_no_weights(place, checkpoint, tmp_path):
+    packed = pack_checkpoint(checkpoint, family="f", release=1, step=0.01)
+    (tmp_path / "1.bundle").write_bytes(packed.data)
+    options = ("--data", place / "photos", "--input", 32, "--mean", "0,0,0", "--std", "1,1,1")
+    for file, words in (
+        (checkpoint, "is a checkpoint, which keeps its labels"),
+        (tmp_path / "1.bundle", "is a bundle"),
+    ):
+        said = in_process("evaluate", f"{place / 'net.py'}:Net", "--weights", file, *options, expect=1).stderr
+        assert words in said
+        assert "give it instead of" in said
+
+
+def test_pictures_that_are_measured_are_no_calibration(place, checkpoint, looped, tmp_path):
+    options, _ = looped
+    at = options.index("--data")
+    alone = (*options[:at], "--data", place / "photos" / "val")
+    name, out = f"{place / 'net.py'}:Net", ("--out", tmp_path / "x.bundle", "--family", "f", "--release", 1)
+    assert "so nothing is left to calibrate on" in in_process("pack", name, *alone, *out, expect=1).stderr
+    said = in_process("pack", name, *alone, *out, "--step", 0.002).stderr
+    assert "all of it is measured, also what the network was trained on, if it is there" in said
+    done = in_process("pack", checkpoint, "--data", place / "photos" / "val", *out)
+    assert "on 64 calibration images and their shifted copies" in done.stdout  # of photos/train
+    bundle = ("evaluate", tmp_path / "x.bundle", "--corruptions", "none", "--data")
+    shutil.copytree(place / "photos" / "val", tmp_path / "alone" / "val")
+    whole = in_process(*bundle, place / "photos").stdout
+    assert in_process(*bundle, place / "photos" / "val").stdout == whole
+    assert in_process(*bundle, tmp_path / "alone").stdout == whole
+
+
+def test_options_and_names_without_effect(place, checkpoint):
+    still = ("--corruptions", "none", "--data", place / "photos")
+    said = in_process("evaluate", checkpoint, *still, "--mean", "0,0,0", "--std", "1,1,1", expect=1).stderr
+    assert "--mean 0,0,0 has no effect without an ONNX file or --weights" in said
+    assert "there is no file nope" in in_process("evaluate", "nope", *still, expect=1).stderr
+    said = in_process("evaluate", place / "net.py", *still, expect=1).stderr
+    assert "net.py is neither a bundle" in said
+    said = in_process("evaluate", checkpoint, "--corruptions", "none", "--data", "absent", expect=1).stderr
+    assert "unknown data 'absent', and there is no such directory" in said
+    with pytest.raises(TypeError, match="`model` is a Sequential; it must be the path of a checkpoint"):
+        evaluate(torch.nn.Sequential())
+
+
 def test_a_head_of_another_size_is_refused(place, looped, tmp_path):
     network = own_network(f"{place / 'net.py'}:Net", {"num_classes": 7})
     torch.save(network.state_dict(), tmp_path / "w.pth")
@@ -196,5 +240,7 @@ def test_inspect_knows_checkpoints_and_weights(place, checkpoint, looped):
     done = in_process("inspect", place / "w3.pth", "--tensors")
     assert "weights from elsewhere" in done.stdout
     assert "the weights are its entry 'state_dict'" in done.stderr
-    (place / "none.pth").write_bytes(b"no weights")
-    assert "none.pth" in in_process("inspect", place / "none.pth", expect=1).stderr
+    (place / "none.pth").write_bytes(b"no weights at all, but some bytes")
+    assert "none.pth is no bundle (" in in_process("inspect", place / "none.pth", expect=1).stderr
+    torch.save(torch.nn.Linear(2, 2), place / "whole.pth")
+    assert "holds no weights that can be read safely" in in_process("inspect", place / "whole.pth", expect=1).stderr

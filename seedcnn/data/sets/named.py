@@ -281,7 +281,10 @@ def _known(name: str, root: Path | None, hold_out: str, example: str = "") -> Da
     if name not in DATA_SETS:
         hint = did_you_mean(name, DATA_SETS)
         known = ", ".join(f"{known} ({each.about})" for known, each in DATA_SETS.items())
-        raise ConfigError(f"unknown data {name!r}; {hint}known{example and f', as {example}'}: {known}")
+        raise ConfigError(
+            f"unknown data {name!r}, and there is no such directory; {hint}"
+            f"known{example and f', as {example}'}: {known}"
+        )
     found = DATA_SETS[name]
     if root is None and found.directory == "needed":
         raise ConfigError(f"data {name!r} needs the directory it lies in{example and f': {name}:DIRECTORY'}")
@@ -398,7 +401,8 @@ def _own_test(place: Path, trained_on: TrainedOn | None, limit: int | None, prog
         )
     name, _, trained_in = trained_on.source.partition(":")
     own = name == FOLDER and Path(trained_in).resolve() == place.resolve()
-    elsewhere = trained_in if name == FOLDER and not own and _may_hold(Path(trained_in), place) else ""
+    elsewhere: str | None = trained_in if name == FOLDER and not own and _may_hold(Path(trained_in), place) else ""
+    elsewhere = elsewhere if trained_on.source else None  # a bundle, or weights from elsewhere
     rule, share = trained_on.preprocessing, trained_on.val if own else None
     test = load_pictures(place, rule, trained_on.labels, val=share, trained_in=elsewhere, progress=progress)
     return NamedTest(FOLDER, _some(test, limit), rule, "imagenet" if min(rule.height, rule.width) > 64 else "cifar")

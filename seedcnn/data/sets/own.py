@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,14 +15,14 @@ import numpy as np
 from seedcnn.arrays import U8
 from seedcnn.bundle import Preprocessing
 from seedcnn.data.image_set import ImageSet, Unreadable, channel_statistics
+from seedcnn.data.sets._own_files import File, classes_of, listed
 from seedcnn.errors import DataError, ImageError
 from seedcnn.messages import Say, shown
 from seedcnn.runtime.pictures import prepare, read_picture
 
-__all__ = ["VAL_SHARE", "OwnPictures", "TrainedOn", "class_names", "load_folder", "load_pictures"]
+__all__ = ["VAL_SHARE", "OwnPictures", "TrainedOn", "class_names", "has_parts", "load_folder", "load_pictures"]
 
 VAL_SHARE = 0.2
-_TRAIN, _VAL = "train", ("val", "valid", "validation", "test")
 _SHOWN = 5
 _NOT_WANTED = "it is trained on"
 
@@ -49,6 +47,9 @@ class OwnPictures:
     left_out: tuple[Unreadable, ...] = ()
     in_both: int = 0
     about: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"OwnPictures({self.root}: {len(self.train)} to train on, {len(self.val)} to measure on; {self.classes})"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -87,19 +88,10 @@ class TrainedOn:
 
 
 @dataclass(frozen=True)
-class _File:
-    """One file: its place below the root, its class, and its part, if the folder says so."""
-
-    name: str
-    label: str
-    part: str = ""
-
-
-@dataclass(frozen=True)
 class _Read:
     """A file that was read: the SHA-256 of its bytes, its size in pixels, and its picture or the reason for none."""
 
-    file: _File
+    file: File
     sha256: str
     size: tuple[int, int]
     found: U8 | str
@@ -112,7 +104,16 @@ def class_names(root: str | os.PathLike[str]) -> tuple[str, ...]:
         DataError: as :func:`load_folder`.
     """
     place = Path(root)
-    return _classes(list(_listed(place)), place)
+    return classes_of(list(listed(place)), place)
+
+
+def has_parts(root: str | os.PathLike[str]) -> bool:
+    """Return whether pictures of one's own say themselves which of them are trained on.
+
+    Raises:
+        DataError: as :func:`load_folder`.
+    """
+    return any(each.part == "train" for each in listed(Path(root)))
 
 
 def load_folder(
@@ -147,12 +148,12 @@ def load_folder(
         raise ValueError(f"`val` (={val}) must be more than 0 and less than 1")
     rule = preprocessing or Preprocessing.crop(224)
     place = Path(root)
-    files = list(_listed(place))
+    files = list(listed(place))
     if val is not None and val != VAL_SHARE and all(each.part for each in files):
         raise DataError(f"`val` (={val}) has no effect on {place}, which says itself what is measured on")
     val = VAL_SHARE if val is None else val
     directory = place if place.is_dir() else place.parent
-    classes = _classes(files, place)
+    classes = classes_of(files, place)
     _check_memory(len(files), rule)
     if progress:
         progress(f"decoding {len(files):,} files of {place}")
@@ -177,7 +178,7 @@ def load_pictures(
     classes: tuple[str, ...],
     *,
     val: float | None = None,
-    trained_in: str = "",
+    trained_in: str | None = "",
     progress: Say | None = None,
 ) -> ImageSet:
     """Load the pictures to measure a network on: the part of ``root`` that is not trained on.
@@ -187,22 +188,24 @@ def load_pictures(
         rule: of the network.
         classes: of the network, in its order.
         val: where ``root`` has one part: the share that :func:`load_folder` held back; None takes all pictures.
-        trained_in: where the network was trained, if that is another place; a line then says what that may mean.
+        trained_in: where the network was trained, if that is another place, or None if it is not known; a line says
+            what that may mean.
         progress: called with one sentence per step.
 
     Raises:
         DataError: if the classes are not the network's, or there is no picture.
     """
     place = Path(root)
-    files = [each for each in _listed(place, to_measure=True) if each.part != "train"]
+    files = [each for each in listed(place, to_measure=True) if each.part != "train"]
     if new := sorted({each.label for each in files} - set(classes)):
         named, known = shown(", ".join(new))[:200], shown(", ".join(classes))[:200]
         raise DataError(f"{place} has the class {named}, which the network does not know ({known})")
     _check_memory(len(files), rule)
     if progress:
         progress(f"decoding {len(files):,} files of {place}")
-        if trained_in and not all(each.part for each in files):
-            progress(f"all of it is measured, also what the network was trained on in {trained_in}, if it is there")
+        if trained_in != "" and not all(each.part for each in files):
+            where = "" if trained_in is None else f" in {trained_in}"
+            progress(f"all of it is measured, also what the network was trained on{where}, if it is there")
     share = 2.0 if val is None else val
     directory = place if place.is_dir() else place.parent
     reads = _read(directory, files, rule, None if val is None else share)
@@ -211,92 +214,6 @@ def load_pictures(
     if not good:
         raise DataError(f"{place} has no picture to measure on{f': {_some(left)}' if left else ''}")
     return _image_set(good, classes, str(place), tuple(each for each in left if each.reason != _NOT_WANTED))
-
-
-def _listed(place: Path, *, to_measure: bool = False) -> Iterator[_File]:
-    """List the files; ``to_measure`` leaves out a directory of pictures to train on."""
-    if place.is_file():
-        yield from _of_csv(place)
-        return
-    if not place.exists():
-        raise DataError(f"there is no directory or CSV file {place}; name the pictures with --data")
-    if not place.is_dir():
-        raise DataError(f"{place} is neither a directory of pictures nor a CSV file")
-    folders = {entry.name: entry for entry in _folders(place)}
-    if _TRAIN not in folders:
-        yield from _of_classes(place, place, "")
-        return
-    other = [name for name in _VAL if name in folders]
-    if len(other) != 1:
-        found = f"has {' and '.join(other)}" if other else f"has none of {', '.join(_VAL)}"
-        raise DataError(f"{place} has {_TRAIN} and {found}; the pictures to measure on must be in one of them")
-    if not to_measure:
-        yield from _of_classes(place, folders[_TRAIN], "train")
-    yield from _of_classes(place, folders[other[0]], "val")
-
-
-def _folders(place: Path) -> list[Path]:
-    return sorted(entry for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _of_classes(root: Path, place: Path, part: str) -> Iterator[_File]:
-    folders = _folders(place)
-    if not folders:
-        raise DataError(f"{place} holds no class folder: it must hold one folder of pictures for each class")
-    for folder in folders:
-        _check_name(folder.name, f"{place} has the class folder")
-        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".") and _is_named(entry))
-        if not names:
-            inner = ", only folders" if _folders(folder) else ""
-            raise DataError(f"the class folder {shown(str(folder))} holds no file{inner}")
-        for name in names:
-            yield _File((folder / name).relative_to(root).as_posix(), folder.name, part)
-
-
-def _is_named(entry: Path) -> bool:
-    """Whether an entry is to be read, or named if it cannot be: a file, or a link that leads to none."""
-    return entry.is_file() or (entry.is_symlink() and not entry.exists())
-
-
-def _check_name(label: str, what: str) -> None:
-    if not label.isascii() and any("\ud800" <= each <= "\udfff" for each in label):
-        coding = sys.getfilesystemencoding()
-        way = "rename it" if coding == "utf-8" else f"set PYTHONUTF8=1, since Python reads names as {coding} here"
-        raise DataError(f"{what} {shown(label)}: a class must have a name in UTF-8, which bundles can carry; {way}")
-
-
-def _of_csv(path: Path) -> Iterator[_File]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            table = csv.DictReader(stream)
-            if not {"path", "label"} <= set(table.fieldnames or ()):
-                found = ", ".join(table.fieldnames or ("nothing",))
-                raise DataError(f"{path} must have the columns path and label; its first line names {found}")
-            for row in table:
-                part = row.get("part") or ""
-                good = row["path"] and row["label"] and "\0" not in row["path"]
-                if not good or part not in ("", _TRAIN, *_VAL):
-                    found = ", ".join(f"{name} {row.get(name)!r}" for name in ("path", "label", "part"))
-                    rule = f"a path, a label, and as part {_TRAIN}, one of {', '.join(_VAL)}, or nothing"
-                    raise DataError(f"line {table.line_num} of {path} has {found}; it must have {rule}")
-                _check_name(row["label"], f"line {table.line_num} of {path} has the label")
-                yield _File(row["path"], row["label"], "val" if part in _VAL else part)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is not a CSV file in UTF-8: {error}") from None
-
-
-def _classes(files: Sequence[_File], place: Path) -> tuple[str, ...]:
-    classes = tuple(sorted({each.label for each in files}))
-    if len(classes) < 2:
-        found = f"1 class ({shown(classes[0])})" if classes else "no classes"
-        raise DataError(f"{place} has {found}; a classifier needs two at least")
-    if new := sorted({each.label for each in files if each.part == "val"} - _trained(files)):
-        raise DataError(f"{place} has the class {shown(', '.join(new))} in val, but not in train")
-    return classes
-
-
-def _trained(files: Sequence[_File]) -> set[str]:
-    return {each.label for each in files if each.part != "val"}
 
 
 def _check_memory(count: int, rule: Preprocessing) -> None:
@@ -312,7 +229,7 @@ def _check_memory(count: int, rule: Preprocessing) -> None:
         )
 
 
-def _read(directory: Path, files: Sequence[_File], rule: Preprocessing, only: float | None = None) -> list[_Read]:
+def _read(directory: Path, files: Sequence[File], rule: Preprocessing, only: float | None = None) -> list[_Read]:
     """Read files in threads; with ``only`` those that this share holds back are decoded, the others are not."""
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode") as pool:
         return list(pool.map(lambda each: _read_one(directory, each, rule, only), files))
@@ -324,7 +241,7 @@ def _leaves(path: Path, directory: Path) -> bool:
     return (named_inside or path.is_symlink()) and not path.resolve().is_relative_to(directory.resolve())
 
 
-def _read_one(directory: Path, file: _File, rule: Preprocessing, only: float | None) -> _Read:
+def _read_one(directory: Path, file: File, rule: Preprocessing, only: float | None) -> _Read:
     path = directory / file.name
     try:
         if _leaves(path, directory):
