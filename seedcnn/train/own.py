@@ -24,7 +24,7 @@ __all__ = ["check_network", "fine_tuned", "for_pictures", "own_config", "own_dat
 
 _FILTERS = ("bilinear", "bicubic")
 _SIDE = 32  # of an image for the networks of seedcnn
-_BATCH = 64
+_BATCH = 32
 
 
 def check_network(name: str) -> str:
@@ -121,7 +121,7 @@ def own_config(model: str, data: OwnPictures, *, val: float = VAL_SHARE, pretrai
         batch_size=max(1, min(_BATCH, len(data.train) // 4)),
         drop_last=False,
         optimizer="adamw",
-        lr=5e-4 if pretrained else 2e-3,
+        lr=5e-4 if pretrained else 3e-3,
         weight_decay=0.05,
         warmup_epochs=1,
         warmup_lr=1e-5,
