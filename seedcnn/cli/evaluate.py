@@ -132,7 +132,7 @@ def _weighted(
             refuse_without_effect({"--mean": mean, "--std": std}, "without an ONNX file or --weights")
         for name in models:
             check_trained(name)
-            if not Path(name).exists() and not name.startswith("timm:"):
+            if not Path(name).exists() and not name.startswith("timm:") and not name.endswith(".onnx"):
                 raise DataError(f"there is no file {name}; for a network of timm, write timm:NAME or timm:NAME=FILE")
         return {}
     named = [name for name in models if not Path(name).is_file() or name.endswith(".py")]

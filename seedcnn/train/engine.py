@@ -29,7 +29,7 @@ from seedcnn.train.checkpoint import (
 from seedcnn.train.config import TrainConfig
 from seedcnn.train.data import FolderData, TrainData
 from seedcnn.train.distributed import Processes, open_processes
-from seedcnn.train.own import for_pictures, own_data
+from seedcnn.train.own import for_pictures
 from seedcnn.train.progress import TrainProgress
 from seedcnn.train.randomness import deterministic
 
@@ -120,8 +120,7 @@ def train(
         stack.enter_context(deterministic(config.deterministic))
         writer = _writer(stack, tensorboard if processes.first else None)
         files = _Files(Path(checkpoint_path), keep, save_steps, writer, processes)
-        if isinstance(data, OwnPictures):
-            config, data = for_pictures(config, data), own_data(data)
+        config, data = for_pictures(config, data)
         run = Run(config, data, processes, model=model, teacher=teacher, workers=workers)
         stack.callback(run.close)
         state = _start(run, files, resume)

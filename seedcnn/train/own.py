@@ -18,7 +18,7 @@ from seedcnn.errors import ConfigError, did_you_mean
 from seedcnn.models import list_models
 from seedcnn.models.own import call_of, file_of, is_own, takes
 from seedcnn.train.config import TrainConfig
-from seedcnn.train.data import TrainData
+from seedcnn.train.data import FolderData, TrainData
 
 __all__ = ["check_network", "fine_tuned", "for_pictures", "own_config", "own_data", "own_rule"]
 
@@ -129,12 +129,18 @@ def own_config(model: str, data: OwnPictures, *, val: float = VAL_SHARE, pretrai
     )
 
 
-def for_pictures(config: TrainConfig, data: OwnPictures) -> TrainConfig:
-    """Return a config for pictures of one's own: if it says nothing about the number of classes, it gets theirs.
+def for_pictures(
+    config: TrainConfig, data: TrainData | FolderData | OwnPictures
+) -> tuple[TrainConfig, TrainData | FolderData]:
+    """Return the training part of pictures of one's own, and the config with their number of classes, if it has none.
+
+    Other data stay as they are.
 
     Raises:
         ConfigError: if the config is for other data.
     """
+    if not isinstance(data, OwnPictures):
+        return config, data
     if config.data != FOLDER:
         raise ConfigError(
             f"the config is for the data {config.data!r}, not for {data.root}: give it preprocessing=data.preprocessing"
@@ -142,8 +148,9 @@ def for_pictures(config: TrainConfig, data: OwnPictures) -> TrainConfig:
     if "num_classes" in config.model_options or (
         is_own(config.model) and not takes(call_of(config.model), "num_classes")
     ):
-        return config
-    return replace(config, model_options={**config.model_options, "num_classes": len(data.classes)})
+        return config, own_data(data)
+    options = {**config.model_options, "num_classes": len(data.classes)}
+    return replace(config, model_options=options), own_data(data)
 
 
 def own_data(data: OwnPictures) -> TrainData:

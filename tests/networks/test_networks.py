@@ -162,8 +162,8 @@ def test_options_and_names_without_effect(place, checkpoint):
     assert "there is no file nope" in in_process("evaluate", "nope", *still, expect=1).stderr
     said = in_process("evaluate", place / "net.py", *still, expect=1).stderr
     assert "net.py is neither a bundle" in said
-    said = in_process("evaluate", checkpoint, "--corruptions", "none", "--data", "absent", expect=1).stderr
-    assert "unknown data 'absent', and there is no such directory" in said
+    said = in_process("evaluate", checkpoint, "--corruptions", "none", "--data", "no/such", expect=1).stderr
+    assert "unknown data 'no/such'; there is no directory of that name" in said
     with pytest.raises(TypeError, match="`model` is a Sequential; it must be the path of a checkpoint"):
         evaluate(torch.nn.Sequential())
 

@@ -86,7 +86,7 @@ def in_the_cloud(photos: Path, rule: Preprocessing) -> Iterator[tuple[str, dict[
     test = request.load_test(known.source, trained_on=known).test
     yield "pack", digests(test.names, test.images) | refused(test.skipped)
     picked = int8.calibration_order(own.train.labels, len(own.train))
-    images, _ = request._calibration(known.source, known, len(own.train), None)
+    images, _ = request._calibration(known.source, "", known, len(own.train), None)
     yield "pack's calibration", digests(own.train.names[picked], images) | left
 
 

@@ -99,6 +99,11 @@ def _of_csv(path: Path) -> Iterator[File]:
 
 
 def classes_of(files: Sequence[File], place: Path) -> tuple[str, ...]:
+    """The classes in the order of their names.
+
+    Raises:
+        DataError: if there are no two, or one is in val alone.
+    """
     classes = tuple(sorted({each.label for each in files}))
     if len(classes) < 2:
         found = f"1 class ({shown(classes[0])})" if classes else "no classes"

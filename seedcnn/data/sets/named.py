@@ -20,7 +20,7 @@ from seedcnn.data.sets.gtsrb import load_gtsrb
 from seedcnn.data.sets.icons50 import hold_out_style, hold_out_subtypes, hold_out_traditional, load_icons50
 from seedcnn.data.sets.icons50_rebuilt import load_icons50_rebuilt
 from seedcnn.data.sets.official import OfficialFiles, cifar10_c_files, imagenet_c_files
-from seedcnn.data.sets.own import TrainedOn, load_pictures
+from seedcnn.data.sets.own import FOLDER, TrainedOn, load_pictures
 from seedcnn.errors import ConfigError, DataError, did_you_mean
 from seedcnn.messages import Say
 
@@ -38,10 +38,6 @@ __all__ = [
 
 Train = tuple[ImageSet | ImageFolder, Channels, Channels]
 Test = tuple[ImageSet, Channels, Channels]
-
-
-FOLDER = "folder"
-"""The name of pictures of one's own, which :func:`seedcnn.data.sets.own.load_folder` loads by a rule."""
 
 
 class _WithRule:
@@ -282,7 +278,7 @@ def _known(name: str, root: Path | None, hold_out: str, example: str = "") -> Da
         hint = did_you_mean(name, DATA_SETS)
         known = ", ".join(f"{known} ({each.about})" for known, each in DATA_SETS.items())
         raise ConfigError(
-            f"unknown data {name!r}, and there is no such directory; {hint}"
+            f"unknown data {name!r}; {hint}there is no directory of that name; "
             f"known{example and f', as {example}'}: {known}"
         )
     found = DATA_SETS[name]
@@ -387,22 +383,13 @@ def load_test(
     return NamedTest(name, test, rule or known.rule(test, mean, std), known.constants, _held_out(hold_out), files)
 
 
-def _may_hold(trained_in: Path, place: Path) -> bool:
-    """Whether pictures that were trained on may be in another place: not beside a part that was trained on alone."""
-    alone = trained_in / "train"
-    return not alone.is_dir() or place.resolve().is_relative_to(alone.resolve())
-
-
 def _own_test(place: Path, trained_on: TrainedOn | None, limit: int | None, progress: Say | None) -> NamedTest:
     if trained_on is None:
         raise ConfigError(
             f"{place} holds pictures of your own, and no model says by which rule they become inputs: "
             "give a checkpoint that `seedcnn train` wrote, or a bundle"
         )
-    name, _, trained_in = trained_on.source.partition(":")
-    own = name == FOLDER and Path(trained_in).resolve() == place.resolve()
-    elsewhere: str | None = trained_in if name == FOLDER and not own and _may_hold(Path(trained_in), place) else ""
-    elsewhere = elsewhere if trained_on.source else None  # a bundle, or weights from elsewhere
-    rule, share = trained_on.preprocessing, trained_on.val if own else None
+    share, elsewhere = trained_on.measured_in(place)
+    rule = trained_on.preprocessing
     test = load_pictures(place, rule, trained_on.labels, val=share, trained_in=elsewhere, progress=progress)
     return NamedTest(FOLDER, _some(test, limit), rule, "imagenet" if min(rule.height, rule.width) > 64 else "cifar")

@@ -20,8 +20,19 @@ from seedcnn.errors import DataError, ImageError
 from seedcnn.messages import Say, shown
 from seedcnn.runtime.pictures import prepare, read_picture
 
-__all__ = ["VAL_SHARE", "OwnPictures", "TrainedOn", "class_names", "has_parts", "load_folder", "load_pictures"]
+__all__ = [
+    "FOLDER",
+    "VAL_SHARE",
+    "OwnPictures",
+    "TrainedOn",
+    "class_names",
+    "has_parts",
+    "load_folder",
+    "load_pictures",
+]
 
+FOLDER = "folder"
+"""The name of pictures of one's own, which :func:`load_folder` loads by a rule."""
 VAL_SHARE = 0.2
 _SHOWN = 5
 _NOT_WANTED = "it is trained on"
@@ -86,6 +97,19 @@ class TrainedOn:
                 f"({ours}), from {self.source or 'other data'}"
             )
 
+    def measured_in(self, place: Path) -> tuple[float | None, str | None]:
+        """How pictures of one's own are measured: the share to measure on, and where the network was trained.
+
+        Returns:
+            ``val`` and ``trained_in`` of :func:`load_pictures`.
+        """
+        kind, _, trained_in = self.source.partition(":")
+        if kind == FOLDER and Path(trained_in).resolve() == place.resolve():
+            return self.val, ""
+        if not self.source:  # a bundle, or weights from elsewhere
+            return None, None
+        return None, trained_in if kind == FOLDER and _may_hold(Path(trained_in), place) else ""
+
 
 @dataclass(frozen=True)
 class _Read:
@@ -95,6 +119,12 @@ class _Read:
     sha256: str
     size: tuple[int, int]
     found: U8 | str
+
+
+def _may_hold(trained_in: Path, place: Path) -> bool:
+    """Whether pictures that were trained on may be in another place: not beside a part that was trained on alone."""
+    alone = trained_in / "train"
+    return not alone.is_dir() or place.resolve().is_relative_to(alone.resolve())
 
 
 def class_names(root: str | os.PathLike[str]) -> tuple[str, ...]:
