@@ -312,6 +312,15 @@ def prefix(record: dict[str, Any]) -> str:
     return f"{_grid(head, rows)}\n\n{record['what']}; {record['epochs']} epochs; {_made(record)}"
 
 
+def own_pictures(record: Any) -> str:
+    """Other tools on the same folder: accuracy, processor time, lines of Python."""
+    rows = []
+    for row in record["rows"]:
+        accuracies, seconds = (", ".join(f"{value:g}" for value in row[key]) for key in ("top1", "processor_seconds"))
+        rows.append([row["tool"], row["network"], str(row["epochs"]), accuracies, seconds, str(row["lines"])])
+    return _grid(["", "network", "epochs", "top-1, %", "processor seconds", "lines of Python"], rows)
+
+
 TABLES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     ("README.md", "demo table", "demo", demo),
     ("docs/robustness.md", "CIFAR-10 table", "robustness-cifar10", forms),
@@ -328,6 +337,7 @@ TABLES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     ("docs/worth.md", "networks table", "worth/table", worth_networks),
     ("docs/worth.md", "controls table", "worth/table", worth_controls),
     ("docs/worth.md", "short runs table", "worth/table", worth_short),
+    ("docs/own-pictures.md", "table of other tools", "own-pictures", own_pictures),
 )
 
 
