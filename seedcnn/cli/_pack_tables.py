@@ -21,6 +21,8 @@ __all__ = ["draw_search", "say_result", "say_sizes"]
 
 def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
     """Print the bundle's size and how packing changed the network."""
+    from seedcnn.pack.request import SEARCHED_DROP
+
     if request.searches:
         _say_search(result, request.searched_drop)
     on_parent = request.parent is not None
@@ -33,6 +35,11 @@ def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
         f"({result.after.top1 - result.before.top1:+.2f} ± {result.drop_error:.2f} points); "
         f"the top class stays the same for {result.grid.agreement:.2f} % of them"
     )
+    if result.drop > SEARCHED_DROP and request.max_accuracy_drop is None:
+        why = (
+            "on the calibration images it was less" if request.searches else "--max-accuracy-drop refuses such a bundle"
+        )
+        typer.echo(f"that loses more than {SEARCHED_DROP:g} points: {why}")
     if result.plain:
         shown = ", ".join(result.plain[:6]) + (f" and {len(result.plain) - 6} more" if len(result.plain) > 6 else "")
         typer.echo(f"convolutions packed as they are: {shown}")

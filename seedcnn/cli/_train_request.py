@@ -136,10 +136,7 @@ class TrainRequest:
         checkpoint = Path(self.target) if named else None
         saved = None if checkpoint is None else load_checkpoint(checkpoint)
         model = check_network(self.target) if saved is None else saved.config.model
-        if self.data is None:
-            raise ConfigError(
-                f"train {self.target} needs --data: a directory with a folder of pictures for each class, or a CSV file"
-            )
+        place = self._place("" if saved is None else saved.source)
         known = None if saved is None else saved.preprocessing
         rule = self._rule(model, known)
         share = self.val if self.val is not None else VAL_SHARE if saved is None else saved.config.val
@@ -147,7 +144,7 @@ class TrainRequest:
         # Refuse a wrong option before the pictures are decoded, which takes long.
         override(TrainConfig(model, data=FOLDER, preprocessing=rule, pretrained=self.pretrained), changes)
         given = self.val if saved is None or self.val is not None else share
-        data = load_folder(self.data, preprocessing=rule, val=given, strict=self.strict, progress=say)
+        data = load_folder(place, preprocessing=rule, val=given, strict=self.strict, progress=say)
         for line in data.about:
             say(line)
         if saved is None or checkpoint is None:
@@ -158,7 +155,18 @@ class TrainRequest:
         config = self._planned(config, data.preprocessing.shape)
         measure = _measure(data.preprocessing, data.val.images, data.val.labels)
         say(data.preprocessing.in_words())
-        return Prepared(config, own_data(data), measure, str(self.data))
+        return Prepared(config, own_data(data), measure, str(place))
+
+    def _place(self, source: str) -> Path:
+        """Where the pictures are: --data, or those that a checkpoint was trained on."""
+        from seedcnn.data.sets.named import FOLDER
+
+        kind, _, where = source.partition(":")
+        if self.data is None and kind != FOLDER:
+            raise ConfigError(
+                f"train {self.target} needs --data: a directory with a folder of pictures for each class, or a CSV file"
+            )
+        return Path(where) if self.data is None else self.data
 
     def _check_measuring(self, data: str, files: bool) -> None:
         if not files:

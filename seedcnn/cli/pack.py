@@ -22,7 +22,7 @@ _Network = Annotated[
     typer.Argument(metavar="NETWORK", help="Checkpoint of a trained network; with --weights, a network by its name."),
 ]
 _Out = Annotated[Path, typer.Option(help="Bundle to write.")]
-_Family = Annotated[str, typer.Option(help="Model family that devices follow.")]
+_Family = Annotated[str | None, typer.Option(help="Model family that devices follow; by default the parent's.")]
 _Release = Annotated[int, typer.Option(help="Release number; it must grow with every release of the family.", min=1)]
 _MinRelease = Annotated[int, typer.Option(help="Devices no longer accept releases below this.", min=0)]
 _Step = Annotated[
@@ -72,8 +72,8 @@ _Sizes = Annotated[bool, typer.Option("--sizes", help="Also print how large the 
 def pack(
     network: _Network,
     out: _Out,
-    family: _Family,
     release: _Release,
+    family: _Family = None,
     min_release: _MinRelease = 0,
     step: _Step = None,
     max_accuracy_drop: _MaxDrop = None,
@@ -107,7 +107,7 @@ def pack(
 
     with as_options():
         request = PackRequest(
-            *(family, release, min_release),
+            *(_family(family, parent), release, min_release),
             data=data,
             step=step,
             max_accuracy_drop=max_accuracy_drop,
@@ -128,6 +128,16 @@ def pack(
     say_result(result, request, out)
     if sizes:
         say_sizes(result, found.config)
+
+
+def _family(given: str | None, parent: Path | None) -> str:
+    from seedcnn.bundle import open_bundle
+
+    if given is not None:
+        return given
+    if parent is None:
+        raise ConfigError("--family is needed: the name of the model family that devices follow")
+    return open_bundle(parent).manifest.family
 
 
 def _check_files(request: PackRequest, out: Path, plot: Path | None) -> None:

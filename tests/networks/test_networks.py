@@ -143,6 +143,7 @@ def test_pictures_that_are_measured_are_no_calibration(place, checkpoint, looped
     at = options.index("--data")
     alone = (*options[:at], "--data", place / "photos" / "val")
     name, out = f"{place / 'net.py'}:Net", ("--out", tmp_path / "x.bundle", "--family", "f", "--release", 1)
+    assert "--family is needed" in in_process("pack", name, *alone, *out[:2], *out[4:], expect=1).stderr
     assert "so nothing is left to calibrate on" in in_process("pack", name, *alone, *out, expect=1).stderr
     said = in_process("pack", name, *alone, *out, "--step", 0.002).stderr
     assert "all of it is measured, also what the network was trained on, if it is there" in said

@@ -101,7 +101,7 @@ def test_the_chain_ends_as_it_began(place, trained, capsys):
             "train", checkpoint, "--data", place / "photos", "--set", "epochs=2", "--out", f"{stem}-b.ckpt"
         )
         assert "136 pictures to train on" in more.stderr
-        options = ("--family", stem.name, "--release", 2, "--parent", f"{stem}-1.bundle", "--out", f"{stem}-2.bundle")
+        options = ("--release", 2, "--parent", f"{stem}-1.bundle", "--out", f"{stem}-2.bundle")
         second = in_process("pack", f"{stem}-b.ckpt", *options)
         packed_to = float(re.search(r"-> (\d+\.\d+) %", second.stdout)[1])
         in_process("repo", "publish", fleet, f"{stem}-2.bundle")
@@ -232,7 +232,7 @@ def test_a_plan_is_one_option_of_train(place, trained):
     budget = ("--budget-bytes", 9000, "--forms", "dws-linear", "--no-latency", "--pictures", 32, "--steps", 2)
     said = in_process("plan", checkpoint, *budget, "--multiple", 8, "--out", plan)
     assert "dws-linear in 1 layers" in said.stdout
-    options = ("--data", place / "photos", "--plan", plan, "--set", "epochs=1", "--out", out)
+    options = ("--plan", plan, "--set", "epochs=1", "--out", out)
     in_process("train", checkpoint, *options)
     model, saved = load_model(out)
     (name,) = saved.config.plan
