@@ -31,20 +31,24 @@ def _timm(name: str, classes: int) -> Opened:
     """Open timm:NAME with timm's own weights, or timm:NAME=FILE."""
     from importlib.util import find_spec
 
-    from seedcnn.evaluate import Opened, torch_predictor
-
     if find_spec("timm") is None:
         raise ConfigError(f"{name}: timm is not installed; install it with: pip install 'seedcnn[train]'")
     from seedcnn.models.timm_registry import trained_timm_model
 
     model, _, file = name.removeprefix(_TIMM).partition("=")
     found = trained_timm_model(model, Path(file) if file else None, num_classes=classes)
-    told = hashlib.sha256(f"{found.mean} {found.std}".encode())
-    for key, value in found.module.state_dict().items():
+    return _in_memory(found.module, found.mean, found.std, f"{found.mean} {found.std}", "timm")
+
+
+def _in_memory(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], rule: str, kind: str) -> Opened:
+    """A network that is no file of its own; its digest is that of its weights and its ``rule``."""
+    from seedcnn.evaluate import Opened, torch_predictor
+
+    told = hashlib.sha256(rule.encode())
+    for key, value in module.state_dict().items():
         told.update(key.encode())
         told.update(value.contiguous().numpy().tobytes())
-    predict = torch_predictor(found.module, found.mean, found.std)
-    return Opened(predict, f"sha256 {told.hexdigest()}", "timm", found.module)
+    return Opened(torch_predictor(module, mean, std), f"sha256 {told.hexdigest()}", kind, module)
 
 
 def _published(config: TrainConfig) -> tuple[str, str] | None:
@@ -173,15 +177,8 @@ def _read(name: str, test: NamedTest, trained_on: TrainedOn | None) -> Opened | 
 
 def _with_weights(module: nn.Module, trained_on: TrainedOn) -> Opened:
     """A network with weights from elsewhere, by its rule."""
-    from seedcnn.evaluate import Opened, torch_predictor
-
     rule = trained_on.preprocessing
-    told = hashlib.sha256(f"{rule.to_json()}".encode())
-    for key, value in module.state_dict().items():
-        told.update(key.encode())
-        told.update(value.contiguous().numpy().tobytes())
-    predict = torch_predictor(module, rule.mean, rule.std)
-    return Opened(predict, f"sha256 {told.hexdigest()}", "weights", module)
+    return _in_memory(module, rule.mean, rule.std, f"{rule.to_json()}", "weights")
 
 
 def _of_bundles(bundles: Sequence[Bundle]) -> Normalization:
@@ -192,15 +189,6 @@ def _of_bundles(bundles: Sequence[Bundle]) -> Normalization:
         raise ConfigError(f"the normalisation of an ONNX file is not known ({why}): give --mean and --std")
     mean, std = rules.pop()
     return tuple(value * 1e-8 for value in mean), tuple(value * 1e-8 for value in std)
-
-
-def _check(name: str, trained_on: TrainedOn, test: NamedTest) -> None:
-    """Refuse a model for data of other classes, or images of another shape."""
-    trained_on.check(test.test.classes, f"{name}: the data {test.name}")
-    height, width, channels = test.test.images.shape[1:]
-    if (channels, height, width) != trained_on.preprocessing.shape:
-        ours = " x ".join(map(str, trained_on.preprocessing.shape))
-        raise DataError(f"{name} takes {ours}; the images of {test.name} are {channels} x {height} x {width}")
 
 
 def open_models(
@@ -231,7 +219,7 @@ def open_models(
     if len(set(names)) < len(names):
         raise ConfigError(f"a model is named twice: {' '.join(names)}")
     for name, trained_on in trained.items():
-        _check(name, trained_on, test)
+        trained_on.check_images(test.test, f"{name}: the data {test.name}")
     ready = {name: _with_weights(each.module, trained[name]) for name, each in (weighted or {}).items()}
     found = {name: ready.get(name) or _read(name, test, trained.get(name)) for name in names}
     bundles = [item for item in found.values() if isinstance(item, Bundle)]

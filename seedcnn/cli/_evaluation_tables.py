@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["print_tables"]
 
-_MATRIX = 50  # classes
 _LISTED, _WORST = 20, 20
 _WIDTH = 120  # where the output is a file or a pipe
 
@@ -96,9 +95,11 @@ def _confusion_table(found: Answers, width: int) -> Table:
     """Classes by answer if they fit the width, otherwise the pairs that occur most often."""
     from rich.table import Table
 
+    from seedcnn.evaluate.answers import READABLE
+
     count = len(found.classes)
     cell = max(len(str(count)), len(str(found.confusion.max()))) + 3
-    if count > _MATRIX or max(map(len, found.classes)) + 8 + cell * count > width:
+    if count > READABLE or max(map(len, found.classes)) + 8 + cell * count > width:
         table = Table("true class", "answer", "images")
         for pair in found.confused(_LISTED):
             table.add_row(pair.label, pair.answer, str(pair.count))
@@ -112,11 +113,7 @@ def _confusion_table(found: Answers, width: int) -> Table:
 def _class_table(answers: Mapping[str, Answers]) -> Table:
     """Accuracy by class, of many classes the worst ones of the first model."""
     table = _columns("by class", list(answers))
-    first = next(iter(answers.values())).by_class
-    order = range(len(first))
-    if len(first) > _MATRIX:
-        order = sorted((i for i in order if first[i].n), key=lambda i: first[i].top1 or 0.0)[:_MATRIX]  # type: ignore[assignment]
-    for label in order:
+    for label in next(iter(answers.values())).hardest():
         rows = [each.by_class[label] for each in answers.values()]
         cells = ["no image" if row.top1 is None else f"{row.top1:.1f} ± {row.standard_error:.1f}" for row in rows]
         table.add_row(f"{rows[0].name} (n = {rows[0].n})", *cells)
@@ -128,9 +125,11 @@ def _print_details(console: Console, answers: Mapping[str, Answers]) -> None:
     from rich.table import Table
 
     console.print(_class_table(answers))
-    count = len(next(iter(answers.values())).classes)
-    if count > _MATRIX:
-        console.print(f"the {_MATRIX} classes of {count} that the first model answers worst", highlight=False)
+    first = next(iter(answers.values()))
+    if (shown := len(first.hardest())) < len(first.classes):
+        console.print(
+            f"the {shown} classes of {len(first.classes)} that the first model answers worst", highlight=False
+        )
     for name, found in answers.items():
         worst = found.worst(_WORST)
         if not worst:

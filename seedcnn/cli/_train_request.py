@@ -124,6 +124,7 @@ class TrainRequest:
     def _of_network(self, say: Say) -> Prepared:
         from seedcnn.data.sets.named import FOLDER
         from seedcnn.data.sets.own import VAL_SHARE, load_folder
+        from seedcnn.networks import is_checkpoint
         from seedcnn.train import TrainConfig, load_checkpoint, override
         from seedcnn.train.own import check_network, fine_tuned, own_config, own_data
 
@@ -132,8 +133,7 @@ class TrainRequest:
             field = text.partition("=")[0].partition(".")[0].strip()
             if field in _NOT_SET:
                 raise ConfigError(f"--set {text}: with pictures of your own {_NOT_SET[field]}")
-        named = Path(self.target).is_file() and not self.target.endswith(".py")  # which check_network answers
-        checkpoint = Path(self.target) if named else None
+        checkpoint = Path(self.target) if is_checkpoint(self.target) else None
         saved = None if checkpoint is None else load_checkpoint(checkpoint)
         model = check_network(self.target) if saved is None else saved.config.model
         place = self._place("" if saved is None else saved.source)

@@ -74,14 +74,14 @@ def open_trained(
     Raises:
         ConfigError: if options contradict each other; otherwise as :func:`seedcnn.networks.open_weights`.
     """
-    from seedcnn.networks import open_checkpoint, open_weights
+    from seedcnn.networks import is_checkpoint, open_checkpoint, open_weights
 
     given = {"--input": input_, "--resize": resize, "--mean": mean, "--std": std}
     given["--set"] = " ".join(set_) if set_ else None
     if weights is None:
         refuse_without_effect(given, f"on the checkpoint {name}, which keeps its network and its rule for pictures")
         return open_checkpoint(name)
-    if Path(name).is_file() and not name.endswith(".py"):
+    if is_checkpoint(name):
         raise ConfigError(f"--weights {weights}: {name} is a file with weights of its own; name a network instead")
     if not data:
         raise ConfigError(f"--weights {weights} needs --data: the file does not say what its classes are")

@@ -122,7 +122,7 @@ def _weighted(
     how: tuple[Path | None, str | None, str | None, str | None, str | None],
 ) -> dict[str, Trained]:
     """The network that --weights belong to; none without the option."""
-    from seedcnn.networks import check_trained
+    from seedcnn.networks import check_trained, is_checkpoint
 
     weights, input_, resize, mean, std = how
     if weights is None:
@@ -135,7 +135,7 @@ def _weighted(
             if not Path(name).exists() and not name.startswith("timm:") and not name.endswith(".onnx"):
                 raise DataError(f"there is no file {name}; for a network of timm, write timm:NAME or timm:NAME=FILE")
         return {}
-    named = [name for name in models if not Path(name).is_file() or name.endswith(".py")]
+    named = [name for name in models if not is_checkpoint(name) and not name.endswith(".onnx")]
     if len(named) != 1:
         raise ConfigError(f"--weights {weights} belong to one network; named are {', '.join(named) or 'files only'}")
     say = partial(typer.echo, err=True)

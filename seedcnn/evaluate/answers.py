@@ -15,9 +15,10 @@ from seedcnn.arrays import F32
 from seedcnn.data.image_set import ImageSet
 from seedcnn.evaluate.accuracies import Accuracy, Predict, accuracy_of_logits, check_labels, predict_logits
 
-__all__ = ["Answer", "Answers", "ClassAccuracy", "Confused", "Difference", "ask"]
+__all__ = ["READABLE", "Answer", "Answers", "ClassAccuracy", "Confused", "Difference", "ask"]
 
-_SHOWN = 50  # classes of a readable matrix
+READABLE = 50
+"""Classes of a matrix or a list that can be read."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Answers:
         places = self.labels * count + self.answered
         return np.bincount(places, minlength=count**2).reshape(count, count).astype(np.int64)
 
-    @property
+    @cached_property
     def by_class(self) -> tuple[ClassAccuracy, ...]:
         """The accuracy of each class, in the order of the labels."""
         counts, right, answered = self.confusion.sum(axis=1), self.confusion.diagonal(), self.confusion.sum(axis=0)
@@ -151,6 +152,13 @@ class Answers:
             error = 100 * math.sqrt(share * (1 - share) / n) if n else None
             found.append(ClassAccuracy(name, n, 100 * hits / n if n else None, error, said))
         return tuple(found)
+
+    def hardest(self, count: int = READABLE) -> list[int]:
+        """The labels of all classes, in order; of more than ``count`` those that are answered worst, worst first."""
+        if len(self.classes) <= count:
+            return list(range(len(self.classes)))
+        accuracies = [(row.top1, label) for label, row in enumerate(self.by_class) if row.top1 is not None]
+        return [label for _, label in sorted(accuracies)[:count]]
 
     def confused(self, count: int = 20) -> tuple[Confused, ...]:
         """The pairs of classes that are taken for each other most often, at most ``count``, largest first."""
@@ -214,9 +222,9 @@ class Answers:
             "n": self.n,
             "standard_error": self.standard_error,
             "by_class": by_class,
-            "confused": [asdict(each) for each in self.confused(_SHOWN)],
+            "confused": [asdict(each) for each in self.confused(READABLE)],
             "worst": [asdict(each) for each in self.worst()],
-            **({"confusion": self.confusion.tolist()} if len(self.classes) <= _SHOWN else {}),
+            **({"confusion": self.confusion.tolist()} if len(self.classes) <= READABLE else {}),
         }
 
     def __repr__(self) -> str:
@@ -226,7 +234,7 @@ class Answers:
         """The accuracy of each class and its most frequent wrong answer, as a notebook shows it."""
         wrong = {each.label: each for each in reversed(self.confused(len(self.classes) ** 2))}
         rows = []
-        for each in self.by_class[:_SHOWN]:
+        for each in [self.by_class[label] for label in self.hardest()]:
             accuracy = "no image" if each.top1 is None else f"{each.top1:.1f} ± {each.standard_error:.1f}"
             taken = wrong.get(each.name)
             often = "" if taken is None else f"{escape(taken.answer)} ({taken.count})"

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from seedcnn.networks.evaluating import evaluate
-from seedcnn.networks.opening import Trained, check_trained, open_architecture, open_checkpoint, open_weights
+from seedcnn.networks.opening import (
+    Trained,
+    check_trained,
+    is_checkpoint,
+    open_architecture,
+    open_checkpoint,
+    open_weights,
+)
 from seedcnn.networks.packing import pack_checkpoint, request_for
 
 __all__ = [
     "Trained",
     "check_trained",
     "evaluate",
+    "is_checkpoint",
     "open_architecture",
     "open_checkpoint",
     "open_weights",

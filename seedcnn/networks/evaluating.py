@@ -8,7 +8,7 @@ from seedcnn.bundle import open_bundle
 from seedcnn.data.image_set import ImageSet
 from seedcnn.data.sets.named import load_test
 from seedcnn.data.sets.own import TrainedOn
-from seedcnn.errors import BundleFormatError, ConfigError, DataError
+from seedcnn.errors import BundleFormatError, ConfigError
 from seedcnn.evaluate import Answers, Predict, ask, bundle_predictor, torch_predictor
 from seedcnn.messages import Say
 from seedcnn.networks.opening import open_checkpoint
@@ -47,11 +47,7 @@ def evaluate(
             raise ConfigError(f"{model} does not say where its data are: give the images")
         images = load_test(trained_on.source, progress=progress, trained_on=trained_on).test
     if trained_on is not None:
-        trained_on.check(images.classes, images.source)
-        height, width, channels = images.images.shape[1:]
-        if (channels, height, width) != trained_on.preprocessing.shape:
-            ours = " x ".join(map(str, trained_on.preprocessing.shape))
-            raise DataError(f"{model} takes {ours}; the images are {channels} x {height} x {width}")
+        trained_on.check_images(images, f"{model}: {images.source}")
     return ask(predict, images, batch_size=batch_size)
 
 

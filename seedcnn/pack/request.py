@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from seedcnn.bundle import Bundle, Preprocessing, check_family, open_bundle
+from seedcnn.bundle import Bundle, check_family, open_bundle
 from seedcnn.bundle.compression import COMPRESSIONS
 from seedcnn.bundle.limits import MAX_NAME_BYTES
 from seedcnn.data.pictures.decoders import ByRule, CenterCrop
 from seedcnn.data.pictures.folder import ImageFolder
 from seedcnn.data.sets.named import DATA_SETS, FOLDER, NamedTest, load_test, load_train
 from seedcnn.data.sets.own import TrainedOn, has_parts, load_folder
-from seedcnn.errors import ConfigError, DataError
+from seedcnn.errors import ConfigError
 from seedcnn.export import TARGETS, BundleInfo
 from seedcnn.messages import Say
 from seedcnn.pack.int8 import CALIBRATION_COUNT, Int8, calibration_order
@@ -161,8 +161,7 @@ class PackRequest:
             raise ConfigError("`data` is needed: nothing says what the network was trained on")
         test = load_test(data, hold_out=self.hold_out, progress=progress, trained_on=trained_on)
         if trained_on is not None:
-            trained_on.check(test.test.classes, data)
-            _check_shape(trained_on.preprocessing, test, data)
+            trained_on.check_images(test.test, data)
         search, follow, quantized = self._calibrated(parent, data, trained_on, progress)
         return pack(
             network,
@@ -214,13 +213,6 @@ class PackRequest:
 def _name_of(test: NamedTest) -> str:
     """The name of the test set, cut to what a manifest takes."""
     return test.title.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
-
-
-def _check_shape(rule: Preprocessing, test: NamedTest, data: str) -> None:
-    height, width, channels = test.test.images.shape[1:]
-    if (channels, height, width) != rule.shape:
-        ours = " x ".join(map(str, rule.shape))
-        raise DataError(f"the images of {data} are {channels} x {height} x {width}; the network takes {ours}")
 
 
 def _enough(

@@ -40,6 +40,16 @@ def test_confusion_and_accuracy_by_class():
     assert found.top1 == 50.0
 
 
+def test_of_many_classes_the_hardest_are_shown():
+    said = np.arange(60)
+    said[[7, 30]] = 0
+    many = Answers(np.eye(60, dtype=np.float32)[said], np.arange(60), tuple(f"c{i}" for i in range(60)))
+    assert many.hardest()[:3] == [7, 30, 0]
+    assert len(many.hardest()) == 50
+    assert many.hardest(2) == [7, 30]
+    assert made(0, 1, 1, 1, 0, 2).hardest() == [0, 1, 2, 3]
+
+
 def test_the_worst_answers_come_first_and_are_wrong():
     found = made(0, 1, 1, 1, 0, 2)
     worst = found.worst(2)
@@ -82,7 +92,14 @@ def test_a_set_of_images_is_answered():
     def predict(batch):
         return np.stack([batch.mean((1, 2, 3)), batch[:, 0, 0, 0], batch[:, 1, 1, 0], batch[:, 2, 2, 0]], 1) / 255.0
 
-    found = ask(predict, images, batch_size=4)
+    sizes = []
+
+    def counted(batch):
+        sizes.append(len(batch))
+        return predict(batch)
+
+    found = ask(counted, images, batch_size=4)
+    assert sizes == [4, 2]
     assert found.top1 == accuracy(predict, pictures, LABELS).top1
     assert found.worst()[0].name in "abcdef"
     with pytest.raises(DataError, match="the model answers 3 classes; the data have 4"):

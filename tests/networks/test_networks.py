@@ -199,7 +199,10 @@ def test_a_checkpoint_is_evaluated_and_packed_in_one_call(place, checkpoint, tmp
     saved = open_architecture(str(checkpoint))
     assert saved[1] == (3, 32, 32)
     images = load_pictures(place / "photos", Preprocessing.crop(32), CLASSES)
-    assert evaluate(checkpoint, images).top1 == found.top1
+    said: list[str] = []
+    again = evaluate(checkpoint, batch_size=5, progress=said.append)
+    assert evaluate(checkpoint, images).top1 == again.top1 == found.top1
+    assert said == [f"decoding 16 files of {place / 'photos'}"]
     packed = pack_checkpoint(checkpoint, family="f", release=1)
     assert packed.tried
     (tmp_path / "1.bundle").write_bytes(packed.data)
@@ -208,11 +211,16 @@ def test_a_checkpoint_is_evaluated_and_packed_in_one_call(place, checkpoint, tmp
         == packed.after.top1
         == read_bundle(packed.data).manifest.measured.top1
     )
-    next_ = pack_checkpoint(checkpoint, family="f", release=2, parent=tmp_path / "1.bundle")
+    said: list[str] = []
+    options = {"data": str(place / "photos" / "val"), "min_release": 1, "progress": said.append}
+    next_ = pack_checkpoint(checkpoint, family="f", release=2, parent=tmp_path / "1.bundle", **options)
     assert next_.delta
+    manifest = read_bundle(next_.data).manifest
+    assert (manifest.min_release, manifest.measured.data) == (1, "val")
+    assert f"decoding 16 files of {place / 'photos' / 'val'}" in said
     with pytest.raises(ConfigError, match="does not say where its data are"):
         evaluate(tmp_path / "1.bundle")
-    with pytest.raises(DataError, match="takes 3 x 32 x 32; the images are 3 x 16 x 16"):
+    with pytest.raises(DataError, match="has images of 3 x 16 x 16; the network takes 3 x 32 x 32"):
         evaluate(checkpoint, load_pictures(place / "photos", Preprocessing.crop(16), CLASSES))
 
 

@@ -97,6 +97,18 @@ class TrainedOn:
                 f"({ours}), from {self.source or 'other data'}"
             )
 
+    def check_images(self, images: ImageSet, data: str) -> None:
+        """Refuse images of other classes, or of another size than the network's input.
+
+        Raises:
+            DataError: naming both.
+        """
+        self.check(images.classes, data)
+        height, width, channels = images.images.shape[1:]
+        if (channels, height, width) != self.preprocessing.shape:
+            ours = " x ".join(map(str, self.preprocessing.shape))
+            raise DataError(f"{data} has images of {channels} x {height} x {width}; the network takes {ours}")
+
     def measured_in(self, place: Path) -> tuple[float | None, str | None]:
         """How pictures of one's own are measured: the share to measure on, and where the network was trained.
 

@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 
 from seedcnn.data.image_set import ImageSet
-from seedcnn.evaluate.answers import Answers
+from seedcnn.evaluate.answers import READABLE, Answers
 from seedcnn.evaluate.report.blocks import Cell, Column, Line, Section, Table, minus
 from seedcnn.evaluate.report.robustness import HEAT_STEPS
 from seedcnn.evaluate.report.rows import Sample
 
 __all__ = ["Confusion", "answer_sections", "worst_samples"]
 
-MATRIX = 50  # classes of a matrix that can be read
-LISTED = 50  # classes, or pairs of classes, of a list
 _NO_IMAGE = Cell("no image", absent=True)
 
 
@@ -59,11 +57,9 @@ def _class_cell(found: Answers, label: int) -> Cell:
 def classes_section(answers: Mapping[str, Answers]) -> Section:
     """Accuracy by class, of many classes the worst ones of the first model."""
     first = next(iter(answers.values()))
-    order = list(range(len(first.classes)))
+    order = first.hardest()
     about = "Top-1 accuracy in percent, ± standard error, by true class."
-    if len(order) > LISTED:
-        known = [label for label in order if first.by_class[label].n]
-        order = sorted(known, key=lambda label: first.by_class[label].top1 or 0.0)[:LISTED]
+    if len(order) < len(first.classes):
         about += f" The {len(order)} classes of {len(first.classes)} that the first model answers worst."
     rows = first.by_class
     lines = [
@@ -89,7 +85,7 @@ def _matrix(found: Answers) -> Table:
 
 
 def _pairs(found: Answers) -> Table:
-    lines = [Line(each.label, "", [Cell(each.answer), Cell(f"{each.count:,}")]) for each in found.confused(LISTED)]
+    lines = [Line(each.label, "", [Cell(each.answer), Cell(f"{each.count:,}")]) for each in found.confused(READABLE)]
     return Table("True class", [Column("Answer"), Column("Images")], [lines], "figures")
 
 
@@ -97,12 +93,12 @@ def confusions(answers: Mapping[str, Answers]) -> list[Confusion]:
     """For each model the matrix of true classes and answers; of more than 50 classes the pairs confused most often."""
     found = []
     for name, each in answers.items():
-        if len(each.classes) <= MATRIX:
+        if len(each.classes) <= READABLE:
             about = "Images by true class (row) and answer (column, numbered as the rows)."
             found.append(
                 Confusion(name, f"{about} The stronger, the larger the share of the row.", _matrix(each), "box")
             )
-        elif pairs := each.confused(LISTED):
+        elif pairs := each.confused(READABLE):
             about = f"The {len(pairs)} pairs of true class and wrong answer that occur most often."
             found.append(Confusion(name, about, _pairs(each), "box fit"))
     return found
