@@ -3,11 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol, runtime_checkable
 
-__all__ = ["Say", "counted", "shown"]
+__all__ = ["Advance", "Say", "counted", "shown", "steps"]
 
 Say = Callable[[str], None]
 """A function that takes one line of text for the user; ``print`` is one. It is called with a line at a time."""
+
+
+class Advance(Protocol):
+    """Says that ``amount`` more steps are done, and perhaps in a few words what the last one found."""
+
+    def __call__(self, amount: int = 1, note: str = "") -> None: ...
+
+
+@runtime_checkable
+class _Stepped(Protocol):
+    def steps(self, what: str, total: int | None) -> AbstractContextManager[Advance]: ...
+
+
+def steps(progress: Say | None, what: str, total: int | None = None) -> AbstractContextManager[Advance]:
+    """Report one stage of a long job, step by step, to whoever can show it.
+
+    Args:
+        progress: a :class:`seedcnn.progress.Progress` shows a bar; any other function, and None, shows nothing.
+        what: the stage, such as "exporting".
+        total: number of steps; None if it is not known.
+
+    Returns:
+        A context whose value is called after each step.
+    """
+    if isinstance(progress, _Stepped):
+        return progress.steps(what, total)
+    return nullcontext(_nobody)
+
+
+def _nobody(amount: int = 1, note: str = "") -> None:
+    """Nobody looks."""
 
 
 def counted(number: int, noun: str) -> str:
