@@ -27,8 +27,8 @@ class Progress:
     """Shows what a long job does. Calling it writes a line; :meth:`steps` follows a stage.
 
     In a terminal and in Jupyter, a stage that takes over half a second has a bar with the time left, which goes when
-    the stage ends. Elsewhere a stage that takes over two seconds writes a line, then others ever more rarely, and one
-    at its end.
+    the stage ends. Elsewhere a stage that takes over two seconds writes a line, then others ever more rarely if its
+    number of steps is known, and one at its end.
 
     Args:
         console: where to write; None for standard error.
@@ -103,7 +103,7 @@ class _Lines:
     def __call__(self, amount: int = 1, note: str = "") -> None:
         with self._lock:
             self._done += amount
-            if self._clock() >= self._next and self._done != self._total:
+            if self._total and self._clock() >= self._next and self._done != self._total:
                 self._line(note)
 
     def _first(self) -> None:
@@ -114,7 +114,7 @@ class _Lines:
     def _line(self, note: str) -> None:
         now = self._clock()
         passed = now - self._start
-        parts = [f"{self._done:,} of {self._total:,}" if self._total else f"{self._done:,}" if self._done else ""]
+        parts = [f"{self._done:,} of {self._total:,}" if self._total else ""]
         parts.append(note)
         if self._total and self._done:
             parts.append(f"{duration(passed * (self._total - self._done) / self._done)} left")

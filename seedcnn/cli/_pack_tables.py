@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
 from rich.table import Table
 
+from seedcnn.progress import duration
 from seedcnn.terminal import console as open_console
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from seedcnn.pack import PackRequest, PackResult
     from seedcnn.train import TrainConfig
 
@@ -23,48 +25,56 @@ def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
     """Print the bundle's size and how packing changed the network."""
     from seedcnn.pack.request import SEARCHED_DROP
 
+    console = open_console(highlight=False)
     if request.searches:
-        _say_search(result, request.searched_drop)
-    on_parent = request.parent is not None
-    float32 = result.step is None and not on_parent
-    grid = "the parent's grids" if on_parent else "float32 weights" if float32 else f"grid step {result.step:.3g}"
-    rate = "" if float32 else f", {result.bits_per_weight:.2f} bits a weight"
-    typer.echo(f"{out}: {len(result.data):,} bytes ({grid}{rate}; {result.seeded_values} values travel as seeds)")
-    typer.echo(
-        f"accuracy {result.before.top1:.2f} -> {result.after.top1:.2f} % on {result.before.n} test images "
-        f"({result.after.top1 - result.before.top1:+.2f} ± {result.drop_error:.2f} points); "
-        f"the top class stays the same for {result.grid.agreement:.2f} % of them"
+        _say_search(console, result, request.searched_drop)
+    _say_int8(console, result)
+    if result.plain:
+        shown = ", ".join(result.plain[:6]) + (f" and {len(result.plain) - 6} more" if len(result.plain) > 6 else "")
+        console.print(f"convolutions packed as they are: {shown}")
+    spent = sorted(result.seconds.items(), key=lambda each: -each[1])
+    watch = open_console(stderr=True, highlight=False)
+    watch.print(f"{duration(sum(result.seconds.values()))}: " + ", ".join(f"{w} {duration(s)}" for w, s in spent[:4]))
+    before, after = result.before, result.after
+    console.print(
+        f"accuracy {before.top1:.2f} -> {after.top1:.2f} % on {before.n:,} test images: "
+        f"{after.top1 - before.top1:+.2f} ± {result.drop_error:.2f} points (standard error of the difference; of each "
+        f"accuracy alone ± {after.standard_error:.2f}); the top class stays the same for "
+        f"{result.grid.agreement:.2f} % of them"
     )
     if result.drop > SEARCHED_DROP and request.max_accuracy_drop is None:
         why = (
             "on the calibration images it was less" if request.searches else "--max-accuracy-drop refuses such a bundle"
         )
-        typer.echo(f"that loses more than {SEARCHED_DROP:g} points: {why}")
-    if result.plain:
-        shown = ", ".join(result.plain[:6]) + (f" and {len(result.plain) - 6} more" if len(result.plain) > 6 else "")
-        typer.echo(f"convolutions packed as they are: {shown}")
-    _say_int8(result)
+        console.print(f"that loses more than {SEARCHED_DROP:g} points: {why}")
+    on_parent = request.parent is not None
+    float32 = result.step is None and not on_parent
+    grid = "the parent's grids" if on_parent else "float32 weights" if float32 else f"grid step {result.step:.3g}"
+    rate = "" if float32 else f", {result.bits_per_weight:.2f} bits a weight"
+    console.print(f"{out}: {len(result.data):,} bytes ({grid}{rate}; {result.seeded_values} values travel as seeds)")
     if result.delta is not None:
         share = 100 * len(result.delta) / len(result.data)
-        typer.echo(f"{out}.delta: {len(result.delta):,} bytes, {share:.1f} % of the bundle")
+        console.print(f"{out}.delta: {len(result.delta):,} bytes, {share:.1f} % of the bundle")
 
 
-def _say_search(result: PackResult, max_drop: float) -> None:
+def _say_search(console: Console, result: PackResult, max_drop: float) -> None:
     """Print the grids that were tried."""
-    table = Table("step", "weights, bytes", "bits a weight", "points lost", "same top class", "", title="grids tried")
+    table = Table(title="grids tried")
+    for name in ("step", "bytes", "bits", "points lost", "counted", "images"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for each in result.tried:
-        verdict = "taken" if each.step == result.step else "" if each.accepted else "loses too much"
-        cells = (f"{each.step:.4g}", f"{each.weight_bytes:,}", f"{each.bits_per_weight:.2f}")
-        lost = f"{each.drop:+.2f} ± {each.error:.2f}"
-        table.add_row(*cells, lost, f"{each.agreement:.2f} %", verdict)
-    console = open_console(highlight=False)
+        verdict = "taken" if each.step == result.step else "" if each.accepted else "too much"
+        cells = (f"{each.step:.3g}", f"{each.weight_bytes:,}", f"{each.bits_per_weight:.2f}")
+        lost, counted = f"{each.drop:+.2f} ± {each.error:.2f}", f"{each.lost:+.2f} ± {each.lost_error:.2f}"
+        table.add_row(*cells, lost, counted, f"{each.n:,}", verdict)
     console.print(table)
-    first = result.tried[0]
-    copies = f" and their shifted copies, {first.n:,} in all" if first.distinct < first.n else ""
+    distinct = result.tried[0].distinct
+    copies = " and their shifted copies" if any(each.n > distinct for each in result.tried) else ""
     console.print(
-        f"on {first.distinct:,} calibration images{copies}; ± is the standard error; points lost plus standard error "
-        f"must stay within {max_drop:g}",
-        soft_wrap=True,
+        f"on {distinct:,} calibration images{copies}, as many of them as decide; bits: of a weight; points lost: "
+        f"smoothed over the answers' margins, with their standard error they must stay within {max_drop:g}; counted: "
+        "images that turn wrong, less those that turn right"
     )
 
 
@@ -88,12 +98,12 @@ def draw_search(result: PackResult) -> str:
     return buffer.getvalue()
 
 
-def _say_int8(result: PackResult) -> None:
+def _say_int8(console: Console, result: PackResult) -> None:
     """Print how int8 compares with float32, if it was requested."""
     found = result.int8
     if found is not None:
         ranges = f"{found.calibration} calibration images" if found.calibration else "the parent's ranges"
-        typer.echo(
+        console.print(
             f"int8, {ranges}: the same top class as float32 for {found.logits.agreement:.2f} % of the test images; "
             f"{found.float32_latency.median_ms:.3f} -> {found.latency.median_ms:.3f} ms an image in "
             f"{found.runtime} (medians of {found.latency.n}, one thread, this machine)"

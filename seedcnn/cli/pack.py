@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -65,6 +65,9 @@ _Int8 = Annotated[bool, typer.Option("--int8", help="Quantise the convolutions; 
 _ForceInt8 = Annotated[
     bool, typer.Option("--force-int8", help="Quantise the convolutions even if int8 is slower here.")
 ]
+_Memory = Annotated[
+    str, typer.Option(help="Limit for this process's memory, such as 2GB; less memory means smaller pieces.")
+]
 _Plot = Annotated[Path | None, typer.Option(help="Plot what the search tried: accuracy against bytes (SVG).")]
 _Sizes = Annotated[bool, typer.Option("--sizes", help="Also print how large the same tensors are in other codings.")]
 
@@ -92,6 +95,7 @@ def pack(
     target: _Target = "onnxruntime",
     int8: _Int8 = False,
     force_int8: _ForceInt8 = False,
+    memory: _Memory = "2GB",
     plot: _Plot = None,
     sizes: _Sizes = False,
     plugin: Plugins = None,
@@ -104,7 +108,9 @@ def pack(
     from seedcnn.cli._pack_tables import draw_search, say_result, say_sizes
     from seedcnn.networks import request_for
     from seedcnn.pack import PackRequest
+    from seedcnn.progress import Progress
 
+    graph: dict[str, Any] = {"target": target, "int8": int8, "force_int8": force_int8, "compression": compression}
     with as_options():
         request = PackRequest(
             *(_family(family, parent), release, min_release),
@@ -115,15 +121,13 @@ def pack(
             delta_price=delta_price,
             calibration=calibration,
             calibration_pictures=calibration_pictures,
-            compression=compression,
-            target=target,
-            int8=int8,
-            force_int8=force_int8,
+            **graph,
+            memory=memory,
         )
     _check_files(request, out, plot)
-    found = open_trained(network, data, weights, input_, resize, mean, std, set_, _say)
+    found = open_trained(network, data, weights, input_, resize, mean, std, set_, say := Progress())
     request = request_for(request, found)
-    result = request.pack(found.module, found.name, _say, trained_on=found.trained_on)
+    result = request.pack(found.module, found.name, say, trained_on=found.trained_on)
     _write(result, out, None if plot is None else (plot, draw_search(result)))
     say_result(result, request, out)
     if sizes:
@@ -145,10 +149,6 @@ def _check_files(request: PackRequest, out: Path, plot: Path | None) -> None:
         raise ConfigError("--plot draws a search: leave out --step and --parent")
     delta = None if request.parent is None else _delta_of(out)
     check_outputs({"--out": out, "--plot": plot, "--parent: the delta": delta}, make=True)
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
 
 
 def _write(result: PackResult, out: Path, plot: tuple[Path, str] | None) -> None:

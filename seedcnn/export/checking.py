@@ -22,7 +22,7 @@ by 1e-2 and more.
 """
 
 _ROUNDING = 0.05  # what float16, bfloat16 or TF32 may add to that
-_BATCH = 64
+_BATCH, _NUMBERS = 64, 64 * 3 * 64 * 64  # images at a time: at most, and as many as have this many numbers
 
 
 def check_folded(model: nn.Module, folded: fx.GraphModule, x: Tensor) -> float:
@@ -83,9 +83,10 @@ def _explain(network: nn.Module, folded: fx.GraphModule, x: Tensor, given: Tenso
 def _answers(network: nn.Module, x: Tensor) -> Tensor:
     """Return logits in float64 on the CPU, computed on the network's device and in its dtype."""
     first: Any = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
+    at_once = max(1, min(_BATCH, _NUMBERS // max(x[0].numel(), 1)))
     try:
         with evaluating(network):
-            found = [logits_of(network(part.to(first.device, first.dtype))).double().cpu() for part in x.split(_BATCH)]
+            found = [logits_of(network(part.to(first.device, first.dtype))).double().cpu() for part in x.split(at_once)]
         return torch.cat(found)
     except DataError as error:
         raise ExportError(str(error)) from None

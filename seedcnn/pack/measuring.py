@@ -49,6 +49,8 @@ class Runtime:
 
     def _session(self, graph: bytes, tensors: Mapping[str, F32], threads: int) -> Session:
         options: SessionOptions = {"libraries": self.libraries} if self.libraries else {}
+        if self.name == "onnxruntime":
+            options["spinning"] = False  # accuracy takes as long, and other work keeps its core
         return open_session(graph, tensors, threads=threads, runtime=self.name, **options)
 
     def expand(self, data: bytes) -> Expanded:

@@ -17,14 +17,25 @@ from seedcnn.bundle.delta import write_delta
 from seedcnn.convert.filters import convolutions
 from seedcnn.convert.given import unwrapped
 from seedcnn.errors import ExportError
-from seedcnn.evaluate import Accuracy, Equivalence, accuracy_of_logits, compare_logits, predict_logits, torch_predictor
+from seedcnn.evaluate import (
+    Accuracy,
+    Equivalence,
+    Predict,
+    accuracy_of_logits,
+    compare_logits,
+    predict_logits,
+    torch_predictor,
+)
 from seedcnn.export import BundleInfo, OnnxModel, absorbed_norms, fold, load_tensors, to_bundle, to_onnx
 from seedcnn.export.bundles import OnGrid, grids_of_step, is_weight
 from seedcnn.layers import ConvLayer
+from seedcnn.messages import Advance, Say
 from seedcnn.pack.int8 import Int8, Int8Result, quantize_bundle
 from seedcnn.pack.measuring import Expanded, Runtime
+from seedcnn.pack.memory import DEFAULT_MEMORY, Activations, Memory, bytes_of
 from seedcnn.pack.parent import Parent, check_follows, check_kind, parent_grids
 from seedcnn.pack.search import Candidate, Search, search_grids
+from seedcnn.pack.stopwatch import Stopwatch
 from seedcnn.rng import random_bytes
 from seedcnn.runtime.session import preprocess
 
@@ -33,7 +44,8 @@ __all__ = ["DEFAULT_STEP", "PackResult", "pack", "preprocessing_of"]
 DEFAULT_STEP = 1 / 512
 INT8_MAX_DROP = 1.0
 _EXPORT_TOLERANCE = 1e-4
-_COMPARED, _NOISE = 256, 32  # images and noise images that the network and its folded form are compared on
+_COMPARED, _NOISE = 256, 16  # images and noise images that the network and its folded form are compared on
+_PIXELS, _FEWEST = 96 * 96, 32  # of larger images fewer are compared, but not fewer than this number
 _NOISE_SEED = 0x5EEDF01D
 
 
@@ -49,10 +61,10 @@ class PackResult:
     Attributes:
         data: the bundle's bytes.
         before: accuracy of the torch network as trained.
-        on_grid: accuracy of the torch network with the bundle's weights.
-        after: accuracy of the bundle, expanded and run as on a device.
-        grid: the trained weights against the bundle's weights, both in torch.
-        export: torch against the float32 bundle, both with the bundle's weights.
+        on_grid: accuracy of the float32 bundle, expanded and run as on a device.
+        after: accuracy of the bundle that is shipped, which is int8 or the same.
+        grid: the trained network against the float32 bundle.
+        export: torch with the bundle's weights against the float32 bundle, on some of the images.
         step: step of the weights' grid, after a search the typical one; None for float32 weights or a parent's grids.
         weights: number of values on the grid, or of float32 values where there is no grid.
         weight_bytes: their coded bytes.
@@ -62,6 +74,7 @@ class PackResult:
         tried: the grids that a search tried, finest first.
         delta: leads from the parent to ``data``; None without a parent.
         learned: the tensors that travel, before rounding.
+        seconds: where the time went, by stage.
     """
 
     data: bytes
@@ -79,6 +92,7 @@ class PackResult:
     tried: tuple[Candidate, ...] = ()
     delta: bytes | None = None
     learned: Mapping[str, F32] = field(default_factory=dict, repr=False)
+    seconds: Mapping[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def drop(self) -> float:
@@ -110,6 +124,8 @@ class _Wanted:
     target: str
     compression: str
     runtime: Runtime
+    memory: Memory
+    watch: Stopwatch
 
     def __post_init__(self) -> None:
         """Refuse options that cannot work together, before any work is done."""
@@ -138,59 +154,89 @@ class _Wanted:
         """The grids by tensor, and what a search tried."""
         rule = self.info.preprocessing
         if self.parent is not None:
-            return parent_grids(self.parent, folded, exported, rule), ()
+            with self.watch("following the parent's grid") as advance:
+                return parent_grids(self.parent, folded, exported, rule, self.memory, advance), ()
         if self.search is not None:
-            return search_grids(folded, exported, rule, self.search, self.runtime, self.compression)
+            how = (self.search, self.runtime, self.compression, self.memory, self.watch)
+            return search_grids(folded, exported, rule, *how)
         return ({} if self.step is None else grids_of_step(exported.tensors, self.step, exported.divisors)), ()
 
 
 @dataclass(frozen=True, eq=False)
 class _Float32:
-    """The float32 bundle and what it was made from; ``folded`` has the bundle's weights."""
+    """The float32 bundle and what it was made from; ``folded`` has the bundle's weights, ``compared`` holds images to
+    compare forms of the network on, and ``at_once`` is the number of images that fit into memory."""
 
     folded: fx.GraphModule
     exported: OnnxModel
     grids: dict[str, OnGrid]
     tried: tuple[Candidate, ...]
     opened: Expanded
+    compared: npt.NDArray[np.uint8]
+    at_once: int
 
 
-def _compared(images: npt.NDArray[np.uint8], rule: Preprocessing) -> torch.Tensor:
-    """Inputs to compare two forms of a network on: some of the images, evenly spread, and noise."""
+def _compared(images: npt.NDArray[np.uint8], rule: Preprocessing) -> npt.NDArray[np.uint8]:
+    """Images to compare two forms of a network on: some of the images, evenly spread, and noise."""
     shape = (_NOISE, *images.shape[1:])
     noise = random_bytes(_NOISE_SEED, tensor_id=0, count=int(np.prod(shape))).reshape(shape)
-    some = images[:: max(1, -(-len(images) // _COMPARED))]
-    return torch.from_numpy(preprocess(np.concatenate([some, noise]), rule))
+    count = max(_FEWEST, min(_COMPARED, _COMPARED * _PIXELS // (rule.height * rule.width)))
+    return np.concatenate([images[:: max(1, -(-len(images) // count))], noise])
 
 
 def _export(model: nn.Module, wanted: _Wanted, images: npt.NDArray[np.uint8]) -> _Float32:
-    rule, runtime = wanted.info.preprocessing, wanted.runtime
+    rule, runtime, watch = wanted.info.preprocessing, wanted.runtime, wanted.watch
     absorb = None if wanted.parent is None else absorbed_norms(wanted.parent.bundle.graph())
-    folded = fold(model, target=wanted.target, absorb=absorb, check=_compared(images, rule))
-    exported = to_onnx(folded, rule.shape)
+    some = _compared(images, rule)
+    with watch("folding and comparing"):
+        folded = fold(model, target=wanted.target, absorb=absorb, check=torch.from_numpy(preprocess(some, rule)))
+        at_once = wanted.memory.at_once(Activations.of(folded, rule.shape).forward)
+    with watch("exporting"):
+        exported = to_onnx(folded, rule.shape)
     grids, tried = wanted.grids(folded, exported)
     compression = wanted.compression
-    data = to_bundle(exported, wanted.info, grids=grids, libraries=runtime.libraries, compression=compression)
-    opened = runtime.expand(data)
-    load_tensors(folded, opened.tensors, exported.constants)
-    return _Float32(folded, exported, grids, tried, opened)
+    with watch("coding"):
+        data = to_bundle(exported, wanted.info, grids=grids, libraries=runtime.libraries, compression=compression)
+        opened = runtime.expand(data)
+        load_tensors(folded, opened.tensors, exported.constants)
+    return _Float32(folded, exported, grids, tried, opened, some, at_once)
 
 
-def _ask(model: nn.Module, exact: _Float32, rule: Preprocessing, images: npt.NDArray[np.uint8]) -> tuple[F32, F32, F32]:
-    """Logits [N, classes] of the trained network, of its folded form with the bundle's weights, and of the bundle.
+def _watched(predict: Predict, advance: Advance) -> Predict:
+    """The same answers, and a step of progress for each image."""
+
+    def answer(images: npt.NDArray[np.uint8]) -> F32:
+        found = predict(images)
+        advance(len(images))
+        return found
+
+    return answer
+
+
+def _ask(
+    model: nn.Module, exact: _Float32, wanted: _Wanted, images: npt.NDArray[np.uint8]
+) -> tuple[F32, F32, Equivalence]:
+    """Logits [N, classes] of the trained network and of the bundle, and how far its folded form with the bundle's
+    weights and the bundle differ on some images.
 
     Raises:
-        ExportError: if the last two differ.
+        ExportError: if they differ.
     """
+    rule, at_once = wanted.info.preprocessing, exact.at_once
     mean, std = ([v * 1e-8 for v in values] for values in (rule.mean_e8, rule.std_e8))
-    predictors = (torch_predictor(model, mean, std), torch_predictor(exact.folded, mean, std), exact.opened.predict)
-    trained, rounded, answers = (predict_logits(predict, images) for predict in predictors)
-    if (differ := compare_logits(rounded, answers).max_rel) > _EXPORT_TOLERANCE:
+    some = exact.compared
+    rounded = predict_logits(torch_predictor(exact.folded, mean, std), some, at_once)
+    differ = compare_logits(rounded, predict_logits(exact.opened.predict, some, at_once))
+    if differ.max_rel > _EXPORT_TOLERANCE:
         raise ExportError(
-            f"the bundle differs from the torch network by {differ:.1e} of the largest logit; "
+            f"the bundle differs from the torch network by {differ.max_rel:.1e} of the largest logit; "
             f"at most {_EXPORT_TOLERANCE:.0e} is accepted"
         )
-    return trained, rounded, answers
+    with wanted.watch("accuracy before packing", len(images)) as advance:
+        trained = predict_logits(_watched(torch_predictor(model, mean, std), advance), images, at_once)
+    with wanted.watch("accuracy of the bundle", len(images)) as advance:
+        answers = predict_logits(_watched(exact.opened.predict, advance), images, at_once)
+    return trained, answers, differ
 
 
 def _quantized(
@@ -207,7 +253,7 @@ def _quantized(
         None if wanted.parent is None else wanted.parent.bundle,
         wanted.compression,
     )
-    logits = predict_logits(shipped.predict, images)
+    logits = predict_logits(shipped.predict, images, exact.at_once)
     before, after = wanted.runtime.latencies((exact.opened, shipped), images[:1], int8.rounds)
     count = 0 if int8.calibration is None else len(int8.calibration)
     return shipped, logits, Int8Result(wanted.runtime.name, count, compare_logits(answers, logits), before, after)
@@ -244,7 +290,7 @@ def _pack(
 ) -> PackResult:
     _check_finite(model)
     exact = _export(model, wanted, images)
-    trained, rounded, answers = _ask(model, exact, wanted.info.preprocessing, images)
+    trained, answers, export = _ask(model, exact, wanted, images)
     shipped, logits, int8 = exact.opened, answers, None
     if wanted.int8 is not None:
         shipped, logits, int8 = _quantized(exact, answers, wanted, wanted.int8, images)
@@ -262,10 +308,10 @@ def _pack(
     return PackResult(
         data=data,
         before=before,
-        on_grid=accuracy_of_logits(rounded, labels),
+        on_grid=accuracy_of_logits(answers, labels),
         after=after,
-        grid=compare_logits(trained, rounded),
-        export=compare_logits(rounded, answers),
+        grid=compare_logits(trained, answers),
+        export=export,
         step=step,
         weights=sum(entry.elements for entry in weights),
         weight_bytes=sum(len(shipped.bundle.payloads[entry.name].data) for entry in weights),
@@ -275,6 +321,7 @@ def _pack(
         tried=exact.tried,
         delta=delta,
         learned=exact.exported.tensors,
+        seconds=wanted.watch.seconds,
     )
 
 
@@ -293,6 +340,8 @@ def pack(
     libraries: Sequence[Path] = (),
     int8: Int8 | None = None,
     compression: str = "zstd",
+    memory: str = DEFAULT_MEMORY,
+    progress: Say | None = None,
 ) -> PackResult:
     """Fold, export and code a network, and measure what that costs.
 
@@ -311,8 +360,12 @@ def pack(
         libraries: the fused operator for "onnxruntime-custom-op", see :mod:`seedcnn.runtime.custom_op`.
         int8: quantise the convolutions, see :func:`seedcnn.export.quantize.quantize`; None keeps float32.
         compression: "zstd", or "zlib" or "xz" for devices without it.
+        memory: a limit for the memory of this process, such as "2GB": it decides how many images are answered at a
+            time and how many layers' statistics are held. It cannot be kept below what the network itself takes.
+        progress: told about each stage; a :class:`seedcnn.progress.Progress` shows bars.
 
     Raises:
+        ConfigError: if the memory does not hold the activations of one image.
         ValueError: if there is no such target, or the calibration images have the wrong size or type.
         ExportError: if a weight is not finite, the network cannot be folded, its folded form answers differently
             (:func:`seedcnn.export.checking.check_folded`), the bundle and the torch network with the bundle's weights
@@ -323,5 +376,6 @@ def pack(
     """
     runtime = Runtime("openvino" if target == "openvino" else "onnxruntime", threads, tuple(libraries))
     step = step if parent is None and search is None else None
-    wanted = _Wanted(info, step, search, parent, max_drop, int8, target, compression, runtime)
+    how = (runtime, Memory(bytes_of(memory)), Stopwatch(progress))
+    wanted = _Wanted(info, step, search, parent, max_drop, int8, target, compression, *how)
     return _pack(unwrapped(model), wanted, images, labels)

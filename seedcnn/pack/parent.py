@@ -17,8 +17,10 @@ from seedcnn.bundle.codings import integers_of, sha256
 from seedcnn.errors import BundleError
 from seedcnn.export import OnnxModel
 from seedcnn.export.bundles import DIVISOR_LEVELS, LARGEST, OnGrid, divisor_step, is_weight, vector_grids
-from seedcnn.pack.rounding import Rounder, relative_steps
-from seedcnn.runtime.session import preprocess
+from seedcnn.messages import Advance
+from seedcnn.pack.memory import Activations, Inputs, Memory
+from seedcnn.pack.rounding import integers_near
+from seedcnn.pack.statistics import fisher_information, input_grams
 
 __all__ = ["Parent", "check_follows", "check_kind", "parent_grids"]
 
@@ -44,13 +46,19 @@ class Parent:
 
 
 def _prices(
-    price: float, grids: Mapping[str, OnGrid], folded: fx.GraphModule, images: torch.Tensor, weights: list[str]
+    price: float,
+    grids: Mapping[str, OnGrid],
+    folded: fx.GraphModule,
+    inputs: Inputs,
+    weights: list[str],
+    at_once: int = 16,
 ) -> dict[str, float]:
     """The price of a change in each tensor, in units of the harm that an error of one step does there.
 
     A change in a typical tensor costs ``price``; where a step matters less to the loss, a change costs more.
     """
-    shares = relative_steps(folded, images[:_INFORMED], grids)
+    others = [name for name in grids if name not in weights]
+    shares = fisher_information(folded, inputs.spread(_INFORMED), weights, other=others, at_once=at_once).shares
     units = {name: log(place.grid.step / shares[name]) for name, place in grids.items()}
     sizes = {name: folded.get_parameter(name).numel() for name in weights}
     typical = sum(sizes[name] * units[name] for name in weights) / max(sum(sizes.values()), 1)
@@ -116,17 +124,9 @@ def check_follows(parent: Bundle, **facts: object) -> None:
             )
 
 
-def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, rule: Preprocessing) -> dict[str, OnGrid]:
-    """The parent's grids for a network of the same architecture, and the integers too where the parent has images.
-
-    A bias or folded norm gets a new grid if it has outgrown the old one, or if the old one would round to zero a number
-    that the graph divides by.
-
-    Raises:
-        BundleError: if names or shapes of the tensors or the graphs differ, or a weight does not fit the parent's grid.
-        BundleFormatError, DigestError: if a tensor of the parent is damaged.
-    """
-    manifest = parent.bundle.manifest
+def _check_architecture(parent: Bundle, exported: OnnxModel) -> None:
+    """Refuse a network whose tensors or graph differ from the parent's."""
+    manifest = parent.manifest
     known = {entry.name: entry for entry in manifest.tensors if entry.seeded is None}
     shapes = {name: values.shape for name, values in (exported.tensors | exported.constants).items()}
     if {name: entry.shape for name, entry in known.items()} != shapes:
@@ -136,28 +136,59 @@ def parent_grids(parent: Parent, folded: fx.GraphModule, exported: OnnxModel, ru
             f"the parent, {manifest.model} release {manifest.release}, has another architecture; "
             f"these tensors differ: {', '.join(odd):.200}"
         )
-    if not _is_int8(parent.bundle) and sha256(exported.graph) != manifest.graph.sha256:
+    if not _is_int8(parent) and sha256(exported.graph) != manifest.graph.sha256:
         raise BundleError(
             f"the parent, {manifest.model} release {manifest.release}, has another graph: no delta leads from "
             "it to the child; pack for the target that the parent was packed for, or without a parent"
         )
+
+
+def parent_grids(
+    parent: Parent,
+    folded: fx.GraphModule,
+    exported: OnnxModel,
+    rule: Preprocessing,
+    memory: Memory | None = None,
+    advance: Advance | None = None,
+) -> dict[str, OnGrid]:
+    """The parent's grids for a network of the same architecture, and the integers too where the parent has images.
+
+    A bias or folded norm gets a new grid if it has outgrown the old one, or if the old one would round to zero a number
+    that the graph divides by.
+
+    Raises:
+        BundleError: if names or shapes of the tensors or the graphs differ, or a weight does not fit the parent's grid.
+        BundleFormatError, DigestError: if a tensor of the parent is damaged.
+    """
+    _check_architecture(parent.bundle, exported)
+    known = {entry.name: entry for entry in parent.bundle.manifest.tensors if entry.seeded is None}
     grids = {name: OnGrid(entry.grid) for name, entry in known.items() if entry.grid is not None}
     outgrown = [name for name in grids if _outgrown(name, exported, grids[name].grid.step)]
     fresh = {name: grid for name, grid in vector_grids(exported.tensors, exported.divisors).items() if name in outgrown}
     grids = {name: grid for name, grid in grids.items() if name not in outgrown}
     if parent.images is None:
         return grids | fresh
-    images = torch.from_numpy(preprocess(parent.images, rule))
-    prices = _prices(parent.price, grids, folded, images, [name for name in grids if is_weight(shapes[name])])
-    rounder = Rounder(folded, images, grids)
-    for name, place in grids.items():
-        grid = place.grid
+    inputs, memory = Inputs(parent.images, rule), Memory.default() if memory is None else memory
+    sizes = Activations.of(folded, rule.shape)
+    weights = [name for name in grids if is_weight(known[name].shape)]
+    prices = _prices(parent.price, grids, folded, inputs, weights, memory.at_once(sizes.backward, most=16))
+    tensors = {name: folded.get_parameter(name).detach() for name in grids}
+
+    def follow(name: str, gram: torch.Tensor | None) -> None:
+        grid = grids[name].grid
         before = integers_of(known[name], parent.bundle.payloads.get(name))
         try:
-            integers = rounder.integers_near(name, grid.step, before, prices[name], opening=_OPENING)
+            integers = integers_near(name, tensors[name], gram, grid.step, before, prices[name], opening=_OPENING)
         except ValueError as error:
             raise BundleError(f"the parent's grid does not fit: {error}") from None
         if name in exported.divisors:
             integers = np.where(integers == 0, np.sign(exported.tensors[name]).astype(np.int16), integers)
         grids[name] = OnGrid(grid, integers)
+
+    left = dict.fromkeys(grids)
+    for name, gram in input_grams(folded, weights, inputs, memory, memory.at_once(sizes.forward, most=64), advance):
+        follow(name, gram)
+        del left[name]
+    for name in left:
+        follow(name, None)
     return grids | fresh  # a delta carries the fresh ones whole

@@ -19,8 +19,9 @@ from seedcnn.data.sets.named import DATA_SETS, FOLDER, NamedTest, load_test, loa
 from seedcnn.data.sets.own import TrainedOn, has_parts, load_folder
 from seedcnn.errors import ConfigError
 from seedcnn.export import TARGETS, BundleInfo
-from seedcnn.messages import Say
+from seedcnn.messages import Say, steps
 from seedcnn.pack.int8 import CALIBRATION_COUNT, Int8, calibration_order
+from seedcnn.pack.memory import DEFAULT_MEMORY, bytes_of
 from seedcnn.pack.packing import INT8_MAX_DROP, PackResult, pack
 from seedcnn.pack.parent import Parent, check_follows, check_kind
 from seedcnn.pack.search import Search
@@ -59,6 +60,7 @@ class PackRequest:
         target: a key of :data:`seedcnn.export.TARGETS`; the fused operator is built where the target needs it.
         int8: quantise the convolutions; refused where int8 is not faster than float32.
         force_int8: the same, but accepted where it is slower.
+        memory: a limit for the memory of this process, see :func:`seedcnn.pack.pack`.
 
     Raises:
         ConfigError: if a value is unknown, or two contradict each other.
@@ -79,6 +81,7 @@ class PackRequest:
     target: str = "onnxruntime"
     int8: bool = False
     force_int8: bool = False
+    memory: str = DEFAULT_MEMORY
 
     def __post_init__(self) -> None:
         try:
@@ -92,6 +95,7 @@ class PackRequest:
         if self.parent is not None and self.step is not None:
             raise ConfigError("`parent` brings its own grid; leave `step` out")
         self._check_effects()
+        bytes_of(self.memory)
         if self.calibration_pictures is not None and self.calibration_pictures < 1:
             raise ConfigError(f"`calibration_pictures` is {self.calibration_pictures}; it must be at least 1")
 
@@ -141,12 +145,12 @@ class PackRequest:
         Args:
             network: trained.
             model: its name in the manifest.
-            progress: called with one sentence for each step of loading.
+            progress: told about each stage; a :class:`seedcnn.progress.Progress` shows bars.
             trained_on: what the network was trained on: its labels and rule go into the bundle, and data with other
                 classes are refused. None takes both from the data.
 
         Raises:
-            ConfigError: if a data set is unknown.
+            ConfigError: if a data set is unknown, or ``memory`` does not hold the activations of one image.
             DataError: if a data set is incomplete.
             ExportError, BundleError: as :func:`seedcnn.pack.pack`; BundleError also if the parent is damaged.
             OSError: if the parent cannot be read.
@@ -159,10 +163,11 @@ class PackRequest:
         data = self.data or (trained_on.source if trained_on is not None else "")
         if not data:
             raise ConfigError("`data` is needed: nothing says what the network was trained on")
-        test = load_test(data, hold_out=self.hold_out, progress=progress, trained_on=trained_on)
-        if trained_on is not None:
-            trained_on.check_images(test.test, data)
-        search, follow, quantized = self._calibrated(parent, data, trained_on, progress)
+        with steps(progress, "loading the images"):
+            test = load_test(data, hold_out=self.hold_out, progress=progress, trained_on=trained_on)
+            if trained_on is not None:
+                trained_on.check_images(test.test, data)
+            search, follow, quantized = self._calibrated(parent, data, trained_on, progress)
         return pack(
             network,
             self._info(model, test, trained_on),
@@ -177,6 +182,8 @@ class PackRequest:
             libraries=libraries,
             int8=quantized,
             compression=self.compression,
+            memory=self.memory,
+            progress=progress,
         )
 
     def _info(self, model: str, test: NamedTest, trained_on: TrainedOn | None) -> BundleInfo:

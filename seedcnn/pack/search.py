@@ -1,4 +1,4 @@
-"""Searching the coarsest grid: steps by sensitivity, rounding to the layers' inputs, and bisection on real images."""
+"""Searching the coarsest grid: steps by sensitivity, rounding to the layers' inputs, and a search on real images."""
 
 from __future__ import annotations
 
@@ -8,25 +8,34 @@ from math import floor, inf, log2
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import fx
 
 from seedcnn.arrays import F32
 from seedcnn.bundle import Preprocessing, grid_of_step
+from seedcnn.bundle.codings import encode_integers
 from seedcnn.errors import DataError, ExportError
-from seedcnn.evaluate import accuracy_of_logits, predict_logits
+from seedcnn.evaluate import Predict, predict_logits
 from seedcnn.export import OnnxModel
-from seedcnn.export.bundles import LARGEST, OnGrid, divisor_step, encode_learned, is_weight, vector_grids
+from seedcnn.export.bundles import LARGEST, OnGrid, divisor_step, is_weight, vector_grids
 from seedcnn.pack.measuring import Runtime
-from seedcnn.pack.rounding import Rounder, relative_steps
-from seedcnn.runtime.session import preprocess
+from seedcnn.pack.memory import Activations, Inputs, Memory
+from seedcnn.pack.paired import Drop, drop_between, margin_of, softness
+from seedcnn.pack.rounding import Rounder
+from seedcnn.pack.statistics import fisher_information, input_grams
+from seedcnn.pack.stopwatch import Stopwatch
 
 __all__ = ["Candidate", "Search", "search_grids"]
 
-_INFORMED = 64  # images for the Fisher information, one backward pass each
-_ROUNDED = 512  # images for the statistics of the layers' inputs
+_PIXELS = 128 * 128  # a larger image counts as several, since it has more places for a layer to look at
+_INFORMED, _ROUNDED = (32, 64), (192, 512)  # least and most images: Fisher information, statistics of the inputs
 _COARSEST, _FINEST, _PER_OCTAVE = 2, -10, 4  # powers of two of the weights' typical size
 _FINER = 16  # per-channel tensors get finer steps: they are small, and rounded to the nearest
+_FIRST = 128  # images before a candidate is first judged; then twice as many, and so on
+_SURE = 2.0  # standard errors between a drop and the bound that end a candidate before all images are answered
+_CERTAIN = 4.0  # standard errors of the counted drop, which is looked at again and again
+_GUESS = 0.02  # nats of loss by rounding to the nearest, where a search begins
+_FARTHEST = 10  # places between one candidate and the next
+_GUIDED = 5  # candidates that follow the drop; further ones halve what is left
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +74,13 @@ class Candidate:
         step: geometric mean of the steps, before those of per-channel tensors are made finer.
         weight_bytes: coded bytes of the weights.
         bits_per_weight: the same in bits for each weight.
-        drop: accuracy lost on the calibration images, in percentage points; all accuracy if a logit is NaN.
-        error: standard error of ``drop`` over the images; at least that of a single image that is lost, since no loss
-            among few images says little.
+        drop: accuracy lost on the images that were answered, in percentage points, smoothed as in
+            :class:`seedcnn.pack.paired.Drop`; all accuracy if a logit is NaN.
+        error: standard error of ``drop``; at least that of a single image, since no loss among few images says little.
+        lost: accuracy lost, counted; it has the standard error ``lost_error``.
         agreement: share of the images that keep their top class, in percent.
-        n: number of calibration images.
-        distinct: number of those that are no copies of others.
+        n: number of calibration images that were answered: a candidate that is clearly good or bad needs few.
+        distinct: number of all calibration images that are no copies of others.
     """
 
     accepted: bool
@@ -79,13 +89,52 @@ class Candidate:
     bits_per_weight: float
     drop: float
     error: float
+    lost: float
+    lost_error: float
     agreement: float
     n: int
     distinct: int
 
 
+class _Answers:
+    """The calibration images in a fixed random order, and the answers without rounding as far as they are needed."""
+
+    def __init__(self, search: Search, exact: Predict, at_once: int) -> None:
+        distinct = len(search.images) if search.distinct is None else search.distinct
+        rng = np.random.default_rng(0)
+        order = [rng.permutation(distinct), distinct + rng.permutation(len(search.images) - distinct)]
+        self._order, self._search = np.concatenate(order), search
+        self._exact, self.at_once = exact, at_once
+        self._margins: npt.NDArray[np.float64] = np.empty(0)
+        self._classes: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self.total, self.soft = len(search.images), 0.0
+        self.labels = search.labels[self._order]
+
+    def ask(self, predict: Predict, start: int, end: int) -> F32:
+        """The logits of the images from ``start`` to ``end`` of the order."""
+        return predict_logits(predict, self._search.images[self._order[start:end]], self.at_once)
+
+    def exact(self, end: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Margins and classes of the first ``end`` images without rounding."""
+        if (start := len(self._margins)) < end:
+            logits = self.ask(self._exact, start, end)
+            self._margins = np.concatenate([self._margins, margin_of(logits, self.labels[start:end])])
+            self._classes = np.concatenate([self._classes, logits.argmax(1)])
+            self.soft = self.soft or softness(self._margins)
+        return self._margins[:end], self._classes[:end]
+
+    def looks(self) -> list[int]:
+        """Numbers of answered images after which a candidate is judged."""
+        found = []
+        look = _FIRST
+        while look < self.total:
+            found.append(look)
+            look *= 2
+        return [*found, self.total]
+
+
 class _Trials:
-    """The common part of all candidates: statistics of the layers' inputs, and the logits without rounding."""
+    """The common part of all candidates: statistics of the layers' inputs, and the answers without rounding."""
 
     def __init__(
         self,
@@ -95,6 +144,8 @@ class _Trials:
         search: Search,
         runtime: Runtime,
         compression: str,
+        memory: Memory,
+        watch: Stopwatch,
     ) -> None:
         self._exported, self._search, self._compression = exported, search, compression
         self._limits = {name: divisor_step(exported.tensors[name]) for name in exported.divisors}
@@ -105,14 +156,19 @@ class _Trials:
         }
         if not self._weights:
             raise ExportError("the network has no weights to put on a grid")
-        images = torch.from_numpy(preprocess(search.images[:_ROUNDED], rule))
         self._vectors = vector_grids(exported.tensors, exported.divisors)
-        self._shares = relative_steps(folded, images[:_INFORMED], [*self._weights, *self._vectors])
-        self._rounder = Rounder(folded, images, self._weights)
+        sizes = Activations.of(folded, rule.shape)
+        inputs = Inputs(search.images, rule)
+        layers = {name: folded.get_parameter(name).detach() for name in self._weights}
+        with watch("sensitivity of the weights"):
+            some, at_once = inputs.spread(_count(_INFORMED, rule)), memory.at_once(sizes.backward, most=16)
+            self._fisher = fisher_information(folded, some, layers, other=self._vectors, at_once=at_once)
+        some, at_once = inputs.spread(_count(_ROUNDED, rule)), memory.at_once(sizes.forward)
+        with watch("statistics of the layers' inputs") as advance:
+            self._rounder = Rounder(layers, input_grams(folded, layers, some, memory, min(64, at_once), advance))
         self._count = sum(values.size for values in self._weights.values())
         self._predict = runtime.graph_predictor(exported, rule)
-        self._before = predict_logits(self._predict(_expanded(exported, self._vectors)), search.images)
-        self._right = accuracy_of_logits(self._before, search.labels).correct
+        self.answers = _Answers(search, self._predict(_expanded(exported, self._vectors)), at_once)
 
     @property
     def typical(self) -> float:
@@ -120,32 +176,72 @@ class _Trials:
         squares = sum(float(np.square(values, dtype=np.float64).sum()) for values in self._weights.values())
         return (squares / self._count) ** 0.5
 
+    @property
+    def guess(self) -> float:
+        """A step that may just be accepted."""
+        return self._fisher.step_for(_GUESS)
+
     def grids(self, step: float) -> dict[str, OnGrid]:
         """Grids whose steps have the geometric mean ``step`` over the weights, with the weights' integers."""
-        found = {}
+        found, shares = {}, self._fisher.shares
         for name, finest in self._vectors.items():
-            coarse = min(2.0 ** round(log2(step * self._shares[name] / _FINER)), self._limits.get(name, inf))
+            coarse = min(2.0 ** round(log2(step * shares[name] / _FINER)), self._limits.get(name, inf))
             found[name] = OnGrid(grid_of_step(max(finest.grid.step, 2.0 ** floor(log2(coarse)))))
         for name, values in self._weights.items():
             least = float(np.abs(values).max()) / LARGEST  # so that the integers fit 16 bits
-            grid = grid_of_step(min(max(step * self._shares[name], least), self._limits.get(name, inf)))
+            grid = grid_of_step(min(max(step * shares[name], least), self._limits.get(name, inf)))
             found[name] = OnGrid(grid, self._rounder.integers(name, grid.step))
         return found
 
     def measure(self, step: float, grids: Mapping[str, OnGrid]) -> Candidate:
-        """Code the weights on these grids and measure the graph with them."""
-        coded = encode_learned(self._weights, grids, self._compression)
-        size = sum(len(each.payload.data) for each in coded if each.payload is not None)
-        bits, n = 8 * size / self._count, len(self._right)
-        distinct = n if self._search.distinct is None else self._search.distinct
-        try:
-            logits = predict_logits(self._predict(_expanded(self._exported, grids)), self._search.images)
-        except DataError:  # a logit is NaN
-            return Candidate(False, step, size, bits, 100 * float(self._right.mean()), 0.0, 0.0, n, distinct)
-        lost = 100.0 * self._right - 100.0 * accuracy_of_logits(logits, self._search.labels).correct
-        drop, error = float(lost.mean()), float(max(lost.std(), 100.0 / n**0.5) / n**0.5)
-        agreement = 100 * float((logits.argmax(1) == self._before.argmax(1)).mean())
-        return Candidate(drop + error <= self._search.max_drop, step, size, bits, drop, error, agreement, n, distinct)
+        """Code the weights on these grids and ask the graph with them, until it is clear what it loses."""
+        size = sum(self._size(name, grids[name]) for name in self._weights)
+        distinct = self.answers.total if self._search.distinct is None else self._search.distinct
+        facts = (step, size, 8 * size / self._count)
+        predict = self._predict(_expanded(self._exported, grids))
+        margins: npt.NDArray[np.float64] = np.empty(0)
+        same = 0
+        for look in self.answers.looks():
+            start = len(margins)
+            exact, classes = self.answers.exact(look)
+            try:
+                logits = self.answers.ask(predict, start, look)
+            except DataError:  # a logit is NaN
+                lost = 100 * float((classes == self.answers.labels[:look]).mean())
+                return Candidate(False, *facts, lost, 0.0, lost, 0.0, 0.0, look, distinct)
+            margins = np.concatenate([margins, margin_of(logits, self.answers.labels[start:look])])
+            same += int((logits.argmax(1) == classes[start:]).sum())
+            right = classes == self.answers.labels[:look]
+            found = drop_between(exact, margins, self.answers.soft, right)
+            accepted = _judged(found, self._search.max_drop, look == self.answers.total)
+            if accepted is not None:
+                break
+        error = max(found.error, found.least_error)
+        counted = (found.lost, found.lost_error, 100 * same / found.n)
+        return Candidate(bool(accepted), *facts, found.drop, error, *counted, found.n, distinct)
+
+    def _size(self, name: str, place: OnGrid) -> int:
+        if place.integers is None:
+            raise ValueError(f"`grids` give {name} no integers")
+        payload = encode_integers(name, place.integers, place.grid, self._compression).payload
+        return 0 if payload is None else len(payload.data)
+
+
+def _judged(found: Drop, most: float, last: bool) -> bool | None:
+    """Whether a drop is accepted; None if more images must tell."""
+    if found.lost - _CERTAIN * found.lost_error > most:  # whatever the soft drop says
+        return False
+    if last:
+        return found.drop + max(found.error, found.least_error) <= most
+    if found.drop - _SURE * found.error > most:
+        return False
+    return True if found.drop + max(_SURE * found.error, found.least_error) <= most else None
+
+
+def _count(bounds: tuple[int, int], rule: Preprocessing) -> int:
+    """A number of images between two bounds: the fewer, the larger they are."""
+    least, most = bounds
+    return max(least, min(most, most * _PIXELS // (rule.height * rule.width)))
 
 
 def search_grids(
@@ -155,41 +251,83 @@ def search_grids(
     search: Search,
     runtime: Runtime,
     compression: str = "zstd",
+    memory: Memory | None = None,
+    watch: Stopwatch | None = None,
 ) -> tuple[dict[str, OnGrid], tuple[Candidate, ...]]:
     """The coarsest grids whose accuracy drop on the calibration images, plus its standard error, is accepted.
 
-    The steps of the weights keep the proportion of :func:`seedcnn.pack.rounding.relative_steps`; those of per-channel
-    tensors are a sixteenth as large, rounded to a power of two. Candidates lie a quarter of an octave apart, and their
-    accuracy is that of the exported graph in ``runtime``. The search is a bisection: it assumes that a coarser grid
-    loses more.
+    The steps of the weights keep the proportion of :func:`seedcnn.pack.statistics.fisher_information`; those of
+    per-channel tensors are a sixteenth as large, rounded to a power of two. Candidates lie a quarter of an octave
+    apart, and their accuracy is that of the exported graph in ``runtime``. The search assumes that a coarser grid loses
+    more, by the square of its step as long as that is little: so it goes from candidate to candidate.
+
+    A candidate is judged after 128 images, then after twice as many, and so on. It ends as soon as its drop is two
+    standard errors from ``max_drop``, or all images are answered.
+
+    Args:
+        memory: a limit for the memory of this process; None for the default.
+        watch: told about each candidate.
 
     Returns:
         The grids by tensor, with the weights' integers, and the candidates tried, finest first.
 
     Raises:
         ExportError: if even the finest grid loses more than ``max_drop``, or the network has no weight.
+        ConfigError: if the memory does not hold the activations of one image.
     """
-    trials = _Trials(folded, exported, rule, search, runtime, compression)
+    memory, watch = Memory.default() if memory is None else memory, Stopwatch() if watch is None else watch
+    trials = _Trials(folded, exported, rule, search, runtime, compression, memory, watch)
     unit = trials.typical
-    tried: dict[int, tuple[Candidate, dict[str, OnGrid]]] = {}
-
-    def accepted(place: int) -> bool:
-        step = unit * 2.0 ** (place / _PER_OCTAVE)
-        grids = trials.grids(step)
-        tried[place] = trials.measure(step, grids), grids
-        return tried[place][0].accepted
-
-    low, high = _FINEST * _PER_OCTAVE, _COARSEST * _PER_OCTAVE
-    if not accepted(low):
-        found = tried[low][0]
+    tried: dict[int, Candidate] = {}
+    best: dict[str, OnGrid] = {}
+    low, high = _FINEST * _PER_OCTAVE - 1, _COARSEST * _PER_OCTAVE  # accepted and rejected, as far as is known
+    place = round(_PER_OCTAVE * log2(max(trials.guess, 1e-30) / unit))
+    try:
+        with watch("searching the grid") as advance:
+            while high - low > 1:
+                place = max(low + 1, min(high - 1, place))
+                step = unit * 2.0 ** (place / _PER_OCTAVE)
+                grids = trials.grids(step)
+                found = tried[place] = trials.measure(step, grids)
+                low, high, best = (place, high, grids) if found.accepted else (low, place, best)
+                watch.say(_told(found))
+                advance()
+                place = _next(place, found, search.max_drop) if len(tried) < _GUIDED else (low + high) // 2
+    except KeyboardInterrupt:
+        watch.say(_interrupted(tried.get(low)))
+        raise
+    if low not in tried:
+        found = tried[low + 1]
         raise ExportError(
             f"even a grid step of {found.step:g} costs {found.drop:.2f} points (standard error {found.error:.2f}) on "
             f"{found.n} calibration images; at most {search.max_drop} is accepted: use more images, a step, or float32"
         )
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if accepted(middle) else (low, middle)
-    return tried[low][1], tuple(tried[place][0] for place in sorted(tried))
+    return best, tuple(tried[place] for place in sorted(tried))
+
+
+def _next(place: int, found: Candidate, most: float) -> int:
+    """Where the drop would just be accepted, if it grows by the square of the step."""
+    goal = max(most - 100.0 / max(found.n, 1000), most / 3, 1e-3)
+    farther = 2 * log2(goal / max(found.drop, goal * 2.0**-_FARTHEST))
+    moved = floor(max(-_FARTHEST, min(_FARTHEST, farther * _PER_OCTAVE / 4)))
+    return place + (max(1, moved) if found.accepted else min(-1, moved))
+
+
+def _told(found: Candidate) -> str:
+    verdict = "accepted" if found.accepted else "loses too much"
+    return (
+        f"grid step {found.step:.3g}: {found.weight_bytes:,} bytes, {found.drop:+.2f} ± {found.error:.2f} points "
+        f"lost on {found.n:,} images: {verdict}"
+    )
+
+
+def _interrupted(best: Candidate | None) -> str:
+    if best is None:
+        return "interrupted before a grid was accepted; nothing is written"
+    return (
+        f"interrupted; the best grid so far has a step of {best.step:.3g} and takes {best.weight_bytes:,} bytes; "
+        "nothing is written"
+    )
 
 
 def _expanded(exported: OnnxModel, grids: Mapping[str, OnGrid]) -> dict[str, F32]:

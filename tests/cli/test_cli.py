@@ -133,7 +133,7 @@ def test_train_pack_inspect_evaluate(seedcnn, tmp_path, cifar10):
     assert "1 epoch, test accuracy" in done.stdout
     done = seedcnn("pack", checkpoint, "--out", bundle, "--family", "f", "--release", 3, "--step", 1 / 512)
     assert "bits a weight" in done.stdout
-    assert "on 10000 test images" in done.stdout
+    assert "on 10,000 test images" in " ".join(done.stdout.split())
     searched, child = tmp_path / "b.bundle", tmp_path / "c.bundle"
     options = ("--family", "f", "--release")
     plot = tmp_path / "search.svg"

@@ -148,7 +148,7 @@ def test_pictures_that_are_measured_are_no_calibration(place, checkpoint, looped
     said = in_process("pack", name, *alone, *out, "--step", 0.002).stderr
     assert "all of it is measured, also what the network was trained on, if it is there" in said
     done = in_process("pack", checkpoint, "--data", place / "photos" / "val", *out)
-    assert "on 64 calibration images and their shifted copies" in done.stdout  # of photos/train
+    assert "on 64 calibration images and their shifted copies" in " ".join(done.stdout.split())  # of photos/train
     bundle = ("evaluate", tmp_path / "x.bundle", "--corruptions", "none", "--data")
     shutil.copytree(place / "photos" / "val", tmp_path / "alone" / "val")
     whole = in_process(*bundle, place / "photos").stdout

@@ -12,8 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from seedcnn.export import fold
-from seedcnn.pack import rounding
-from seedcnn.pack.rounding import Rounder, relative_steps
+from seedcnn.pack import rounding, statistics
+from seedcnn.pack.memory import Memory
+from seedcnn.pack.rounding import Rounder, integers_near
+from seedcnn.pack.statistics import fisher_information, input_grams
 
 LAYERS = {
     "plain": lambda: nn.Conv2d(4, 6, 3, padding=1),
@@ -42,6 +44,28 @@ class Net(nn.Module):
         return self.head(self.layer(F.relu(self.stem(x))).mean((2, 3)))
 
 
+class Floats:
+    """Inputs that need no rule."""
+
+    def __init__(self, pictures):
+        self.pictures = pictures
+
+    def __len__(self):
+        return len(self.pictures)
+
+    def batches(self, at_once):
+        return iter(self.pictures.split(at_once))
+
+
+def grams_of(folded, pictures, names=("layer.weight",), memory=10**9, at_once=64):
+    return dict(input_grams(folded, names, Floats(pictures), Memory(memory), at_once))
+
+
+def rounder_of(folded, pictures, names=("layer.weight",)):
+    weights = {name: folded.get_parameter(name).detach() for name in names}
+    return Rounder(weights, input_grams(folded, names, Floats(pictures), Memory(10**9)))
+
+
 def made(name):
     torch.manual_seed(0)
     return Net(LAYERS[name]()).eval(), torch.randn(6, 3, 8, 8)
@@ -51,7 +75,7 @@ def made(name):
 def test_the_statistics_are_those_of_the_layer_s_inputs(name):
     model, pictures = made(name)
     folded = fold(model)
-    gram = rounding._grams(folded, {"layer.weight": folded.layer}, pictures)["layer.weight"]
+    gram = grams_of(folded, pictures)["layer.weight"].double()
     layer = model.layer
     rows = layer.weight.detach().reshape(layer.groups, layer.out_channels // layer.groups, -1).double()
     energy = torch.einsum("gok,gkl,gol->go", rows, gram, rows).reshape(-1)
@@ -66,7 +90,7 @@ def test_the_statistics_are_those_of_the_layer_s_inputs(name):
 def test_the_layer_s_answers_stay_closer(name):
     model, pictures = made(name)
     weight, step = model.layer.weight.detach().clone(), 0.1
-    rounder = Rounder(fold(model), pictures, ["layer.weight"])
+    rounder = rounder_of(fold(model), pictures)
     fitted = torch.from_numpy(rounder.integers("layer.weight", step).astype(np.float32)) * step
 
     def error(changed):
@@ -101,12 +125,12 @@ def test_patches_times_weight_are_the_convolution(mode, kernel, padding, stride,
     x = torch.randn(3, 4, 9, 11)
     with torch.no_grad():
         wanted = layer(x)
-        patches = rounding._patches(layer, x, 10_000)
+        patches = statistics._patches(layer, x, 10_000)
         rows = patches @ layer.weight.reshape(groups, 8 // groups, -1).transpose(1, 2)  # [groups, places, rows]
     found = rows.reshape(groups, 3, *wanted.shape[2:], -1).permute(1, 0, 4, 2, 3).reshape(wanted.shape)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
     count = patches.shape[1]
-    assert torch.equal(rounding._patches(layer, x, count // 7), patches[:, :: count // (count // 7)])
+    assert torch.equal(statistics._patches(layer, x, count // 7), patches[:, :: count // (count // 7)])
 
 
 class Padding(nn.Conv2d):
@@ -119,7 +143,7 @@ class Padding(nn.Conv2d):
 def test_layers_with_code_of_their_own_are_rounded_to_the_nearest():
     torch.manual_seed(0)
     model = Net(Padding(4, 6, 3)).eval()
-    rounder = Rounder(fold(model), torch.randn(6, 3, 8, 8), ["layer.weight"])
+    rounder = rounder_of(fold(model), torch.randn(6, 3, 8, 8))
     nearest = np.rint(model.layer.weight.detach().double().numpy() / 0.1)
     assert (rounder.integers("layer.weight", 0.1) == nearest).all()
 
@@ -140,21 +164,72 @@ def test_blocks_change_nothing():
         assert (rounding._round(weight, order, factor, block) == whole).all()
 
 
-def test_more_pictures_than_fit_are_thinned():
+def test_more_patches_than_needed_are_thinned(monkeypatch):
     model, pictures = made("plain")
     folded = fold(model)
-    whole, some = (
-        rounding._grams(folded, {"layer.weight": folded.layer}, pictures, rows)["layer.weight"]
-        for rows in (10_000, 100)
-    )
-    assert 0.1 < float(some.diagonal().sum() / whole.diagonal().sum()) < 0.5
+    whole = grams_of(folded, pictures)["layer.weight"]
+    monkeypatch.setattr(statistics, "_ROWS", 100)
+    some = grams_of(folded, pictures)["layer.weight"]
+    assert 0.1 < float(some.diagonal(dim1=1, dim2=2).sum() / whole.diagonal(dim1=1, dim2=2).sum()) < 0.5
+
+
+@pytest.mark.parametrize("size", [5, 40])
+def test_a_gram_matrix_in_blocks_is_the_product(size, monkeypatch):
+    monkeypatch.setattr(statistics, "_BLOCK", 8)
+    torch.manual_seed(0)
+    patches = torch.randn(3, 17, size)
+    gram = torch.ones(3, size, size)
+    statistics._add_gram(gram, patches)
+    torch.testing.assert_close(gram, 1 + patches.transpose(1, 2) @ patches)
+
+
+def test_pieces_of_the_images_give_the_same_statistics():
+    model, pictures = made("plain")
+    folded = fold(model)
+    whole, pieces = (grams_of(folded, pictures, at_once=n)["layer.weight"] for n in (64, 2))
+    torch.testing.assert_close(pieces, whole)
+
+
+def test_layers_that_do_not_fit_together_come_one_after_another():
+    model, pictures = made("grouped")
+    folded, names = fold(model), ("stem.weight", "layer.weight", "head.weight")
+    whole = grams_of(folded, pictures, names)
+    forward = []
+    folded.stem.register_forward_hook(lambda *_: forward.append(1))
+    some = grams_of(folded, pictures, names, memory=3 * 4 * 27 * 27)
+    assert len(forward) == 2  # the stem's matrix alone, then the other two
+    assert list(some) == list(names)
+    for name in names:
+        torch.testing.assert_close(some[name], whole[name])
+
+
+@pytest.mark.parametrize("name", ["plain", "grouped", "depthwise"])
+def test_a_layer_that_does_not_fit_is_cut_into_pieces_of_its_inputs(name):
+    model, pictures = made(name)
+    folded = fold(model)
+    layer = model.layer
+    groups, width = layer.groups, layer.weight[0].numel()
+    whole = grams_of(folded, pictures)["layer.weight"]
+    cut = grams_of(folded, pictures, memory=3 * 4 * groups * 3 * (width // 3) ** 2)["layer.weight"]
+    assert cut.shape == (groups * 3, width // 3, width // 3)
+    inner = whole.reshape(groups, 3, width // 3, 3, width // 3).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+    torch.testing.assert_close(cut, inner.reshape(cut.shape))
+    rows = rounding._rows(layer.weight.detach(), cut.shape)
+    assert torch.equal(rounding._as_before(rows, layer.weight), layer.weight)
+    flat = layer.weight.detach().reshape(groups, -1, 3, width // 3)
+    for group in range(groups):
+        for piece in range(3):
+            assert torch.equal(rows[group * 3 + piece], flat[group, :, piece])
+    rounded = Rounder({"layer.weight": layer.weight.detach()}, [("layer.weight", cut)]).integers("layer.weight", 0.1)
+    assert np.abs(rounded - layer.weight.detach().numpy() / 0.1).max() < 5
 
 
 def test_a_linear_layer_and_what_no_layer_owns():
     model, pictures = made("plain")
     folded = fold(model)
-    rounder = Rounder(folded, pictures, ["head.weight", "layer.bias"])
-    assert set(rounder._grams) == {"head.weight"}
+    names = ("head.weight", "layer.bias")
+    assert set(grams_of(folded, pictures, names)) == {"head.weight"}
+    rounder = rounder_of(folded, pictures, names)
     nearest = np.rint(model.layer.bias.detach().double().numpy() / 0.01)
     assert (rounder.integers("layer.bias", 0.01) == nearest).all()
     with pytest.raises(ValueError, match=r"`step` \(=1e-06\) is too fine: layer.bias reaches \d+ steps; at most 32767"):
@@ -165,36 +240,64 @@ def test_dead_inputs_do_no_harm():
     model, pictures = made("plain")
     model.stem.weight.data.zero_()
     model.stem.bias.data.fill_(-1)
-    integers = Rounder(fold(model), pictures, ["layer.weight"]).integers("layer.weight", 0.1)
+    integers = rounder_of(fold(model), pictures).integers("layer.weight", 0.1)
     assert (integers == np.rint(model.layer.weight.detach().double().numpy() / 0.1)).all()
 
 
 def test_steps_follow_the_fisher_information():
     model, pictures = made("plain")
     folded = fold(model)
-    names = ["stem.weight", "layer.weight", "head.weight"]
-    found = relative_steps(folded, pictures, names, seed=3)
+    names = ["stem.weight", "layer.weight"]
+    found = fisher_information(folded, Floats(pictures), names, other=["head.weight"], seed=3, at_once=1)
     generator = torch.Generator().manual_seed(3)
-    squares = dict.fromkeys(names, 0.0)
+    squares = dict.fromkeys([*names, "head.weight"], 0.0)
     for picture in pictures:
         logits = model(picture[None])
         label = torch.multinomial(logits.detach().softmax(1), 1, generator=generator)[:, 0]
         model.zero_grad()
         F.cross_entropy(logits, label).backward()
-        for name in names:
-            squares[name] += float(model.get_parameter(name).grad.square().mean())
-    ratios = [found[name] * math.sqrt(squares[name]) for name in names]
-    assert ratios == pytest.approx([ratios[0]] * 3)
+        for name in squares:
+            squares[name] += float(model.get_parameter(name).grad.square().mean()) / len(pictures)
+    for name, square in squares.items():
+        assert found.shares[name] * math.sqrt(square) == pytest.approx(math.sqrt(found.typical))
     sizes = [model.get_parameter(name).numel() for name in names]
-    logs = [math.log(found[name]) for name in names]
+    logs = [math.log(found.shares[name]) for name in names]
     assert sum(size * log for size, log in zip(sizes, logs, strict=True)) == pytest.approx(0, abs=1e-6)
+    assert found.count == sum(sizes)
     assert not any(parameter.requires_grad for parameter in folded.parameters())
+
+
+def test_one_backward_pass_of_several_images_estimates_the_same():
+    model, _ = made("plain")
+    folded = fold(model)
+    pictures = torch.randn(2000, 3, 8, 8)
+    alone, together = (
+        fisher_information(folded, Floats(pictures), ["stem.weight", "layer.weight"], other=["head.weight"], at_once=n)
+        for n in (1, 16)
+    )
+    assert together.typical == pytest.approx(alone.typical, rel=0.25)
+    for name, share in alone.shares.items():
+        assert together.shares[name] == pytest.approx(share, rel=0.15)
+
+
+def test_a_step_for_a_loss_raises_the_loss_by_so_much():
+    """Rounding to the nearest, on average over the network's own answers."""
+    torch.manual_seed(0)
+    model, pictures = nn.Sequential(nn.Flatten(), nn.Linear(48, 5)).eval(), torch.randn(4000, 3, 4, 4)
+    folded = fold(model)
+    found = fisher_information(folded, Floats(pictures), ["1.weight"], at_once=16)
+    step = found.step_for(0.01)
+    with torch.no_grad():
+        before = model(pictures).log_softmax(1)
+        model[1].weight.copy_(torch.round(model[1].weight / step) * step)
+        raised = (before.exp() * (before - model(pictures).log_softmax(1))).sum(1).mean()
+    assert float(raised) == pytest.approx(0.01, rel=0.3)
 
 
 def test_a_tensor_that_nothing_depends_on_has_a_step_all_the_same():
     model, pictures = made("plain")
     model.head.weight.data.zero_()
-    found = relative_steps(fold(model), pictures, ["layer.weight", "head.weight"])
+    found = fisher_information(fold(model), Floats(pictures), ["layer.weight", "head.weight"]).shares
     assert math.isfinite(found["layer.weight"])
     assert found["layer.weight"] / found["head.weight"] == pytest.approx(1000)
 
@@ -204,12 +307,13 @@ def test_few_changes_bring_the_answers_nearest(name):
     model, pictures = made(name)
     step, weight = 0.05, model.layer.weight.detach().clone()
     folded = fold(model)
-    before = Rounder(folded, pictures, ["layer.weight"]).integers("layer.weight", step)
+    before = rounder_of(folded, pictures).integers("layer.weight", step)
     torch.manual_seed(1)
     tuned = weight + torch.randn_like(weight) * 0.02
-    folded.layer.weight.data.copy_(tuned)
-    rounder = Rounder(folded, pictures, ["layer.weight"])
-    gram = rounder._grams["layer.weight"]
+    gram = grams_of(folded, pictures)["layer.weight"].double()
+
+    def near(price):
+        return integers_near("layer.weight", tuned, gram, step, before, price)
 
     def error(integers):
         rows = (torch.from_numpy(integers.astype(np.float64)) * step - tuned).reshape(gram.shape[0], -1, gram.shape[2])
@@ -217,7 +321,7 @@ def test_few_changes_bring_the_answers_nearest(name):
 
     changed, errors = [], []
     for price in (1e6, 2.0, 0.5, 0.0):
-        integers = rounder.integers_near("layer.weight", step, before, price)
+        integers = near(price)
         changed.append(int((integers != before).sum()))
         errors.append(error(integers))
     assert changed[0] == 0
@@ -226,7 +330,7 @@ def test_few_changes_bring_the_answers_nearest(name):
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.7 * errors[0]
     # At a price of 0 no single step helps any more.
-    best = torch.from_numpy(rounder.integers_near("layer.weight", step, before, 0.0).astype(np.float64))
+    best = torch.from_numpy(near(0.0).astype(np.float64))
     for index in range(0, best.numel(), 7):
         for move in (-1, 1):
             other = best.clone()
@@ -236,26 +340,32 @@ def test_few_changes_bring_the_answers_nearest(name):
 
 def test_a_network_that_did_not_change_keeps_its_integers():
     model, pictures = made("plain")
-    rounder = Rounder(fold(model), pictures, ["layer.weight", "layer.bias"])
-    for name in ("layer.weight", "layer.bias"):
+    folded, names = fold(model), ("layer.weight", "layer.bias")
+    rounder, grams = rounder_of(folded, pictures, names), grams_of(folded, pictures, names)
+    for name in names:
         before = rounder.integers(name, 0.02)
-        assert (rounder.integers_near(name, 0.02, before, 0.5) == before).mean() > 0.99
+        again = integers_near(name, folded.get_parameter(name).detach(), grams.get(name), 0.02, before, 0.5)
+        assert (again == before).mean() > 0.99
 
 
 def test_opening_a_tensor_has_a_price():
     model, pictures = made("plain")
     step, folded = 0.05, fold(model)
-    names = ["layer.weight", "layer.bias"]
-    before = {name: Rounder(folded, pictures, names).integers(name, step) for name in names}
+    names = ("layer.weight", "layer.bias")
+    rounder, grams = rounder_of(folded, pictures, names), grams_of(folded, pictures, names)
     torch.manual_seed(1)
-    for parameter in (folded.layer.weight, folded.layer.bias):
-        parameter.data.add_(torch.randn_like(parameter) * 0.1)
-    rounder = Rounder(folded, pictures, names)
     for name in names:
-        free, dear = (rounder.integers_near(name, step, before[name], 0.5, opening) for opening in (0, 10**6))
-        assert (free != before[name]).any()
-        assert (dear == before[name]).all()
+        before = rounder.integers(name, step)
+        weight = folded.get_parameter(name).detach()
+        tuned = weight + torch.randn_like(weight) * 0.1
+
+        def near(price, opening, name=name, tuned=tuned, before=before):
+            return integers_near(name, tuned, grams.get(name), step, before, price, opening)
+
+        free, dear = (near(0.5, opening) for opening in (0, 10**6))
+        assert (free != before).any()
+        assert (dear == before).all()
         # It is all changes or none, by what all of them bring.
-        some = {(rounder.integers_near(name, step, before[name], 0.5, 2**n) != before[name]).sum() for n in range(20)}
-        assert some == {0, (free != before[name]).sum()}
-        assert (rounder.integers_near(name, step, before[name], 0.0, 10**6) != before[name]).any()
+        some = {(near(0.5, 2**n) != before).sum() for n in range(20)}
+        assert some == {0, (free != before).sum()}
+        assert (near(0.0, 10**6) != before).any()
