@@ -95,7 +95,7 @@ def reproduce(
         _add(shown, row)
     console = open_console(width=_WIDTH)
     console.print(shown)
-    console.print(f"Scale {scale}: {SCALES[scale].about}.", soft_wrap=True, highlight=False)
+    console.print(f"Scale {scale}: {SCALES[scale].about}.", soft_wrap=not console.is_terminal, highlight=False)
     for row in done:
         for why in row.failed:
-            console.print(f"{row.recipe}: {why}", soft_wrap=True, highlight=False)
+            console.print(f"{row.recipe}: {why}", soft_wrap=not console.is_terminal, highlight=False)

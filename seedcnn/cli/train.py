@@ -10,6 +10,7 @@ import typer
 
 from seedcnn.cli._arguments import AsJson, Plugins, check_outputs, default, load_plugins
 from seedcnn.errors import ConfigError
+from seedcnn.machine import is_first_process
 from seedcnn.messages import counted
 
 if TYPE_CHECKING:
@@ -132,7 +133,6 @@ def train(
     load_plugins(plugin)
     from seedcnn.cli._train_request import TrainRequest
     from seedcnn.train import train as run
-    from seedcnn.train.distributed import is_first_process
 
     first = is_first_process()
 

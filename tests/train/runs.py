@@ -13,10 +13,10 @@ import torch
 from torch import distributed
 
 from seedcnn.convert import GroupNLConfig
+from seedcnn.processes import open_processes
 from seedcnn.train import TrainConfig, TrainData, TrainProgress, train
 from seedcnn.train._counts import Counts
 from seedcnn.train._run import Run
-from seedcnn.train.distributed import open_processes
 
 SMALL = TrainConfig(
     model="resnet8_cifar",
