@@ -52,13 +52,6 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def torchrun_environment(store, rank, world, restarts=0):
-    """The environment that torchrun sets for a process; ``store`` is the port of the first process."""
-    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "TORCHELASTIC_RESTART_COUNT": restarts}
-    names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store, "TORCHELASTIC_RUN_ID": "test"}
-    return {name: str(value) for name, value in names.items()}
-
-
 def work(path, config, environment, options):
     """The target of a process: train to the end, and write any error to a file beside the checkpoint."""
     torch.set_num_threads(1)

@@ -13,7 +13,8 @@ from seedcnn.convert import GroupNLConfig, MonoConfig
 from seedcnn.errors import ConfigError, ProcessError
 from seedcnn.processes import _meet, open_processes
 from seedcnn.train import load_checkpoint
-from tests.train.runs import changed, coloured, count_bytes, meet, run, torchrun_environment, work
+from tests.conftest import torchrun_environment
+from tests.train.runs import changed, coloured, count_bytes, meet, run, work
 
 
 @pytest.mark.parametrize(
