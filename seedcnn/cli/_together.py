@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from seedcnn.errors import SeedCNNError, is_shared
 from seedcnn.machine import is_first_process
 from seedcnn.messages import Say
 
-__all__ = ["one_voice", "open_progress"]
+__all__ = ["PATIENCE", "one_voice", "open_progress"]
+
+PATIENCE = timedelta(days=1)
+"""How long a process waits for another, which may be decoding images or training."""
 
 _SOON, _LATER = 5.0, 60.0  # seconds; torchrun ends a process within a fraction of a second after the first has failed
 

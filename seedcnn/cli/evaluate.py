@@ -7,14 +7,13 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from seedcnn.cli._arguments import Plugins, check_outputs, load_plugins, refuse_without_effect
-from seedcnn.cli._together import open_progress
+from seedcnn.cli._together import PATIENCE, open_progress
 from seedcnn.cli._trained import NetworkInput, Resize, Set, Weights, channels, open_trained
 from seedcnn.errors import ConfigError, DataError
 from seedcnn.messages import Say, shown, steps
@@ -77,7 +76,6 @@ _Details = Annotated[
     bool, typer.Option("--details", help="Also print accuracy by class, the classes confused, and the worst answers.")
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print the raw table as JSON.")]
-_PATIENCE = timedelta(days=1)  # of one process for another, which may be decoding images
 
 
 def _kinds(corruptions: str) -> tuple[str, ...]:
@@ -249,7 +247,7 @@ def evaluate(
     options |= {"frost_dir": frost_dir, "seeds": seeds, "verify": verify, "skip_damaged": skip_damaged}
     options |= {"decoded": decoded, "record": record}
     outputs = {"--csv": csv, "--report": report}
-    with open_processes("cpu", patience=_PATIENCE) as processes:
+    with open_processes("cpu", patience=PATIENCE) as processes:
         how = (weights, input_, resize, mean, std)
         asked = processes.everywhere(lambda: _asked(models, data, set_, how, options, outputs, say))
         given = None if weights else processes.everywhere(lambda: _normalization(mean, std))

@@ -182,6 +182,8 @@ def accuracy(
     *,
     batch_size: int = 500,
     num_classes: int | None = None,
+    advance: Advance | None = None,
+    processes: Processes | None = None,
 ) -> Accuracy:
     """Top-1 and top-5 accuracy.
 
@@ -191,6 +193,7 @@ def accuracy(
         labels: N integers in [0, classes).
         batch_size: images per call of ``predict``.
         num_classes: number of classes that the model must answer; None accepts any that covers the labels.
+        advance, processes: as for :func:`predict_logits`.
 
     Raises:
         ValueError: if an argument has a wrong type or shape.
@@ -199,7 +202,8 @@ def accuracy(
     """
     _check_images(images, batch_size)
     checked = check_labels(images, labels)
-    return accuracy_of_logits(predict_logits(predict, images, batch_size), checked, num_classes)
+    logits = predict_logits(predict, images, batch_size, advance=advance, processes=processes)
+    return accuracy_of_logits(logits, checked, num_classes)
 
 
 def accuracy_of_logits(logits: F32, labels: npt.NDArray[np.int64], num_classes: int | None = None) -> Accuracy:
