@@ -289,7 +289,7 @@ class Run:
             if ends:
                 self.update.step()
             seen = counts.seen
-            shown.step(epoch, len(labels) * self.processes.world, counts.loss / seen, 100 * counts.correct / seen)
+            shown.step(epoch, counts.loss / seen, 100 * counts.correct / seen)
             if ends:
                 yield step + 1
 

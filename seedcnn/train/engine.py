@@ -210,7 +210,8 @@ def _epochs(
         row = counts.row() | {"lr": run.update.lr, "batches": run.counts[epoch]}
         better = False
         if validate is not None:
-            row["validation"] = processes.from_first(lambda: validate(run.network.eval()))
+            with shown.stage("validation"):
+                row["validation"] = processes.from_first(lambda: validate(run.network.eval()))
             better = best is None or row["validation"] > best
         best = row["validation"] if better else best
         state = replace(run.checkpoint(epoch + 1, [*history, row]), best=best)
