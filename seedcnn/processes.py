@@ -85,15 +85,16 @@ class Processes:
 
     def from_first(self, make: Callable[[], _T]) -> _T:
         """Call ``make`` in the first process; all return its result, or raise its error if it is :data:`EXPECTED`."""
+        if self.world == 1:
+            return make()
         answer: list[Any] = [None, None]
         if self.first:
             try:
                 answer[0] = make()
             except EXPECTED as error:
                 answer[1] = _portable(error)
-        if self.world > 1:
-            with _naming_the_lost():
-                distributed.broadcast_object_list(answer, src=0)
+        with _naming_the_lost():
+            distributed.broadcast_object_list(answer, src=0)
         value, failure = answer
         if failure is not None:
             raise shared(failure)
@@ -101,12 +102,12 @@ class Processes:
 
     def everywhere(self, make: Callable[[], _T]) -> _T:
         """Call ``make`` in all processes and return its result; an :data:`EXPECTED` error in one is raised in all."""
+        if self.world == 1:
+            return make()
         made, failure = None, None
         try:
             made = make()
         except EXPECTED as error:
-            if self.world == 1:
-                raise
             failure = _portable(error)
         for each in self.gather(failure):
             if each is not None:
@@ -115,6 +116,8 @@ class Processes:
 
     def in_turn(self, make: Callable[[], _T]) -> _T:
         """As :meth:`everywhere`, first in the first process of each machine, so that the others find what it stores."""
+        if self.world == 1:
+            return make()
         made = self.everywhere(lambda: None if self.local else make())
         other = self.everywhere(lambda: make() if self.local else None)
         return other if self.local else made  # type: ignore[return-value]

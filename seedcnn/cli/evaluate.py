@@ -230,7 +230,7 @@ def evaluate(
     as_json: _Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Measure accuracy on a test set: clean, by style, and corrupted at five severities.
+    """Measure accuracy on a test set: clean, by style, and corrupted at five severities. torchrun shares the work out.
 
     Example: seedcnn evaluate runs/vanilla.ckpt runs/groupnl.bundle --images 2000 --report report.html
     """

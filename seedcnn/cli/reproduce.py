@@ -64,7 +64,7 @@ def reproduce(
     frost_dir: Annotated[Path | None, typer.Option(help="Directory that holds the frost pictures.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
-    """Train and measure a table of the papers; print its values beside the measured ones.
+    """Train and measure a table of the papers; print its values beside the measured ones. torchrun shares the work out.
 
     Example: seedcnn reproduce groupnl_table6 --rows resnet18 --scale cpu --seeds 2
     """
