@@ -10,24 +10,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import pkgutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from rich.console import Console
+from torch import nn
 
 from seedcnn.data.sets.cifar10 import load_cifar10
 from seedcnn.data.transforms import normalize
 from seedcnn.evaluate import accuracy, torch_predictor
-from seedcnn.processes import Processes
-from seedcnn.train import TrainData, TrainProgress, find_recipe, save_checkpoint
-from seedcnn.train._counts import Counts
-from seedcnn.train._run import Run
+from seedcnn.train import Checkpoint, TrainConfig, TrainData, find_recipe, save_checkpoint, train
+from seedcnn.train.data import open_batches
 
 
 def processor_seconds(work: Callable[[], object]) -> float:
@@ -60,37 +62,40 @@ class Clock:
 
         return timed
 
-
-def steps_of(run: Run, count: int, name: str) -> dict[str, float]:
-    """Processor seconds of ``count`` training steps, of the network in them, and of their batches."""
-    run.counts[0] = count
-    network, data = Clock(), Clock()
-    batches, epoch, step = run.batches, run.batches.epoch, run.update.step
-
-    def timed_epoch(*arguments: int) -> Iterator[Any]:
-        draw = data.of(iter(epoch(*arguments)).__next__)
+    def each(self, values: Iterator[Any]) -> Iterator[Any]:
+        """The same values, each of which is drawn with the clock running."""
+        draw = self.of(values.__next__)
         with contextlib.suppress(StopIteration):
             while True:
                 yield draw()
 
-    def whole() -> None:
-        with TrainProgress(name, 1, count) as shown:
-            for _ in run.epoch(0, 0, Counts(), shown):
-                pass
+
+def timed(name: str, clock: Clock) -> Any:
+    """A context in which a function of the engine, "module:qualified name", is timed where it is."""
+    return patch(name.replace(":", "."), clock.of(pkgutil.resolve_name(name)))
+
+
+def steps_of(config: TrainConfig, data: TrainData, folder: Path) -> tuple[dict[str, float], nn.Module, Checkpoint]:
+    """Processor seconds of the training steps of an epoch, of the network in them, and of their batches."""
+    network, batches = Clock(), Clock()
+
+    def batches_of(*arguments: Any) -> Any:
+        found = open_batches(*arguments)
+        return SimpleNamespace(steps=found.steps, epoch=lambda *where: batches.each(found.epoch(*where)))
 
     with (
-        patch.object(batches, "epoch", timed_epoch),
-        patch.object(run, "loss", network.of(run.loss)),
-        patch.object(run, "_backward", network.of(run._backward)),
-        patch.object(run.update, "step", network.of(step)),
+        patch("seedcnn.train._run.open_batches", batches_of),
+        timed("seedcnn.train._run:Run.loss", network),
+        timed("seedcnn.train._run:Run._backward", network),
+        timed("seedcnn.train.updates:Update.step", network),
     ):
-        seconds = processor_seconds(whole)
-    return {"whole": seconds, "network": network.seconds, "data": data.seconds}
+        model, state = train(config, data, folder / "a.ckpt", name="steps", until=1, device="cpu")
+    seconds = {"whole": state.history[0]["cpu_seconds"], "network": network.seconds, "data": batches.seconds}
+    return seconds, model, state
 
 
-def validation_of(run: Run, cifar: TrainData) -> tuple[float, float]:
+def validation_of(network: nn.Module, cifar: TrainData) -> tuple[float, float]:
     """Processor seconds of a validation on these images, and of the network in it."""
-    network = run.model.eval()
     predict = torch_predictor(network, cifar.mean, cifar.std)
     whole = processor_seconds(lambda: accuracy(predict, cifar.images, cifar.labels))
     x = normalize(torch.from_numpy(cifar.images[:500]).permute(0, 3, 1, 2), cifar.mean, cifar.std, torch.float32)
@@ -112,22 +117,20 @@ def main() -> None:
     parser.add_argument("--validated", type=int, default=3000, help="number of test images")
     given = parser.parse_args()
     config, cifar = find_recipe(given.recipe), load_cifar10()
-    data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
+    some = given.steps * config.batch_size
+    data = TrainData(cifar.train_images[:some], cifar.train_labels[:some], cifar.mean, cifar.std)
     test = TrainData(cifar.test_images[: given.validated], cifar.test_labels[: given.validated], cifar.mean, cifar.std)
-    run = Run(config, data, Processes(), model=None, teacher=None, workers=0)
-    steps_of(run, 3, given.recipe)
     shares: dict[str, list[float]] = {"data": [], "outside": [], "validation": [], "validation outside": [], "save": []}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(given.repeats):
-            found = steps_of(run, given.steps, given.recipe)
-            epoch = found["whole"] * run.steps / given.steps
+            found, network, state = steps_of(config, data, Path(folder))
+            epoch = found["whole"] * len(cifar.train_images) / some
             shares["data"].append(found["data"] / found["whole"])
             shares["outside"].append(1 - found["network"] / found["whole"])
-            whole, network = (each * len(cifar.test_images) / given.validated for each in validation_of(run, test))
+            whole, inner = (each * len(cifar.test_images) / given.validated for each in validation_of(network, test))
             shares["validation"].append(whole / (epoch + whole))
-            shares["validation outside"].append((whole - network) / (epoch + whole))
-            state = run.checkpoint(1, [])
-            save = processor_seconds(lambda state=state: save_checkpoint(Path(folder) / "a.ckpt", state))  # type: ignore[misc]
+            shares["validation outside"].append((whole - inner) / (epoch + whole))
+            save = processor_seconds(partial(save_checkpoint, Path(folder) / "b.ckpt", state))
             shares["save"].append(save / epoch)
     out = Console(highlight=False)
     out.print(f"{given.recipe}: batches of {config.batch_size}, {torch.get_num_threads()} threads, n = {given.repeats}")
