@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from seedcnn.convert import DepthwiseSeparableConfig, GhostConfig, GroupNLConfig
 from seedcnn.evaluate.benchmark import conditions
 from seedcnn.models import create_model
-from seedcnn.train.distributed import Processes
+from seedcnn.processes import Processes
 
 FORMS = {
     "GroupNL dense r=2": GroupNLConfig.paper(),

@@ -33,9 +33,9 @@ from seedcnn.evaluate import cost
 from seedcnn.evaluate.accuracies import accuracy, torch_predictor
 from seedcnn.export import BundleInfo
 from seedcnn.pack import pack, preprocessing_of
+from seedcnn.processes import open_processes
 from seedcnn.train import TrainConfig, TrainData, build_model
 from seedcnn.train.data import open_batches
-from seedcnn.train.distributed import open_processes
 from seedcnn.train.randomness import seed_everything
 from seedcnn.train.updates import Update
 

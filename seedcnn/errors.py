@@ -12,6 +12,7 @@ The tree::
     ├── BundleError            a bundle that cannot be read
     │   ├── BundleFormatError      malformed, truncated, over a limit, or of an unknown version or coding
     │   └── DigestError            well-formed, but its content does not match the manifest
+    ├── ProcessError           a process that torchrun started and that is lost, or differs from the others
     ├── RepositoryError        a publishing repository or a key that cannot be used
     ├── DeviceError            the device cannot do what was asked
     │   ├── UpdateError            an update was refused or could not finish; the active model is unchanged
@@ -43,6 +44,7 @@ __all__ = [
     "ImageError",
     "MissingExtraError",
     "PluginError",
+    "ProcessError",
     "RepositoryError",
     "SeedCNNError",
     "SelfTestError",
@@ -50,7 +52,9 @@ __all__ = [
     "TrainingError",
     "UpdateError",
     "did_you_mean",
+    "is_shared",
     "missing_extra",
+    "shared",
 ]
 
 
@@ -92,6 +96,10 @@ class BundleFormatError(BundleError):
 
 class DigestError(BundleError):
     """A well-formed bundle whose content does not match its manifest."""
+
+
+class ProcessError(SeedCNNError):
+    """A process that torchrun started and that is lost, did not arrive, or differs from the others."""
 
 
 class RepositoryError(SeedCNNError):
@@ -161,6 +169,20 @@ def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
     return MissingExtraError(
         f"{top} is not installed; install this part of seedcnn with: pip install 'seedcnn[{extra}]'"
     )
+
+
+_SHARED = "all processes of the run have this error"
+
+
+def shared(error: BaseException) -> BaseException:
+    """Mark an error that all processes of a run raise, so that one of them is enough to say it."""
+    error.add_note(_SHARED)
+    return error
+
+
+def is_shared(error: BaseException) -> bool:
+    """Whether all processes of the run raise this error."""
+    return _SHARED in getattr(error, "__notes__", ())
 
 
 def did_you_mean(name: object, known: Iterable[str], count: int = 3) -> str:

@@ -1,11 +1,12 @@
-"""The processor's name, for records of what was measured where."""
+"""Where a process runs: the processor's name, and its place among the processes that torchrun started."""
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
-__all__ = ["processor"]
+__all__ = ["is_first_process", "processor"]
 
 _CPUINFO = Path("/proc/cpuinfo")
 _NAMES = ("model name", "Model", "CPU part")  # x86 has the first; ARM boards have one of the others
@@ -23,3 +24,8 @@ def processor(cpuinfo: Path = _CPUINFO) -> str:
         lines = []
     found = (value.strip() for name, _, value in lines if name.strip() in _NAMES)
     return next(found, "") or platform.processor() or "unknown"
+
+
+def is_first_process() -> bool:
+    """Whether this process is the first of its run, which alone prints and writes; True without torchrun."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 
@@ -81,3 +83,47 @@ def child_signals() -> Iterator[None]:
     before = signal.getsignal(signal.SIGCHLD)
     yield
     signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.fixture(scope="session")
+def start():
+    """Start processes with ``start(target, *arguments)``; at the end those that still run are killed."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.train.runs", "tests.evaluate.shared"])
+    started = []
+
+    def begin(target, *arguments):
+        process = context.Process(target=target, args=arguments)
+        process.start()
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.is_alive():
+            process.kill()
+        process.join()
+        process.close()
+
+
+@pytest.fixture
+def start_group(start):
+    """Start the processes of a run like torchrun: ``start_group(world, target, path, config, options)``."""
+
+    def begin(world, target, *arguments, options=None, restarts=0):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        more = () if options is None else (options,)
+        return [
+            start(target, *arguments, torchrun_environment(port, rank, world, restarts), *more) for rank in range(world)
+        ]
+
+    return begin
+
+
+def torchrun_environment(store, rank, world, restarts=0):
+    """The environment that torchrun sets for a process; ``store`` is the port of the first process."""
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "TORCHELASTIC_RESTART_COUNT": restarts}
+    names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store, "TORCHELASTIC_RUN_ID": "test"}
+    return {name: str(value) for name, value in names.items()}

@@ -17,7 +17,8 @@ def main() -> int:
 
 def _run() -> None:
     from seedcnn.cli._arguments import naming_plugins
+    from seedcnn.cli._together import one_voice
     from seedcnn.cli.app import app
 
-    with naming_plugins():
+    with one_voice(), naming_plugins():
         app(prog_name="seedcnn", standalone_mode=True)

@@ -28,8 +28,8 @@ def _told(summary: Summary) -> str:
 def _columns(first: str, names: Sequence[str]) -> Table:
     from rich.table import Table
 
-    table = Table(first)
-    for name in names:
+    table = Table()
+    for name in (first, *names):
         table.add_column(name, overflow="fold")
     return table
 
@@ -133,9 +133,9 @@ def _print_details(console: Console, answers: Mapping[str, Answers]) -> None:
     for name, found in answers.items():
         worst = found.worst(_WORST)
         if not worst:
-            console.print(f"{name}: no wrong answer", soft_wrap=True, highlight=False)
+            console.print(f"{name}: no wrong answer", soft_wrap=not console.is_terminal, highlight=False)
             continue
-        console.print(f"{name}, images by true class and answer:", soft_wrap=True, highlight=False)
+        console.print(f"{name}, images by true class and answer:", soft_wrap=not console.is_terminal, highlight=False)
         console.print(_confusion_table(found, console.width))
         table = Table("worst answers", "true class", "answer")
         for each in worst:
@@ -171,11 +171,11 @@ def print_tables(found: Evaluated, *, details: bool = False) -> None:
         about += _corruption_rows(table, found.corrupted)
     console = open_console(width=_WIDTH)
     console.print(table)
-    console.print(about, soft_wrap=True, highlight=False)
+    console.print(about, soft_wrap=not console.is_terminal, highlight=False)
     if details:
         _print_details(console, found.answers)
     if any(found.papers.values()):
         console.print(_paper_table(found))
         notes = {row.note: row for rows in found.papers.values() for row in rows if row.note}
         for note, row in notes.items():
-            console.print(f"{row.paper}, {row.table}: {note}", soft_wrap=True, highlight=False)
+            console.print(f"{row.paper}, {row.table}: {note}", soft_wrap=not console.is_terminal, highlight=False)

@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from seedcnn.cli._arguments import Plugins, check_outputs, load_plugins, refuse_without_effect
+from seedcnn.cli._together import PATIENCE, open_progress
 from seedcnn.cli._trained import NetworkInput, Resize, Set, Weights, channels, open_trained
 from seedcnn.errors import ConfigError, DataError
-from seedcnn.messages import shown
+from seedcnn.messages import Say, shown, steps
 
 if TYPE_CHECKING:
     from seedcnn.cli._evaluated import Normalization
-    from seedcnn.evaluate import Evaluated, Opened
+    from seedcnn.data.sets.named import NamedTest
+    from seedcnn.data.sets.own import TrainedOn
+    from seedcnn.evaluate import Evaluated, EvaluateRequest, Opened
     from seedcnn.networks import Trained
+    from seedcnn.processes import Processes
 
 __all__ = ["evaluate"]
 
@@ -95,19 +98,6 @@ def _normalization(mean: str | None, std: str | None) -> Normalization | None:
 
 
 @contextmanager
-def _progress(shown: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, if that is a terminal."""
-    from rich.progress import Progress
-
-    from seedcnn.terminal import console as open_console
-
-    console = open_console(stderr=True)
-    with Progress(console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
-        task = bar.add_task("corrupted images", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
 def _writing(option: str, path: Path) -> Iterator[None]:
     try:
         yield
@@ -120,6 +110,7 @@ def _weighted(
     data: str,
     set_: list[str] | None,
     how: tuple[Path | None, str | None, str | None, str | None, str | None],
+    say: Say,
 ) -> dict[str, Trained]:
     """The network that --weights belong to; none without the option."""
     from seedcnn.networks import check_trained, is_checkpoint
@@ -138,30 +129,80 @@ def _weighted(
     named = [name for name in models if not is_checkpoint(name) and not name.endswith(".onnx")]
     if len(named) != 1:
         raise ConfigError(f"--weights {weights} belong to one network; named are {', '.join(named) or 'files only'}")
-    say = partial(typer.echo, err=True)
     return {named[0]: open_trained(named[0], data, weights, input_, resize, mean, std, set_, say)}
 
 
-def _check_outputs(kinds: tuple[str, ...], csv: Path | None, report: Path | None) -> None:
-    check_outputs({"--csv": csv, "--report": report})
-    if csv is not None and not kinds:
+class _Asked(NamedTuple):
+    """The checked request, and the models that say what they were trained on, or have weights from elsewhere."""
+
+    request: EvaluateRequest
+    weighted: dict[str, Trained]
+    trained: dict[str, TrainedOn]
+
+
+def _asked(
+    models: list[str],
+    data: str,
+    set_: list[str] | None,
+    how: tuple[Path | None, str | None, str | None, str | None, str | None],
+    options: Mapping[str, Any],
+    outputs: Mapping[str, Path | None],
+    say: Say,
+) -> _Asked:
+    from seedcnn.cli._arguments import as_options
+    from seedcnn.cli._evaluated import read_trained_on, source_of
+    from seedcnn.evaluate import EvaluateRequest
+
+    kinds = _kinds(options["corruptions"])
+    check_outputs(outputs)
+    if (csv := outputs["--csv"]) is not None and not kinds:
         raise ConfigError(f"--csv {csv}: it keeps corrupted accuracies, but --corruptions is none")
+    weighted = _weighted(models, data, set_, how, say)
+    trained = {name: each.trained_on for name, each in weighted.items() if each.trained_on is not None}
+    trained |= read_trained_on([name for name in models if name not in weighted])
+    with as_options():
+        request = EvaluateRequest(data or source_of(trained), **{**options, "corruptions": kinds})
+    return _Asked(request, weighted, trained)
+
+
+def _opened(
+    asked: _Asked, models: list[str], given: Normalization | None, say: Say, processes: Processes
+) -> tuple[NamedTest, dict[str, Opened]]:
+    """Load the data and open the models, in every process."""
+    from seedcnn.cli._evaluated import open_models, shared_rule
+
+    trained_on = processes.everywhere(lambda: shared_rule(asked.request.data, asked.trained))
+    with steps(say, "loading the data"):
+        test = processes.in_turn(lambda: asked.request.load(say, trained_on=trained_on))
+    for bad in test.test.skipped:
+        say(f"left out: {shown(bad.name)}: {bad.reason}")
+    with steps(say, "opening the models"):
+        opened = processes.everywhere(lambda: open_models(models, given, test, asked.trained, asked.weighted))
+    return test, opened
 
 
 def _write_files(
-    found: Evaluated, opened: Mapping[str, Opened], csv: Path | None, report: Path | None, frost_dir: Path | None
+    found: Evaluated,
+    opened: Mapping[str, Opened],
+    csv: Path | None,
+    report: Path | None,
+    frost_dir: Path | None,
+    say: Say,
 ) -> None:
+    from seedcnn.evaluate.evaluated import short_names
     from seedcnn.files import write_file
 
     if csv is not None:
         with _writing("--csv", csv):
             write_file(csv, found.to_csv().encode())
     if report is not None:
-        from seedcnn.evaluate.report import report_evaluation  # matplotlib takes its time
+        with steps(say, "writing the report"), _writing("--report", report):
+            from seedcnn.evaluate.report import report_evaluation  # matplotlib takes its time
 
-        command = shlex.join(["seedcnn", *sys.argv[1:]])
-        with _writing("--report", report):
-            report_evaluation(report, found, opened, frost_dir=frost_dir, command=command)
+            command = shlex.join(["seedcnn", *sys.argv[1:]])
+            names = short_names(list(opened))
+            models = {names[name]: model for name, model in opened.items()}
+            report_evaluation(report, found.renamed(names), models, frost_dir=frost_dir, command=command)
 
 
 def evaluate(
@@ -189,37 +230,32 @@ def evaluate(
     as_json: _Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Measure accuracy on a test set: clean, by style, and corrupted at five severities.
+    """Measure accuracy on a test set: clean, by style, and corrupted at five severities. torchrun shares the work out.
 
     Example: seedcnn evaluate runs/vanilla.ckpt runs/groupnl.bundle --images 2000 --report report.html
     """
-    load_plugins(plugin)
     if details and as_json:
         raise ConfigError("--details has no effect with --json, which always has them")
-    from seedcnn.cli._arguments import as_options
-    from seedcnn.cli._evaluated import open_models, read_trained_on, shared_rule, source_of
-    from seedcnn.cli._evaluation_tables import print_tables
-    from seedcnn.evaluate import EvaluateRequest
-
-    kinds = _kinds(corruptions)
-    _check_outputs(kinds, csv, report)
-    weighted = _weighted(models, data, set_, (weights, input_, resize, mean, std))
-    given = None if weighted else _normalization(mean, std)
-    trained = {name: each.trained_on for name, each in weighted.items() if each.trained_on is not None}
-    trained |= read_trained_on([name for name in models if name not in weighted])
-    data = data or source_of(trained)
-    with as_options():
-        request = EvaluateRequest(
-            data, hold_out, corrupted, images, kinds, frost_dir, seeds, verify, skip_damaged, decoded, record
-        )
-    test = request.load(lambda text: typer.echo(text, err=True), trained_on=shared_rule(data, trained))
-    for bad in test.test.skipped:
-        typer.echo(f"left out: {shown(bad.name)}: {bad.reason}", err=True)
-    opened = open_models(models, given, test, trained, weighted)
-    with _progress(bool(kinds)) as progress:
-        found = request.measure(opened, test, progress)
-    _write_files(found, opened, csv, report, frost_dir)
-    if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2))
-    else:
-        print_tables(found, details=details)
+    say = open_progress(f"evaluating {shown(', '.join(models))}")
+    with steps(say, "loading PyTorch"):
+        load_plugins(plugin)
+        import seedcnn.train  # noqa: F401 - opens checkpoints; timm takes its time
+        from seedcnn.cli._evaluation_tables import print_tables
+        from seedcnn.evaluate.evaluated import short_names
+        from seedcnn.processes import open_processes
+    options = {"hold_out": hold_out, "corrupted": corrupted, "images": images, "corruptions": corruptions}
+    options |= {"frost_dir": frost_dir, "seeds": seeds, "verify": verify, "skip_damaged": skip_damaged}
+    options |= {"decoded": decoded, "record": record}
+    outputs = {"--csv": csv, "--report": report}
+    with open_processes("cpu", patience=PATIENCE) as processes:
+        how = (weights, input_, resize, mean, std)
+        asked = processes.everywhere(lambda: _asked(models, data, set_, how, options, outputs, say))
+        given = None if weights else processes.everywhere(lambda: _normalization(mean, std))
+        test, opened = _opened(asked, models, given, say, processes)
+        found = asked.request.measure(opened, test, say, processes)
+    if processes.first:
+        _write_files(found, opened, csv, report, frost_dir, say)
+        if as_json:
+            typer.echo(json.dumps(found.to_dict(), indent=2))
+        else:
+            print_tables(found.renamed(short_names(models)), details=details)

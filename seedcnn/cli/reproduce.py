@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seedcnn.cli._together import PATIENCE, open_progress
+from seedcnn.errors import ConfigError
+from seedcnn.messages import steps
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -20,8 +24,6 @@ _WIDTH = 120  # where the output is a file or a pipe
 
 
 def _directories(given: Sequence[str]) -> dict[str, Path]:
-    from seedcnn.errors import ConfigError
-
     found = {}
     for text in given:
         name, equals, where = text.partition("=")
@@ -62,40 +64,52 @@ def reproduce(
     frost_dir: Annotated[Path | None, typer.Option(help="Directory that holds the frost pictures.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
-    """Train and measure a table of the papers; print its values beside the measured ones.
+    """Train and measure a table of the papers; print its values beside the measured ones. torchrun shares the work out.
 
     Example: seedcnn reproduce groupnl_table6 --rows resnet18 --scale cpu --seeds 2
     """
-    from rich.table import Table
-
-    from seedcnn.errors import ConfigError
-    from seedcnn.reproduce import SCALES
-    from seedcnn.reproduce import reproduce as run
-    from seedcnn.terminal import console as open_console
-
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: it must be at least 1")
-    done = list(
-        run(
-            table,
-            scale=scale,
-            seeds=range(seeds),
-            rows=tuple(filter(None, rows.split(","))),
-            data=_directories(data or []),
-            out=out,
-            frost_dir=frost_dir,
-            progress=lambda text: typer.echo(text, err=True),
+    say = open_progress(f"reproducing {table} at scale {scale}")
+    with steps(say, "loading PyTorch"):
+        from seedcnn.processes import open_processes
+        from seedcnn.reproduce import reproduce as run
+    names = tuple(filter(None, rows.split(",")))
+    where = _directories(data or [])
+    with open_processes(patience=PATIENCE) as processes:
+        done = list(
+            run(
+                table,
+                scale=scale,
+                seeds=range(seeds),
+                rows=names,
+                data=where,
+                out=out,
+                frost_dir=frost_dir,
+                progress=say,
+                processes=processes,
+            )
         )
-    )
+    if not processes.first:
+        return
     if as_json:
         typer.echo(json.dumps({"table": table, "scale": scale, "rows": [_json(row) for row in done]}, indent=2))
         return
+    _print(done, scale)
+
+
+def _print(done: Sequence[Row], scale: str) -> None:
+    from rich.table import Table
+
+    from seedcnn.reproduce import SCALES
+    from seedcnn.terminal import console as open_console
+
     shown = Table("recipe", "quantity", "printed", "ours", "difference", "runs", "± over runs")
     for row in done:
         _add(shown, row)
     console = open_console(width=_WIDTH)
     console.print(shown)
-    console.print(f"Scale {scale}: {SCALES[scale].about}.", soft_wrap=True, highlight=False)
+    console.print(f"Scale {scale}: {SCALES[scale].about}.", soft_wrap=not console.is_terminal, highlight=False)
     for row in done:
         for why in row.failed:
-            console.print(f"{row.recipe}: {why}", soft_wrap=True, highlight=False)
+            console.print(f"{row.recipe}: {why}", soft_wrap=not console.is_terminal, highlight=False)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seedcnn.cli._arguments import AsJson, Plugins, check_outputs, default, load_plugins
+from seedcnn.cli._together import open_progress
 from seedcnn.errors import ConfigError
-from seedcnn.messages import counted
+from seedcnn.machine import is_first_process
+from seedcnn.messages import counted, shown, steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from seedcnn.cli._train_request import Prepared
     from seedcnn.evaluate.accuracies import Accuracy
+    from seedcnn.train import Checkpoint
 
 __all__ = ["recipes", "train"]
 
@@ -61,12 +64,19 @@ def recipes(
     _print_rows(list(listed.items()))
 
 
-def _summary(out: Path, epochs: int, where: str, result: Accuracy | None) -> str:
-    trained = counted(epochs, "epoch")
+def _summary(out: Path, checkpoint: Checkpoint, where: str, result: Accuracy | None) -> str:
+    """The last line: the checkpoint, its accuracy or how to measure it, and the best checkpoint."""
+    from seedcnn.train.checkpoint import beside
+
+    text = f"{out}: {counted(checkpoint.epoch, 'epoch')}"
     if result is None:
-        return f"{out}: {trained}; measure it with: seedcnn evaluate {out} --data {where}"
-    accuracy = f"test accuracy {result.top1:.2f} % (n = {result.n}, standard error {result.standard_error:.2f})"
-    return f"{out}: {trained}, {accuracy}"
+        return f"{text}; measure it with: seedcnn evaluate {out} --data {where}"
+    text += f", test accuracy {result.top1:.2f} % (n = {result.n}, standard error {result.standard_error:.2f})"
+    if checkpoint.best is None:
+        return text
+    validated = [row.get("validation") for row in checkpoint.history]
+    epoch = validated.index(checkpoint.best) + 1
+    return f"{text}; best: {beside(out, 'best')} (epoch {epoch}, validation {checkpoint.best:.2f} %)"
 
 
 _Target = Annotated[
@@ -129,21 +139,18 @@ def train(
 
     Example: seedcnn train mobilenetv3_small_050 --data photos --input 96 --out runs/photos.ckpt
     """
-    load_plugins(plugin)
-    from seedcnn.cli._train_request import TrainRequest
-    from seedcnn.train import train as run
-    from seedcnn.train.distributed import is_first_process
-
-    first = is_first_process()
-
-    def say(text: str) -> None:
-        if first:
-            typer.echo(text, err=True)
+    say = open_progress(f"training {shown(what)}")
+    with steps(say, "loading PyTorch"):
+        load_plugins(plugin)
+        from seedcnn.cli._train_request import TrainRequest
+        from seedcnn.terminal import console as open_console
+        from seedcnn.train import train as run
 
     _check_out(out)
     start = (what, tuple(set_ or ()), data, input_, resize, val, pretrained, weights)
     request = TrainRequest(*start, flip=flip, strict=strict, plan=plan, workers=workers, validate=validate)
-    prepared = request.prepare(say)
+    with steps(say, "loading the data"):
+        prepared = request.prepare(say)
     model, checkpoint = run(
         prepared.config,
         prepared.data,
@@ -157,9 +164,11 @@ def train(
         device=device,
         tensorboard=tensorboard,
     )
-    if first:
-        measured = None if prepared.measure is None else prepared.measure(model)
-        typer.echo(_summary(out, checkpoint.epoch, prepared.where, measured))
+    if is_first_process():
+        with steps(say, "measuring"):
+            measured = None if prepared.measure is None else prepared.measure(model)
+        console = open_console(highlight=False)
+        console.print(_summary(out, checkpoint, prepared.where, measured), soft_wrap=not console.is_terminal)
 
 
 def _check_out(out: Path) -> None:

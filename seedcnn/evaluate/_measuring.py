@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +12,16 @@ import numpy.typing as npt
 from seedcnn import __version__
 from seedcnn.data.corruptions import CORRUPTIONS, corrupt
 from seedcnn.data.sets.official import OfficialFiles
-from seedcnn.errors import DataError
+from seedcnn.errors import DataError, ProcessError
 from seedcnn.evaluate._robustness_table import RobustnessTable, SeededRobustness
 from seedcnn.evaluate.accuracies import Predict, correct_mask, predict_logits
 from seedcnn.evaluate.record import CLEAN, EvaluationRecord, pictures_digest
+from seedcnn.messages import Say, steps
+from seedcnn.processes import Processes
 
-__all__ = ["Evaluation", "Progress", "measure"]
+__all__ = ["Evaluation", "check_same", "measure"]
 
 Bools = npt.NDArray[np.bool_]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -35,24 +36,27 @@ class Evaluation:
     batch_size: int
     frost_dir: Path | None
     files: OfficialFiles | None
+    processes: Processes
 
     @property
     def origin(self) -> str:
         """Where the corrupted images come from: the constants that generate them, or published files."""
         return self.constants if self.files is None else "published files"
 
-    def _ask(self, images: npt.NDArray[np.uint8], where: npt.NDArray[np.int64], told: str) -> Iterator[Bools]:
-        first = int(where[0])
+    def _ask(self, images: npt.NDArray[np.uint8], where: npt.NDArray[np.int64], told: str) -> list[Bools]:
+        """Which images each model classifies correctly, bool [n] each."""
+        first, right = int(where[0]), []
         for model, predict in self.predictors.items():
             try:
                 logits = predict_logits(predict, images, self.batch_size, first=first)
-                yield correct_mask(logits, self.labels[where], first=first)
+                right.append(correct_mask(logits, self.labels[where], first=first))
             except DataError as error:
                 raise DataError(f"model {model!r} {told}: {error}") from error
+        return right
 
-    def _batches(self) -> Iterator[npt.NDArray[np.int64]]:
-        for start in range(0, len(self.images), self.batch_size):
-            yield np.arange(start, min(start + self.batch_size, len(self.images)))
+    def _batches(self) -> list[npt.NDArray[np.int64]]:
+        starts = range(0, len(self.images), self.batch_size)
+        return [np.arange(start, min(start + self.batch_size, len(self.images))) for start in starts]
 
     def _batch(self, name: str, severity: int, seed: int, where: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         if self.files is None:
@@ -66,26 +70,38 @@ class Evaluation:
             )
         return batch
 
-    def clean(self) -> dict[str, Bools]:
+    def clean(self, progress: Say | None) -> dict[str, Bools]:
         """Bool [1, n] by model: which images it classifies correctly without corruption."""
-        right = {model: np.zeros((1, len(self.images)), bool) for model in self.predictors}
-        for where in self._batches():
-            answers = self._ask(self.images[where], where, "on clean images")
-            for row, answer in zip(right.values(), answers, strict=True):
-                row[0, where] = answer
-        return right
+        batches = self._batches()
+        with steps(progress, "the same images, clean", len(self.images)) as advance:
+            answers = self.processes.share(
+                [len(where) for where in batches],
+                lambda piece: self._ask(self.images[batches[piece]], batches[piece], "on clean images"),
+                lambda amount, _: advance(amount),
+            )
+        return {model: np.concatenate(each)[None] for model, each in self._by_model(answers)}
 
-    def corrupted(self, name: str, seed: int, done: Callable[[int], None]) -> dict[str, Bools]:
-        """Bool [severities, n] by model: the same under one corruption; ``done`` is called with numbers of images."""
-        right = {model: np.zeros((len(self.severities), len(self.images)), bool) for model in self.predictors}
-        for where in self._batches():
-            for index, severity in enumerate(self.severities):
-                batch = self._batch(name, severity, seed, where)
-                answers = self._ask(batch, where, f"under {name} {severity}")
-                for rows, answer in zip(right.values(), answers, strict=True):
-                    rows[index, where] = answer
-                done(len(where))
-        return right
+    def corrupted(self, name: str, seed: int, done: Callable[[int, str], None]) -> dict[str, Bools]:
+        """Bool [severities, n] by model: the same under one corruption; ``done`` gets numbers of images and a note."""
+        pieces = [(where, severity) for where in self._batches() for severity in self.severities]
+
+        def answer(piece: int) -> list[Bools]:
+            where, severity = pieces[piece]
+            return self._ask(self._batch(name, severity, seed, where), where, f"under {name} {severity}")
+
+        answers = self.processes.share(
+            [len(where) for where, _ in pieces],
+            answer,
+            lambda amount, piece: done(amount, f"{name} {pieces[piece][1]}"),
+        )
+        count = len(self.severities)
+        return {
+            model: np.stack([np.concatenate(each[row::count]) for row in range(count)])
+            for model, each in self._by_model(answers)
+        }
+
+    def _by_model(self, answers: Sequence[Sequence[Bools]]) -> list[tuple[str, list[Bools]]]:
+        return [(model, [each[place] for each in answers]) for place, model in enumerate(self.predictors)]
 
     def record(self, path: Path, digests: Mapping[str, str] | None, seeds: Sequence[int]) -> EvaluationRecord:
         """The record of this evaluation: its conditions, and the answers of an earlier run."""
@@ -106,6 +122,28 @@ class Evaluation:
         return EvaluationRecord(path, conditions, len(self.severities), len(self.images))
 
 
+def check_same(
+    processes: Processes,
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.int64],
+    digests: Mapping[str, str],
+    progress: Say | None,
+) -> None:
+    """Refuse processes, perhaps on other machines, that would answer for other images or models than the first.
+
+    Raises:
+        ProcessError: naming the process and what differs.
+    """
+    if processes.world == 1:
+        return
+    with steps(progress, "comparing the processes"):
+        told = processes.gather({"images and labels": pictures_digest(images, labels), **digests})
+    for rank, other in enumerate(told):
+        for name, digest in told[0].items():
+            if other.get(name) != digest:
+                raise ProcessError(f"process {rank} of {processes.world} has other data than process 0: {name} differ")
+
+
 def _table(
     model: str, seed: int, at: Evaluation, clean: Mapping[str, Bools], right: Mapping[str, Mapping[str, Bools]]
 ) -> RobustnessTable:
@@ -123,35 +161,37 @@ def measure(
     corruptions: Sequence[str],
     seeds: Sequence[int],
     record: EvaluationRecord | None,
-    progress: Progress | None,
+    progress: Say | None,
 ) -> dict[str, SeededRobustness]:
-    """Measure clean images, then corruption by corruption, skipping whatever the record holds."""
+    """Measure clean images, then corruption by corruption, skipping whatever the record holds.
+
+    Args:
+        record: in the first process; None in the others, and without a record.
+    """
     each = len(at.images) * len(at.severities)
-    finished, total = 0, each * len(corruptions) * len(seeds)
 
-    def done(images: int) -> None:
-        nonlocal finished
-        finished += images
-        if progress is not None:
-            progress(finished, total)
+    def kept(seed: int | None, name: str) -> dict[str, Bools] | None:
+        return at.processes.from_first(lambda: None if record is None else record.get(seed, name))
 
-    clean = record.get(None, CLEAN) if record is not None else None
+    def keep(seed: int | None, name: str, found: Mapping[str, Bools]) -> None:
+        at.processes.from_first(lambda: None if record is None else record.put(seed, name, found))
+
+    clean = kept(None, CLEAN)
     if clean is None:
-        clean = at.clean()
-        if record is not None:
-            record.put(None, CLEAN, clean)
+        clean = at.clean(progress)
+        keep(None, CLEAN, clean)
     right: dict[int, dict[str, dict[str, Bools]]] = {seed: {} for seed in seeds}
-    for seed in seeds:
-        for name in corruptions:
-            found = record.get(seed, name) if record is not None else None
-            if found is not None:
-                done(each)
-            elif seed != seeds[0] and CORRUPTIONS[name].draw is None:  # not random: the same for every seed
-                found = right[seeds[0]][name]
-                done(each)
-            else:
-                found = at.corrupted(name, seed, done)
-                if record is not None:
-                    record.put(seed, name, found)
-            right[seed][name] = found
+    with steps(progress, "corrupted images", each * len(corruptions) * len(seeds)) as advance:
+        for seed in seeds:
+            for name in corruptions:
+                found = kept(seed, name)
+                if found is not None:
+                    advance(each, name)
+                elif seed != seeds[0] and CORRUPTIONS[name].draw is None:  # not random: the same for every seed
+                    found = right[seeds[0]][name]
+                    advance(each, name)
+                else:
+                    found = at.corrupted(name, seed, advance)
+                    keep(seed, name, found)
+                right[seed][name] = found
     return {m: SeededRobustness(tuple(_table(m, s, at, clean, right[s]) for s in seeds)) for m in at.predictors}

@@ -15,6 +15,8 @@ from seedcnn.arrays import F32
 from seedcnn.convert.given import evaluating, logits_of
 from seedcnn.data.transforms import normalize
 from seedcnn.errors import DataError
+from seedcnn.messages import Advance
+from seedcnn.processes import Processes
 
 __all__ = [
     "Accuracy",
@@ -60,7 +62,15 @@ def _check_images(images: npt.NDArray[np.uint8], batch_size: int) -> None:
         raise ValueError(f"`batch_size` (={batch_size}) must be at least 1")
 
 
-def predict_logits(predict: Predict, images: npt.NDArray[np.uint8], batch_size: int = 500, *, first: int = 0) -> F32:
+def predict_logits(
+    predict: Predict,
+    images: npt.NDArray[np.uint8],
+    batch_size: int = 500,
+    *,
+    first: int = 0,
+    advance: Advance | None = None,
+    processes: Processes | None = None,
+) -> F32:
     """Logits of all images, computed batch by batch.
 
     Args:
@@ -68,6 +78,8 @@ def predict_logits(predict: Predict, images: npt.NDArray[np.uint8], batch_size: 
         images: uint8 [N, H, W, C], N >= 1.
         batch_size: images per call.
         first: index of ``images[0]`` in messages.
+        advance: called after each batch with its number of images.
+        processes: which share the batches; all of them call this function. None for this process alone.
 
     Returns:
         float32 [N, classes].
@@ -77,25 +89,36 @@ def predict_logits(predict: Predict, images: npt.NDArray[np.uint8], batch_size: 
         DataError: if the model answers in another shape or type, or with NaN; the message names the first such image.
     """
     _check_images(images, batch_size)
-    answers: list[F32] = []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        logits = np.asarray(predict(batch))
-        classes = answers[0].shape[1] if answers else None
-        if logits.ndim != 2 or len(logits) != len(batch) or logits.dtype.kind != "f" or not logits.shape[1]:
-            raise DataError(
-                f"for the {len(batch)} images from {first + start} the model answers {logits.dtype} {logits.shape}; "
-                f"expected floating-point logits [{len(batch)}, classes]"
-            )
-        if classes is not None and logits.shape[1] != classes:
+    starts = range(0, len(images), batch_size)
+
+    def answer(piece: int) -> F32:
+        batch = images[starts[piece] : starts[piece] + batch_size]
+        return _checked_logits(predict(batch), len(batch), first + starts[piece])
+
+    sizes = [min(batch_size, len(images) - start) for start in starts]
+    told = None if advance is None else lambda amount, _: advance(amount)
+    answers = (processes or Processes()).share(sizes, answer, told)
+    classes = answers[0].shape[1]
+    for start, logits in zip(starts, answers, strict=True):
+        if logits.shape[1] != classes:
             raise DataError(
                 f"the model answers {logits.shape[1]} classes from image {first + start} on, but {classes} before"
             )
-        bad = np.isnan(logits).any(axis=1)
-        if bad.any():
-            raise DataError(f"the model's logits for image {first + start + int(bad.argmax())} hold NaN")
-        answers.append(logits.astype(np.float32))
     return np.concatenate(answers)
+
+
+def _checked_logits(answer: npt.ArrayLike, count: int, first: int) -> F32:
+    """The answer to ``count`` images, the first of which has the index ``first``, as float32 [count, classes]."""
+    logits = np.asarray(answer)
+    if logits.ndim != 2 or len(logits) != count or logits.dtype.kind != "f" or not logits.shape[1]:
+        raise DataError(
+            f"for the {count} images from {first} the model answers {logits.dtype} {logits.shape}; "
+            f"expected floating-point logits [{count}, classes]"
+        )
+    bad = np.isnan(logits).any(axis=1)
+    if bad.any():
+        raise DataError(f"the model's logits for image {first + int(bad.argmax())} hold NaN")
+    return logits.astype(np.float32)
 
 
 def check_labels(images: npt.NDArray[np.uint8], labels: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -159,6 +182,8 @@ def accuracy(
     *,
     batch_size: int = 500,
     num_classes: int | None = None,
+    advance: Advance | None = None,
+    processes: Processes | None = None,
 ) -> Accuracy:
     """Top-1 and top-5 accuracy.
 
@@ -168,6 +193,7 @@ def accuracy(
         labels: N integers in [0, classes).
         batch_size: images per call of ``predict``.
         num_classes: number of classes that the model must answer; None accepts any that covers the labels.
+        advance, processes: as for :func:`predict_logits`.
 
     Raises:
         ValueError: if an argument has a wrong type or shape.
@@ -176,7 +202,8 @@ def accuracy(
     """
     _check_images(images, batch_size)
     checked = check_labels(images, labels)
-    return accuracy_of_logits(predict_logits(predict, images, batch_size), checked, num_classes)
+    logits = predict_logits(predict, images, batch_size, advance=advance, processes=processes)
+    return accuracy_of_logits(logits, checked, num_classes)
 
 
 def accuracy_of_logits(logits: F32, labels: npt.NDArray[np.int64], num_classes: int | None = None) -> Accuracy:

@@ -14,6 +14,8 @@ import numpy.typing as npt
 from seedcnn.arrays import F32
 from seedcnn.data.image_set import ImageSet
 from seedcnn.evaluate.accuracies import Accuracy, Predict, accuracy_of_logits, check_labels, predict_logits
+from seedcnn.messages import Advance
+from seedcnn.processes import Processes
 
 __all__ = ["READABLE", "Answer", "Answers", "ClassAccuracy", "Confused", "Difference", "ask"]
 
@@ -249,18 +251,26 @@ class Answers:
         )
 
 
-def ask(predict: Predict, images: ImageSet, *, batch_size: int = 500) -> Answers:
+def ask(
+    predict: Predict,
+    images: ImageSet,
+    *,
+    batch_size: int = 500,
+    advance: Advance | None = None,
+    processes: Processes | None = None,
+) -> Answers:
     """Ask a model about all images of a set.
 
     Args:
         predict: uint8 [n, H, W, C] to logits [n, classes].
         images: at least one.
         batch_size: images per call of ``predict``.
+        advance, processes: as for :func:`seedcnn.evaluate.accuracies.predict_logits`.
 
     Raises:
         ValueError: if there is no image.
         DataError: if logits hold NaN (the message names the first image), or the number of classes does not match.
     """
     labels = check_labels(images.images, images.labels)
-    logits = predict_logits(predict, images.images, batch_size)
+    logits = predict_logits(predict, images.images, batch_size, advance=advance, processes=processes)
     return Answers(logits, labels, images.classes, images.names)

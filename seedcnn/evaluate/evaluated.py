@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -17,7 +19,9 @@ from seedcnn.evaluate.papers import PaperRow
 from seedcnn.evaluate.robustness_runs import CSV_COLUMNS, SeededRobustness
 from seedcnn.evaluate.styles import StyleTable
 
-__all__ = ["Evaluated", "Opened"]
+__all__ = ["Evaluated", "Opened", "short_names"]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +75,19 @@ class Evaluated:
         (_, first), *others = self.answers.items()
         return {name: found.less(first) for name, found in others}
 
+    def renamed(self, names: Mapping[str, str]) -> Evaluated:
+        """The same results under other names of the models.
+
+        Args:
+            names: of all models, new by old.
+        """
+
+        def named(found: Mapping[str, _T]) -> dict[str, _T]:
+            return {names[old]: each for old, each in found.items()}
+
+        corrupted, styles, papers = named(self.corrupted), named(self.styles), named(self.papers)
+        return Evaluated(self.data, named(self.answers), corrupted, styles, papers)
+
     def to_csv(self) -> str:
         """The accuracies under corruption as CSV, one number for each line: the model, then ``CSV_COLUMNS``."""
         text = io.StringIO()
@@ -96,3 +113,17 @@ class Evaluated:
             row["papers"] = [paper.to_dict() for paper in self.papers.get(name, ())]
             rows[name] = row
         return rows
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Names for tables: paths without the directories that all of them share; others stay as they are.
+
+    Paths stay as they are, too, if two names would become the same.
+    """
+    paths = [name for name in names if not name.startswith("timm:")]
+    parents = {str(Path(name).parent) for name in paths}
+    if not paths or len({Path(name).is_absolute() for name in paths}) > 1:
+        return {name: name for name in names}
+    common = os.path.commonpath(parents)
+    short = {name: os.path.relpath(name, common) if name in paths else name for name in names}
+    return short if len(set(short.values())) == len(names) else {name: name for name in names}

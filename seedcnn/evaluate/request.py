@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,16 @@ from seedcnn.arrays import F32
 from seedcnn.data.corruptions import CORRUPTIONS
 from seedcnn.data.sets.named import NamedTest, load_test
 from seedcnn.data.sets.own import TrainedOn
-from seedcnn.errors import BundleError, ConfigError, DataError
-from seedcnn.evaluate.accuracies import Predict
+from seedcnn.errors import BundleError, ConfigError, DataError, is_shared, shared
+from seedcnn.evaluate._measuring import check_same
+from seedcnn.evaluate.accuracies import Predict, check_labels
 from seedcnn.evaluate.answers import Answers, ask
-from seedcnn.evaluate.evaluated import Evaluated, Opened
+from seedcnn.evaluate.evaluated import Evaluated, Opened, short_names
 from seedcnn.evaluate.papers import DATASETS, PaperRow, paper_rows
 from seedcnn.evaluate.robustness_runs import SeededRobustness, robustness_seeds
-from seedcnn.evaluate.styles import StyleTable, accuracy_by_style
+from seedcnn.evaluate.styles import StyleTable, style_table
+from seedcnn.messages import Say, steps
+from seedcnn.processes import Processes
 from seedcnn.runtime.pictures import luma
 
 __all__ = ["EvaluateRequest"]
@@ -76,7 +79,7 @@ class EvaluateRequest:
                 f"`corrupted` {self.corrupted}: published images take a single seed and at least one corruption"
             )
 
-    def load(self, progress: Callable[[str], None] | None = None, *, trained_on: TrainedOn | None = None) -> NamedTest:
+    def load(self, progress: Say | None = None, *, trained_on: TrainedOn | None = None) -> NamedTest:
         """Load the test set.
 
         Args:
@@ -99,25 +102,35 @@ class EvaluateRequest:
         )
 
     def measure(
-        self, models: Mapping[str, Opened], test: NamedTest, progress: Callable[[int, int], None] | None = None
+        self,
+        models: Mapping[str, Opened],
+        test: NamedTest,
+        progress: Say | None = None,
+        processes: Processes | None = None,
     ) -> Evaluated:
         """Measure models side by side on a test set: clean, corrupted, and by style where the images have styles.
 
         Args:
             models: models by name.
             test: from :meth:`load`.
-            progress: called with (corrupted images done, in total).
+            progress: a :class:`seedcnn.progress.Progress` shows what is measured and the time left.
+            processes: which share the work, see :func:`seedcnn.processes.open_processes`. All call this method with
+                the same arguments and get the same result; the first one writes the record. None for this one alone.
 
         Raises:
             DataError: if a model's logits do not fit the classes of the set or hold NaN (the message names the model),
                 if a corruption cannot be generated, or if the record is damaged or was made under other conditions.
+            ProcessError: if a process is lost, or has other images or models.
         """
-        clean = _answers(models, test)
-        corrupted = self._corrupted(models, test, progress) if self.corruptions else {}
-        return Evaluated(test, clean, corrupted, _styles(models, test), _papers(models, test, bool(self.corruptions)))
+        processes, images = processes or Processes(), test.test.images
+        digests = {name: model.digest for name, model in models.items()}
+        check_same(processes, images, check_labels(images, test.test.labels), digests, progress)
+        clean = _answers(models, test, progress, processes)
+        corrupted = self._corrupted(models, test, progress, processes) if self.corruptions else {}
+        return Evaluated(test, clean, corrupted, _styles(clean, test), _papers(models, test, bool(self.corruptions)))
 
     def _corrupted(
-        self, models: Mapping[str, Opened], test: NamedTest, progress: Callable[[int, int], None] | None
+        self, models: Mapping[str, Opened], test: NamedTest, progress: Say | None, processes: Processes
     ) -> dict[str, SeededRobustness]:
         images, predictors = test.test.images, {name: model.predict for name, model in models.items()}
         if images.shape[3] == 1:  # corruptions are of colour pictures, which become grey afterwards
@@ -136,6 +149,7 @@ class EvaluateRequest:
             progress=progress,
             record=self.record,
             digests={name: model.digest for name, model in models.items()},
+            processes=processes,
         )
 
 
@@ -146,26 +160,33 @@ def _of_grey(predict: Predict) -> Predict:
     return answer
 
 
-def _answers(models: Mapping[str, Opened], data: NamedTest) -> dict[str, Answers]:
-    found = {}
+def _answers(
+    models: Mapping[str, Opened], data: NamedTest, progress: Say | None, processes: Processes
+) -> dict[str, Answers]:
+    found, shorter = {}, short_names(list(models))
     for name, model in models.items():
-        try:
-            found[name] = ask(model.predict, data.test)
-        except (DataError, BundleError) as error:
-            raise DataError(f"{name}: {error}") from error
+        with steps(progress, f"clean images, {shorter[name]}", len(data.test)) as advance:
+            try:
+                found[name] = ask(model.predict, data.test, advance=advance, processes=processes)
+            except (DataError, BundleError) as error:
+                raise _named(name, error) from error
     return found
 
 
-def _styles(models: Mapping[str, Opened], data: NamedTest) -> dict[str, StyleTable]:
+def _named(name: str, error: DataError | BundleError) -> DataError:
+    named = DataError(f"{name}: {error}")
+    if is_shared(error):
+        shared(named)
+    return named
+
+
+def _styles(answers: Mapping[str, Answers], data: NamedTest) -> dict[str, StyleTable]:
     """Accuracy by style, where the images have styles."""
-    test = data.test
-    if test.styles is None:
+    styles = data.test.styles
+    if styles is None:
         return {}
-    held = [style for style in data.held_out if style in test.styles]  # some hold-outs are parts of paths, not styles
-    return {
-        name: accuracy_by_style(model.predict, test.images, test.labels, test.styles, held_out=held)
-        for name, model in models.items()
-    }
+    held = [style for style in data.held_out if style in styles]  # some hold-outs are parts of paths, not styles
+    return {name: style_table(each.logits, each.labels, styles, held_out=held) for name, each in answers.items()}
 
 
 def _papers(models: Mapping[str, Opened], data: NamedTest, corrupted: bool) -> dict[str, list[PaperRow]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -13,10 +14,12 @@ import numpy.typing as npt
 from seedcnn.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from seedcnn.data.sets.official import OfficialFiles
 from seedcnn.evaluate._mce import FIGURES
-from seedcnn.evaluate._measuring import Evaluation, Progress, measure
+from seedcnn.evaluate._measuring import Evaluation, check_same, measure
 from seedcnn.evaluate._robustness_table import CSV_COLUMNS, RobustnessTable, SeededRobustness, Summary
 from seedcnn.evaluate.accuracies import Predict, check_labels
-from seedcnn.evaluate.record import exclusive
+from seedcnn.evaluate.record import EvaluationRecord, exclusive
+from seedcnn.messages import Say
+from seedcnn.processes import Processes
 
 __all__ = [
     "CSV_COLUMNS",
@@ -41,9 +44,10 @@ class RobustnessOptions(TypedDict, total=False):
     max_images: int | None
     frost_dir: Path | None
     corrupted: OfficialFiles | None
-    progress: Progress | None
+    progress: Say | None
     record: Path | None
     digests: Mapping[str, str] | None
+    processes: Processes | None
 
 
 def _check_lists(
@@ -86,9 +90,10 @@ def robustness_seeds(
     max_images: int | None = None,
     frost_dir: Path | None = None,
     corrupted: OfficialFiles | None = None,
-    progress: Progress | None = None,
+    progress: Say | None = None,
     record: Path | None = None,
     digests: Mapping[str, str] | None = None,
+    processes: Processes | None = None,
 ) -> dict[str, SeededRobustness]:
     """Accuracy of several models on the same corrupted images; each batch is corrupted once, for all of them.
 
@@ -105,13 +110,14 @@ def robustness_seeds(
         frost_dir: see :func:`seedcnn.data.corruptions.corrupt`.
         corrupted: the corrupted images as published; None generates them. With published images ``constants`` is
             ignored and there must be a single seed, as there is nothing to draw.
-        progress: called with (corrupted images done, in total) after each corrupted batch, and after each corruption
-            found in the record.
+        progress: a :class:`seedcnn.progress.Progress` shows the corruption that is measured and the time left.
         record: file that keeps every answer, written after each corruption. Answers found in it are not measured again.
         digests: with ``record``, a text by model name that changes with the model, such as the SHA-256 of its file.
+        processes: which share the work (:func:`seedcnn.processes.open_processes`): all call this function with the
+            same arguments and get the same result; the first one writes the record. None for this process alone.
 
     Returns:
-        One result for each model, in the order of ``predictors``, with one table for each seed.
+        One result for each model, with one table for each seed.
 
     Raises:
         ValueError: if an argument has a wrong type, shape or value.
@@ -119,18 +125,35 @@ def robustness_seeds(
             image), or if frost is asked for and its pictures are not available. Also if the record is damaged, cannot
             be written, is being written by another evaluation, or was made under other conditions: models, images,
             seeds, severities, constants or version of seedcnn (the message names those that differ).
+        ProcessError: if a process is lost, or has other images.
     """
     _check_lists(corruptions, severities, seeds, corrupted)
     _check_numbers(predictors, images, batch_size, max_images)
     checked = check_labels(images, labels)[:max_images]
-    images = images[:max_images]
-    if corrupted is None:  # find a wrong argument or missing frost pictures now, not after an hour
-        for name, seed in itertools.product(corruptions, seeds):
-            corrupt(images[:0], name, severities[0], constants=constants, seed=seed, frost_dir=frost_dir)
-    at = Evaluation(predictors, images, checked, tuple(severities), constants, batch_size, frost_dir, corrupted)
-    with exclusive(record):
-        kept = None if record is None else at.record(record, digests, seeds)
+    place = (tuple(severities), constants, batch_size, frost_dir, corrupted, processes or Processes())
+    at = Evaluation(predictors, images[:max_images], checked, *place)
+    at.processes.in_turn(lambda: _try_out(at, corruptions, seeds))
+    check_same(at.processes, at.images, checked, digests or {}, progress)
+    with ExitStack() as stack:
+        kept = at.processes.everywhere(lambda: _opened(stack, at, record, digests, seeds))
         return measure(at, corruptions, seeds, kept, progress)
+
+
+def _try_out(at: Evaluation, corruptions: Sequence[str], seeds: Sequence[int]) -> None:
+    """Find a wrong argument or missing frost pictures now, not after an hour."""
+    for name, seed in itertools.product(corruptions if at.files is None else (), seeds):
+        severity, given = at.severities[0], at.constants
+        corrupt(at.images[:0], name, severity, constants=given, seed=seed, frost_dir=at.frost_dir)
+
+
+def _opened(
+    stack: ExitStack, at: Evaluation, path: Path | None, digests: Mapping[str, str] | None, seeds: Sequence[int]
+) -> EvaluationRecord | None:
+    """The record, locked until ``stack`` ends; None in all processes but the first, and without a path."""
+    if path is None or not at.processes.first:
+        return None
+    stack.enter_context(exclusive(path))
+    return at.record(path, digests, seeds)
 
 
 def robustness_many(

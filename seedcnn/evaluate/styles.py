@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn.arrays import F32
 from seedcnn.errors import did_you_mean
 from seedcnn.evaluate.accuracies import (
     Accuracy,
@@ -20,7 +21,7 @@ from seedcnn.evaluate.accuracies import (
     predict_logits,
 )
 
-__all__ = ["StyleTable", "accuracy_by_style"]
+__all__ = ["StyleTable", "accuracy_by_style", "style_table"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,19 +125,47 @@ def accuracy_by_style(
         DataError: if logits hold NaN (the message names the first image), a label is out of range, or the number of
             classes does not match.
     """
-    column = np.asarray(styles)
-    if column.dtype.kind != "U" or column.shape != (len(images),):
-        raise ValueError(
-            f"`styles` is {column.dtype} {column.shape}; it must hold one string for each image, ({len(images)},)"
-        )
-    names, which = np.unique(column, return_inverse=True)
-    if len(names):
-        held_out = _checked(held_out, names.tolist())
+    names, _ = _by_style(styles, len(images))
+    if names:
+        held_out = _checked(held_out, names)
     checked = check_labels(images, labels)
     logits = predict_logits(predict, images, batch_size)
     correct_mask(logits, checked, num_classes)  # so that an error gives an image's index in the set, not in its style
+    return style_table(logits, checked, styles, held_out=held_out, num_classes=num_classes)
+
+
+def _by_style(styles: npt.ArrayLike, count: int) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """The styles in alphabetical order, and the place of each image's style among them."""
+    column = np.asarray(styles)
+    if column.dtype.kind != "U" or column.shape != (count,):
+        raise ValueError(
+            f"`styles` is {column.dtype} {column.shape}; it must hold one string for each image, ({count},)"
+        )
+    names, which = np.unique(column, return_inverse=True)
+    return names.tolist(), which
+
+
+def style_table(
+    logits: F32,
+    labels: npt.NDArray[np.int64],
+    styles: npt.ArrayLike,
+    *,
+    held_out: Sequence[str] = (),
+    num_classes: int | None = None,
+) -> StyleTable:
+    """Accuracy for each style, from logits.
+
+    Args:
+        logits: float32 [N, classes].
+        labels: int64 [N], not negative.
+        styles, held_out, num_classes: as for :func:`accuracy_by_style`.
+
+    Raises:
+        ValueError, DataError: as :func:`accuracy_by_style`.
+    """
+    names, which = _by_style(styles, len(labels))
     accuracies = {
-        style: accuracy_of_logits(logits[which == rank], checked[which == rank], num_classes)
-        for rank, style in enumerate(names.tolist())
+        style: accuracy_of_logits(logits[which == rank], labels[which == rank], num_classes)
+        for rank, style in enumerate(names)
     }
-    return StyleTable(accuracies, tuple(held_out))
+    return StyleTable(accuracies, _checked(held_out, names))

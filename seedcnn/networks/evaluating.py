@@ -10,7 +10,7 @@ from seedcnn.data.sets.named import load_test
 from seedcnn.data.sets.own import TrainedOn
 from seedcnn.errors import BundleFormatError, ConfigError
 from seedcnn.evaluate import Answers, Predict, ask, bundle_predictor, torch_predictor
-from seedcnn.messages import Say
+from seedcnn.messages import Say, steps
 from seedcnn.networks.opening import open_checkpoint
 
 __all__ = ["evaluate"]
@@ -25,7 +25,7 @@ def evaluate(
         model: path of a checkpoint, or of a bundle, which is run as on a device.
         images: at least one, decoded by the network's own rule; None for what the checkpoint was measured on.
         batch_size: images in one call of the network.
-        progress: called with one sentence per step of loading.
+        progress: called with one sentence per step of loading; a :class:`seedcnn.progress.Progress` shows the rest.
 
     Returns:
         The answers, with accuracy, accuracy by class, confusion and the worst images.
@@ -48,7 +48,8 @@ def evaluate(
         images = load_test(trained_on.source, progress=progress, trained_on=trained_on).test
     if trained_on is not None:
         trained_on.check_images(images, f"{model}: {images.source}")
-    return ask(predict, images, batch_size=batch_size)
+    with steps(progress, f"asking {model}", len(images)) as advance:
+        return ask(predict, images, batch_size=batch_size, advance=advance)
 
 
 def _opened(path: str | Path) -> tuple[Predict, TrainedOn | None]:

@@ -6,7 +6,8 @@ import hashlib
 import json
 import statistics
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,21 @@ from seedcnn.errors import ConfigError, DataError, TrainingError, did_you_mean
 from seedcnn.evaluate import accuracy, cost, robustness, torch_predictor
 from seedcnn.files import write_file
 from seedcnn.literals import parse_json
-from seedcnn.messages import Say
+from seedcnn.messages import Say, steps
+from seedcnn.processes import Processes, alone
 from seedcnn.recipe_index import list_recipe_files
 from seedcnn.reproduce.scales import SCALES, scaled
-from seedcnn.train import TrainConfig, find_recipe, load_model, load_training_data, train
+from seedcnn.train import (
+    FolderData,
+    TrainConfig,
+    TrainData,
+    TrainProgress,
+    find_recipe,
+    load_checkpoint,
+    load_training_data,
+    train,
+)
+from seedcnn.train.checkpoint import model_of
 from seedcnn.train.recipes import expected
 
 __all__ = ["Figure", "Row", "list_tables", "reproduce"]
@@ -80,13 +92,20 @@ def _check_table(table: str) -> dict[str, dict[str, float]]:
 
 @dataclass(frozen=True)
 class _Run:
-    """The settings that all runs of a table share."""
+    """The settings that all runs of a table share, and what failed of the trainings that were dealt out."""
 
     scale: str
     out: Path
     data: Mapping[str, Path]
     frost_dir: Path | None
     say: Say
+    processes: Processes = field(default_factory=Processes)
+    dealt: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    @property
+    def deals(self) -> bool:
+        """Whether each training is the work of one of several processes, as in a reduced scale."""
+        return self.processes.world > 1 and SCALES[self.scale].small
 
     def config(self, recipe: str, seed: int) -> TrainConfig:
         found = scaled(replace(find_recipe(recipe), seed=seed), SCALES[self.scale])
@@ -98,22 +117,57 @@ class _Run:
     def trained(self, recipe: str, seed: int) -> tuple[Path, TrainConfig]:
         """The checkpoint of a run and its config; trains it if it does not exist."""
         config = self.config(recipe, seed)
-        path = self.out / f"{recipe.replace(':', '.')}-{seed}.ckpt"
-        pictures = load_training_data(config, self.data.get(config.data), progress=self.say)
-        train(config, pictures, path, name=f"{recipe} seed {seed}", resume=True)
+        path = self.path(recipe, seed, "ckpt")
+        pictures = self.pictures(config)
+        shown = None if self.processes.first else TrainProgress("", config.epochs, 1, quiet=True)
+        together = alone() if self.deals else self.processes
+        name = f"{recipe} seed {seed}"
+        train(config, pictures, path, name=name, resume=True, progress=shown, processes=together)
         return path, config
+
+    def path(self, recipe: str, seed: int, suffix: str) -> Path:
+        return self.out / f"{recipe.replace(':', '.')}-{seed}.{suffix}"
+
+    def pictures(self, config: TrainConfig) -> TrainData | FolderData:
+        return load_training_data(config, self.data.get(config.data), progress=self.say)
+
+    def deal(self, runs: Sequence[tuple[str, int]]) -> None:
+        """Train runs, each in a process that is free; teachers come first, each one once."""
+        taught = [(find_recipe(recipe).distill, recipe, seed) for recipe, seed in runs]
+        teachers = [(_teacher(each.teacher, recipe), seed) for each, recipe, seed in taught if each and each.teacher]
+        if teachers:
+            self.deal(list(dict.fromkeys(teachers)))
+
+        def work(piece: int) -> str:
+            recipe, seed = runs[piece]
+            try:
+                self.trained(recipe, seed)
+            except TrainingError as error:
+                return str(error)
+            return ""
+
+        with steps(self.say, "training", len(runs)) as advance:
+            failures = self.processes.share([1] * len(runs), work, lambda amount, _: advance(amount))
+        self.dealt.update({run: why for run, why in zip(runs, failures, strict=True) if why})
 
     def measured(self, recipe: str, seed: int, wanted: Sequence[str]) -> dict[str, float]:
         """The figures of one run. Raises TrainingError if it diverged."""
-        path, config = self.trained(recipe, seed)
-        model, checkpoint = load_model(path)
-        test = self.test(config)
+        if (recipe, seed) in self.dealt:
+            raise TrainingError(self.dealt[recipe, seed])
+        if not self.deals:
+            self.trained(recipe, seed)
+        path, processes = self.path(recipe, seed, "ckpt"), self.processes
+        checkpoint = processes.from_first(lambda: load_checkpoint(path))
+        test = processes.in_turn(lambda: self.test(checkpoint.config))
+        model, pictures = model_of(checkpoint, path), test.test
         predict = torch_predictor(model, test.mean, test.std)
         scale = SCALES[self.scale]
-        clean = accuracy(predict, test.test.images[: scale.clean], test.test.labels[: scale.clean])
+        images, labels = pictures.images[: scale.clean], pictures.labels[: scale.clean]
+        with steps(self.say, f"clean images, {recipe}", len(images)) as advance:
+            clean = accuracy(predict, images, labels, advance=advance, processes=processes)
         found = {
             "top1": clean.top1,
-            "params_M": cost(model, (3, *test.test.images.shape[1:3])).params / 1e6,
+            "params_M": cost(model, (3, *pictures.images.shape[1:3])).params / 1e6,
             "train_seconds": sum(epoch["seconds"] for epoch in checkpoint.history),
         }
         if clean.top5 is not None:
@@ -121,10 +175,12 @@ class _Run:
         if set(wanted) & set(GROUPS):
             table = robustness(
                 predict,
-                test.test.images,
-                test.test.labels,
+                pictures.images,
+                pictures.labels,
                 max_images=scale.pictures,
                 frost_dir=self.frost_dir,
+                progress=self.say,
+                processes=processes,
             )
             found |= {**table.group_means, "mean": table.mean_over_groups}
         return found
@@ -159,20 +215,35 @@ def _kept(path: Path, digest: str) -> dict[str, Any] | None:
     return found
 
 
-def _one(run: _Run, recipe: str, seed: int, wanted: Sequence[str]) -> dict[str, Any]:
-    """Figures or a failure, from the file of an earlier run or from a new run."""
+def _finished(run: _Run, recipe: str, seed: int, wanted: Sequence[str]) -> tuple[str, dict[str, Any] | None]:
+    """The digest of a run's settings, and its result if an earlier reproduction has left one."""
     settings = [scaled(find_recipe(recipe), SCALES[run.scale]).to_dict(), run.scale, list(wanted)]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    path = run.out / f"{recipe.replace(':', '.')}-{seed}.json"
-    if (found := _kept(path, digest)) is not None:
-        return found
-    found = {"config": digest}
+    return digest, run.processes.from_first(lambda: _kept(run.path(recipe, seed, "json"), digest))
+
+
+def _one(run: _Run, recipe: str, seed: int, wanted: Sequence[str]) -> dict[str, Any]:
+    """Figures or a failure, from the file of an earlier run or from a new run."""
+    digest, kept = _finished(run, recipe, seed, wanted)
+    if kept is not None:
+        return kept
+    found: dict[str, Any] = {"config": digest}
     try:
         found["figures"] = run.measured(recipe, seed, wanted)
     except TrainingError as error:
         found["failed"] = str(error)
-    write_file(path, (json.dumps(found, indent=1) + "\n").encode())
+    content = (json.dumps(found, indent=1) + "\n").encode()
+    run.processes.from_first(lambda: write_file(run.path(recipe, seed, "json"), content))
     return found
+
+
+def _deal_new(run: _Run, rows: Sequence[tuple[str, int, Sequence[str]]]) -> None:
+    """Deal out the trainings of the runs that have no result yet."""
+    new = [(recipe, seed) for recipe, seed, wanted in rows if _finished(run, recipe, seed, wanted)[1] is None]
+    configs = {config.data: config for config in (find_recipe(recipe) for recipe, _ in new)}
+    for config in configs.values():  # so that one process of a machine downloads for all
+        run.processes.in_turn(partial(run.pictures, config))
+    run.deal(new)
 
 
 def _refusal(config: TrainConfig, run: _Run) -> str:
@@ -207,10 +278,15 @@ def reproduce(
     out: Path = Path("runs/reproduce"),
     frost_dir: Path | None = None,
     progress: Say | None = None,
+    processes: Processes | None = None,
 ) -> Iterator[Row]:
     """Train and measure a table, and yield each row as soon as all its seeds are done.
 
     A row that lacks its data, or has no form at this scale, comes without figures but with the reason.
+
+    Several processes share the images to measure on. At a reduced scale each training is the work of one of them, and
+    all trainings come first; ``out`` must then be on a disk that all see. At full scale they train each network
+    together, and so with larger batches than one process.
 
     Args:
         table: name of a recipe file, see :func:`list_tables`.
@@ -220,7 +296,8 @@ def reproduce(
         data: name of a data set -> its directory; sets that are downloaded need none.
         out: directory for checkpoints and results; finished runs in it are not repeated.
         frost_dir: directory of the frost images.
-        progress: called with one sentence per step.
+        progress: called with one sentence per step; a :class:`seedcnn.progress.Progress` shows the measuring, too.
+        processes: which all call this function with the same arguments; None for this process alone.
 
     Raises:
         ConfigError: if a table, scale, row or data set does not exist (near names are listed), there are no seeds, or
@@ -237,16 +314,26 @@ def reproduce(
     if not names:
         raise ConfigError(f"{table} has no row with {' or '.join(rows)} in its name; rows: {', '.join(printed)}")
     where = out / table / scale
-    run = _Run(scale, where, data or {}, frost_dir, progress or (lambda _: None))
+    run = _Run(scale, where, data or {}, frost_dir, progress or (lambda _: None), processes or alone())
     refused = {name: _refusal(find_recipe(f"{table}:{name}"), run) for name in names}
     if all(refused.values()):
         raise ConfigError(f"no row of {table} can be run at scale {scale}; {names[0]}: {refused[names[0]]}")
     where.mkdir(parents=True, exist_ok=True)
-    for name in names:
+    yield from _rows(run, table, {name: printed[name] for name in names}, refused, seeds)
+
+
+def _rows(
+    run: _Run, table: str, printed: Mapping[str, Mapping[str, float]], refused: Mapping[str, str], seeds: Sequence[int]
+) -> Iterator[Row]:
+    """Run the rows with their printed values; those that are refused come with the reason."""
+    wanted_of = {name: [key for key in MEASURED if key in values] or ["top1"] for name, values in printed.items()}
+    if run.deals:
+        able = [name for name in printed if not refused[name]]
+        _deal_new(run, [(f"{table}:{name}", seed, wanted_of[name]) for name in able for seed in seeds])
+    for name, wanted in wanted_of.items():
         if refused[name]:
             yield Row(f"{table}:{name}", {}, (refused[name],))
             continue
-        wanted = [key for key in MEASURED if key in printed[name]] or ["top1"]
         done = [_one(run, f"{table}:{name}", seed, wanted) for seed in seeds]
         good = [each["figures"] for each in done if "figures" in each]
         figures = {

@@ -17,6 +17,7 @@ from seedcnn.errors import ConfigError, TrainingError
 from seedcnn.messages import Say, shown
 from seedcnn.models.own import is_own, sha256_of
 from seedcnn.models.weights import load_state, load_weights
+from seedcnn.processes import Processes
 from seedcnn.sampling.theory import batches as reduced
 from seedcnn.train._counts import Counts, NotFiniteError
 from seedcnn.train._task import Classifier, data_parallel, make_task, outputs
@@ -25,7 +26,6 @@ from seedcnn.train.checkpoint import Checkpoint, check_network_file, load_checkp
 from seedcnn.train.config import TrainConfig, differences
 from seedcnn.train.data import FolderData, TrainData, open_batches
 from seedcnn.train.distill import Distiller
-from seedcnn.train.distributed import Processes
 from seedcnn.train.progress import TrainProgress
 from seedcnn.train.randomness import capture, restore, seed_everything
 from seedcnn.train.updates import Update
@@ -289,7 +289,7 @@ class Run:
             if ends:
                 self.update.step()
             seen = counts.seen
-            shown.step(epoch, len(labels) * self.processes.world, counts.loss / seen, 100 * counts.correct / seen)
+            shown.step(epoch, counts.loss / seen, 100 * counts.correct / seen)
             if ends:
                 yield step + 1
 

@@ -283,8 +283,17 @@ def load_model(path: str | Path) -> tuple[nn.Module, Checkpoint]:
         ConfigError: as :func:`load_checkpoint`.
     """
     checkpoint = load_checkpoint(path)
+    return model_of(checkpoint, path), checkpoint
+
+
+def model_of(checkpoint: Checkpoint, path: str | Path) -> nn.Module:
+    """Build the network of a checkpoint that was read from ``path``, in eval mode on the CPU, as :func:`load_model`.
+
+    Raises:
+        TrainingError: if the checkpoint does not fit its own config.
+    """
     check_network_file(checkpoint, path)
     with torch.random.fork_rng(devices=[]):
         model = build_model(checkpoint.config)
     restore_model(model, checkpoint.weights, path)
-    return model.eval(), checkpoint
+    return model.eval()

@@ -21,9 +21,9 @@ from seedcnn.data.sets import imagenet
 from seedcnn.data.sets.named import FOLDER
 from seedcnn.errors import ConfigError
 from seedcnn.messages import Say
+from seedcnn.processes import Processes
 from seedcnn.sampling import full_batches, short_batch
 from seedcnn.train.config import TrainConfig
-from seedcnn.train.distributed import Processes
 from seedcnn.train.randomness import epoch_generator
 
 __all__ = ["Batch", "Batches", "FolderData", "TrainData", "load_training_data", "open_batches"]

@@ -13,6 +13,7 @@ from torch import nn
 
 from seedcnn.data.sets.own import OwnPictures
 from seedcnn.errors import ConfigError
+from seedcnn.processes import Processes, open_processes
 from seedcnn.sampling import describe
 from seedcnn.train._counts import Counts, NotFiniteError
 from seedcnn.train._log import open_tensorboard, write_csv, write_tensorboard
@@ -28,7 +29,6 @@ from seedcnn.train.checkpoint import (
 )
 from seedcnn.train.config import TrainConfig
 from seedcnn.train.data import FolderData, TrainData
-from seedcnn.train.distributed import Processes, open_processes
 from seedcnn.train.own import for_pictures
 from seedcnn.train.progress import TrainProgress
 from seedcnn.train.randomness import deterministic
@@ -84,6 +84,7 @@ def train(
     workers: int = 2,
     device: str = "auto",
     tensorboard: str | Path | None = None,
+    processes: Processes | None = None,
 ) -> tuple[nn.Module, Checkpoint]:
     """Train a network; every epoch writes a checkpoint, and a CSV of all epochs beside it.
 
@@ -103,7 +104,8 @@ def train(
         until: stop after this epoch, counted from 1, as if interrupted there; ``resume`` continues the run.
         workers: number of processes that decode image files.
         device: "cpu", "cuda", or "auto" for CUDA if it is available.
-        tensorboard: directory for TensorBoard events.
+        tensorboard: directory of its events.
+        processes: which train the network, on their devices; None for all that torchrun started.
 
     Returns:
         The network in eval mode on the CPU (the average of its weights if there is one), and the last checkpoint.
@@ -116,16 +118,14 @@ def train(
     """
     last = _last_epoch(config, keep, save_steps, until)
     with ExitStack() as stack:
-        processes = stack.enter_context(open_processes(device))
+        processes = processes or stack.enter_context(open_processes(device))
         stack.enter_context(deterministic(config.deterministic))
-        writer = _writer(stack, tensorboard if processes.first else None)
-        files = _Files(Path(checkpoint_path), keep, save_steps, writer, processes)
-        config, data = for_pictures(config, data)
-        run = Run(config, data, processes, model=model, teacher=teacher, workers=workers)
+        files = _Files(Path(checkpoint_path), keep, save_steps, _writer(stack, tensorboard, processes), processes)
+        run = Run(*for_pictures(config, data), processes, model=model, teacher=teacher, workers=workers)
         stack.callback(run.close)
         state = _start(run, files, resume)
         with _display(progress, name, run) as shown:
-            state = _epochs(run, state, last, files, shown, validate, len(data.labels))
+            state = _epochs(run, state, last, files, shown, validate, len(run.data.labels))
         return run.network.eval().cpu(), state
 
 
@@ -145,9 +145,9 @@ def _last_epoch(config: TrainConfig, keep: int, save_steps: int, until: int | No
     return last
 
 
-def _writer(stack: ExitStack, directory: str | Path | None) -> Any:
-    """A TensorBoard writer that closes with ``stack``; None if there is no directory for it."""
-    if directory is None:
+def _writer(stack: ExitStack, directory: str | Path | None, processes: Processes) -> Any:
+    """A TensorBoard writer of the first process, which closes with ``stack``; None if there is no directory for it."""
+    if directory is None or not processes.first:
         return None
     writer = open_tensorboard(directory)
     stack.callback(writer.close)
@@ -210,7 +210,8 @@ def _epochs(
         row = counts.row() | {"lr": run.update.lr, "batches": run.counts[epoch]}
         better = False
         if validate is not None:
-            row["validation"] = processes.from_first(lambda: validate(run.network.eval()))
+            with shown.stage("validation"):
+                row["validation"] = processes.from_first(lambda: validate(run.network.eval()))
             better = best is None or row["validation"] > best
         best = row["validation"] if better else best
         state = replace(run.checkpoint(epoch + 1, [*history, row]), best=best)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +41,14 @@ def as_process(*arguments: object, expect: int = 0, cwd: Path | None = None) -> 
     done = subprocess.run(command, text=True, capture_output=True, timeout=560, cwd=cwd)
     assert done.returncode == expect, done.stderr
     return Done(done.stdout, done.stderr)
+
+
+def command(path: Path, arguments: list[object], environment: dict[str, str]) -> None:
+    """The target of a process: run the command with this environment, and write what it prints beside ``path``."""
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ.update(environment)
+    done = in_process(*arguments)
+    for stream, text in (("out", done.stdout), ("err", done.stderr)):
+        Path(f"{path}.{environment['RANK']}.{stream}").write_text(text)

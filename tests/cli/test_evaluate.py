@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -13,10 +16,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
+from seedcnn.cli._evaluation_tables import print_tables
 from seedcnn.cli.app import app
 from seedcnn.data.corruptions import corrupt
 from seedcnn.data.sets.cifar10 import CLASSES, MEAN, STD
 from seedcnn.errors import ConfigError, DataError
+from seedcnn.evaluate import EvaluateRequest, Opened
+from seedcnn.evaluate.evaluated import short_names
 from seedcnn.export import BundleInfo
 from seedcnn.pack import pack, preprocessing_of
 from seedcnn.train import Checkpoint, TrainConfig, build_model, save_checkpoint
@@ -177,3 +183,52 @@ def test_wrong_files(files, tmp_path):
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(WEIGHT[:2], "w"))
     onnx.save(model, path)
     assert f"{path}: ONNX Runtime does not" in refusal(path, *GIVEN, *SOME)
+
+
+def test_tables_and_the_report_leave_out_the_directory_that_all_models_share(files, tmp_path):
+    paths = [files / "a.ckpt", files / "a.bundle"]
+    report = tmp_path / "r.html"
+    result = run(*paths, "--images", 10, "--corruptions", "contrast", "--report", report)
+    assert result.exit_code == 0, result.output
+    header = next(line for line in result.stdout.splitlines() if "accuracy in %" in line)
+    assert [cell.strip() for cell in header.strip("┃").split("┃")] == ["accuracy in %", "a.ckpt", "a.bundle"]
+    assert str(files) not in report.read_text().partition("<pre")[0].partition("<h2")[0]
+    assert f"evaluating {paths[0]}, {paths[1]}\n" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["runs/a.ckpt"], ["a.ckpt"]),
+        (["runs/a.ckpt", "runs/b.bundle"], ["a.ckpt", "b.bundle"]),
+        (["runs/x/a.ckpt", "runs/y/a.ckpt"], ["x/a.ckpt", "y/a.ckpt"]),
+        (["a.ckpt", "runs/a.ckpt"], ["a.ckpt", "runs/a.ckpt"]),
+        (["runs/a.ckpt", "timm:resnet18", "timm:vit=runs/v.pth"], ["a.ckpt", "timm:resnet18", "timm:vit=runs/v.pth"]),
+        (["/runs/a.ckpt", "runs/a.ckpt"], ["/runs/a.ckpt", "runs/a.ckpt"]),
+        (["/r/timm:x", "timm:x"], ["/r/timm:x", "timm:x"]),
+    ],
+)
+def test_short_names(names, short):
+    assert list(short_names(names).values()) == short
+
+
+def test_the_first_line_comes_before_torch():
+    code = "import sys\nfrom seedcnn.cli._together import open_progress\nopen_progress('evaluating a.ckpt')\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code + "assert 'torch' not in sys.modules"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "evaluating a.ckpt\n")
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_printed_lines_break_at_words(files, capsys, monkeypatch, width):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    request = EvaluateRequest(images=10, corruptions=("contrast", "glass_blur"))
+    test = request.load()
+    model = Opened(by_colour, "", "function")
+    print_tables(request.measure({"a.ckpt": model, "b.bundle": model}, test))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= width
+    for words in ("corruption", "bootstrap", "Differences:"):
+        assert any(words in line for line in lines)

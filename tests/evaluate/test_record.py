@@ -52,7 +52,7 @@ def run(model, images, labels, path, **options):
     return robustness_seeds({"m": model}, images, labels, **(defaults | options))["m"]
 
 
-def test_an_interrupted_run_goes_on(images, labels, tmp_path):
+def test_an_interrupted_run_goes_on(images, labels, tmp_path, stages):
     path = tmp_path / "r.json"
     whole = run(Model(), images, labels, None, digests=None)
     with pytest.raises(KeyboardInterrupt):
@@ -60,11 +60,13 @@ def test_an_interrupted_run_goes_on(images, labels, tmp_path):
     kept = json.loads(path.read_text())["results"]
     assert {seed: list(names) for seed, names in kept.items()} == {"any": ["clean"], "0": ["gaussian_noise"]}
     assert list(tmp_path.iterdir()) == [path]
-    calls = []
     model = Model()
-    found = run(model, images, labels, path, progress=lambda *call: calls.append(call))
+    found = run(model, images, labels, path, progress=stages)
     assert model.calls == 2 * 5 + 5  # contrast and pixelate, then the noise of the second seed
-    assert calls[-1] == (2 * 3 * 5 * 13,) * 2
+    ((what, total, done),) = stages.said
+    assert (what, total) == ("corrupted images", 2 * 3 * 5 * 13)
+    assert sum(amount for amount, _ in done) == total
+    assert done[0] == (5 * 13, "gaussian_noise")  # found in the record
     assert found == whole
     assert found.summary() == whole.summary()
     for mine, other in zip(found.tables, whole.tables, strict=True):

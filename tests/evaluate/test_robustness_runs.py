@@ -85,19 +85,14 @@ def test_seed_and_constants_reach_the_corruption(images, labels):
         assert expected != pytest.approx(robustness(fine, images, labels, **noisy).accuracies["gaussian_noise"])
 
 
-def test_progress(images, labels):
-    calls = []
-    robustness(
-        fine,
-        images,
-        labels,
-        corruptions=SOME,
-        severities=[1, 3],
-        batch_size=20,
-        progress=lambda *call: calls.append(call),
-    )
-    assert [done for done, _ in calls] == np.cumsum([20, 20, 10, 10] * 4).tolist()
-    assert {total for _, total in calls} == {240}
+def test_progress(images, labels, stages):
+    robustness(fine, images, labels, corruptions=SOME, severities=[1, 3], batch_size=20, progress=stages)
+    clean, corrupted = stages.said
+    assert clean == ("the same images, clean", 30, [(20, ""), (10, "")])
+    what, total, done = corrupted
+    assert (what, total) == ("corrupted images", 240)
+    assert [amount for amount, _ in done] == [20, 20, 10, 10] * 4
+    assert [note for _, note in done[:4]] == [f"{SOME[0]} 1", f"{SOME[0]} 3"] * 2
 
 
 TABLE = RobustnessTable(

@@ -14,6 +14,9 @@ import re
 import sys
 from pathlib import Path
 
+SLOW = re.compile(r"^(?!.*images/s).*( \.\.\.|: done in .*| left)$")
+"""A line of progress, which only what takes long writes."""
+
 
 def main(place: Path, photos: Path) -> dict[str, object]:
     from seedcnn.cli import main as cloud
@@ -34,6 +37,7 @@ def main(place: Path, photos: Path) -> dict[str, object]:
             sys.argv = before
         # The directory differs from run to run, and so do times. Matplotlib says that there is no HOME.
         said = "".join(line for line in err.getvalue().splitlines(True) if "atplotlib" not in line)
+        said = "".join(line for line in said.splitlines(True) if not SLOW.search(line))
         said = re.sub(r"\d+ images/s .*", "", out.getvalue() + said)
         printed.append(f"{code or 0}: {said}".replace(str(place), "PLACE"))
 

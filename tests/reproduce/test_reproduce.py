@@ -16,6 +16,7 @@ from seedcnn.errors import ConfigError, DataError
 from seedcnn.reproduce import SCALES, Figure, list_tables, reproduce
 from seedcnn.reproduce.scales import scaled
 from seedcnn.train import TrainConfig, build_model, find_recipe, load_checkpoint
+from tests.cli.calls import command, in_process
 
 
 def test_tables_are_the_recipe_files_with_printed_figures():
@@ -188,3 +189,32 @@ def test_a_diverged_run_is_a_row_that_failed(tmp_path, cifar10):
     assert "loss" in found["failed"]
     assert "figures" not in found
     assert _one(run, "groupnl_table6:resnet18_groupnl", 0, ["top1"]) == found
+
+
+@pytest.fixture
+def one_thread():
+    """As the processes that are started: the last bits of a training depend on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_several_processes_deal_out_the_trainings(tmp_path, start_group, cifar10, one_thread):
+    """Each run is trained by one process, as by a single one; a finished run is not repeated."""
+    rows = ["--rows", "resnet18_vanilla,resnet18_groupnl"]
+    arguments = ["reproduce", "groupnl_table6", "--scale", "smoke", *rows, "--json", "--out"]
+    for process in start_group(2, command, tmp_path / "told", [*arguments, tmp_path / "two"]):
+        process.join()
+        assert process.exitcode == 0
+    alone = in_process(*arguments, tmp_path / "one")
+    assert (tmp_path / "told.0.out").read_text() == alone.stdout
+    assert (tmp_path / "told.1.out").read_text() == (tmp_path / "told.1.err").read_text() == ""
+    one, two = (sorted(path.name for path in (tmp_path / name).rglob("*.*")) for name in ("one", "two"))
+    assert one == two
+    for path in (tmp_path / "one").rglob("*.ckpt"):
+        other = load_checkpoint(tmp_path / "two" / path.relative_to(tmp_path / "one"))
+        assert all(torch.equal(value, other.model[name]) for name, value in load_checkpoint(path).model.items())
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "two").rglob("*.*")}
+    assert in_process(*arguments, tmp_path / "two").stdout == alone.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "two").rglob("*.*")}

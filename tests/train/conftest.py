@@ -1,16 +1,11 @@
-"""One thread for this process, and a fork server that has imported everything."""
+"""One thread for this process, and pictures in files."""
 
 from __future__ import annotations
-
-import multiprocessing
-import socket
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-
-from tests.train import runs
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -20,44 +15,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def start():
-    """Start processes with ``start(target, *arguments)``; at the end those that still run are killed."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.train.runs"])
-    started = []
-
-    def begin(target, *arguments):
-        process = context.Process(target=target, args=arguments)
-        process.start()
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        if process.is_alive():
-            process.kill()
-        process.join()
-        process.close()
-
-
-@pytest.fixture
-def start_group(start):
-    """Start the processes of a run like torchrun: ``start_group(world, target, path, config, options)``."""
-
-    def begin(world, target, *arguments, options=None, restarts=0):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        more = () if options is None else (options,)
-        return [
-            start(target, *arguments, runs.torchrun_environment(port, rank, world, restarts), *more)
-            for rank in range(world)
-        ]
-
-    return begin
 
 
 @pytest.fixture

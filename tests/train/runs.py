@@ -13,10 +13,10 @@ import torch
 from torch import distributed
 
 from seedcnn.convert import GroupNLConfig
+from seedcnn.processes import open_processes
 from seedcnn.train import TrainConfig, TrainData, TrainProgress, train
 from seedcnn.train._counts import Counts
 from seedcnn.train._run import Run
-from seedcnn.train.distributed import open_processes
 
 SMALL = TrainConfig(
     model="resnet8_cifar",
@@ -50,13 +50,6 @@ def run(path, config=SMALL, *, data=None, **options):
 def same(a, b):
     """Whether two state_dicts are equal, bit for bit."""
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def torchrun_environment(store, rank, world, restarts=0):
-    """The environment that torchrun sets for a process; ``store`` is the port of the first process."""
-    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "TORCHELASTIC_RESTART_COUNT": restarts}
-    names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store, "TORCHELASTIC_RUN_ID": "test"}
-    return {name: str(value) for name, value in names.items()}
 
 
 def work(path, config, environment, options):

@@ -9,9 +9,9 @@ import torch
 from seedcnn.data.image_set import limited, stratified_indices
 from seedcnn.data.sets.icons50 import hold_out_style, load_icons50
 from seedcnn.errors import ConfigError, DataError
+from seedcnn.processes import Processes
 from seedcnn.train import FolderData, TrainConfig, load_training_data
 from seedcnn.train.data import open_batches
-from seedcnn.train.distributed import Processes
 from tests.train.runs import changed, coloured, run, same
 
 WNIDS = ["n01440764", "n01443537"]

@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from seedcnn.errors import ConfigError
+from seedcnn.processes import open_processes
 from seedcnn.train import DistillConfig, build_model
 from seedcnn.train._run import Run
-from seedcnn.train.distributed import open_processes
 from tests.train.runs import changed, coloured, run
 from tests.train.test_distill import walk
 

@@ -10,10 +10,11 @@ import torch
 from torch import distributed
 
 from seedcnn.convert import GroupNLConfig, MonoConfig
-from seedcnn.errors import ConfigError, TrainingError
+from seedcnn.errors import ConfigError, ProcessError
+from seedcnn.processes import _meet, open_processes
 from seedcnn.train import load_checkpoint
-from seedcnn.train.distributed import _meet, open_processes
-from tests.train.runs import changed, coloured, count_bytes, meet, run, torchrun_environment, work
+from tests.conftest import torchrun_environment
+from tests.train.runs import changed, coloured, count_bytes, meet, run, work
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_a_group_that_is_started_again_finds_itself_in_the_store_of_the_first(tm
 
 def test_a_process_that_does_not_come():
     store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    with pytest.raises(TrainingError, match=r"processes \[1, 2\] of 3 did not arrive within 0 s"):
+    with pytest.raises(ProcessError, match=r"processes \[1, 2\] of 3 did not arrive within 0 s"):
         _meet(store, 0, 3, patience=0.1)
 
 

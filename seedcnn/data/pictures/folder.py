@@ -18,6 +18,7 @@ from seedcnn.data.pictures.decoders import CenterCrop, Decode, FullFrame
 from seedcnn.data.pictures.files import PictureWriter, StoredPictures, made_from, read_pictures
 from seedcnn.data.sets._layouts import missing_layout, some_of
 from seedcnn.errors import DataError
+from seedcnn.messages import Say, steps
 
 __all__ = ["Batch", "Batches", "CenterCrop", "FullFrame", "ImageFolder", "list_class_folders"]
 
@@ -91,6 +92,7 @@ class ImageFolder:
         on_error: str = "raise",
         threads: int | None = None,
         file: str | os.PathLike[str] | None = None,
+        progress: Say | None = None,
     ) -> ImageSet:
         """Decode all files, into memory or into a file.
 
@@ -103,6 +105,7 @@ class ImageFolder:
                 It is a .npy file, written once, and takes its name when it is complete. A later call uses it again if
                 the same files (names, sizes, times) and the same ``decode`` made it; ``decode`` must be a dataclass
                 for that, such as ``CenterCrop``.
+            progress: a :class:`seedcnn.progress.Progress` shows the number of decoded images.
 
         Raises:
             DataError: if files cannot be decoded (with "raise"), or none can; if ``file`` holds other images, is
@@ -114,17 +117,17 @@ class ImageFolder:
         batches = replace(self.batches(_CHUNK, decode, on_error=on_error, threads=threads), skip=True)
         if file is None:
             parts: list[U8] = []
-            left_out = self._decode(batches, on_error, parts.append)
+            left_out = self._decode(batches, on_error, parts.append, progress)
             stored = StoredPictures(np.concatenate(parts), left_out)
         else:
-            stored = self._decoded_in(Path(file), batches, on_error)
+            stored = self._decoded_in(Path(file), batches, on_error, progress)
         kept = self.take(np.delete(np.arange(len(self)), [index for index, _ in stored.skipped]))
         skipped = self._judge(stored.skipped, on_error)
         if skipped:
             _log.warning("left out: %s", undecodable(skipped, len(self), self.root))
         return ImageSet(stored.images, kept.labels, self.classes, self.source, kept.styles, kept.names, skipped)
 
-    def _decoded_in(self, path: Path, batches: Batches, on_error: str) -> StoredPictures:
+    def _decoded_in(self, path: Path, batches: Batches, on_error: str, progress: Say | None) -> StoredPictures:
         origin = made_from(self.root, self.names.tolist(), batches.decode)
         stored = read_pictures(path, origin)
         while stored is None:
@@ -132,19 +135,23 @@ class ImageFolder:
                 # Another process may have written the file while this one waited.
                 stored = read_pictures(path, origin)
                 if stored is None:
-                    writer.finish(origin, self._decode(batches, on_error, writer.add))
+                    writer.finish(origin, self._decode(batches, on_error, writer.add, progress))
             stored = read_pictures(path, origin)
         return stored
 
-    def _decode(self, batches: Batches, on_error: str, keep: Callable[[U8], None]) -> tuple[tuple[int, str], ...]:
+    def _decode(
+        self, batches: Batches, on_error: str, keep: Callable[[U8], None], progress: Say | None
+    ) -> tuple[tuple[int, str], ...]:
         """Pass every batch to ``keep``; return index and reason of each file that could not be decoded."""
         kept, picture = [], None
-        for batch in batches:
-            picture = picture or batch.images.shape[1:]
-            if batch.images.shape[1:] != picture:
-                raise sizes_differ({f"uint8 {picture}", f"uint8 {batch.images.shape[1:]}"})
-            keep(batch.images)
-            kept.append(batch.indices)
+        with steps(progress, "decoding", len(self)) as advance:
+            for batch in batches:
+                picture = picture or batch.images.shape[1:]
+                if batch.images.shape[1:] != picture:
+                    raise sizes_differ({f"uint8 {picture}", f"uint8 {batch.images.shape[1:]}"})
+                keep(batch.images)
+                kept.append(batch.indices)
+                advance(len(batch.indices))
         good = np.concatenate([*kept, np.empty(0, np.int64)])
         bad = np.setdiff1d(np.arange(len(self)), good).tolist()
         left_out = tuple((index, each.reason) for index, each in zip(bad, batches.skipped, strict=True))

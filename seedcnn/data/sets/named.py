@@ -242,7 +242,7 @@ def _imagenet_test(request: DataRequest) -> Test:
         listed = listed.take(random_choice(len(listed), request.limit))
     request.say(f"decoding {len(listed):,} images of {listed.source}")
     decode = CenterCrop(224, 256) if request.rule is None else ByRule(request.rule)
-    test = listed.load(decode, on_error=request.on_error, file=request.decoded)
+    test = listed.load(decode, on_error=request.on_error, file=request.decoded, progress=request.say)
     return test, imagenet.MEAN, imagenet.STD
 
 

@@ -17,7 +17,7 @@ from seedcnn.bundle import Preprocessing
 from seedcnn.data.image_set import ImageSet, Unreadable, channel_statistics
 from seedcnn.data.sets._own_files import File, classes_of, listed
 from seedcnn.errors import DataError, ImageError
-from seedcnn.messages import Say, shown
+from seedcnn.messages import Say, shown, steps
 from seedcnn.runtime.pictures import prepare, read_picture
 
 __all__ = [
@@ -199,7 +199,7 @@ def load_folder(
     _check_memory(len(files), rule)
     if progress:
         progress(f"decoding {len(files):,} files of {place}")
-    reads = _read(directory, files, rule)
+    reads = _read(directory, files, rule, progress)
     left_out = tuple(Unreadable(each.file.name, each.found) for each in reads if isinstance(each.found, str))
     if strict and left_out:
         raise DataError(f"{len(left_out)} of {len(files)} files of {place} cannot be used: {_some(left_out)}")
@@ -250,7 +250,7 @@ def load_pictures(
             progress(f"all of it is measured, also what the network was trained on{where}, if it is there")
     share = 2.0 if val is None else val
     directory = place if place.is_dir() else place.parent
-    reads = _read(directory, files, rule, None if val is None else share)
+    reads = _read(directory, files, rule, progress, None if val is None else share)
     left = tuple(Unreadable(each.file.name, each.found) for each in reads if isinstance(each.found, str))
     good = [each for each in reads if not isinstance(each.found, str) and _part(each, share) == "val"]
     if not good:
@@ -271,10 +271,19 @@ def _check_memory(count: int, rule: Preprocessing) -> None:
         )
 
 
-def _read(directory: Path, files: Sequence[File], rule: Preprocessing, only: float | None = None) -> list[_Read]:
+def _read(
+    directory: Path, files: Sequence[File], rule: Preprocessing, progress: Say | None, only: float | None = None
+) -> list[_Read]:
     """Read files in threads; with ``only`` those that this share holds back are decoded, the others are not."""
-    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode") as pool:
-        return list(pool.map(lambda each: _read_one(directory, each, rule, only), files))
+    reads = []
+    with (
+        steps(progress, "decoding", len(files)) as advance,
+        ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode") as pool,
+    ):
+        for each in pool.map(lambda each: _read_one(directory, each, rule, only), files):
+            reads.append(each)
+            advance()
+    return reads
 
 
 def _leaves(path: Path, directory: Path) -> bool:
