@@ -13,6 +13,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from seedcnn.evaluate.answers import Answers
 from seedcnn.evaluate.papers import PaperRow
 from seedcnn.evaluate.report.answers import answer_sections
+from seedcnn.evaluate.report.choice import advice
 from seedcnn.evaluate.report.compare import papers_section, styles_section
 from seedcnn.evaluate.report.robustness import averages_section, heat_section, severity_section
 from seedcnn.evaluate.report.rows import Measured, ModelRow, Sample, format_bytes
@@ -85,6 +86,7 @@ def write_report(
     papers: Mapping[str, Sequence[PaperRow]] | None = None,
     answers: Mapping[str, Answers] | None = None,
     worst: Sequence[Sample] = (),
+    training: float = 0.0,
 ) -> Path:
     """Write the report; the same input gives the same bytes (with the same matplotlib and Pillow).
 
@@ -101,6 +103,7 @@ def write_report(
         papers: for each model, the papers' rows to compare it with, which must be of the same data. "top1" is compared
             with ``ModelRow.accuracy``; group means and "mean" with ``robustness``, if all corruptions of the group, or
             all 19, were measured at all severities; a style with that style, if it was held out.
+        training: standard deviation of the accuracy between trainings, in points, for the choice of a model.
 
     Returns:
         The path written.
@@ -116,6 +119,7 @@ def write_report(
     results = _seeded(robustness)
     page = _template().render(
         title=title,
+        advice=advice(rows, answers, training=training),
         headline=headline(rows),
         averages=averages_section(names, results) if results else None,
         heat=heat_section(names, results) if results else None,
