@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
@@ -67,6 +68,18 @@ def _seeded(robustness: Mapping[str, RobustnessTable | SeededRobustness]) -> dic
     return found
 
 
+def _robustness_sections(rows: Sequence[ModelRow], results: Mapping[str, SeededRobustness]) -> dict[str, Any]:
+    """The sections on corruption by their names in the template; empty ones without results."""
+    if not results:
+        return {"averages": None, "heat": None, "severity": None}
+    names = [row.name for row in rows]
+    return {
+        "averages": averages_section(names, results),
+        "heat": heat_section(names, results),
+        "severity": severity_section(rows, results),
+    }
+
+
 def _template() -> Template:
     source = files("seedcnn.evaluate.report").joinpath("report.html.j2").read_text(encoding="utf-8")
     strict = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
@@ -121,9 +134,7 @@ def write_report(
         title=title,
         advice=advice(rows, answers, training=training),
         headline=headline(rows),
-        averages=averages_section(names, results) if results else None,
-        heat=heat_section(names, results) if results else None,
-        severity=severity_section(rows, results) if results else None,
+        **_robustness_sections(rows, results),
         styles=styles_section(names, styles) if styles else None,
         papers=papers_section(rows, papers, results, styles),
         bars=bars_section(rows),

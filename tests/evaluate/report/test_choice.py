@@ -38,8 +38,8 @@ def test_accuracy_and_costs_may_have_different_answers():
     first, narrow, errors = advice([VANILLA, NARROW, SMALL])
     assert first == (
         "Take vanilla if accuracy comes first: 77.40 ± 0.40 %, the most accurate. Take small if bundle bytes and "
-        "latency come first: it takes 0.45 of the bundle bytes and 0.43 of the latency, at -3.90 ± 0.57 points and, corrupted, "
-        "-4.50 ± 1.13 points."
+        "latency come first: it takes 0.45 of the bundle bytes and 0.43 of the latency, at -3.90 ± 0.57 points and, "
+        "corrupted, -4.50 ± 1.13 points."
     )
     assert narrow == (
         "narrowed beside vanilla: -2.70 ± 0.57 points and, corrupted, +0.60 ± 1.13 points (within the error); "
