@@ -140,7 +140,6 @@ def write_report(
         bars=bars_section(rows),
         **answer_sections(answers),
         samples=samples_section(samples),
-        samples_title="Corrupted images" if results else "Some images",
         worst=samples_section(worst),
         notes=notes,
         settings=settings,
