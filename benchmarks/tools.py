@@ -114,7 +114,7 @@ def run_row(name: str, checkout: Path, place: Path) -> Run:
 def _run_until_line(name: str, checkout: Path, place: Path) -> Run:
     """Run a command until it says something, and end it."""
     start = time.perf_counter()
-    process = _start(checkout, first_line_command(place), subprocess.PIPE, subprocess.STDOUT)
+    process = _start(checkout, first_line_command(place), subprocess.PIPE, subprocess.STDOUT, session=True)
     watch = _Watch(process.pid)
     assert process.stdout is not None
     line = next((text.strip() for text in process.stdout if text.strip()), "")
@@ -128,12 +128,14 @@ def _run_until_line(name: str, checkout: Path, place: Path) -> Run:
     return Run(wall, wall, cpu, largest, watch.peak_kb / 1e3, {"line": line})
 
 
-def _start(checkout: Path, arguments: Sequence[str], out: Any, errors: Any) -> subprocess.Popen[str]:
+def _start(
+    checkout: Path, arguments: Sequence[str], out: Any, errors: Any, *, session: bool = False
+) -> subprocess.Popen[str]:
+    """Start Python with the code of a checkout; in a session of its own, all that it starts can be ended with it."""
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     command = [sys.executable, "-u", *arguments]
-    # In a session of its own, so that what it started can be ended with it.
     return subprocess.Popen(
-        command, cwd=checkout, env=environment, stdout=out, stderr=errors, text=True, start_new_session=True
+        command, cwd=checkout, env=environment, stdout=out, stderr=errors, text=True, start_new_session=session
     )
 
 
