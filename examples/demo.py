@@ -9,18 +9,20 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -31,14 +33,16 @@ from seedcnn.data.sets.cifar10 import Cifar10, load_cifar10
 from seedcnn.evaluate.accuracies import torch_predictor
 from seedcnn.evaluate.costs import Cost, cost
 from seedcnn.evaluate.predictors import bundle_predictor
-from seedcnn.evaluate.report import Measured, ModelRow, Sample, write_report
+from seedcnn.evaluate.report import Measured, ModelRow, Sample, advice, write_report
 from seedcnn.evaluate.robustness_runs import RobustnessTable, robustness_many
 from seedcnn.export import BundleInfo
 from seedcnn.latency import Latency, interleave
+from seedcnn.messages import Advance, counted
 from seedcnn.pack import PackResult, Parent, Search, pack, preprocessing_of
+from seedcnn.progress import Progress, duration
 from seedcnn.server.repository import init_repository, publish
 from seedcnn.server.static import serve
-from seedcnn.train import TrainData, find_recipe, train
+from seedcnn.train import TrainConfig, TrainData, TrainProgress, find_recipe, train
 
 ROOT = Path(__file__).resolve().parent.parent
 FAMILY = "demo-cifar10"
@@ -47,22 +51,59 @@ SHOWN = ("gaussian_noise", "gaussian_blur", "contrast", "pixelate")  # of the 19
 NAMES = {"vanilla": "vanilla", "narrow": "narrowed", "groupnl": "GroupNL r=2", "recommended": "recommended"}
 RELEASES = {"groupnl": 1, "recommended": 3}  # of FAMILY; the device never sees the other two
 CALIBRATION, MAX_DROP = 5000, 0.5  # the search for a grid: training images, and the points it may lose on them
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+TRAINING = 0.7  # points; standard deviation between trainings of demo:recommended and demo:narrow, by seed
+console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 80)
+progress = Progress()
 
 
 class Stages:
-    """The time of each stage, printed as the stage ends and again at the end of the demo."""
+    """The time of each stage, printed at its end and the demo's; the processor time is that of children, too."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.processor: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        console.rule(f"[bold]{name}", align="left")
-        start = time.monotonic()
+        console.rule(name, align="left", style="bold")
+        start, worked = time.monotonic(), sum(os.times()[:4])
         yield
         self.seconds[name] = time.monotonic() - start
-        console.print(f"[dim]{name}: {self.seconds[name]:.1f} s[/dim]")
+        self.processor[name] = sum(os.times()[:4]) - worked
+        console.print(f"{self.seconds[name]:.1f} s", style="dim")
+
+
+class OneBar(TrainProgress):
+    """A bar for the training of one network, and a line when it is done."""
+
+    def __init__(self, name: str, epochs: int) -> None:
+        super().__init__(name, epochs, 0, quiet=True)
+        self._open, self._advance, self._row = ExitStack(), None, {}
+        self._begun = time.monotonic()
+
+    def begin(self, total: int, done: int) -> None:
+        """Open the bar."""
+        self._advance: Advance | None = self._open.enter_context(progress.steps(self.name, total))
+        self._advance(done)
+
+    def step(self, epoch: int, images: int, loss: float, accuracy: float) -> None:
+        """Show a finished batch."""
+        super().step(epoch, images, loss, accuracy)
+        if self._advance is not None:
+            self._advance(1, f"epoch {epoch + 1}, accuracy {accuracy:.1f} %")
+
+    def epoch(self, number: int, row: dict[str, float]) -> None:
+        """Keep the latest epoch for the line."""
+        super().epoch(number, row)
+        self._row = row
+
+    def __exit__(self, *error: object) -> None:
+        """Close the bar, and say how the training ended."""
+        self._open.close()
+        if self._row:
+            took = duration(time.monotonic() - self._begun)
+            said = f"loss {self._row['loss']:.3f}, accuracy on training images {self._row['accuracy']:.1f} %"
+            console.print(f"{self.name:<12} {counted(self.epochs, 'epoch')} in {took}, {said}")
 
 
 @dataclass
@@ -80,7 +121,7 @@ class Device:
     """A device: an environment of its own without torch. Every call is a new process."""
 
     def __init__(self, out: Path) -> None:
-        self.venv, self.home = out / "device-venv", out / "device"
+        self.out, self.venv, self.home = out, out / "device-venv", out / "device"
         subprocess.run([ROOT / "tools" / "device_venv.sh", self.venv], check=True)
         listed = "import importlib.metadata as m\nfor d in m.distributions(): print(d.name, d.version)"
         self.packages = sorted(self._python(listed).splitlines())
@@ -97,15 +138,19 @@ class Device:
     def run(self, *arguments: str | Path, refuse: bool = False) -> str:
         """Run ``seedcnn-device`` and print the command and its output. With ``refuse`` it must fail with a reason."""
         command = [self.venv / "bin" / "seedcnn-device", "--home", self.home, *arguments]
-        shown = " ".join(str(part) for part in ("seedcnn-device", *arguments))
-        console.print(f"[bold]$ {shown}", soft_wrap=True)
+        shown = self.shorter(" ".join(str(part) for part in ("seedcnn-device", *arguments)))
+        console.print(f"$ {shown}", soft_wrap=True, style="bold")
         done = subprocess.run(command, text=True, capture_output=True)
         if (done.returncode != 0) != refuse:
             raise SystemExit(f"demo: `{shown}` ended with {done.returncode}: {done.stderr or done.stdout}")
         text = done.stderr if refuse else done.stdout
         if "--json" not in arguments:
-            console.print(text.strip(), soft_wrap=True, markup=False)
+            console.print(self.shorter(text.strip()))
         return text
+
+    def shorter(self, text: str) -> str:
+        """Shorten the paths below the output directory."""
+        return text.replace(str(self.out), self.out.name)
 
     def classify(self, images: Path) -> np.ndarray:
         """Return the class index of every image of a .npy batch."""
@@ -133,10 +178,8 @@ def train_all(cifar: Cifar10, out: Path, epochs: int | None) -> dict[str, Networ
     for key, name in NAMES.items():
         config = find_recipe(f"demo:{key}")
         config = config if epochs is None else replace(config, epochs=epochs, warmup_epochs=min(1.0, epochs / 2))
-        model, _ = train(config, data, out / f"{key}.ckpt", name=f"{name:<12}")
+        model, _ = train(config, data, out / f"{key}.ckpt", progress=OneBar(name, config.epochs))
         networks[key] = Network(name, model, cost(model))
-    console.print("MACs: " + ", ".join(f"{network.name} {network.cost.macs:,}" for network in networks.values()))
-    console.print(f"recommended: {find_recipe('demo:recommended').convert}", soft_wrap=True)
     return networks
 
 
@@ -156,10 +199,8 @@ def pack_one(
         threads=torch.get_num_threads(),
     )
     console.print(
-        f"{network.name:<12} release {release}: {len(result.data):,} bytes, {result.bits_per_weight:.2f} bits/weight; "
-        f"accuracy {result.before.top1:.2f} (float32) -> {result.after.top1:.2f} % (grid, ONNX Runtime), "
-        f"largest relative logit difference of the export {result.export.max_rel:.1e}",
-        soft_wrap=True,
+        f"{network.name:<12} {len(result.data):,} bytes, {result.bits_per_weight:.2f} bits a weight; accuracy "
+        f"{result.before.top1:.2f} -> {result.after.top1:.2f} %"
     )
     return result
 
@@ -173,9 +214,6 @@ def measure_latency(networks: dict[str, Network], cifar: Cifar10) -> None:
         calls[key] = lambda predict=predict: predict(image)
     for key, latency in interleave(calls, rounds=1000, warmup=100).items():
         networks[key].latency = latency
-        console.print(
-            f"{NAMES[key]:<12} {latency.median_ms:.3f} ms (quartiles {latency.q1_ms:.3f}, {latency.q3_ms:.3f})"
-        )
 
 
 def packed(network: Network) -> PackResult:
@@ -221,14 +259,45 @@ def verdict(networks: dict[str, Network], tables: dict[str, RobustnessTable]) ->
     return " ".join([*sentences, "One training run each: one or two points are noise."])
 
 
-def print_table(networks: dict[str, Network], rows: dict[str, list[str]], sentence: str) -> None:
-    """Print the table and the verdict."""
-    table = Table("", *(network.name for network in networks.values()))
-    for name, cells in rows.items():
-        table.add_row(name, *cells)
-    console.print(table)
-    console.print("In brackets: ratio to vanilla.")
-    console.print(sentence, soft_wrap=True)
+def print_tables(networks: dict[str, Network], tables: dict[str, RobustnessTable]) -> None:
+    """Print the networks below each other: accuracy, and costs with their ratio to the vanilla network."""
+    nets = list(networks.values())
+    first, n = packed(nets[0]).after.n, tables[nets[0].name].n
+    names = [name.removeprefix("gaussian_") for name in SHOWN]
+    accuracy = Table(title=f"accuracy in %: {first:,} images, and {n:,} x 5 severities", box=box.SIMPLE_HEAD)
+    costs = Table(title="costs, and their ratio to vanilla; ms is the median of 1000", box=box.SIMPLE_HEAD)
+    for table, heads in (
+        (accuracy, ["clean", *names, "mean of 4"]),
+        (costs, ["parameters", "MACs", "bundle bytes", "ms"]),
+    ):
+        table.add_column("")
+        for name in heads:
+            table.add_column(name, justify="right")
+    priced = []
+    for net in nets:
+        size = len(packed(net).data)
+        row = [(net.cost.params / 1e3, ".1f", "k"), (net.cost.macs / 1e6, ".2f", "M")]
+        priced.append([*row, (size, ",", ""), (median(net), ".3f", "")])
+    for net, row in zip(nets, priced, strict=True):
+        after, robust = packed(net).after, tables[net.name]
+        means = [f"{value:.2f}" for value in (*robust.corruption_means.values(), robust.mean_over_corruptions)]
+        accuracy.add_row(net.name, f"{after.top1:.2f} ± {after.standard_error:.2f}", *means)
+        cells = [
+            f"{value:{form}}{f' {unit}' if unit else ''} ({value / base[0]:.2f})"
+            for (value, form, unit), base in zip(row, priced[0], strict=True)
+        ]
+        costs.add_row(net.name, *cells)
+    console.print(accuracy)
+    console.print(costs)
+
+
+def print_advice(sentences: list[str]) -> None:
+    """Print which network to take, and why."""
+    first, *others, errors = sentences
+    console.print(first, style="bold")
+    for sentence in others:
+        console.print(f"- {sentence}")
+    console.print(errors, style="dim")
 
 
 def median(network: Network) -> float:
@@ -246,7 +315,7 @@ def check_device(device: Device, images: Path, cifar: Cifar10, network: Network)
         f"device {answers:.1f} % of {DEVICE_IMAGES} images; torch with the shipped weights {on_grid:.1f} %, "
         f"torch with the trained float32 weights {trained:.1f} %"
     )
-    console.print(sentence, soft_wrap=True)
+    console.print(re.sub("[;,] torch", "\ntorch", sentence))
     if abs(answers - on_grid) > 0.1 + 1e-9:
         raise SystemExit(f"demo: the device is more than 0.1 point away from torch: {sentence}")
     return sentence
@@ -256,7 +325,7 @@ def fine_tune(cifar: Cifar10, out: Path, parent: PackResult) -> Network:
     """Train one more epoch at a low learning rate and pack it as release 2 on the grid of release 1."""
     config = replace(find_recipe("demo:finetune"), init_from=str(out / "groupnl.ckpt"))
     data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
-    model, _ = train(config, data, out / "groupnl-2.ckpt", name="fine-tune")
+    model, _ = train(config, data, out / "groupnl-2.ckpt", progress=OneBar("fine-tune", config.epochs))
     tuned = Network(NAMES["groupnl"], model, cost(model))
     tuned.packed = pack_one(tuned, cifar, FAMILY, 2, parent)
     return tuned
@@ -268,7 +337,28 @@ def tamper(fleet: Path) -> None:
     data = bytearray(target.read_bytes())
     data[len(data) // 2] ^= 1
     target.write_bytes(data)
-    console.print(f"one bit of {target.relative_to(fleet)} flipped on the server", soft_wrap=True)
+    console.print("one bit of the published release 4 flipped on the server")
+
+
+def pack_and_measure(networks: dict[str, Network], cifar: Cifar10, corrupted: int) -> dict[str, RobustnessTable]:
+    """Pack each network, corrupt the images, and time the bundles."""
+    with progress.steps("packing", len(networks)) as advance:
+        for key, network in networks.items():
+            family = FAMILY if key in RELEASES else f"demo-{key}"
+            network.packed = pack_one(network, cifar, family, RELEASES.get(key, 1))
+            advance(1, network.name)
+    predictors = {n.name: torch_predictor(n.model, cifar.mean, cifar.std) for n in networks.values()}
+    with progress.steps("corrupting", None) as advance:
+        tables = robustness_many(
+            predictors,
+            cifar.test_images,
+            cifar.test_labels,
+            corruptions=SHOWN,
+            max_images=corrupted,
+            progress=lambda done, total: advance(0, f"{done:,} of {total:,} images"),
+        )
+    measure_latency(networks, cifar)
+    return tables
 
 
 def device_story(networks: dict[str, Network], cifar: Cifar10, out: Path, stages: Stages) -> list[str]:
@@ -281,7 +371,7 @@ def device_story(networks: dict[str, Network], cifar: Cifar10, out: Path, stages
     np.save(images, cifar.test_images[:DEVICE_IMAGES])
     with stages("set up a device without torch"):
         device = Device(out)
-        console.print(f"{device.megabytes:.0f} MB installed: {', '.join(device.packages)}", soft_wrap=True)
+        console.print(f"{device.megabytes:.0f} MB installed: {', '.join(device.packages)}")
     init_repository(fleet)
     with serve(fleet) as server:
         with stages("release 1: publish, update, classify"):
@@ -289,12 +379,12 @@ def device_story(networks: dict[str, Network], cifar: Cifar10, out: Path, stages
             device.run("init", "--root", fleet / "root.json", "--url", server.url, "--family", FAMILY)
             device.run("update")
             first = check_device(device, images, cifar, grown)
-        with stages("release 2: fine-tune, publish, update by a delta, classify"):
+        with stages("release 2: fine-tune, publish, delta, classify"):
             tuned = fine_tune(cifar, out, packed(grown))
             deltas = publish(fleet, packed(tuned).data).deltas
             device.run("update")
             second = check_device(device, images, cifar, tuned)
-        with stages("release 3: another network, publish, update, classify"):
+        with stages("release 3: another network, update, classify"):
             publish(fleet, packed(best).data)
             device.run("update")
             third = check_device(device, images, cifar, best)
@@ -347,10 +437,8 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("seedcnn", "torch", "timm", "onnxruntime", "numpy")}
 
 
-def report(
-    networks: dict[str, Network], tables: dict[str, RobustnessTable], cifar: Cifar10, out: Path, notes: list[str]
-) -> Path:
-    """Write the HTML report and return its path."""
+def model_rows(networks: dict[str, Network], tables: dict[str, RobustnessTable]) -> list[ModelRow]:
+    """Compose the figures of each network for the report."""
     rows = []
     for network in networks.values():
         after, table, latency = packed(network).after, tables[network.name], network.latency
@@ -368,12 +456,28 @@ def report(
                 nlf_evaluations=network.cost.nlf_evals,
                 bundle_bytes=len(packed(network).data),
                 latency_ms=Measured(latency.median_ms, latency.n, spread, "median, half the quartile range"),
+                seeded=network.cost.fixed > 0,
             )
         )
+    return rows
+
+
+def in_words(config: TrainConfig) -> str:
+    """Name the settings of a training that are not the defaults."""
+    defaults = TrainConfig(config.model).to_dict()
+    changed = {name: value for name, value in config.to_dict().items() if value != defaults.get(name)}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in changed.items() if name != "convert")
+
+
+def report(
+    networks: dict[str, Network], tables: dict[str, RobustnessTable], cifar: Cifar10, out: Path, notes: list[str]
+) -> Path:
+    """Write the HTML report and return its path."""
     settings = {
         "data": f"CIFAR-10, {len(cifar.train_images):,} training and {len(cifar.test_images):,} test images",
-        "training": json.dumps(find_recipe("demo:groupnl").to_dict(), default=str),
-        "narrowed": json.dumps(find_recipe("demo:narrow").model_options),
+        "training": in_words(find_recipe("demo:vanilla")),
+        "narrowed": f"widths {', '.join(map(str, find_recipe('demo:narrow').model_options['widths']))}",
+        "GroupNL r=2": str(find_recipe("demo:groupnl").convert),
         "recommended": str(find_recipe("demo:recommended").convert),
         "latency": "ONNX Runtime, 1 thread, batch 1, the bundles interleaved in one process",
         "machine": machine(),
@@ -382,12 +486,18 @@ def report(
     return write_report(
         out / "report.html",
         title="seedcnn demo",
-        rows=rows,
+        rows=model_rows(networks, tables),
         robustness=tables,
+        training=TRAINING,
         samples=corrupted_samples(networks, cifar),
         settings=settings,
         notes=notes,
     )
+
+
+def near(path: Path) -> Path:
+    """Return a path as seen from the working directory, if it is below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -411,16 +521,12 @@ def main(argv: list[str] | None = None) -> None:
     with stages("train four networks"):
         networks = train_all(cifar, out, arguments.epochs)
     with stages("pack and measure"):
-        for key, network in networks.items():
-            family = FAMILY if key in RELEASES else f"demo-{key}"
-            network.packed = pack_one(network, cifar, family, RELEASES.get(key, 1))
-        predictors = {n.name: torch_predictor(n.model, cifar.mean, cifar.std) for n in networks.values()}
-        tables = robustness_many(
-            predictors, cifar.test_images, cifar.test_labels, corruptions=SHOWN, max_images=arguments.corrupted
-        )
-        measure_latency(networks, cifar)
+        tables = pack_and_measure(networks, cifar, arguments.corrupted)
     rows, sentence = table_rows(networks, tables), verdict(networks, tables)
-    print_table(networks, rows, sentence)
+    console.rule("the networks side by side", align="left", style="bold")
+    print_tables(networks, tables)
+    console.rule("which to take", align="left", style="bold")
+    print_advice(advice(model_rows(networks, tables), training=TRAINING))
     notes = device_story(networks, cifar, out, stages)
     with stages("report"):
         path = report(networks, tables, cifar, out, [sentence, *notes])
@@ -433,13 +539,15 @@ def main(argv: list[str] | None = None) -> None:
             "verdict": sentence,
             "device": notes,
             "seconds": {name: round(seconds, 1) for name, seconds in stages.seconds.items()},
+            "processor_seconds": {name: round(seconds, 1) for name, seconds in stages.processor.items()},
         }
         (out / "demo.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    console.rule("[bold]times", align="left")
-    for name, seconds in stages.seconds.items():
-        console.print(f"{name:<48} {seconds:6.1f} s")
-    console.print(f"{'all':<48} {sum(stages.seconds.values()):6.1f} s")
-    console.print(f"report: {path}", soft_wrap=True)
+    console.rule("times", align="left", style="bold")
+    for name, seconds in {**stages.seconds, "all": sum(stages.seconds.values())}.items():
+        worked = sum(stages.processor.values()) if name == "all" else stages.processor.get(name)
+        spent = "" if worked is None else f"{worked:6.1f} s of processor"
+        console.print(f"{name:<46.46} {seconds:6.1f} s {spent}")
+    console.print(f"report: {near(path)}", soft_wrap=True)
 
 
 if __name__ == "__main__":

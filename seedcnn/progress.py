@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
@@ -27,8 +28,8 @@ class Progress:
     """Shows what a long job does. Calling it writes a line; :meth:`steps` follows a stage.
 
     In a terminal and in Jupyter, a stage that takes over half a second has a bar with the time left, which goes when
-    the stage ends. Elsewhere a stage that takes over two seconds writes a line, then others ever more rarely if its
-    number of steps is known, and one at its end.
+    the stage ends. Elsewhere, and in Jupyter without ipywidgets, a stage that takes over two seconds writes a line,
+    then others ever more rarely if its number of steps is known, and one at its end.
 
     Args:
         console: where to write; None for standard error.
@@ -40,6 +41,7 @@ class Progress:
         self._clock = clock
         self._bars: Bars | None = None
         self._open = 0
+        self._wanting = self.console.is_jupyter and not _has_widgets()
 
     def __call__(self, text: str) -> None:
         """Write a line."""
@@ -48,7 +50,7 @@ class Progress:
     @property
     def live(self) -> bool:
         """Whether bars can be shown."""
-        return self.console.is_terminal or self.console.is_jupyter
+        return self.console.is_terminal or (self.console.is_jupyter and _has_widgets())
 
     @contextmanager
     def steps(self, what: str, total: int | None) -> Iterator[Advance]:
@@ -78,14 +80,28 @@ class Progress:
                 bars.stop()
                 self._bars = None
 
+    def _line(self, text: str) -> None:
+        if self._wanting:
+            self._wanting = False
+            self("bars in Jupyter need ipywidgets: pip install ipywidgets")
+        self(text)
+
     @contextmanager
     def _lines(self, what: str, total: int | None) -> Iterator[Advance]:
-        stage = _Lines(self, what, total, self._clock)
+        stage = _Lines(self._line, what, total, self._clock)
         try:
             yield stage
             stage.end()
         finally:
             stage.cancel()
+
+
+def _has_widgets() -> bool:
+    """Return whether rich can draw something that changes in Jupyter."""
+    try:
+        return find_spec("ipywidgets") is not None
+    except ValueError:  # it is None in sys.modules
+        return False
 
 
 class _Lines:

@@ -36,6 +36,11 @@ class Bundle:
     size: int
     sha256: str
 
+    def __repr__(self) -> str:
+        facts = self.manifest
+        name = f"{facts.model!r}, release {facts.release} of {facts.family!r}"
+        return f"Bundle({name}, {self.size:,} bytes, {len(facts.labels)} classes, SHA-256 {self.sha256[:16]}..)"
+
     def tensors(self) -> dict[str, F32]:
         """Expand every tensor of the graph to {name: float32 array}.
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from seedcnn import html
 from seedcnn.convert.from_dense import FromDenseReport
 
 __all__ = ["ConversionReport", "Replaced", "Skipped"]
@@ -56,8 +57,22 @@ class ConversionReport:
         """Return the report as JSON text."""
         return json.dumps(self.to_dict(), indent=2)
 
+    def __repr__(self) -> str:
+        return f"ConversionReport({self._title()}; {self._total()})"
+
+    def _repr_html_(self) -> str:
+        """The table of :meth:`__rich__`, as a notebook shows it."""
+        rows: list[tuple[object, ...]] = [
+            (each.name, each.params_before, each.params_after, str(each)) for each in self.replaced
+        ]
+        rows += [(left.name, None, None, f"left: {left.reason}") for left in self.skipped]
+        parts = [html.paragraph(self._title())]
+        parts += [html.table(("layer", "parameters", "after", "now, or why it was left"), rows)] if rows else []
+        parts += [html.paragraph(line) for line in str(self.from_dense).split("\n") if self.from_dense is not None]
+        return "".join([*parts, html.paragraph(self._total())])
+
     def __str__(self) -> str:
-        lines = [f"{self.method}: replaced {len(self.replaced)} convolutions, left {len(self.skipped)} alone"]
+        lines = [self._title()]
         names = [item.name for item in self.replaced] + [left.name for left in self.skipped]
         width = max(map(len, names), default=0)
         lines += [
@@ -70,6 +85,9 @@ class ConversionReport:
         lines.append(f"  {self._total()}")
         return "\n".join(lines)
 
+    def _title(self) -> str:
+        return f"{self.method}: replaced {len(self.replaced)} convolutions, left {len(self.skipped)} alone"
+
     def _total(self) -> str:
         share = f" ({self.params_after / self.params_before:.3f})" if self.params_before else ""
         return f"learnable parameters {self.params_before:,} -> {self.params_after:,}{share}"
@@ -80,8 +98,7 @@ class ConversionReport:
         from rich.table import Table
         from rich.text import Text  # unlike a string, never read as markup
 
-        title = f"{self.method}: replaced {len(self.replaced)} convolutions, left {len(self.skipped)} alone"
-        table = Table(title=Text(title, style="table.title"), caption=self._total())
+        table = Table(title=Text(self._title(), style="table.title"), caption=self._total())
         table.add_column("layer")
         table.add_column("parameters", justify="right")
         table.add_column("after", justify="right")

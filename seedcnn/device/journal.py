@@ -27,6 +27,7 @@ STATES = (
 )
 _FORMAT = "seedcnn-journal/1"
 _KEPT = 64
+_LATEST = 253402300799  # the end of the year 9999
 _LOG = logging.getLogger(__name__)
 
 
@@ -48,6 +49,14 @@ class Entry:
     reason: str = ""
 
 
+def _entry(item: dict[str, Any]) -> Entry:
+    entry = Entry(**item)
+    kinds = [type(value) for value in asdict(entry).values()]
+    if kinds != [str, int, int, str, str] or entry.state not in STATES or not 0 <= entry.time <= _LATEST:
+        raise ValueError(f"its entry {item!r:.200} is not valid")
+    return entry
+
+
 class Journal:
     """The latest steps in one small file that is replaced as a whole. Only the holder of the lock writes it."""
 
@@ -60,7 +69,7 @@ class Journal:
             value: Any = parse_json(self._path.read_bytes())
             if value["format"] != _FORMAT:
                 raise ValueError(f"its format is {value['format']!r}, not {_FORMAT!r}")
-            return tuple(Entry(**item) for item in value["entries"])
+            return tuple(map(_entry, value["entries"]))
         except FileNotFoundError:
             return ()
         except (OSError, ValueError, KeyError, TypeError) as error:

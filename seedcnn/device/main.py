@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -79,8 +80,10 @@ def _add_reports(add: Callable[[str, str, str], argparse.ArgumentParser]) -> Non
     command.add_argument("--json", action="store_true", help="one JSON object instead of text")
     command.set_defaults(run=_bench)
 
-    command = add("status", "show slots, floor, runtime and the last step", "status --json")
-    command.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    command = add("status", "show the active release, the one before it and the last step", "status --verbose")
+    shown_as = command.add_mutually_exclusive_group()
+    shown_as.add_argument("--verbose", action="store_true", help="also runtime, slots, floor, digests and dates")
+    shown_as.add_argument("--json", action="store_true", help="everything as one JSON object instead of text")
     command.set_defaults(run=_status)
 
 
@@ -254,29 +257,15 @@ def _bench(arguments: argparse.Namespace) -> None:
     print(json.dumps(asdict(result), indent=2) if arguments.json else "\n".join(lines(result)))
 
 
-def _choice(choice: dict[str, Any]) -> str:
-    """Format one remembered choice of "auto"."""
-    medians = ", ".join(f"{name} {value:.3f} ms" for name, value in choice["medians_ms"].items())
-    failed = "; ".join(f"{name} failed: {reason}" for name, reason in choice["failed"].items())
-    why = "; ".join(filter(None, [medians, failed])) or "the only runtime installed"
-    threads = choice["threads"]
-    return f"{choice['runtime']}, {threads} thread{'s' * (threads > 1)} ({why})"
-
-
 def _status(arguments: argparse.Namespace) -> None:
     from seedcnn.device.status import status
+    from seedcnn.device.status_text import brief, full
 
     result = status(arguments.home)
     if arguments.json:
         print(json.dumps(result, indent=2))
         return
-    result["choices"] = "; ".join(map(_choice, result["choices"]))
-    if result["runtime"] == AUTO and not result["choices"]:
-        result["choices"] = "none yet"
-    for name, value in result.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {item}" for key, item in value.items() if item != "")
-        print(f"{name}: {value if value not in ('', None) else '-'}")
+    print("\n".join([brief(result, time.time()), *(full(result) if arguments.verbose else [])]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from seedcnn.bundle.canonical import load_json
+from seedcnn.bundle.container import read_container
 from seedcnn.device.agent import open_home
 from seedcnn.device.choice import current_key, installed_runtimes, remembered
 from seedcnn.device.config import read_config
+from seedcnn.device.journal import Entry
+from seedcnn.device.records import Active
 from seedcnn.device.slots import SLOTS, Slots
-from seedcnn.errors import SlotError
+from seedcnn.errors import BundleError, SlotError
 from seedcnn.runtime.names import AUTO
 
-__all__ = ["status"]
+__all__ = ["FACTORY", "status"]
+
+FACTORY = "factory"
 
 
 def _choices(slots: Slots, sha256: str) -> list[dict[str, Any]]:
@@ -25,10 +34,69 @@ def _choices(slots: Slots, sha256: str) -> list[dict[str, Any]]:
     ]
 
 
-def status(home: str | Path) -> dict[str, Any]:
-    """Return the state of a device: URL, family, active slot and record, both slots, floor, last journal entry.
+def _date(seconds: float | None) -> str:
+    """Return a time since 1970 as an ISO date in UTC, or "" for None."""
+    return "" if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
-    ``runtimes`` has the installed runtimes, and ``choices`` what "auto" chose for the active model, with the medians.
+
+def _model(active: Active) -> str:
+    """Return the model's name from the manifest, or "" if the bundle's format is not known."""
+    try:
+        return str(load_json(read_container(active.data).manifest, "manifest")["model"])
+    except (BundleError, KeyError, TypeError):
+        return ""
+
+
+def _since(slots: Slots, active: Active, entries: Sequence[Entry]) -> float | None:
+    """Return when the model became the active one: by the journal, else by the link or the factory record.
+
+    The journal forgets old entries. None if neither knows.
+    """
+    wanted = active.record.release
+    for entry in reversed(entries):
+        switched = entry.state == "COMMITTED" and entry.slot == active.source
+        if entry.release == wanted and (switched or entry.state == "ROLLED_BACK"):
+            return entry.time
+    if active.source in SLOTS and slots.current() != active.source:
+        return None  # the home could not be written when its current slot was found damaged
+    path = slots.home / ("current" if active.source in SLOTS else "factory.json")
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return None
+
+
+def _examine(slots: Slots, source: str) -> dict[str, Any]:
+    try:
+        return asdict(slots.examine(source).record)
+    except SlotError as error:
+        return {"unusable": str(error)}
+
+
+def _previous(slots: Slots, result: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the model that answers if the active one cannot: the other slot's, else the factory's, else None."""
+    active = result["active"]
+    if active is None or active["source"] == FACTORY:
+        return None
+    (other,) = set(SLOTS) - {active["source"]}
+    if os.path.lexists(slots.path(other)):
+        found = {"source": other, **result[f"slot_{other}"]}
+    elif result["factory"] is not None:
+        found = {"source": FACTORY, **result["factory"]}
+    else:
+        return None
+    lowest = result["floor"].get("min_release", 0)
+    if found.get("release", lowest) < lowest:
+        found["unusable"] = f"it is below the minimum release {lowest}"
+    return found
+
+
+def status(home: str | Path) -> dict[str, Any]:
+    """Return the state of a device: URL, family, active model, slots, factory model, floor, last journal entry.
+
+    ``runtimes`` has the installed runtimes, and ``choices`` the runtimes that "auto" chose for the active model, with
+    the medians. ``previous`` is the model that answers if the active one cannot. Dates are ISO dates in UTC; ``last``
+    also has its time in seconds since 1970. What cannot be used has the reason under ``unusable``.
 
     Raises:
         DeviceError: if the home is not initialised.
@@ -39,20 +107,26 @@ def status(home: str | Path) -> dict[str, Any]:
     result |= {"current": slots.current() or "", "choices": []}
     try:
         active = slots.active()
-        result["active"] = {"source": active.source, **asdict(active.record)}
-        if config.runtime == AUTO:
-            result["choices"] = _choices(slots, active.record.sha256)
     except SlotError as error:
         result["active"], result["problem"] = None, str(error)
+    else:
+        since = _date(_since(slots, active, slots.journal.entries()))
+        result["active"] = {
+            "source": active.source,
+            "model": _model(active),
+            "since": since,
+            **asdict(active.record),
+        }
+        if config.runtime == AUTO:
+            result["choices"] = _choices(slots, active.record.sha256)
     for slot in SLOTS:
-        try:
-            result[f"slot_{slot}"] = asdict(slots.examine(slot).record)
-        except SlotError as error:
-            result[f"slot_{slot}"] = {"unusable": str(error)}
+        result[f"slot_{slot}"] = _examine(slots, slot)
+    result["factory"] = _examine(slots, FACTORY) if (slots.home / "factory.json").exists() else None
     try:
         result["floor"] = asdict(slots.floor())
     except SlotError as error:
         result["floor"] = {"unusable": str(error)}
+    result["previous"] = _previous(slots, result)
     last = slots.journal.last()
-    result["last"] = asdict(last) if last else None
+    result["last"] = {"date": _date(last.time), **asdict(last)} if last else None
     return result

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn import html
 from seedcnn.data.corruptions import CORRUPTIONS, GROUPS, SEVERITIES
 from seedcnn.evaluate._mce import FIGURES, figures
+from seedcnn.messages import counted
 
 __all__ = ["CSV_COLUMNS", "RobustnessTable", "SeededRobustness", "Summary"]
 
@@ -116,6 +118,31 @@ class RobustnessTable:
             "constants": self.constants,
             "seed": self.seed,
         }
+
+    def _about(self) -> str:
+        error = "" if self.standard_error is None else f" ± {self.standard_error:.2f}"
+        clean = "" if self.clean is None else f", clean {self.clean:.2f} %"
+        return (
+            f"{self.mean_over_corruptions:.2f}{error} % under {counted(len(self.accuracies), 'corruption')} at "
+            f"{len(self.severities)} severities{clean}, n={self.n:,}"
+        )
+
+    def __repr__(self) -> str:
+        return f"RobustnessTable({self._about()}, constants={self.constants!r}, seed={self.seed})"
+
+    def _repr_html_(self) -> str:
+        """Accuracy by corruption and severity, and the averages, as a notebook shows them."""
+        heads = ("corruption", "group", *(f"severity {each}" for each in self.severities), "mean")
+        means = self.corruption_means
+        rows = [
+            (name, CORRUPTIONS[name].group, *(f"{value:.2f}" for value in row), f"{means[name]:.2f}")
+            for name, row in self.accuracies.items()
+        ]
+        by_severity = (f"{value:.2f}" for value in self.severity_means.values())
+        rows.append(("mean", "", *by_severity, f"{self.mean_over_corruptions:.2f}"))
+        known = [(name, f"{value:.2f}") for name, value in self.figures.items() if value is not None]
+        about = html.paragraph(f"Top-1 accuracy in percent: {self._about()}")
+        return f"{about}{html.table(heads, rows)}{html.table(('figure', ''), known)}"
 
     def csv_rows(self) -> list[list[Any]]:
         """The rows of :meth:`to_csv`, without the header."""

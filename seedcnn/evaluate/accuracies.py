@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from seedcnn import html
 from seedcnn.arrays import F32
 from seedcnn.convert.given import evaluating, logits_of
 from seedcnn.data.transforms import normalize
@@ -51,6 +52,17 @@ class Accuracy:
     standard_error: float
     correct: npt.NDArray[np.bool_]
     top5: float | None = None
+
+    def __repr__(self) -> str:
+        top5 = "" if self.top5 is None else f", top5={self.top5:.2f}"
+        return f"Accuracy(top1={self.top1:.2f} ± {self.standard_error:.2f} %{top5}, n={self.n})"
+
+    def _repr_html_(self) -> str:
+        """The accuracy in a sentence, as a notebook shows it."""
+        top5 = "" if self.top5 is None else f", top-5 {self.top5:.2f} %"
+        return html.paragraph(
+            f"Top-1 accuracy {self.top1:.2f} ± {self.standard_error:.2f} %{top5}, of {self.n:,} images"
+        )
 
 
 def _check_images(images: npt.NDArray[np.uint8], batch_size: int) -> None:

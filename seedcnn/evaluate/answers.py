@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from html import escape
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from seedcnn import html
 from seedcnn.arrays import F32
 from seedcnn.data.image_set import ImageSet
 from seedcnn.evaluate.accuracies import Accuracy, Predict, accuracy_of_logits, check_labels, predict_logits
@@ -239,16 +239,12 @@ class Answers:
         for each in [self.by_class[label] for label in self.hardest()]:
             accuracy = "no image" if each.top1 is None else f"{each.top1:.1f} ± {each.standard_error:.1f}"
             taken = wrong.get(each.name)
-            often = "" if taken is None else f"{escape(taken.answer)} ({taken.count})"
-            rows.append(f"<tr><td>{escape(each.name)}</td><td>{each.n}</td><td>{accuracy}</td><td>{often}</td></tr>")
+            often = "" if taken is None else f"{taken.answer} ({taken.count})"
+            rows.append((each.name, each.n, accuracy, often))
         rest = len(self.classes) - len(rows)
-        more = f"<p>and {rest} classes more</p>" if rest > 0 else ""
-        return (
-            f"<p>Top-1 accuracy {self.top1:.2f} ± {self.standard_error:.2f} % of {self.n} images</p>"
-            "<table><thead><tr><th>class</th><th>images</th><th>accuracy, %</th>"
-            "<th>most often taken for</th></tr></thead>"
-            f"<tbody>{''.join(rows)}</tbody></table>{more}"
-        )
+        about = html.paragraph(f"Top-1 accuracy {self.top1:.2f} ± {self.standard_error:.2f} % of {self.n:,} images")
+        classes = html.table(("class", "images", "accuracy, %", "most often taken for"), rows)
+        return about + classes + (html.paragraph(f"and {rest} classes more") if rest > 0 else "")
 
 
 def ask(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seedcnn import html
 from seedcnn.convert.copies import copy_model, copy_without_weights
 from seedcnn.convert.given import unwrapped
 from seedcnn.convert.tracing import NORMS
@@ -79,6 +80,37 @@ class Cost:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         return {**dataclasses.asdict(self), "gradient_bytes": self.gradient_bytes}
+
+    def __repr__(self) -> str:
+        unsupported = f", unsupported={self.unsupported}" if self.unsupported else ""
+        return (
+            f"Cost(params={self.params:,}, fixed={self.fixed:,}, macs={self.macs:,} ({self.convention}), "
+            f"nlf_evals={self.nlf_evals:,}, fp32_bytes={self.fp32_bytes:,}, saved_bytes={self.saved_bytes:,}, "
+            f"{len(self.layers)} layers{unsupported})"
+        )
+
+    def _repr_html_(self) -> str:
+        """The costs of the whole network, and below them those of each layer, as a notebook shows them."""
+        rows = [
+            ("learnable parameters", self.params),
+            ("fixed numbers, drawn from seeds", self.fixed),
+            (f"MACs ({self.convention})", self.macs),
+            ("NLF evaluations", self.nlf_evals),
+            ("bytes as float32", self.fp32_bytes),
+            ("bytes kept for the backward pass", self.saved_bytes),
+        ]
+        heads = ("layer", "class", "parameters", "fixed", "MACs", "NLF evaluations", "output")
+        layers = [
+            (each.name or "(the model)", each.kind, each.params, each.fixed, each.macs, each.nlf_evals, _size(each))
+            for each in self.layers
+        ]
+        parts = [html.table(("of one picture", ""), rows)]
+        parts += [html.paragraph(f"not counted: {', '.join(self.unsupported)}")] if self.unsupported else []
+        return "".join([*parts, html.folded(f"{len(layers)} layers", html.table(heads, layers))])
+
+
+def _size(layer: LayerCost) -> str | None:
+    return None if layer.output is None else "x".join(map(str, layer.output))
 
 
 def _picture(model: nn.Module, count: int, input_size: tuple[int, int, int]) -> Tensor:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
+from seedcnn import html
 from seedcnn.arrays import F32
 from seedcnn.bundle import Measured, Preprocessing, read_bundle, with_accuracy
 from seedcnn.bundle.delta import write_delta
@@ -109,6 +110,43 @@ class PackResult:
     def bits_per_weight(self) -> float:
         """Coded bits of a weight, on average."""
         return 8 * self.weight_bytes / max(self.weights, 1)
+
+    def __repr__(self) -> str:
+        size = f"{len(self.data):,} bytes, {self.bits_per_weight:.2f} bits a weight"
+        return f"PackResult({size}; accuracy {self._change()}, n={self.before.n:,})"
+
+    def _change(self) -> str:
+        change = f"{self.after.top1 - self.before.top1:+.2f} ± {self.drop_error:.2f} points"
+        return f"{self.before.top1:.2f} -> {self.after.top1:.2f} % ({change})"
+
+    def _repr_html_(self) -> str:
+        """The bundle's size, the accuracy before and after, and the grids tried, as a notebook shows them."""
+        rows: list[tuple[str, object]] = [
+            ("bundle, bytes", f"{len(self.data):,}"),
+            ("bits a weight", f"{self.bits_per_weight:.2f}"),
+            ("grid step", None if self.step is None else f"{self.step:.4g}"),
+            ("values that travel as seeds", f"{self.seeded_values:,}"),
+            (f"accuracy of {self.before.n:,} images", self._change()),
+            ("torch with the bundle's weights", f"{self.on_grid.top1:.2f} %"),
+            ("the same top class as before", f"{self.grid.agreement:.2f} %"),
+            ("largest relative difference of the export", f"{self.export.max_rel:.1e}"),
+        ]
+        rows += [] if self.delta is None else [("delta from the parent, bytes", f"{len(self.delta):,}")]
+        if self.int8 is not None:
+            rows.append(("int8: the same top class as float32", f"{self.int8.logits.agreement:.2f} %"))
+            rows.append(("int8: latency", f"{self.int8.latency.median_ms:.3f} ms in {self.int8.runtime}"))
+        tried = [
+            (
+                f"{each.step:.4g}",
+                each.weight_bytes,
+                f"{each.bits_per_weight:.2f}",
+                f"{each.drop:+.2f} ± {each.error:.2f}",
+            )
+            for each in self.tried
+        ]
+        heads = ("grid step", "weights, bytes", "bits a weight", "points lost")
+        grids = html.folded(f"{len(tried)} grids tried", html.table(heads, tried)) if tried else ""
+        return html.table(("packed", ""), rows) + grids
 
 
 @dataclass(frozen=True, eq=False)

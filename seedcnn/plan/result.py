@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from seedcnn import typed
+from seedcnn import html, typed
 from seedcnn.convert import ConversionConfig, ConversionReport, convert_layers_
 from seedcnn.errors import ConfigError
 from seedcnn.files import write_file
@@ -87,6 +87,10 @@ class LayerPlan:
             raise ConfigError(f"layer {self.name} has the form {self.form!r} and the config {self.config}")
 
 
+def _ms(costs: Costs) -> str | None:
+    return None if costs.latency_ms is None else f"{costs.latency_ms:.3f}"
+
+
 @dataclass(frozen=True)
 class Plan:
     """The result of :func:`seedcnn.plan.plan`.
@@ -133,6 +137,36 @@ class Plan:
     def forms(self) -> dict[str, int]:
         """Number of layers by form, including those that stay; the most frequent first."""
         return dict(Counter(layer.form for layer in self.layers).most_common())
+
+    def __repr__(self) -> str:
+        changed = f"{len(self.overrides)} of {len(self.layers)} layers replaced"
+        before, after = (self.budget.say(each.of(self.budget.of)) for each in (self.vanilla, self.predicted))
+        return f"Plan({self.budget}: {changed}, {before} -> {after} predicted)"
+
+    def _repr_html_(self) -> str:
+        """Costs of the network before and after, and the form of each layer, as a notebook shows them."""
+        networks = [
+            (name, each.macs, each.params, each.bytes, _ms(each))
+            for name, each in (("as it is", self.vanilla), ("predicted", self.predicted))
+        ]
+        costs = ("MACs", "parameters", "bytes", "ms")
+        rows: list[tuple[object, ...]] = [
+            (
+                each.name,
+                each.layer,
+                each.form,
+                *(each.after.macs, each.after.params, each.after.bytes, _ms(each.after)),
+                "" if each.config is None else f"{each.sensitivity:.4f}",
+            )
+            for each in self.layers
+        ]
+        rows += [(name, f"stays: {reason}", *(None,) * 6) for name, reason in self.left.items()]
+        about = f"{self.budget}: {len(self.overrides)} of {len(self.layers)} layers replaced. Sensitivity: {self.how}."
+        return (
+            html.paragraph(about)
+            + html.table(("network", *costs), networks)
+            + html.table(("layer", "convolution", "form", *costs, "sensitivity"), rows)
+        )
 
     def convert_(self, model: nn.Module) -> ConversionReport:
         """Convert ``model`` in place; replaced layers get fresh weights, the others keep theirs.

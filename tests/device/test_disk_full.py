@@ -78,5 +78,5 @@ def test_disk_full_without_being_root(fleet, tmp_path, make_bundle):
     )
     assert "code 1" in done.stdout, done.stderr
     assert "No space left on device" in done.stderr
-    assert "active: source a, family demo, release 1" in done.stdout
+    assert "demo  release 1 (tiny), since " in done.stdout
     assert Device(device.home).release() == 1

@@ -64,17 +64,27 @@ def test_demo_end_to_end(run, images, corrupted, epochs, tmp_path, cifar10, caps
         "release 2 is installed in slot b",
         "; by a delta of ",
         "release 3 is installed in slot a",
-        "was refused: a file is not what was signed",
+        "refused 4, ",
         "release 3 still answers, as before",
     ):
         assert words in text
-    found = re.findall(r"device ([\d.]+) % of 1000 images; torch with the shipped weights ([\d.]+)", text)
+    assert str(out) not in text.rstrip().rpartition("\n")[0]
+    assert "[{" not in text
+    for stage in re.split(r"^.* ─+$", text, flags=re.MULTILINE):
+        lines = stage.strip().splitlines()
+        assert len(lines) <= 24, stage
+        assert max(map(len, lines), default=0) <= 110  # a command is not broken
+    found = re.findall(r"device ([\d.]+) % of 1000 images\ntorch with the shipped weights ([\d.]+)", text)
     assert len(found) == 3
     for device, torch_same in found:
         assert abs(float(device) - float(torch_same)) <= 0.1
         assert float(device) > 12  # better than guessing, by two standard errors
     assert text.rstrip().splitlines()[-1] == f"report: {out / 'report.html'}"
     html = (out / "report.html").read_text()
+    first = re.search(r"^Take (vanilla|narrowed|GroupNL r=2|recommended)", text, re.MULTILINE)
+    assert first is not None
+    assert f'<p class="first">{first[0]}' in html
+    assert html.index("Which to take") < html.index("At a glance")
     for words in (
         "GroupNL r=2",
         "narrowed",

@@ -50,6 +50,7 @@ def _rows(found: Evaluated, models: Mapping[str, Opened]) -> list[ModelRow]:
                 None if counted is None else counted.nlf_evals,
                 bundle_bytes=models[name].file_bytes,
                 top5=None if clean.top5 is None else Measured(clean.top5, clean.n),
+                seeded=None if counted is None else counted.fixed > 0,
             )
         )
     return rows

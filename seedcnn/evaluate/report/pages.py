@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
@@ -13,6 +14,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from seedcnn.evaluate.answers import Answers
 from seedcnn.evaluate.papers import PaperRow
 from seedcnn.evaluate.report.answers import answer_sections
+from seedcnn.evaluate.report.choice import advice
 from seedcnn.evaluate.report.compare import papers_section, styles_section
 from seedcnn.evaluate.report.robustness import averages_section, heat_section, severity_section
 from seedcnn.evaluate.report.rows import Measured, ModelRow, Sample, format_bytes
@@ -66,6 +68,18 @@ def _seeded(robustness: Mapping[str, RobustnessTable | SeededRobustness]) -> dic
     return found
 
 
+def _robustness_sections(rows: Sequence[ModelRow], results: Mapping[str, SeededRobustness]) -> dict[str, Any]:
+    """The sections on corruption by their names in the template; empty ones without results."""
+    if not results:
+        return {"averages": None, "heat": None, "severity": None}
+    names = [row.name for row in rows]
+    return {
+        "averages": averages_section(names, results),
+        "heat": heat_section(names, results),
+        "severity": severity_section(rows, results),
+    }
+
+
 def _template() -> Template:
     source = files("seedcnn.evaluate.report").joinpath("report.html.j2").read_text(encoding="utf-8")
     strict = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
@@ -85,6 +99,7 @@ def write_report(
     papers: Mapping[str, Sequence[PaperRow]] | None = None,
     answers: Mapping[str, Answers] | None = None,
     worst: Sequence[Sample] = (),
+    training: float = 0.0,
 ) -> Path:
     """Write the report; the same input gives the same bytes (with the same matplotlib and Pillow).
 
@@ -101,6 +116,7 @@ def write_report(
         papers: for each model, the papers' rows to compare it with, which must be of the same data. "top1" is compared
             with ``ModelRow.accuracy``; group means and "mean" with ``robustness``, if all corruptions of the group, or
             all 19, were measured at all severities; a style with that style, if it was held out.
+        training: standard deviation of the accuracy between trainings, in points, for the choice of a model.
 
     Returns:
         The path written.
@@ -116,16 +132,14 @@ def write_report(
     results = _seeded(robustness)
     page = _template().render(
         title=title,
+        advice=advice(rows, answers, training=training),
         headline=headline(rows),
-        averages=averages_section(names, results) if results else None,
-        heat=heat_section(names, results) if results else None,
-        severity=severity_section(rows, results) if results else None,
+        **_robustness_sections(rows, results),
         styles=styles_section(names, styles) if styles else None,
         papers=papers_section(rows, papers, results, styles),
         bars=bars_section(rows),
         **answer_sections(answers),
         samples=samples_section(samples),
-        samples_title="Corrupted images" if results else "Some images",
         worst=samples_section(worst),
         notes=notes,
         settings=settings,

@@ -45,6 +45,7 @@ class ModelRow:
         bundle_bytes: size of the shipped file.
         latency_ms: latency of one image on the device.
         top5: in percent, on clean images.
+        seeded: whether the model generates channels or filters from seeds; None if that is not known.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ModelRow:
     bundle_bytes: int | None = None
     latency_ms: Measured | None = None
     top5: Measured | None = None
+    seeded: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -214,7 +214,7 @@ def test_sections_without_content_are_left_out(tmp_path):
     assert page.tags.count("h2") == 1
     assert "svg" not in page.tags
     full = Page(write(tmp_path / "full.html").read_text(encoding="utf-8"))
-    assert full.tags.count("h2") == 8
+    assert full.tags.count("h2") == 9
 
 
 def test_a_flat_table_can_be_plotted(tmp_path):
