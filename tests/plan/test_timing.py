@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import pytest
 import torch
 from torch import nn
@@ -14,28 +12,9 @@ from seedcnn.plan import FORMS, timing
 from seedcnn.plan.costs import cost_table
 from seedcnn.plan.sites import find_sites
 from seedcnn.plan.timing import Timing, add_latency, time_networks
+from tests.plan.heard import Heard
 
 SIZE = (3, 8, 8)
-
-
-class Heard:
-    """Somebody who is shown progress and keeps it."""
-
-    def __init__(self) -> None:
-        self.stages: list[tuple[str, int | None]] = []
-        self.notes: list[str] = []
-        self.done = 0
-
-    def __call__(self, text: str) -> None: ...
-
-    @contextmanager
-    def steps(self, what, total):
-        self.stages.append((what, total))
-        yield self.advance
-
-    def advance(self, amount=1, note=""):
-        self.done += amount
-        self.notes.append(note)
 
 
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "openvino"])
