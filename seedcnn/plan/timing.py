@@ -19,7 +19,7 @@ from seedcnn.plan.sites import Site, form_of_site
 __all__ = ["Timing", "add_latency", "time_networks"]
 
 _ROUNDS = 100
-_SECONDS, _SECONDS_A_NETWORK = 4.0, 6.0
+_SECONDS, _SECONDS_A_NETWORK = 3.0, 6.0
 _GROUP_FORMS, _GROUP_BYTES = 48, 1 << 28  # exported in one call: more would save little time and take more memory
 
 
@@ -29,7 +29,7 @@ class Timing:
 
     Attributes:
         runtime: a key of :data:`seedcnn.evaluate.runners.RUNNERS`.
-        rounds: timed calls of each network. None makes up to 100, as many as fit into four seconds for a layer with
+        rounds: timed calls of each network. None makes up to 100, as many as fit into three seconds for a layer with
             its forms and into six for each network, but at least five.
         threads: threads of the runtime.
         say: is shown the progress.
