@@ -23,7 +23,7 @@ _UNNEEDED = "seedcnn_unneeded"  # in a node's notes: the values that no later no
 
 @dataclass(frozen=True, eq=False)
 class Values:
-    """What the code of a network has computed for some images, by the nodes of its graph."""
+    """Results of a part of a network's code for some images, by the nodes of its graph."""
 
     of: dict[fx.Node, Any]
     images: int

@@ -30,7 +30,7 @@ class Timing:
     Attributes:
         runtime: a key of :data:`seedcnn.evaluate.runners.RUNNERS`.
         rounds: timed calls of each network. None makes up to 100, as many as fit into three seconds for a layer with
-            its forms and into six for each network, but at least five.
+            its forms and into six for each network, and at least five.
         threads: threads of the runtime.
         say: is shown the progress.
     """
