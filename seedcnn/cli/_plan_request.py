@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from seedcnn.cli._arguments import default, refuse_without_effect
 from seedcnn.errors import ConfigError, PluginError, TrainingError
+from seedcnn.messages import steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,13 +55,13 @@ class Measuring:
 
     Attributes:
         runtime: of :data:`seedcnn.evaluate.runners.RUNNERS`.
-        rounds: measured calls of each form.
+        rounds: measured calls of each form; None for up to 100, fewer for slow layers.
         threads: threads of the runtime, and of torch.
         wanted: whether latencies are measured at all.
     """
 
     runtime: str
-    rounds: int
+    rounds: int | None
     threads: int
     wanted: bool
 
@@ -83,7 +84,7 @@ def measuring_of(budget: Budget, latency: bool, runtime: str | None, rounds: int
     if not latency:
         refuse_without_effect({"--runtime": runtime, "--rounds": rounds}, "with --no-latency")
     name = default(runtime, "onnxruntime")
-    return Measuring(_SHORT.get(name, name), default(rounds, 100), threads, latency)
+    return Measuring(_SHORT.get(name, name), rounds, threads, latency)
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +218,7 @@ class PlanRequest:
         calibration: the trained network, or None for a stand-in of the sensitivities.
         forms: names of the forms to choose from, None for all.
         multiple, step, seed: see :func:`seedcnn.plan.plan`.
-        say: called with one sentence for each step of the work.
+        say: is shown the progress and the remarks.
     """
 
     model: str
@@ -251,8 +252,9 @@ class PlanRequest:
             calibration = asked.calibration(images, rule, size)
         self.measuring.quiet()
         found = self._plan(vanilla, size, calibration)
-        how: dict[str, Any] = {"rounds": self.measuring.rounds, "threads": self.measuring.threads}
-        return found, compare(found, vanilla, beside=self._beside(found, options), latency=self.measuring.wanted, **how)
+        beside = self._beside(found, options)
+        how: dict[str, Any] = {"rounds": self.measuring.rounds, "threads": self.measuring.threads, "say": self.say}
+        return found, compare(found, vanilla, beside=beside, latency=self.measuring.wanted, **how)
 
     def _plan(self, vanilla: nn.Module, size: Size, calibration: Calibration | None) -> Plan:
         from seedcnn.plan import plan
@@ -286,7 +288,8 @@ class PlanRequest:
             self.say("no narrowed network to compare with: the plan saves no MACs")
             return {}
         try:
-            label, network, macs = narrowed_network(self.model, found.predicted.macs, found.input_size, **options)
+            with steps(self.say, "narrowing the vanilla network"):
+                label, network, macs = narrowed_network(self.model, found.predicted.macs, found.input_size, **options)
         except ConfigError as error:
             self.say(f"no narrowed network to compare with: {error}")
             return {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +41,9 @@ _Forms = Annotated[
 ]
 _Multiple = Annotated[int, typer.Option(help="Use only forms whose inner channel counts are multiples of this.", min=1)]
 _GridStep = Annotated[float | None, typer.Option(help="Estimate bytes on this grid of weights, not as float32.")]
-_Rounds = Annotated[int | None, typer.Option(help="Measured calls of each form; 100 by default.", min=1)]
+_Rounds = Annotated[
+    int | None, typer.Option(help="Measured calls of each form; by default 100, or fewer for slow layers.", min=1)
+]
 _Threads = Annotated[int, typer.Option(help="Threads of the runtime.", min=1)]
 _Seed = Annotated[int, typer.Option(help="Model seed of the conversion.", min=0)]
 _Latency = Annotated[bool, typer.Option(help="Measure latency even if the budget is in bytes or MACs.")]
@@ -82,6 +83,7 @@ def plan(
     from seedcnn.cli import _plan_request as request
     from seedcnn.cli._plan_tables import print_plan
     from seedcnn.literals import split
+    from seedcnn.progress import Progress
 
     budget = request.budget_of(budget_latency, budget_bytes, budget_macs)
     measuring = request.measuring_of(budget, latency, runtime, rounds, threads)
@@ -92,9 +94,8 @@ def plan(
     calibration = request.calibration_of(checkpoint, data, pictures, steps)
     check_outputs({"--out": out})
     asked = None if forms is None else [form for form in split(forms, ",") if form]
-    say = partial(typer.echo, err=True)
     found, compared = request.PlanRequest(
-        name, size, budget, measuring, calibration, asked, multiple, grid_step, seed, say
+        name, size, budget, measuring, calibration, asked, multiple, grid_step, seed, Progress()
     ).run()
     if out is not None:
         found.save(out)

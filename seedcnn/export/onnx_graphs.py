@@ -19,7 +19,7 @@ from torch import fx
 from seedcnn.bundle import Seeded
 from seedcnn.errors import ExportError
 
-__all__ = ["INPUT", "OUTPUT", "OnnxModel", "absorbed_norms", "to_onnx"]
+__all__ = ["INPUT", "OUTPUT", "OnnxModel", "absorbed_norms", "export_program", "finish", "tell_apart", "to_onnx"]
 
 INPUT, OUTPUT = "image", "logits"
 _OPSET = 20
@@ -53,7 +53,19 @@ class OnnxModel:
     constants: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
 
-def _export(model: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
+def export_program(
+    model: torch.nn.Module, example: Any, dynamic: Any, inputs: list[str], outputs: list[str]
+) -> torch.onnx.ONNXProgram:
+    """Return what torch's exporter makes of a network, unoptimised.
+
+    Args:
+        example: the network's argument, a tensor or a list of tensors.
+        dynamic: the dimensions of it that stay free, as ``torch.export`` takes them.
+        inputs, outputs: names for the values that enter and leave the graph.
+
+    Raises:
+        ExportError: if the exporter fails.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         try:
@@ -62,9 +74,9 @@ def _export(model: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
                 (example,),
                 dynamo=True,
                 opset_version=_OPSET,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                input_names=inputs,
+                output_names=outputs,
+                dynamic_shapes=(dynamic,),
                 optimize=False,
                 verbose=False,
             )
@@ -72,11 +84,10 @@ def _export(model: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
             raise ExportError(f"the network cannot be expressed in ONNX: {_reason(error)}") from error
     if program is None:
         raise ExportError("the ONNX exporter returned nothing")
-    _tell_apart(program.model.graph)
-    return program.model_proto
+    return program
 
 
-def _tell_apart(graph: Any) -> None:
+def tell_apart(graph: Any) -> None:
     """Rename values that are called like a tensor: the exporter calls the result of a mean "mean", whatever else is."""
     taken = set(graph.initializers)
     if clash := taken & {INPUT, OUTPUT}:
@@ -161,9 +172,20 @@ def to_onnx(folded: fx.GraphModule, input_size: tuple[int, int, int] = (3, 32, 3
         ExportError: if an operation has no ONNX form, the network's code depends on the values of its input or fixes
             the batch size, or it makes tensors of floats that are not float32.
     """
+    dynamic = {0: torch.export.Dim("batch")}
+    program = export_program(folded, torch.zeros(2, *input_size), dynamic, [INPUT], [OUTPUT])
+    tell_apart(program.model.graph)
+    return finish(folded, program.model_proto)
+
+
+def finish(folded: fx.GraphModule, proto: onnx.ModelProto) -> OnnxModel:
+    """Simplify the graph that the exporter made of a folded network, and take its tensors out.
+
+    Raises:
+        ExportError: as :func:`to_onnx`.
+    """
     named = folded.named_parameters(remove_duplicate=False)
     parameters = {name: value.detach().numpy().copy() for name, value in named}
-    proto = _export(folded, torch.zeros(2, *input_size))
     if proto.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value"):
         raise ExportError(
             "the network's code turns the number of images in a batch into a fixed number, so the graph would answer "

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from seedcnn.convert.copies import copy_model
-from seedcnn.evaluate.benchmark import bench_latency
 from seedcnn.latency import Latency
+from seedcnn.messages import Say
 from seedcnn.plan.costs import Costs, costs_of_network
 from seedcnn.plan.result import Plan
+from seedcnn.plan.timing import Timing, time_networks
 
 __all__ = ["Compared", "Comparison", "compare"]
 
@@ -87,17 +88,20 @@ def compare(
     model: nn.Module,
     *,
     beside: Mapping[str, nn.Module] | None = None,
-    rounds: int = 100,
+    rounds: int | None = None,
     threads: int = 1,
     latency: bool = True,
+    say: Say = lambda _: None,
 ) -> Comparison:
     """Convert a copy of ``model`` as planned and measure it against the model and other networks.
 
     Args:
         model: the network that the plan was made for; it is not changed.
         beside: other networks by name, such as the vanilla one narrowed to as many multiply-accumulates.
-        rounds, threads: for the latencies, which are interleaved, in the plan's runtime, one image at a time.
+        rounds, threads: for the latencies, which are interleaved, in the plan's runtime, one image at a time; see
+            :class:`seedcnn.plan.timing.Timing`.
         latency: False only counts, without measuring latencies.
+        say: is shown the progress.
 
     Raises:
         ConversionError: if the plan was made for another model.
@@ -110,8 +114,7 @@ def compare(
     networks = {"vanilla": model, "plan": converted, **(beside or {})}
     times: dict[str, Latency] = {}
     if latency:
-        found = bench_latency(networks, plan.input_size, runtimes=(plan.runtime,), rounds=rounds, threads=threads)
-        times = {one.form: one.latency for one in found}
+        times = time_networks(networks, plan.input_size, Timing(plan.runtime, rounds, threads, say))
     # On a grid the converted layers' bytes depend on weights that are not trained yet, so float32 bytes are counted.
     rows = {
         name: Compared(name, costs_of_network(network, plan.input_size, None), times.get(name))

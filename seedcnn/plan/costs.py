@@ -1,10 +1,10 @@
-"""Costs of each layer in each form: multiply-accumulates, bytes, parameters, and measured milliseconds."""
+"""Counted costs of each layer in each form: multiply-accumulates, bytes, parameters."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,16 +13,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seedcnn.arrays import F32
 from seedcnn.convert import ConversionConfig
-from seedcnn.evaluate.benchmark import bench_latency
 from seedcnn.evaluate.costs import cost
 from seedcnn.export import fold
 from seedcnn.export.bundles import encode_learned, grids_of_step, is_weight
 from seedcnn.layers import learnable_count
-from seedcnn.messages import Say
+from seedcnn.messages import Say, steps
 from seedcnn.plan.forms import KEEP
 from seedcnn.plan.sites import Site, form_of_site
 
-__all__ = ["Costs", "Option", "Table", "add_latency", "cost_table", "costs_of_network", "tensor_bytes"]
+__all__ = ["Costs", "Option", "Table", "cost_table", "costs_of_network", "tensor_bytes"]
 
 
 @dataclass(frozen=True)
@@ -139,6 +138,7 @@ def cost_table(
     *,
     multiple: int = 16,
     step: float | None = None,
+    say: Say = lambda _: None,
 ) -> Table:
     """List every form that fits each site and saves multiply-accumulates or bytes there, with its costs.
 
@@ -150,15 +150,18 @@ def cost_table(
         forms: candidate configs by name.
         multiple: see :func:`seedcnn.plan.sites.form_of_site`.
         step: grid step of the weights, None for float32.
+        say: is shown the progress.
     """
     table: Table = {}
     known: dict[str, list[Option]] = {}
-    with torch.random.fork_rng(devices=[]):
+    sites = list(sites)
+    with torch.random.fork_rng(devices=[]), steps(say, "counting the costs of layers", len(sites)) as advance:
         for site in sites:
             key = site.key if step is None else site.name  # on a grid the bytes depend on the weights
             if key not in known:
                 known[key] = _options(model, site, forms, multiple, step)
             table[site.name] = known[key]
+            advance(note=site.name)
     return table
 
 
@@ -199,56 +202,3 @@ def _options(
         if found.macs < plain.macs or found.bytes < plain.bytes:
             options.append(Option(form, config, found, _weights(layer)))
     return options
-
-
-def add_latency(
-    model: nn.Module,
-    sites: Iterable[Site],
-    table: Table,
-    *,
-    runtime: str,
-    rounds: int,
-    threads: int,
-    say: Say = lambda _: None,
-) -> Table:
-    """Return the table with the measured milliseconds of each option, one image at a time.
-
-    Each distinct layer is exported alone with its norm and activation, in all its forms; these are timed interleaved,
-    and the medians are kept.
-
-    Args:
-        runtime: a key of :data:`seedcnn.evaluate.runners.RUNNERS`.
-        rounds, threads: see :func:`seedcnn.evaluate.benchmark.bench_latency`.
-        say: called with one sentence for each distinct layer.
-
-    Raises:
-        ExportError, BundleError: if a form behaves differently in the runtime than in torch.
-    """
-    result: Table = {}
-    known: dict[tuple[str, tuple[str, ...]], dict[str, float]] = {}
-    sites = [site for site in sites if site.name in table]
-    distinct = {(site.key, tuple(option.form for option in table[site.name])) for site in sites}
-    for site in sites:
-        options = table[site.name]
-        key = (site.key, tuple(option.form for option in options))
-        if key not in known:
-            say(f"timing {site} in {len(options)} forms ({len(known) + 1} of {len(distinct)} layers)")
-            known[key] = _times(model, site, options, runtime, rounds, threads)
-        times = known[key]
-        result[site.name] = [replace(o, costs=replace(o.costs, latency_ms=times[o.form])) for o in options]
-    return result
-
-
-def _times(
-    model: nn.Module, site: Site, options: list[Option], runtime: str, rounds: int, threads: int
-) -> dict[str, float]:
-    forms: dict[str, nn.Module] = {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        for option in options:
-            layer = form_of_site(model, site, option.config, multiple=1)
-            if isinstance(layer, str):
-                raise ValueError(f"`options` name the form {option.form!r}, which does not fit {site.name}: {layer}")
-            forms[option.form] = site.alone(layer)
-    found = bench_latency(forms, site.input_shape, runtimes=(runtime,), rounds=rounds, threads=threads)
-    return {one.form: one.latency.median_ms for one in found}

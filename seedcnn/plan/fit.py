@@ -6,8 +6,6 @@ has a place for them, then steps of Adam on the layer's own output.
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +15,8 @@ __all__ = ["fit", "start_from_dense"]
 
 _RATE = 0.03  # learning rate, as a share of a tensor's root mean square
 _SMALLEST = 1e-2
+_TINY = 1e-12
+_ALL_BUT_C = (0, 2, 3)
 
 
 def start_from_dense(layer: nn.Module, conv: nn.Conv2d) -> None:
@@ -30,23 +30,41 @@ def start_from_dense(layer: nn.Module, conv: nn.Conv2d) -> None:
         copy_leading_filters(layer, conv)
 
 
-def _centred(x: Tensor) -> Tensor:
-    return x - x.mean((0, 2, 3), keepdim=True)
+class Target:
+    """The trained layer's output, which a form has to reproduce.
 
+    What the form misses and the gradient of that are written out here, since autograd takes several times as long.
 
-def _miss(z: Tensor, y: Tensor, importance: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the share of ``y`` [N, C, H, W] that ``z`` misses, and the correlations [C] of both.
-
-    ``importance`` [C] means that a norm follows, which undoes any scale and shift of ``z``.
+    Args:
+        y: float32 [N, C, H, W].
+        importance: [C], of channels that a norm follows, which undoes any scale and shift; None if there is no norm.
     """
-    zc, yc = _centred(z), _centred(y)
-    tiny = 1e-12
-    both = (zc * yc).mean((0, 2, 3))
-    spread_z, spread_y = zc.square().mean((0, 2, 3)), yc.square().mean((0, 2, 3))
-    correlation = both / (spread_z * spread_y + tiny).sqrt()
-    if importance is None:
-        return (z - y).square().mean() / (spread_y.mean() + tiny), correlation
-    return (importance * (1 - correlation.square())).sum() / (importance.sum() + tiny), correlation
+
+    def __init__(self, y: Tensor, importance: Tensor | None) -> None:
+        self.y, self.importance = y, importance
+        self.centred = y - y.mean(_ALL_BUT_C, keepdim=True)
+        self.spread = self.centred.square().mean(_ALL_BUT_C)
+        self.places = y.numel() // y.shape[1]
+
+    @torch.no_grad()
+    def miss(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the share of the target that ``z`` misses, the correlations [C] of both, and the share's gradient.
+
+        Without a norm the share is the mean squared error over the mean variance of the target, else 1 - correlation^2,
+        averaged with the channels' importance.
+        """
+        zc = z - z.mean(_ALL_BUT_C, keepdim=True)
+        both = (zc * self.centred).mean(_ALL_BUT_C)
+        norm = (zc.square().mean(_ALL_BUT_C) * self.spread + _TINY).sqrt()
+        correlation = both / norm
+        if self.importance is None:
+            apart, scale = z - self.y, self.spread.mean() + _TINY
+            return apart.square().mean() / scale, correlation, apart.mul_(2 / (scale * z.numel()))
+        share = self.importance / (self.importance.sum() + _TINY)
+        slope = -2 * share * correlation / (self.places * norm)
+        turn = -slope * both * self.spread / norm.square()
+        gradient = zc.mul_(turn.view(-1, 1, 1)).addcmul_(self.centred, slope.view(-1, 1, 1))
+        return (share * (1 - correlation.square())).sum(), correlation, gradient
 
 
 def fit(layer: nn.Module, x: Tensor, y: Tensor, norm: nn.BatchNorm2d | None, *, steps: int) -> Tensor:
@@ -69,18 +87,24 @@ def fit(layer: nn.Module, x: Tensor, y: Tensor, norm: nn.BatchNorm2d | None, *, 
         for p in layer.parameters()
         if p.requires_grad
     ]
-    optimizer = torch.optim.Adam(groups)
+    optimizer = torch.optim.Adam(groups, fused=True)
+    target = Target(y, importance)
     layer.train()
-    least, best, found = float("inf"), copy.deepcopy(layer.state_dict()), torch.ones(y.shape[1])
+    state = [tensor.detach() for tensor in (*layer.parameters(), *layer.buffers())]
+    least, best, found = float("inf"), [tensor.clone() for tensor in state], torch.ones(y.shape[1])
     for step in range(steps + 1):
         optimizer.zero_grad(set_to_none=True)
-        loss, correlation = _miss(layer(x), y, importance)
-        missed = float(loss.detach())
-        if missed < least:
-            least, best, found = missed, copy.deepcopy(layer.state_dict()), correlation.detach().clone()
+        with torch.set_grad_enabled(step < steps):
+            z = layer(x)
+        missed, correlation, gradient = target.miss(z.detach())
+        if float(missed) < least:
+            least, found = float(missed), correlation
+            for kept, tensor in zip(best, state, strict=True):
+                kept.copy_(tensor)
         if step < steps:
-            loss.backward()
+            z.backward(gradient)
             optimizer.step()
-    layer.load_state_dict(best)
+    for kept, tensor in zip(best, state, strict=True):
+        tensor.copy_(kept)
     layer.eval()
     return found.clamp(-1, 1)

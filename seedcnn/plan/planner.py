@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from seedcnn.errors import ConfigError, did_you_mean
-from seedcnn.evaluate.benchmark import bench_latency
 from seedcnn.evaluate.runners import RUNNERS
 from seedcnn.messages import Say
-from seedcnn.plan.costs import Costs, Option, Table, add_latency, cost_table, costs_of_network
+from seedcnn.plan.costs import Costs, Option, Table, cost_table, costs_of_network
 from seedcnn.plan.forms import find_forms
 from seedcnn.plan.knapsack import choose
 from seedcnn.plan.result import Budget, LayerPlan, Plan
 from seedcnn.plan.sensitivity import Calibration, Sensitivities, measured_sensitivity, proxy_sensitivity
 from seedcnn.plan.sites import Site, find_sites
+from seedcnn.plan.timing import Timing, add_latency, time_networks
 
 __all__ = ["plan"]
 
@@ -30,33 +30,15 @@ class _Job:
     model: nn.Module
     budget: Budget
     input_size: tuple[int, int, int]
-    runtime: str
-    rounds: int
-    threads: int
-    say: Say
+    timing: Timing
 
     def whole_latency(self) -> float:
         """Measure the median milliseconds of the unchanged network."""
-        found = bench_latency(
-            {"vanilla": self.model},
-            self.input_size,
-            runtimes=(self.runtime,),
-            rounds=self.rounds,
-            threads=self.threads,
-        )
-        return found[0].latency.median_ms
+        return time_networks({"vanilla": self.model}, self.input_size, self.timing)["vanilla"].median_ms
 
     def with_latency(self, sites: list[Site], table: Table) -> Table:
         """Return the table with measured milliseconds."""
-        return add_latency(
-            self.model,
-            sites,
-            table,
-            runtime=self.runtime,
-            rounds=self.rounds,
-            threads=self.threads,
-            say=self.say,
-        )
+        return add_latency(self.model, sites, table, self.timing)
 
 
 @dataclass(frozen=True)
@@ -117,7 +99,9 @@ def _choose(
     if calibration is None:
         found = proxy_sensitivity(table)
     else:
-        found = measured_sensitivity(job.model, sites, table, calibration, budget=job.budget.of, seed=seed, say=job.say)
+        found = measured_sensitivity(
+            job.model, sites, table, calibration, budget=job.budget.of, seed=seed, say=job.timing.say
+        )
     return _Choice(table, _pick(table, found, job.budget, vanilla), found)
 
 
@@ -139,7 +123,7 @@ def plan(
     forms: Iterable[str] | None = None,
     calibration: Calibration | None = None,
     multiple: int = 16,
-    rounds: int = 100,
+    rounds: int | None = None,
     threads: int = 1,
     step: float | None = None,
     seed: int = 0,
@@ -159,11 +143,11 @@ def plan(
         calibration: images to measure sensitivities on; without them the plan uses a stand-in and says so.
         multiple: divisor of the widths that a form introduces; 1 allows any. Widths that are not multiples of 16 leave
             the blocked memory layout of the runtimes.
-        rounds, threads: for the latencies.
+        rounds, threads: for the latencies, see :class:`seedcnn.plan.timing.Timing`.
         step: grid step to estimate bytes at, None for float32 (exact).
         seed: 64-bit model seed of the conversion.
         latency: False skips latency measurements unless the budget is a latency.
-        say: called with progress messages, one sentence each.
+        say: is shown the progress.
 
     Raises:
         ConfigError: if the budget cannot be met (the message names the least that can be reached), or a form or the
@@ -174,14 +158,14 @@ def plan(
     if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
         raise ValueError(f"`multiple` (={multiple!r}) must be a positive integer")
     configs = find_forms(forms)
-    job = _Job(model, budget, input_size, _checked_runtime(runtime), rounds, threads, say)
+    job = _Job(model, budget, input_size, Timing(_checked_runtime(runtime), rounds, threads, say))
     begin = time.perf_counter()
     sites, left = find_sites(model, input_size)
     vanilla = costs_of_network(model, input_size, step)
     if latency or budget.of == "latency":
         vanilla = replace(vanilla, latency_ms=job.whole_latency())
     enough = vanilla.of(budget.of) <= budget.limit
-    table = cost_table(model, sites, {} if enough else configs, multiple=multiple, step=step)
+    table = cost_table(model, sites, {} if enough else configs, multiple=multiple, step=step, say=say)
     choice = _keep(table) if enough else _choose(job, sites, table, vanilla, calibration, seed)
     if latency and budget.of != "latency":
         choice = _timed(job, sites, choice)

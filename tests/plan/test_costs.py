@@ -11,7 +11,7 @@ from seedcnn.evaluate.costs import cost
 from seedcnn.export import fold, to_onnx
 from seedcnn.export.bundles import encode_tensors, grids_of_step
 from seedcnn.plan import FORMS, tensor_bytes
-from seedcnn.plan.costs import add_latency, cost_table, costs_of_network
+from seedcnn.plan.costs import cost_table, costs_of_network
 from seedcnn.plan.sites import find_sites
 
 SIZE = (3, 8, 8)
@@ -72,16 +72,3 @@ def test_forms_that_differ_in_a_range_only_are_different_options(small):
     table = cost_table(small, sites, forms)
     options = [option.form for option in table["conv"]]
     assert options == ["keep", "phi 0.5", "phi 0.25", "omega", "mono 3", "mono 7"]
-
-
-def test_latencies_are_measured_for_every_option(small, one_thread):
-    sites, _ = find_sites(small, SIZE)
-    table = cost_table(small, sites[1:3], {name: FORMS[name] for name in ("abs-r2", "cr")})
-    heard = []
-    timed = add_latency(small, sites, table, runtime="torch", rounds=3, threads=1, say=heard.append)
-    assert len(heard) == 2
-    for name, options in table.items():
-        assert [(o.form, o.costs.macs) for o in timed[name]] == [(o.form, o.costs.macs) for o in options]
-        assert all(o.costs.latency_ms > 0 for o in timed[name])
-        with pytest.raises(ValueError, match="was not measured"):
-            options[0].costs.of("latency")

@@ -11,9 +11,10 @@ from torch import nn
 from seedcnn.layers import DepthwiseSeparableConv2d, GhostConv2d, GroupNLConv2d
 from seedcnn.plan import FORMS, Calibration
 from seedcnn.plan.costs import cost_table
-from seedcnn.plan.fit import fit, start_from_dense
+from seedcnn.plan.fit import Target, fit, start_from_dense
 from seedcnn.plan.sensitivity import PROXY, measured_sensitivity, proxy_sensitivity
 from seedcnn.plan.sites import find_sites
+from tests.plan.heard import Heard
 
 SIZE = (3, 8, 8)
 NAMES = ("copy-r2", "dws-linear", "ghost-r2", "abs-r2", "mono-r4")
@@ -37,8 +38,8 @@ def measured(model, calibration, names=NAMES, budget="bytes", **options):
 def test_every_option_that_saves_has_a_finite_rise_and_the_model_is_as_before(small, pictures, one_thread):
     small.norm.eval()
     before = {name: value.clone() for name, value in small.state_dict().items()}
-    heard = []
-    table, found = measured(small, pictures, say=heard.append)
+    heard = Heard()
+    table, found = measured(small, pictures, say=heard)
     assert set(found.of) == {(name, option.form) for name, options in table.items() for option in options}
     assert all(found.of[name, "keep"] == 0 for name in table)
     assert all(0 <= rise < 100 for rise in found.of.values())
@@ -46,7 +47,9 @@ def test_every_option_that_saves_has_a_finite_rise_and_the_model_is_as_before(sm
     assert 0 < found.loss < 10
     assert found.seconds > 0
     assert "48 calibration images" in found.how
-    assert len(heard) == len(table)
+    tried = [f"{name} as {form}" for name, form in found.of if form != "keep"]
+    assert heard.stages == [(f"fitting {len(tried)} forms in 4 layers", len(tried))]
+    assert heard.notes == tried
     assert all(torch.equal(before[name], value) for name, value in small.state_dict().items())
     assert measured(small, pictures)[1].of == found.of  # nothing depends on the time of day
 
@@ -128,6 +131,28 @@ def test_fitting_brings_a_layer_nearer(follows, one_thread):
     start, end = after(0), after(40)
     assert end[0] > start[0] + 0.1
     assert follows or end[1] < start[1]  # nothing takes a wrong scale back
+
+
+def share_missed(z, y, importance):
+    """The readable reference."""
+    zc, yc = (v - v.mean((0, 2, 3), keepdim=True) for v in (z, y))
+    correlation = (zc * yc).sum((0, 2, 3)) / (zc.square().sum((0, 2, 3)) * yc.square().sum((0, 2, 3))).sqrt()
+    if importance is None:
+        return (z - y).square().mean() / yc.square().mean(), correlation
+    return (importance * (1 - correlation.square())).sum() / importance.sum(), correlation
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_what_a_form_misses_and_its_gradient(follows):
+    torch.manual_seed(0)
+    y, z = torch.randn(2, 3, 5, 7, 4, dtype=torch.float64)
+    z.requires_grad_()
+    importance = torch.rand(5, dtype=torch.float64) if follows else None
+    wanted, correlation = share_missed(z, y, importance)
+    wanted.backward()
+    found = Target(y, importance).miss(z.detach())
+    for ours, theirs in zip(found, (wanted, correlation, z.grad), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
