@@ -21,7 +21,7 @@ from seedcnn.errors import SeedCNNError, missing_extra
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["BROKEN_PIPE", "INTERRUPTED", "console", "run_program", "version"]
+__all__ = ["BROKEN_PIPE", "INTERRUPTED", "console", "prose", "run_program", "version"]
 
 BROKEN_PIPE, INTERRUPTED = 141, 130
 """Exit codes that a shell reports for a program that SIGPIPE or SIGINT has ended."""
@@ -54,6 +54,11 @@ def console(*, stderr: bool = False, highlight: bool = True, width: int | None =
     if width is not None and not made.is_terminal:
         made.width = width
     return made
+
+
+def prose(console: Console, text: str, style: str | None = None) -> None:
+    """Print a text that breaks at words in a terminal, and not at all elsewhere: programs look for whole lines."""
+    console.print(text, style=style, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def run_program(name: str, body: Callable[[], object]) -> int:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from seedcnn.terminal import console as open_console
+from seedcnn.terminal import prose
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -127,15 +130,13 @@ def _print_details(console: Console, answers: Mapping[str, Answers]) -> None:
     console.print(_class_table(answers))
     first = next(iter(answers.values()))
     if (shown := len(first.hardest())) < len(first.classes):
-        console.print(
-            f"the {shown} classes of {len(first.classes)} that the first model answers worst", highlight=False
-        )
+        prose(console, f"the {shown} classes of {len(first.classes)} that the first model answers worst")
     for name, found in answers.items():
         worst = found.worst(_WORST)
         if not worst:
-            console.print(f"{name}: no wrong answer", soft_wrap=not console.is_terminal, highlight=False)
+            prose(console, f"{name}: no wrong answer")
             continue
-        console.print(f"{name}, images by true class and answer:", soft_wrap=not console.is_terminal, highlight=False)
+        prose(console, f"{name}, images by true class and answer:")
         console.print(_confusion_table(found, console.width))
         table = Table("worst answers", "true class", "answer")
         for each in worst:
@@ -150,8 +151,6 @@ def print_tables(found: Evaluated, *, details: bool = False) -> None:
     Args:
         details: also accuracy by class, the classes confused, and the worst answers.
     """
-    from seedcnn.terminal import console as open_console
-
     table = _columns("accuracy in %", list(found.clean))
     n = next(iter(found.clean.values())).n
     each = found.clean.values()
@@ -171,11 +170,11 @@ def print_tables(found: Evaluated, *, details: bool = False) -> None:
         about += _corruption_rows(table, found.corrupted)
     console = open_console(width=_WIDTH)
     console.print(table)
-    console.print(about, soft_wrap=not console.is_terminal, highlight=False)
+    prose(console, about)
     if details:
         _print_details(console, found.answers)
     if any(found.papers.values()):
         console.print(_paper_table(found))
         notes = {row.note: row for rows in found.papers.values() for row in rows if row.note}
         for note, row in notes.items():
-            console.print(f"{row.paper}, {row.table}: {note}", soft_wrap=not console.is_terminal, highlight=False)
+            prose(console, f"{row.paper}, {row.table}: {note}")

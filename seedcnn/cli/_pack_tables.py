@@ -11,6 +11,7 @@ from rich.table import Table
 
 from seedcnn.progress import duration
 from seedcnn.terminal import console as open_console
+from seedcnn.terminal import prose
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,30 +32,31 @@ def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
     _say_int8(console, result)
     if result.plain:
         shown = ", ".join(result.plain[:6]) + (f" and {len(result.plain) - 6} more" if len(result.plain) > 6 else "")
-        console.print(f"convolutions packed as they are: {shown}")
+        prose(console, f"convolutions packed as they are: {shown}")
     spent = sorted(result.seconds.items(), key=lambda each: -each[1])
     watch = open_console(stderr=True, highlight=False)
-    watch.print(f"{duration(sum(result.seconds.values()))}: " + ", ".join(f"{w} {duration(s)}" for w, s in spent[:4]))
+    prose(watch, f"{duration(sum(result.seconds.values()))}: " + ", ".join(f"{w} {duration(s)}" for w, s in spent[:4]))
     before, after = result.before, result.after
-    console.print(
+    prose(
+        console,
         f"accuracy {before.top1:.2f} -> {after.top1:.2f} % on {before.n:,} test images: "
         f"{after.top1 - before.top1:+.2f} ± {result.drop_error:.2f} points (standard error of the difference; of each "
         f"accuracy alone ± {after.standard_error:.2f}); the top class stays the same for "
-        f"{result.grid.agreement:.2f} % of them"
+        f"{result.grid.agreement:.2f} % of them",
     )
     if result.drop > SEARCHED_DROP and request.max_accuracy_drop is None:
         why = (
             "on the calibration images it was less" if request.searches else "--max-accuracy-drop refuses such a bundle"
         )
-        console.print(f"that loses more than {SEARCHED_DROP:g} points: {why}")
+        prose(console, f"that loses more than {SEARCHED_DROP:g} points: {why}")
     on_parent = request.parent is not None
     float32 = result.step is None and not on_parent
     grid = "the parent's grids" if on_parent else "float32 weights" if float32 else f"grid step {result.step:.3g}"
     rate = "" if float32 else f", {result.bits_per_weight:.2f} bits a weight"
-    console.print(f"{out}: {len(result.data):,} bytes ({grid}{rate}; {result.seeded_values} values travel as seeds)")
+    prose(console, f"{out}: {len(result.data):,} bytes ({grid}{rate}; {result.seeded_values} values travel as seeds)")
     if result.delta is not None:
         share = 100 * len(result.delta) / len(result.data)
-        console.print(f"{out}.delta: {len(result.delta):,} bytes, {share:.1f} % of the bundle")
+        prose(console, f"{out}.delta: {len(result.delta):,} bytes, {share:.1f} % of the bundle")
 
 
 def _say_search(console: Console, result: PackResult, max_drop: float) -> None:
@@ -71,10 +73,11 @@ def _say_search(console: Console, result: PackResult, max_drop: float) -> None:
     console.print(table)
     distinct = result.tried[0].distinct
     copies = " and their shifted copies" if any(each.n > distinct for each in result.tried) else ""
-    console.print(
+    prose(
+        console,
         f"on {distinct:,} calibration images{copies}, as many of them as decide; bits: of a weight; points lost: "
         f"smoothed over the answers' margins, with their standard error they must stay within {max_drop:g}; counted: "
-        "images that turn wrong, less those that turn right"
+        "images that turn wrong, less those that turn right",
     )
 
 
@@ -103,10 +106,11 @@ def _say_int8(console: Console, result: PackResult) -> None:
     found = result.int8
     if found is not None:
         ranges = f"{found.calibration} calibration images" if found.calibration else "the parent's ranges"
-        console.print(
+        prose(
+            console,
             f"int8, {ranges}: the same top class as float32 for {found.logits.agreement:.2f} % of the test images; "
             f"{found.float32_latency.median_ms:.3f} -> {found.latency.median_ms:.3f} ms an image in "
-            f"{found.runtime} (medians of {found.latency.n}, one thread, this machine)"
+            f"{found.runtime} (medians of {found.latency.n}, one thread, this machine)",
         )
 
 

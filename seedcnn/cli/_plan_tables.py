@@ -11,6 +11,7 @@ from rich.table import Table
 
 from seedcnn.messages import counted
 from seedcnn.terminal import console as open_console
+from seedcnn.terminal import prose
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,9 +35,7 @@ def print_plan(name: str, found: Plan, compared: Comparison) -> None:
         console.print(next((table for table in tables if _width(console, table) <= console.width), tables[-1]))
         if of is _layers:
             for other, reason in found.left.items():
-                console.print(
-                    f"{other}: stays, {reason}", style="dim", highlight=False, soft_wrap=not console.is_terminal
-                )
+                prose(console, f"{other}: stays, {reason}", style="dim")
     _print_words(console, found, compared)
 
 
@@ -125,4 +124,4 @@ def _print_words(console: Console, found: Plan, compared: Comparison) -> None:
         lines.append(f"The network as it is has a cross-entropy of {found.loss:.4f} on these images.")
     lines.append(f"Bytes: the folded tensors, {coding}; a bundle's graph and manifest add to that.")
     for line in (*lines, *compared.verdict):
-        console.print(line, highlight=False, soft_wrap=not console.is_terminal)
+        prose(console, line)

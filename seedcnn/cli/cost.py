@@ -194,6 +194,7 @@ def cost(
     load_plugins(plugin)
     from seedcnn.errors import ConfigError
     from seedcnn.terminal import console as open_console
+    from seedcnn.terminal import prose
 
     if layers and as_json:
         raise ConfigError("--layers has no effect with --json, which always has the layers")
@@ -209,10 +210,10 @@ def cost(
             console.print(_layer_table(one))
     for table in _tables(counted.columns, console.width):
         console.print(table)
-    console.print(
+    prose(
+        console,
         f"For one image; MACs by the convention {convention}; fixed numbers come from seeds; saved bytes are "
         "those of activations kept for the backward pass. In brackets: ratio to vanilla.",
-        soft_wrap=True,
     )
     for one in counted.columns:
         if one.cost.unsupported:

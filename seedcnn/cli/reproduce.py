@@ -103,13 +103,14 @@ def _print(done: Sequence[Row], scale: str) -> None:
 
     from seedcnn.reproduce import SCALES
     from seedcnn.terminal import console as open_console
+    from seedcnn.terminal import prose
 
     shown = Table("recipe", "quantity", "printed", "ours", "difference", "runs", "± over runs")
     for row in done:
         _add(shown, row)
     console = open_console(width=_WIDTH)
     console.print(shown)
-    console.print(f"Scale {scale}: {SCALES[scale].about}.", soft_wrap=not console.is_terminal, highlight=False)
+    prose(console, f"Scale {scale}: {SCALES[scale].about}.")
     for row in done:
         for why in row.failed:
-            console.print(f"{row.recipe}: {why}", soft_wrap=not console.is_terminal, highlight=False)
+            prose(console, f"{row.recipe}: {why}")

@@ -144,6 +144,7 @@ def train(
         load_plugins(plugin)
         from seedcnn.cli._train_request import TrainRequest
         from seedcnn.terminal import console as open_console
+        from seedcnn.terminal import prose
         from seedcnn.train import train as run
 
     _check_out(out)
@@ -168,7 +169,7 @@ def train(
         with steps(say, "measuring"):
             measured = None if prepared.measure is None else prepared.measure(model)
         console = open_console(highlight=False)
-        console.print(_summary(out, checkpoint, prepared.where, measured), soft_wrap=not console.is_terminal)
+        prose(console, _summary(out, checkpoint, prepared.where, measured))
 
 
 def _check_out(out: Path) -> None:

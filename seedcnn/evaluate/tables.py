@@ -9,6 +9,7 @@ from rich.table import Table
 
 from seedcnn.messages import counted
 from seedcnn.terminal import console as open_console
+from seedcnn.terminal import prose
 
 if TYPE_CHECKING:
     from seedcnn.evaluate.benchmark import Measurement
@@ -103,4 +104,4 @@ def print_bench(
             console.print(_best_table(found))
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     text = f"{about['machine']}; {versions}; {counted(about['threads'], 'thread')}; {about['process']}; {about['how']}."
-    console.print(text + " Saved bytes: activations kept for the backward pass of one image.", soft_wrap=True)
+    prose(console, text + " Saved bytes: activations kept for the backward pass of one image.")

@@ -14,8 +14,8 @@ import re
 import sys
 from pathlib import Path
 
-SLOW = re.compile(r"^(?!.*images/s).*( \.\.\.|: done in .*| left)$")
-"""A line of progress, which only what takes long writes."""
+SLOW = re.compile(r"^(?!.*images/s).*( \.\.\.|: done in .*| left)$|^\d+ (s|min \d+ s): ")
+"""A line of progress, which only what takes long writes, or of where the time went."""
 
 
 def main(place: Path, photos: Path) -> dict[str, object]:
