@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["draw_search", "say_result", "say_sizes"]
 
 
+_TABLE = 76  # columns
+
+
 def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
     """Print the bundle's size and how packing changed the network."""
     from seedcnn.pack.request import SEARCHED_DROP
@@ -70,7 +73,8 @@ def _say_search(console: Console, result: PackResult, max_drop: float) -> None:
         cells = (f"{each.step:.3g}", f"{each.weight_bytes:,}", f"{each.bits_per_weight:.2f}")
         lost, counted = f"{each.drop:+.2f} ± {each.error:.2f}", f"{each.lost:+.2f} ± {each.lost_error:.2f}"
         table.add_row(*cells, lost, counted, f"{each.n:,}", verdict)
-    console.print(table)
+    if not console.is_terminal or console.width >= _TABLE:  # each grid had its line when it was tried
+        console.print(table)
     distinct = result.tried[0].distinct
     copies = " and their shifted copies" if any(each.n > distinct for each in result.tried) else ""
     prose(
