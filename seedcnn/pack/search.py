@@ -32,6 +32,7 @@ _COARSEST, _FINEST, _PER_OCTAVE = 2, -10, 4  # powers of two of the weights' typ
 _FINER = 16  # per-channel tensors get finer steps: they are small, and rounded to the nearest
 _FIRST = 128  # images before a candidate is first judged; then twice as many, and so on
 _SURE = 2.0  # standard errors between a drop and the bound that end a candidate before all images are answered
+_PRECISE = 0.2  # of the bound: an error this small ends a candidate, too
 _CERTAIN = 4.0  # standard errors of the counted drop, which is looked at again and again
 _GUESS = 0.02  # nats of loss by rounding to the nearest, where a search begins
 _FARTHEST = 10  # places between one candidate and the next
@@ -231,7 +232,7 @@ def _judged(found: Drop, most: float, last: bool) -> bool | None:
     """Whether a drop is accepted; None if more images must tell."""
     if found.lost - _CERTAIN * found.lost_error > most:  # whatever the soft drop says
         return False
-    if last:
+    if last or max(found.error, found.least_error) <= _PRECISE * most:
         return found.drop + max(found.error, found.least_error) <= most
     if found.drop - _SURE * found.error > most:
         return False
@@ -262,7 +263,7 @@ def search_grids(
     more, by the square of its step as long as that is little: so it goes from candidate to candidate.
 
     A candidate is judged after 128 images, then after twice as many, and so on. It ends as soon as its drop is two
-    standard errors from ``max_drop``, or all images are answered.
+    standard errors from ``max_drop``, or its error is a fifth of that, or all images are answered.
 
     Args:
         memory: a limit for the memory of this process; None for the default.
