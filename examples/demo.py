@@ -86,9 +86,9 @@ class OneBar(TrainProgress):
         self._advance: Advance | None = self._open.enter_context(progress.steps(self.name, total))
         self._advance(done)
 
-    def step(self, epoch: int, images: int, loss: float, accuracy: float) -> None:
+    def step(self, epoch: int, loss: float, accuracy: float) -> None:
         """Show a finished batch."""
-        super().step(epoch, images, loss, accuracy)
+        super().step(epoch, loss, accuracy)
         if self._advance is not None:
             self._advance(1, f"epoch {epoch + 1}, accuracy {accuracy:.1f} %")
 

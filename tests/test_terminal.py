@@ -42,7 +42,7 @@ def place(tmp_path_factory):
 def commands(place: Path) -> list[tuple[str, list[object]]]:
     """Commands of both programs that print the name."""
     return [
-        ("seedcnn-device", ["--home", place / CAT, "status"]),
+        ("seedcnn-device", ["--home", place / CAT, "status", "--verbose"]),
         ("seedcnn", ["apply", place / f"{CAT}.bundle", place / "made.delta", "--out", place / f"{CAT}-2.bundle"]),
     ]
 
@@ -64,7 +64,7 @@ def test_characters_that_the_terminal_lacks_are_replaced(place, environment, enc
         text = done.stdout.decode(encoding)
         assert (CAT in text) == (encoding == "utf-8")
         if encoding != "utf-8":
-            assert "?" in text
+            assert "?" in text or "\\udce7" in text  # a character that is lacking, or bytes that are no text here
         bad = run(program, "--home" if program == "seedcnn-device" else "inspect", f"/{CAT}", "status", **environment)
         assert bad.returncode in (1, 2)
         assert b"Traceback" not in bad.stderr

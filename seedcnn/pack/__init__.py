@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from seedcnn.pack.int8 import Int8, Int8Result, calibration_order, draw_calibration
-from seedcnn.pack.packing import DEFAULT_STEP, PackResult, pack, preprocessing_of
+from seedcnn.pack.packing import DEFAULT_STEP, pack, preprocessing_of
 from seedcnn.pack.parent import Parent
 from seedcnn.pack.request import PackRequest
+from seedcnn.pack.result import PackResult
 from seedcnn.pack.search import Candidate, Search
 
 __all__ = [

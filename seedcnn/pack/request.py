@@ -22,8 +22,9 @@ from seedcnn.export import TARGETS, BundleInfo
 from seedcnn.messages import Say, steps
 from seedcnn.pack.int8 import CALIBRATION_COUNT, Int8, calibration_order
 from seedcnn.pack.memory import DEFAULT_MEMORY, bytes_of
-from seedcnn.pack.packing import INT8_MAX_DROP, PackResult, pack
+from seedcnn.pack.packing import INT8_MAX_DROP, pack
 from seedcnn.pack.parent import Parent, check_follows, check_kind
+from seedcnn.pack.result import PackResult
 from seedcnn.pack.search import Search
 from seedcnn.runtime.custom_op import built
 

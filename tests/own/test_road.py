@@ -231,7 +231,7 @@ def test_a_plan_is_one_option_of_train(place, trained):
     plan, out = place / f"plan{channels}.json", place / f"planned{channels}.ckpt"
     budget = ("--budget-bytes", 9000, "--forms", "dws-linear", "--no-latency", "--pictures", 32, "--steps", 2)
     said = in_process("plan", checkpoint, *budget, "--multiple", 8, "--out", plan)
-    assert "dws-linear in 1 layers" in said.stdout
+    assert "dws-linear in 1 layer" in said.stdout
     options = ("--plan", plan, "--set", "epochs=1", "--out", out)
     in_process("train", checkpoint, *options)
     model, saved = load_model(out)
