@@ -48,9 +48,7 @@ def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
         f"{result.grid.agreement:.2f} % of them",
     )
     if result.drop > SEARCHED_DROP and request.max_accuracy_drop is None:
-        why = (
-            "on the calibration images it was less" if request.searches else "--max-accuracy-drop refuses such a bundle"
-        )
+        why = "on the calibration images it was less" if request.searches else "--max-accuracy-drop would refuse it"
         prose(console, f"that loses more than {SEARCHED_DROP:g} points: {why}")
     on_parent = request.parent is not None
     float32 = result.step is None and not on_parent
@@ -73,13 +71,15 @@ def _say_search(console: Console, result: PackResult, max_drop: float) -> None:
         cells = (f"{each.step:.3g}", f"{each.weight_bytes:,}", f"{each.bits_per_weight:.2f}")
         lost, counted = f"{each.drop:+.2f} ± {each.error:.2f}", f"{each.lost:+.2f} ± {each.lost_error:.2f}"
         table.add_row(*cells, lost, counted, f"{each.n:,}", verdict)
-    if not console.is_terminal or console.width >= _TABLE:  # each grid had its line when it was tried
-        console.print(table)
+    if console.is_terminal and console.width < _TABLE:  # each grid had its line when it was tried
+        return
+    console.print(table)
     distinct = result.tried[0].distinct
     copies = " and their shifted copies" if any(each.n > distinct for each in result.tried) else ""
     prose(
         console,
-        f"on {distinct:,} calibration images{copies}, as many of them as decide; bits: of a weight; points lost: "
+        f"on {distinct:,} calibration images{copies}, as many of them as decide; bytes: of the weights alone; bits: of "
+        "each; points lost: "
         f"smoothed over the answers' margins, with their standard error they must stay within {max_drop:g}; counted: "
         "images that turn wrong, less those that turn right",
     )

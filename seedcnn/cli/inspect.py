@@ -64,6 +64,7 @@ def _inspect_bundle(opened: Bundle, tensors: bool) -> None:
     typer.echo(
         f"{shown(m.model)} (family {m.family}, release {m.release}), {opened.size:,} bytes, sha256 {opened.sha256}"
     )
+    typer.echo(f"content {m.content_sha256()}")
     _say_labels(m.labels)
     typer.echo(m.preprocessing.in_words())
     _say_accuracy(m.measured)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +16,7 @@ from seedcnn.files import write_file
 
 if TYPE_CHECKING:
     from seedcnn.pack import PackRequest, PackResult
+    from seedcnn.progress import Progress
 
 __all__ = ["apply", "pack"]
 
@@ -66,7 +69,11 @@ _ForceInt8 = Annotated[
     bool, typer.Option("--force-int8", help="Quantise the convolutions even if int8 is slower here.")
 ]
 _Memory = Annotated[
-    str, typer.Option(help="Limit for this process's memory, such as 2GB; less memory means smaller pieces.")
+    str | None,
+    typer.Option(
+        help="Limit for this process's memory as far as the images and the statistics of layers take it; less memory "
+        "means smaller pieces, and perhaps another grid (default: 2GB)."
+    ),
 ]
 _Plot = Annotated[Path | None, typer.Option(help="Plot what the search tried: accuracy against bytes (SVG).")]
 _Sizes = Annotated[bool, typer.Option("--sizes", help="Also print how large the same tensors are in other codings.")]
@@ -95,7 +102,7 @@ def pack(
     target: _Target = "onnxruntime",
     int8: _Int8 = False,
     force_int8: _ForceInt8 = False,
-    memory: _Memory = "2GB",
+    memory: _Memory = None,
     plot: _Plot = None,
     sizes: _Sizes = False,
     plugin: Plugins = None,
@@ -108,7 +115,6 @@ def pack(
     from seedcnn.cli._pack_tables import draw_search, say_result, say_sizes
     from seedcnn.networks import request_for
     from seedcnn.pack import PackRequest
-    from seedcnn.progress import Progress
 
     graph: dict[str, Any] = {"target": target, "int8": int8, "force_int8": force_int8, "compression": compression}
     with as_options():
@@ -125,13 +131,27 @@ def pack(
             memory=memory,
         )
     _check_files(request, out, plot)
-    found = open_trained(network, data, weights, input_, resize, mean, std, set_, say := Progress())
-    request = request_for(request, found)
-    result = request.pack(found.module, found.name, say, trained_on=found.trained_on)
+    with _nothing_written() as say:
+        found = open_trained(network, data, weights, input_, resize, mean, std, set_, say)
+        request = request_for(request, found)
+        result = request.pack(found.module, found.name, say, trained_on=found.trained_on)
     _write(result, out, None if plot is None else (plot, draw_search(result)))
     say_result(result, request, out)
     if sizes:
         say_sizes(result, found.config)
+
+
+@contextmanager
+def _nothing_written() -> Iterator[Progress]:
+    """Progress of a command that writes its files at the end, and says so if it is interrupted before."""
+    from seedcnn.progress import Progress
+
+    say = Progress()
+    try:
+        yield say
+    except KeyboardInterrupt:
+        say("nothing is written")
+        raise
 
 
 def _family(given: str | None, parent: Path | None) -> str:

@@ -18,12 +18,12 @@ from seedcnn.bundle import Preprocessing
 from seedcnn.errors import ConfigError
 from seedcnn.runtime.session import preprocess
 
-__all__ = ["DEFAULT_MEMORY", "Activations", "Inputs", "Memory", "bytes_of"]
+__all__ = ["DEFAULT_MEMORY", "Activations", "Inputs", "Memory", "bytes_of", "peak_memory"]
 
 DEFAULT_MEMORY = "2GB"
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _MOST = 500  # images at a time, even where more would fit
-_LEAST_SHARE = 4  # a quarter of all memory is for activations, even if the process holds the rest already
+_SHARE = 6  # a sixth of the memory is for activations
 
 
 def bytes_of(text: str) -> int:
@@ -42,6 +42,8 @@ def bytes_of(text: str) -> int:
 class Memory:
     """A limit for the memory of this process.
 
+    Its parts are fixed shares, whatever the process holds, so that the same limit gives the same bundle.
+
     Args:
         total: bytes.
     """
@@ -49,32 +51,45 @@ class Memory:
     total: int
 
     @classmethod
-    def default(cls) -> Memory:
-        """:data:`DEFAULT_MEMORY`."""
-        return cls(bytes_of(DEFAULT_MEMORY))
+    def of(cls, text: str | None) -> Memory:
+        """The memory that ``text`` names; None is :data:`DEFAULT_MEMORY`.
 
-    @property
-    def left(self) -> int:
-        """Bytes that the process does not hold yet; at least a quarter of the limit."""
-        return max(self.total - _resident(), self.total // _LEAST_SHARE)
+        Raises:
+            ConfigError: if ``text`` names none, or less than the process holds already.
+        """
+        if text is None:
+            return cls(bytes_of(DEFAULT_MEMORY))
+        found = cls(bytes_of(text))
+        if (held := _resident()) > found.total:
+            raise ConfigError(
+                f"`memory` is {_shown(found.total)}, but Python, torch and the network take {_shown(held)} before "
+                "anything is packed; give more"
+            )
+        return found
 
-    def at_once(self, each: int, share: float = 0.25, most: int = _MOST) -> int:
-        """The number of images of ``each`` bytes that fit into ``share`` of what is left, 1 to ``most``.
+    def at_once(self, each: int, most: int = _MOST) -> int:
+        """The number of images that fit into a sixth of the memory, 1 to ``most``, if one takes ``each`` bytes.
 
         Raises:
             ConfigError: if not even one fits.
         """
-        room = int(self.left * share)
+        room = self.total // _SHARE
         if each > room:
             raise ConfigError(
-                f"`memory` is {_shown(self.total)}, which leaves {_shown(room)} for the activations of one image, and "
-                f"they take {_shown(each)}: give at least {_shown(int(each * _LEAST_SHARE / share))}"
+                f"`memory` is {_shown(self.total)}, and a sixth of it is for activations; those of one image take "
+                f"{_shown(each)}: give at least {_shown(_SHARE * each)}"
             )
         return max(1, min(most, room // max(each, 1)))
 
 
+def peak_memory() -> int:
+    """The most bytes that this process has held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def _shown(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{max(1, -(-size // 10**6))} MB"
+    return f"{size / 1e9:.2f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"
 
 
 def _resident() -> int:
@@ -82,8 +97,7 @@ def _resident() -> int:
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+        return peak_memory()
     return pages * resource.getpagesize()
 
 

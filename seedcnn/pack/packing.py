@@ -32,7 +32,7 @@ from seedcnn.layers import ConvLayer
 from seedcnn.messages import Advance, Say
 from seedcnn.pack.int8 import Int8, Int8Result, quantize_bundle
 from seedcnn.pack.measuring import Expanded, Runtime
-from seedcnn.pack.memory import DEFAULT_MEMORY, Activations, Memory, bytes_of
+from seedcnn.pack.memory import Activations, Memory
 from seedcnn.pack.parent import Parent, check_follows, check_kind, parent_grids
 from seedcnn.pack.result import PackResult
 from seedcnn.pack.search import Candidate, Search, search_grids
@@ -284,7 +284,7 @@ def pack(
     libraries: Sequence[Path] = (),
     int8: Int8 | None = None,
     compression: str = "zstd",
-    memory: str = DEFAULT_MEMORY,
+    memory: str | None = None,
     progress: Say | None = None,
 ) -> PackResult:
     """Fold, export and code a network, and measure what that costs.
@@ -304,12 +304,13 @@ def pack(
         libraries: the fused operator for "onnxruntime-custom-op", see :mod:`seedcnn.runtime.custom_op`.
         int8: quantise the convolutions, see :func:`seedcnn.export.quantize.quantize`; None keeps float32.
         compression: "zstd", or "zlib" or "xz" for devices without it.
-        memory: a limit for the memory of this process, such as "2GB": it decides how many images are answered at a
-            time and how many layers' statistics are held. It cannot be kept below what the network itself takes.
+        memory: a limit for the memory of this process, such as "2GB", which is the default: it decides how many images
+            are answered at a time and how many layers' statistics are held. Importing and exporting take what they
+            take, :func:`seedcnn.pack.memory.peak_memory` says how much that was.
         progress: told about each stage; a :class:`seedcnn.progress.Progress` shows bars.
 
     Raises:
-        ConfigError: if the memory does not hold the activations of one image.
+        ConfigError: if the memory does not hold the activations of one image, or the process holds more already.
         ValueError: if there is no such target, or the calibration images have the wrong size or type.
         ExportError: if a weight is not finite, the network cannot be folded, its folded form answers differently
             (:func:`seedcnn.export.checking.check_folded`), the bundle and the torch network with the bundle's weights
@@ -320,6 +321,6 @@ def pack(
     """
     runtime = Runtime("openvino" if target == "openvino" else "onnxruntime", threads, tuple(libraries))
     step = step if parent is None and search is None else None
-    how = (runtime, Memory(bytes_of(memory)), Stopwatch(progress))
+    how = (runtime, Memory.of(memory), Stopwatch(progress))
     wanted = _Wanted(info, step, search, parent, max_drop, int8, target, compression, *how)
     return _pack(unwrapped(model), wanted, images, labels)

@@ -168,7 +168,7 @@ def parent_grids(
     grids = {name: grid for name, grid in grids.items() if name not in outgrown}
     if parent.images is None:
         return grids | fresh
-    inputs, memory = Inputs(parent.images, rule), Memory.default() if memory is None else memory
+    inputs, memory = Inputs(parent.images, rule), Memory.of(None) if memory is None else memory
     sizes = Activations.of(folded, rule.shape)
     weights = [name for name in grids if is_weight(known[name].shape)]
     prices = _prices(parent.price, grids, folded, inputs, weights, memory.at_once(sizes.backward, most=16))

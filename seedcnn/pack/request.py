@@ -17,11 +17,11 @@ from seedcnn.data.pictures.decoders import ByRule, CenterCrop
 from seedcnn.data.pictures.folder import ImageFolder
 from seedcnn.data.sets.named import DATA_SETS, FOLDER, NamedTest, load_test, load_train
 from seedcnn.data.sets.own import TrainedOn, has_parts, load_folder
-from seedcnn.errors import ConfigError
+from seedcnn.errors import ConfigError, ExportError
 from seedcnn.export import TARGETS, BundleInfo
 from seedcnn.messages import Say, steps
 from seedcnn.pack.int8 import CALIBRATION_COUNT, Int8, calibration_order
-from seedcnn.pack.memory import DEFAULT_MEMORY, bytes_of
+from seedcnn.pack.memory import bytes_of
 from seedcnn.pack.packing import INT8_MAX_DROP, pack
 from seedcnn.pack.parent import Parent, check_follows, check_kind
 from seedcnn.pack.result import PackResult
@@ -34,6 +34,7 @@ SEARCHED_DROP = 0.5  # percentage points
 
 _SEARCHED, _FOLLOWED = 5000, 512  # calibration images of a search, and of packing on a parent's grid
 _THREADS = 2
+_UNSURE = 200  # calibration images
 _FEW, _ENOUGH = 400, 1000  # images; fewer are joined by copies until there are enough
 _SHIFTS = sorted(product((0.0, -1.0, 1.0, -0.5, 0.5), repeat=2), key=lambda at: (at[0] ** 2 + at[1] ** 2, at))
 
@@ -82,7 +83,7 @@ class PackRequest:
     target: str = "onnxruntime"
     int8: bool = False
     force_int8: bool = False
-    memory: str = DEFAULT_MEMORY
+    memory: str | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -96,13 +97,18 @@ class PackRequest:
         if self.parent is not None and self.step is not None:
             raise ConfigError("`parent` brings its own grid; leave `step` out")
         self._check_effects()
-        bytes_of(self.memory)
+        if self.memory is not None:
+            bytes_of(self.memory)
         if self.calibration_pictures is not None and self.calibration_pictures < 1:
             raise ConfigError(f"`calibration_pictures` is {self.calibration_pictures}; it must be at least 1")
 
     def _check_effects(self) -> None:
         if self.max_accuracy_drop is not None and not 0 <= self.max_accuracy_drop <= 100:
             raise ConfigError(f"`max_accuracy_drop` is {self.max_accuracy_drop}; it must be in 0 to 100 points")
+        if self.searches and self.max_accuracy_drop == 0:
+            raise ConfigError(
+                "`max_accuracy_drop` is 0; a search needs more, since the standard error counts as lost: give a `step`"
+            )
         if self.parent is None and self.delta_price != Parent.price:
             raise ConfigError(f"`delta_price` {self.delta_price} has no effect without `parent`")
         if self.searches or self.parent is not None or self.quantizes:
@@ -153,7 +159,9 @@ class PackRequest:
         Raises:
             ConfigError: if a data set is unknown, or ``memory`` does not hold the activations of one image.
             DataError: if a data set is incomplete.
-            ExportError, BundleError: as :func:`seedcnn.pack.pack`; BundleError also if the parent is damaged.
+            ExportError, BundleError: as :func:`seedcnn.pack.pack`; ExportError also if a searched bundle loses more
+                than ``max_accuracy_drop`` on the test images by over two standard errors, BundleError also if the
+                parent is damaged.
             OSError: if the parent cannot be read.
         """
         parent = None if self.parent is None else open_bundle(self.parent)
@@ -169,7 +177,9 @@ class PackRequest:
             if trained_on is not None:
                 trained_on.check_images(test.test, data)
             search, follow, quantized = self._calibrated(parent, data, trained_on, progress)
-        return pack(
+        if search is not None and progress is not None and (few := search.distinct or 0) < _UNSURE:
+            progress(f"{few:,} calibration images say little about half a point: the bundle may lose more than they do")
+        found = pack(
             network,
             self._info(model, test, trained_on),
             test.test.images,
@@ -186,6 +196,18 @@ class PackRequest:
             memory=self.memory,
             progress=progress,
         )
+        self._check_lost(found)
+        return found
+
+    def _check_lost(self, found: PackResult) -> None:
+        """Refuse a searched bundle that surely loses more on the test images than ``max_accuracy_drop``, if given."""
+        most = self.max_accuracy_drop
+        if self.searches and most is not None and found.drop - 2 * found.drop_error > most:
+            raise ExportError(
+                f"the grid that keeps to {most:g} points on the calibration images costs {found.drop:.2f} ± "
+                f"{found.drop_error:.2f} points on the {found.before.n:,} test images: use more calibration images, or "
+                "a finer `step`"
+            )
 
     def _info(self, model: str, test: NamedTest, trained_on: TrainedOn | None) -> BundleInfo:
         return BundleInfo(

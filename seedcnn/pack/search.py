@@ -276,7 +276,7 @@ def search_grids(
         ExportError: if even the finest grid loses more than ``max_drop``, or the network has no weight.
         ConfigError: if the memory does not hold the activations of one image.
     """
-    memory, watch = Memory.default() if memory is None else memory, Stopwatch() if watch is None else watch
+    memory, watch = Memory.of(None) if memory is None else memory, Stopwatch() if watch is None else watch
     trials = _Trials(folded, exported, rule, search, runtime, compression, memory, watch)
     unit = trials.typical
     tried: dict[int, Candidate] = {}
@@ -317,18 +317,15 @@ def _next(place: int, found: Candidate, most: float) -> int:
 def _told(found: Candidate) -> str:
     verdict = "accepted" if found.accepted else "loses too much"
     return (
-        f"grid step {found.step:.3g}: {found.weight_bytes:,} bytes, {found.drop:+.2f} ± {found.error:.2f} points "
-        f"lost on {found.n:,} images: {verdict}"
+        f"grid step {found.step:.3g}: {found.weight_bytes:,} bytes of weights, {found.drop:+.2f} ± {found.error:.2f} "
+        f"points lost on {found.n:,} images: {verdict}"
     )
 
 
 def _interrupted(best: Candidate | None) -> str:
     if best is None:
-        return "interrupted before a grid was accepted; nothing is written"
-    return (
-        f"interrupted; the best grid so far has a step of {best.step:.3g} and takes {best.weight_bytes:,} bytes; "
-        "nothing is written"
-    )
+        return "interrupted before a grid was accepted"
+    return f"interrupted; the best grid so far has a step of {best.step:.3g}: {best.weight_bytes:,} bytes of weights"
 
 
 def _expanded(exported: OnnxModel, grids: Mapping[str, OnGrid]) -> dict[str, F32]:

@@ -27,20 +27,26 @@ def test_anything_else_is_refused(text):
         bytes_of(text)
 
 
-def test_images_at_once_follow_what_is_left():
+def test_images_at_once_follow_the_limit():
     much = Memory(10**15)
     assert much.at_once(10**6) == 500
     assert much.at_once(10**6, most=16) == 16
-    little = Memory(100 * 10**6)  # the process holds more already, so a quarter of it counts
-    assert little.left == 25 * 10**6
-    assert little.at_once(10**6, share=0.5) == 12
+    little = Memory(60 * 10**6)
+    assert little.at_once(10**6) == 10
     with pytest.raises(ConfigError) as refused:
-        little.at_once(7 * 10**6)
+        little.at_once(10_500_000)
     assert str(refused.value) == (
-        "`memory` is 100 MB, which leaves 7 MB for the activations of one image, and they take 7 MB: give at least "
-        "112 MB"
+        "`memory` is 60.0 MB, and a sixth of it is for activations; those of one image take 10.5 MB: give at least "
+        "63.0 MB"
     )
-    Memory(112 * 10**6).at_once(7 * 10**6)
+    assert Memory(63 * 10**6).at_once(10_500_000) == 1
+
+
+def test_a_limit_that_the_process_exceeds_already_is_refused():
+    assert Memory.of(None).total == 2 * 10**9
+    assert Memory.of("1000GB").total == 10**12
+    with pytest.raises(ConfigError, match=r"`memory` is 20.0 MB, but Python, torch and the network take [0-9.]+ .B"):
+        Memory.of("20MB")
 
 
 def test_activations_are_those_of_all_nodes():

@@ -21,8 +21,10 @@ from seedcnn.export import absorbed_norms, fold, to_onnx
 from seedcnn.export.bundles import OnGrid, grids_of_step, is_weight, vector_grids
 from seedcnn.models import create_model
 from seedcnn.pack import Parent, Search, pack
-from seedcnn.pack.memory import Inputs
+from seedcnn.pack.measuring import Runtime
+from seedcnn.pack.memory import Inputs, Memory
 from seedcnn.pack.parent import _prices
+from seedcnn.pack.search import search_grids
 from seedcnn.pack.statistics import fisher_information
 from tests.pack.trained import INFO, small_trained
 
@@ -206,7 +208,7 @@ def test_an_interrupted_search_says_what_it_had_found(trained, unsure, count):
     best = max(told, key=lambda line: float(line.split()[2].rstrip(":")))
     size = best.split(": ")[1].split(" bytes")[0]
     assert user.lines[-1].startswith("interrupted; the best grid so far has a step of ")
-    assert user.lines[-1].endswith(f"and takes {size} bytes; nothing is written")
+    assert user.lines[-1].endswith(f": {size} bytes of weights")
 
 
 def test_an_interrupt_before_any_grid_was_accepted(trained):
@@ -214,7 +216,7 @@ def test_an_interrupt_before_any_grid_was_accepted(trained):
     user = Stopped(1)
     with pytest.raises(KeyboardInterrupt):
         pack(model, INFO, images, labels, search=Search(images[:300], labels[:300], -100.0), progress=user)
-    assert user.lines[-1] == "interrupted before a grid was accepted; nothing is written"
+    assert user.lines[-1] == "interrupted before a grid was accepted"
 
 
 def test_where_the_time_went_is_told(found):
@@ -225,13 +227,16 @@ def test_where_the_time_went_is_told(found):
     assert all(seconds > 0 for seconds in found.seconds.values())
 
 
-def test_little_memory_changes_the_pieces_and_hardly_the_result(trained, unsure, found):
+def test_little_memory_changes_the_pieces_and_hardly_the_result(trained, unsure, exported, found):
     model, images, labels = trained
-    tight = pack(model, INFO, images, labels, memory="40MB", search=unsure)
-    assert tight.export.max_rel < 1e-4
-    assert len(tight.data) == pytest.approx(len(found.data), rel=0.1)
-    with pytest.raises(ConfigError, match=r"`memory` is 1 MB, which leaves 1 MB for the activations of one image, and"):
-        pack(model, INFO, images, labels, memory="100KB", search=unsure)
+    parts = (fold(model), exported, INFO.preprocessing, unsure, Runtime("onnxruntime", 1, ()))
+    grids, tried = search_grids(*parts, memory=Memory(700_000))
+    assert max(each.step for each in tried if each.accepted) == pytest.approx(found.step, rel=0.2)
+    assert grids.keys() == search_grids(*parts)[0].keys()
+    with pytest.raises(ConfigError, match=r"`memory` is 0.1 MB, and a sixth of it is for activations; those of one im"):
+        search_grids(*parts, memory=Memory(100_000))
+    with pytest.raises(ConfigError, match=r"`memory` is 100.0 MB, but Python, torch and the network take .* give more"):
+        pack(model, INFO, images, labels, memory="100MB", search=unsure)
 
 
 def test_a_child_on_its_parent_s_grid_travels_as_a_small_delta(trained, coarse):
