@@ -231,7 +231,7 @@ def test_little_memory_changes_the_pieces_and_hardly_the_result(trained, unsure,
     model, images, labels = trained
     parts = (fold(model), exported, INFO.preprocessing, unsure, Runtime("onnxruntime", 1, ()))
     grids, tried = search_grids(*parts, memory=Memory(700_000))
-    assert max(each.step for each in tried if each.accepted) == pytest.approx(found.step, rel=0.2)
+    assert max(each.step for each in tried if each.accepted) == pytest.approx(found.step, rel=0.5)
     assert grids.keys() == search_grids(*parts)[0].keys()
     with pytest.raises(ConfigError, match=r"`memory` is 0.1 MB, and a sixth of it is for activations; those of one im"):
         search_grids(*parts, memory=Memory(100_000))
