@@ -51,6 +51,7 @@ class Runtime:
         options: SessionOptions = {"libraries": self.libraries} if self.libraries else {}
         if self.name == "onnxruntime":
             options["spinning"] = False  # accuracy takes as long, and other work keeps its core
+            options["arena"] = False  # several sessions at a time would each keep what their largest batch took
         return open_session(graph, tensors, threads=threads, runtime=self.name, **options)
 
     def expand(self, data: bytes) -> Expanded:
