@@ -52,13 +52,14 @@ class Run:
 class _Watch(threading.Thread):
     """Looks at the memory of a process and of all that it started, until it is stopped."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, pause: float = _PAUSE) -> None:
         super().__init__(daemon=True)
+        self._pause = pause
         self._pid, self._end, self.peak_kb = pid, threading.Event(), 0
         self.start()
 
     def run(self) -> None:
-        while not self._end.wait(_PAUSE):
+        while not self._end.wait(self._pause):
             self.peak_kb = max(self.peak_kb, sum(map(_memory_kb, _family(self._pid))))
 
     def stop(self) -> None:

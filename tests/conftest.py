@@ -127,3 +127,12 @@ def torchrun_environment(store, rank, world, restarts=0):
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "TORCHELASTIC_RESTART_COUNT": restarts}
     names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store, "TORCHELASTIC_RUN_ID": "test"}
     return {name: str(value) for name, value in names.items()}
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """One thread of torch until the module ends, as in torchrun's processes: last bits depend on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

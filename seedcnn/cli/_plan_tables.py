@@ -24,12 +24,12 @@ _WIDTH = 160  # of a file or a pipe: a line for each layer
 _NAMES = (32, 24, 21, 18, 14)  # characters of a name in narrow tables
 
 
-def print_plan(name: str, found: Plan, compared: Comparison) -> None:
+def print_plan(name: str, found: Plan, compared: Comparison, width: int = _WIDTH) -> None:
     """Print each layer with its form, the whole networks side by side, and a verdict on the budget.
 
-    Tables that are too wide for the terminal have fewer columns and more lines.
+    Tables that are too wide for the terminal, or for ``width`` columns elsewhere, have fewer columns and more lines.
     """
-    console = open_console(width=_WIDTH)
+    console = open_console(width=width)
     for of in (_layers, _networks):
         tables = [of(name, found, compared, narrow) for narrow in (0, *_NAMES)]
         console.print(next((table for table in tables if _width(console, table) <= console.width), tables[-1]))

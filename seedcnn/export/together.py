@@ -91,13 +91,13 @@ def _exported(networks: list[tuple[fx.GraphModule, tuple[int, int, int]]]) -> li
     return [finish(folded, proto) for (folded, _), proto in zip(networks, protos, strict=True)]
 
 
-def _groups(networks: Mapping[str, tuple[fx.GraphModule, tuple[int, int, int]]]) -> Iterator[list[str]]:
+def _groups(networks: Mapping[str, tuple[fx.GraphModule, tuple[int, int, int]]], largest: int) -> Iterator[list[str]]:
     """Yield names of networks whose tensors fit into one call."""
     group: list[str] = []
     total = 0
     for name, (folded, _) in networks.items():
         size = sum(p.numel() * p.element_size() for p in folded.parameters())
-        if group and total + size > _LARGEST:
+        if group and total + size > largest:
             yield group
             group, total = [], 0
         group.append(name)
@@ -107,7 +107,7 @@ def _groups(networks: Mapping[str, tuple[fx.GraphModule, tuple[int, int, int]]])
 
 
 def to_onnx_together(
-    networks: Mapping[str, tuple[fx.GraphModule, tuple[int, int, int]]],
+    networks: Mapping[str, tuple[fx.GraphModule, tuple[int, int, int]]], largest: int = _LARGEST
 ) -> dict[str, OnnxModel]:
     """Export networks from :func:`seedcnn.export.fold`, each as :func:`seedcnn.export.to_onnx` exports it.
 
@@ -116,12 +116,13 @@ def to_onnx_together(
 
     Args:
         networks: by name, each with its channels, height and width.
+        largest: bytes of tensors in one call of the exporter.
 
     Raises:
         ExportError: as :func:`seedcnn.export.to_onnx`, with the name of the network.
     """
     found: dict[str, OnnxModel] = {}
-    for group in _groups(networks):
+    for group in _groups(networks, largest):
         try:
             found |= dict(zip(group, _exported([networks[name] for name in group]), strict=True))
         except ExportError:

@@ -15,9 +15,9 @@ from seedcnn.convert import reestimate_batchnorm_
 from seedcnn.convert.tracing import NORMS, trace
 from seedcnn.layers import ConvLayer
 
-__all__ = ["Replay", "Values", "graph_of", "replay_from"]
+__all__ = ["LARGEST", "Replay", "Values", "graph_of", "replay_from"]
 
-_LARGEST = 1 << 30  # bytes of values to keep
+LARGEST = 1 << 30  # bytes of values to keep
 _UNNEEDED = "seedcnn_unneeded"  # in a node's notes: the values that no later node reads
 
 
@@ -123,7 +123,7 @@ def _inputs_and_rest(traced: fx.GraphModule) -> tuple[dict[fx.Node, Any], list[f
 
 
 def replay_from(
-    traced: fx.GraphModule | None, network: nn.Module, name: str, batches: Sequence[Tensor]
+    traced: fx.GraphModule | None, network: nn.Module, name: str, batches: Sequence[Tensor], largest: int = LARGEST
 ) -> Replay | None:
     """Prepare a network for changes of one layer.
 
@@ -132,6 +132,7 @@ def replay_from(
         network: the network in eval mode.
         name: qualified name of the layer.
         batches: its inputs, each [N, C, H, W].
+        largest: bytes of values to keep.
 
     Returns:
         None if the graph does not call the layer exactly once, or if there would be too much to remember.
@@ -145,6 +146,6 @@ def replay_from(
     before = _Part(traced, network, nodes[: calls[0]])
     with torch.no_grad():
         one: Values = before(Values({**inputs, next(iter(inputs)): batches[0][:1]}, 1))
-    if 2 * one.size * sum(map(len, batches)) > _LARGEST or not one.apart:
+    if 2 * one.size * sum(map(len, batches)) > largest or not one.apart:
         return None
     return Replay(traced, network, calls[0], batches)

@@ -18,7 +18,7 @@ from seedcnn.convert.copies import copy_model
 from seedcnn.messages import Advance, Say, counted, steps
 from seedcnn.plan.costs import Option, Table
 from seedcnn.plan.fit import fit, start_from_dense
-from seedcnn.plan.replay import Replay, graph_of, replay_from
+from seedcnn.plan.replay import LARGEST, Replay, graph_of, replay_from
 from seedcnn.plan.sites import Site, form_of_site
 
 __all__ = ["PROXY", "Calibration", "Sensitivities", "measured_sensitivity", "proxy_sensitivity"]
@@ -94,10 +94,10 @@ def proxy_sensitivity(table: Table) -> Sensitivities:
 class _Network:
     """A copy of the trained network in which one layer at a time is replaced."""
 
-    def __init__(self, model: nn.Module, calibration: Calibration) -> None:
+    def __init__(self, model: nn.Module, calibration: Calibration, largest: int) -> None:
         # Convolutions, norms and sums are up to eight times as fast in this layout.
         self.net = copy_model(model).cpu().float().eval().to(memory_format=torch.channels_last)
-        self.data = calibration
+        self.data, self.largest = calibration, largest
         self.images = calibration.images.float().contiguous(memory_format=torch.channels_last)
         parts = math.ceil(len(self.images) / _BATCH)  # of about equal size: a norm cannot learn from one image
         self.batches = self.images.chunk(parts)
@@ -125,7 +125,7 @@ class _Network:
         Args:
             base: loss of the unchanged network, which the replay must reproduce.
         """
-        found = replay_from(self.graph, self.net, site.name, self.batches)
+        found = replay_from(self.graph, self.net, site.name, self.batches, self.largest)
         if found is not None and not math.isclose(self.loss(found), base, rel_tol=1e-5):
             found = None  # the network's code does something else while it is traced
         self.restore()
@@ -175,6 +175,7 @@ def measured_sensitivity(
     budget: str,
     seed: int = 0,
     say: Say = lambda _: None,
+    largest: int = LARGEST,
 ) -> Sensitivities:
     """Measure the rise of the loss when one layer alone takes one form, for every option that saves on the budget.
 
@@ -188,12 +189,13 @@ def measured_sensitivity(
         budget: the cost to save: "macs", "bytes" or "latency".
         seed: seed of the forms' fresh weights and fixed numbers.
         say: is shown the progress.
+        largest: bytes of values to keep, so that a network runs from the changed layer on; the result is the same.
 
     Raises:
         ValueError: if the network cannot take the images, or a label has no class.
     """
     start = time.perf_counter()
-    network = _Network(model, calibration)
+    network = _Network(model, calibration, largest)
     base = network.loss()
     network.restore()
     found: dict[tuple[str, str], float] = {}

@@ -19,8 +19,7 @@ from seedcnn.plan.sites import Site, form_of_site
 __all__ = ["Timing", "add_latency", "time_networks"]
 
 _ROUNDS = 100
-_SECONDS, _SECONDS_A_NETWORK = 3.0, 6.0
-_GROUP_FORMS, _GROUP_BYTES = 48, 1 << 28  # exported in one call: more would save little time and take more memory
+_GROUP_BYTES = 1 << 28  # exported in one call
 
 
 @dataclass(frozen=True)
@@ -29,16 +28,19 @@ class Timing:
 
     Attributes:
         runtime: a key of :data:`seedcnn.evaluate.runners.RUNNERS`.
-        rounds: timed calls of each network. None makes up to 100, as many as fit into three seconds for a layer with
-            its forms and into six for each network, and at least five.
+        rounds: timed calls of each network. None makes up to 100, as many as fit into ``seconds``, and at least five.
         threads: threads of the runtime.
         say: is shown the progress.
+        seconds: that limit the rounds of a layer with its forms; twice as many do those of each network.
+        together: forms that are exported in one call.
     """
 
     runtime: str
     rounds: int | None = None
     threads: int = 1
     say: Say = lambda _: None
+    seconds: float = 3.0
+    together: int = 48  # more would save little time and take more memory
 
     def measure(self, ready: Mapping[str, tuple[Runner, F32]], seconds: float) -> dict[str, Latency]:
         """Time networks against each other, each on its example; ``seconds`` limit the rounds if none are given."""
@@ -73,7 +75,7 @@ def time_networks(
         settled_ones = {name: (settled(network, input_size), example) for name, network in networks.items()}
         ready = {name: (one, example) for name, one in runners(settled_ones, timing.runtime, threads=timing.threads)}
     with steps(timing.say, f"timing {title}"):
-        return timing.measure(ready, _SECONDS_A_NETWORK * len(networks))
+        return timing.measure(ready, 2 * timing.seconds * len(networks))
 
 
 _Key = tuple[str, tuple[str, ...]]
@@ -102,7 +104,7 @@ def add_latency(model: nn.Module, sites: Iterable[Site], table: Table, timing: T
     total = sum(len(table[site.name]) for site in distinct.values())
     what = f"exporting and timing {counted(total, 'form')} of {counted(len(distinct), 'layer')}"
     with steps(timing.say, what, 2 * total) as advance:  # a form is exported, then timed
-        for group in _groups(model, distinct.values(), table):
+        for group in _groups(model, distinct.values(), table, timing.together):
             every = {_title(site, form): one for site, forms in group.items() for form, one in forms.items()}
             advance(0, f"exporting {', '.join(site.name for site in group)}")
             loaded = runners(every, timing.runtime, threads=timing.threads)
@@ -113,7 +115,7 @@ def add_latency(model: nn.Module, sites: Iterable[Site], table: Table, timing: T
                     name, one = next(loaded)
                     ready[form] = one, example
                     advance(note=name)
-                times = timing.measure(ready, _SECONDS)
+                times = timing.measure(ready, timing.seconds)
                 known[_key(site, table[site.name])] = {form: time.median_ms for form, time in times.items()}
     result: Table = {}
     for site in sites:
@@ -130,7 +132,7 @@ def _title(site: Site, form: str) -> str:
 _Forms = dict[str, tuple[nn.Module, F32]]
 
 
-def _groups(model: nn.Module, sites: Iterable[Site], table: Table) -> Iterator[dict[Site, _Forms]]:
+def _groups(model: nn.Module, sites: Iterable[Site], table: Table, together: int) -> Iterator[dict[Site, _Forms]]:
     """Yield layers with their forms, as many as are exported in one call."""
     group: dict[Site, _Forms] = {}
     forms, size = 0, 0
@@ -138,7 +140,7 @@ def _groups(model: nn.Module, sites: Iterable[Site], table: Table) -> Iterator[d
         group[site] = _forms(model, site, table[site.name])
         forms += len(group[site])
         size += sum(p.numel() * p.element_size() for form, _ in group[site].values() for p in form.parameters())
-        if forms >= _GROUP_FORMS or size >= _GROUP_BYTES:
+        if forms >= together or size >= _GROUP_BYTES:
             yield group
             group, forms, size = {}, 0, 0
     if group:

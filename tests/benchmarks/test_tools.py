@@ -57,13 +57,12 @@ def test_figures_and_ratios(tools, capsys):
     assert "0.50" in out
 
 
-def test_seconds_and_memory_of_a_process_and_its_children(tools, monkeypatch):
-    monkeypatch.setattr(tools, "_PAUSE", 0.05)
+def test_seconds_and_memory_of_a_process_and_its_children(tools):
     work = "end = time.process_time() + 0.6\nwhile time.process_time() < end: pass"
     child = f"import time; x = bytearray(120_000_000)\n{work}"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     process = tools._start(ROOT, ["-c", code], subprocess.DEVNULL, subprocess.DEVNULL)
-    watch = tools._Watch(process.pid)
+    watch = tools._Watch(process.pid, pause=0.05)
     exit_code, seconds, largest = tools._wait(process)
     watch.stop()
     assert exit_code == 0

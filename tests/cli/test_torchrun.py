@@ -20,17 +20,11 @@ SOME = ["--images", 1000, "--corruptions", "gaussian_noise,contrast,pixelate"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "seedcnn.cli"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """As torchrun's processes: the last bits of logits depend on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, cifar10):
+def folder(tmp_path_factory, cifar10, one_thread):
     """a.ckpt, an untrained network, and nan.ckpt, one that answers NaN."""
     folder = tmp_path_factory.mktemp("models")
     config = TrainConfig(model="resnet8_cifar", model_options={"widths": (4, 4, 8), "patch": 8}, epochs=1)

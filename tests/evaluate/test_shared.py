@@ -6,22 +6,14 @@ import signal
 import time
 
 import pytest
-import torch
 
 from tests.evaluate.shared import measure, work
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """As torchrun's processes: the last bits of logits depend on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(tmp_path_factory, one_thread):
     """The tables of a single process, and its record."""
     record = tmp_path_factory.mktemp("alone") / "r.json"
     return measure({"record": record})[0], record.read_bytes()

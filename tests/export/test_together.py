@@ -67,10 +67,9 @@ def numbered(graph: bytes):
 
 
 @pytest.mark.parametrize("largest", [together._LARGEST, 20_000])
-def test_graphs_and_tensors_are_those_of_a_network_exported_alone(largest, monkeypatch):
-    monkeypatch.setattr(together, "_LARGEST", largest)
+def test_graphs_and_tensors_are_those_of_a_network_exported_alone(largest):
     every = networks()
-    found = to_onnx_together(every)
+    found = to_onnx_together(every, largest)
     assert list(found) == list(every)
     for name, (folded, size) in every.items():
         alone = together.to_onnx(folded, size)

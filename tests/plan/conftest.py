@@ -39,15 +39,6 @@ def small() -> nn.Module:
 
 
 @pytest.fixture
-def one_thread():
-    """Several threads on a shared machine wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
 def quiet() -> Callable[[str], None]:
     """Hears what a plan says."""
     return lambda text: None

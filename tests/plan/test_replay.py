@@ -10,7 +10,7 @@ from torch import nn
 
 from seedcnn.convert import reestimate_batchnorm_
 from seedcnn.models import create_model
-from seedcnn.plan import FORMS, Calibration, replay
+from seedcnn.plan import FORMS, Calibration
 from seedcnn.plan.costs import cost_table
 from seedcnn.plan.replay import graph_of, replay_from
 from seedcnn.plan.sensitivity import measured_sensitivity
@@ -110,7 +110,7 @@ def test_the_rest_of_a_network_answers_as_the_whole_one(small, one_thread, make)
         network.load_state_dict(kept)
 
 
-def test_what_is_too_large_or_unknown_is_not_kept(small, monkeypatch):
+def test_what_is_too_large_or_unknown_is_not_kept(small):
     shared = Shared().eval()
     assert replay_from(graph_of(shared), shared, "stem", batches()) is not None
     assert replay_from(graph_of(shared), shared, "conv", batches()) is None
@@ -118,8 +118,7 @@ def test_what_is_too_large_or_unknown_is_not_kept(small, monkeypatch):
     assert replay_from(graph, small, "conv", batches()) is not None
     assert replay_from(graph, small, "nowhere", batches()) is None
     assert replay_from(None, small, "conv", batches()) is None
-    monkeypatch.setattr(replay, "_LARGEST", 1000)
-    assert replay_from(graph, small, "conv", batches()) is None
+    assert replay_from(graph, small, "conv", batches(), largest=1000) is None
 
 
 @pytest.mark.parametrize("make", [Branching, Asking])
@@ -138,10 +137,9 @@ def test_networks_that_cannot_be_traced_run_as_a_whole(one_thread, make):
     assert found.loss == pytest.approx(loss, rel=1e-5)
 
 
-def test_sensitivities_with_and_without_what_is_kept_are_equal(small, one_thread, monkeypatch):
+def test_sensitivities_with_and_without_what_is_kept_are_equal(small, one_thread):
     calibration = Calibration(torch.cat(batches()), torch.arange(24) % 4, fit_images=16, fit_steps=2)
     sites, _ = find_sites(small, SIZE)
     table = cost_table(small, sites, {name: FORMS[name] for name in ("abs-r2", "dws")})
     fast = measured_sensitivity(small, sites, table, calibration, budget="macs")
-    monkeypatch.setattr(replay, "_LARGEST", 0)
-    assert measured_sensitivity(small, sites, table, calibration, budget="macs").of == fast.of
+    assert measured_sensitivity(small, sites, table, calibration, budget="macs", largest=0).of == fast.of

@@ -16,7 +16,7 @@ NAMES = {
 }
 
 
-def shown(width, monkeypatch, capsys):
+def shown(width, capsys):
     """Lines of the table of layers, and of the table of networks with the words below."""
     layers = tuple(
         LayerPlan(name, "3x3 512->2048 /2 @112x112", form, FORMS.get(form), BEFORE, AFTER, 0.6854, 17)
@@ -28,16 +28,15 @@ def shown(width, monkeypatch, capsys):
     time = Latency(82.2, 64.374, 99.061, 30)
     names = ("vanilla", "plan", "narrowed to 64/112/224/448 (1.01 of the plan's MACs)")
     networks = Comparison(tuple(Compared(name, BEFORE, time) for name in names), ("It meets the budget.",))
-    monkeypatch.setattr("seedcnn.cli._plan_tables._WIDTH", width)
-    print_plan("resnet50", plan, networks)
+    print_plan("resnet50", plan, networks, width)
     lines = capsys.readouterr().out.splitlines()
     middle = next(number for number, line in enumerate(lines) if "whole networks" in line)
     return lines[:middle], lines[middle:]
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
-def test_tables_break_at_words(width, monkeypatch, capsys):
-    layers, networks = shown(width, monkeypatch, capsys)
+def test_tables_break_at_words(width, capsys):
+    layers, networks = shown(width, capsys)
     tables = [*layers[:-1], *networks[:14]]
     assert max(map(len, tables)) <= width
     words = {word for line in layers for word in line.split()}
@@ -52,8 +51,8 @@ def test_tables_break_at_words(width, monkeypatch, capsys):
     assert "Forms: ghost-linear-r2 in 1 layer, keep in 1 layer, abs-r2-groups4 in 1 layer." in networks
 
 
-def test_a_wide_terminal_has_a_line_for_each_layer(monkeypatch, capsys):
-    layers, _ = shown(190, monkeypatch, capsys)
+def test_a_wide_terminal_has_a_line_for_each_layer(capsys):
+    layers, _ = shown(190, capsys)
     line = next(line for line in layers if "layer4.0.downsample.0" in line)
     assert all(word in line for word in ("512->2048", "ghost-linear-r2", "12.345 > 6.789", "0.6854"))
     assert any("encoder.stages.3.blocks.11.attention.projection" in line for line in layers)

@@ -8,7 +8,7 @@ from torch import nn
 
 from seedcnn.convert import convert_layers_
 from seedcnn.errors import ExportError
-from seedcnn.plan import FORMS, timing
+from seedcnn.plan import FORMS
 from seedcnn.plan.costs import cost_table
 from seedcnn.plan.sites import find_sites
 from seedcnn.plan.timing import Timing, add_latency, time_networks
@@ -35,13 +35,12 @@ def test_latencies_are_measured_for_every_option(small, one_thread, runtime):
             options[0].costs.of("latency")
 
 
-def test_equal_layers_are_timed_once_and_many_forms_are_exported_in_several_calls(small, one_thread, monkeypatch):
-    monkeypatch.setattr(timing, "_GROUP_FORMS", 2)
+def test_equal_layers_are_timed_once_and_many_forms_are_exported_in_several_calls(one_thread):
     model = nn.Sequential(nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 32, 3, padding=1))
     sites, _ = find_sites(model, SIZE)
     table = cost_table(model, sites, {name: FORMS[name] for name in ("copy-r2", "dws")})
     heard = Heard()
-    timed = add_latency(model, sites, table, Timing("onnxruntime", 3, say=heard))
+    timed = add_latency(model, sites, table, Timing("onnxruntime", 3, say=heard, together=2))
     assert heard.stages == [("exporting and timing 5 forms of 2 layers", 10)]
     assert [note for note in heard.notes if note.startswith("exp")] == [
         *("exporting 0", "exported 2 forms"),
@@ -50,10 +49,9 @@ def test_equal_layers_are_timed_once_and_many_forms_are_exported_in_several_call
     assert [o.costs.latency_ms for o in timed["1"]] == [o.costs.latency_ms for o in timed["2"]]
 
 
-def test_rounds_are_as_many_as_asked_for_or_as_fit(small, one_thread, monkeypatch):
+def test_rounds_are_as_many_as_asked_for_or_as_fit(small, one_thread):
     for seconds, rounds, made in [(100, 7, 7), (0, 7, 7), (100, None, 100), (0, None, 5)]:
-        monkeypatch.setattr(timing, "_SECONDS_A_NETWORK", seconds)
-        assert time_networks({"small": small}, SIZE, Timing("torch", rounds))["small"].n == made
+        assert time_networks({"small": small}, SIZE, Timing("torch", rounds, seconds=seconds))["small"].n == made
 
 
 def test_a_form_that_differs_in_the_runtime_is_named(small, one_thread):

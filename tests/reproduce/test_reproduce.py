@@ -191,15 +191,6 @@ def test_a_diverged_run_is_a_row_that_failed(tmp_path, cifar10):
     assert _one(run, "groupnl_table6:resnet18_groupnl", 0, ["top1"]) == found
 
 
-@pytest.fixture
-def one_thread():
-    """As the processes that are started: the last bits of a training depend on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_several_processes_deal_out_the_trainings(tmp_path, start_group, cifar10, one_thread):
     """Each run is trained by one process, as by a single one; a finished run is not repeated."""
     rows = ["--rows", "resnet18_vanilla,resnet18_groupnl"]
