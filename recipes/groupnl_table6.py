@@ -74,7 +74,7 @@ def _run(column: str, method: str) -> TrainConfig:
         model_options={"num_classes": 43 if gtsrb else 10},
         convert=_convert(method, network),
         data="gtsrb" if gtsrb else "cifar10",
-        augment=not gtsrb,
+        augment="none" if gtsrb else "crop",
         epochs=300,
         batch_size=128,
         lr=0.1,

@@ -207,7 +207,7 @@ class TrainRequest:
             given = {"--pretrained": self.pretrained or None, "--weights": self.weights}
             refuse_without_effect(given, f"on the checkpoint {self.target}, whose weights are the start")
         changes = [] if self.weights is None else [f"init_from={self.weights}"]
-        return changes if self.flip else [*changes, "flip=false"]
+        return changes if self.flip else [*changes, "flip=none"]
 
 
 def _measure(rule: Preprocessing, images: object, labels: object) -> Callable[[nn.Module], Accuracy]:

@@ -12,7 +12,7 @@ from seedcnn.data.image_set import ImageSet, TrainTest, limited
 from seedcnn.data.pictures.folder import CenterCrop, FullFrame, ImageFolder
 from seedcnn.data.sets.named import DATA_SETS, NamedTest, NamedTrain, load_test, load_train
 from seedcnn.data.sets.own import load_folder
-from seedcnn.data.transforms import normalize, random_crop_flip
+from seedcnn.data.transforms import normalize, random_crop_flip, random_shift_flip
 
 __all__ = [
     "CORRUPTIONS",
@@ -31,4 +31,5 @@ __all__ = [
     "load_train",
     "normalize",
     "random_crop_flip",
+    "random_shift_flip",
 ]

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["normalize", "random_crop_flip"]
+__all__ = ["normalize", "random_crop_flip", "random_shift_flip"]
+
+_TOGETHER = 8  # shares of a batch that :func:`random_shift_flip` moves
 
 
 def _check_images(images: Tensor) -> None:
@@ -16,7 +18,21 @@ def _check_images(images: Tensor) -> None:
         raise ValueError(f"`images` is {images.dtype} {tuple(images.shape)}; it must be uint8 [N, C, H, W]")
 
 
-def random_crop_flip(images: Tensor, generator: torch.Generator, padding: int = 4, *, flip: bool = True) -> Tensor:
+def _check_padding(images: Tensor, padding: int) -> None:
+    _check_images(images)
+    if padding < 0:
+        raise ValueError(f"`padding` (={padding}) must not be negative")
+
+
+def _mirrored(count: int, flip: bool | Tensor, generator: torch.Generator) -> Tensor:
+    """bool [count] on the CPU: the given one, or one drawn, or none; the random numbers are drawn in any case."""
+    drawn = torch.rand(count, 1, generator=generator)[:, 0]
+    return flip if isinstance(flip, Tensor) else drawn < (0.5 if flip else 0.0)
+
+
+def random_crop_flip(
+    images: Tensor, generator: torch.Generator, padding: int = 4, *, flip: bool | Tensor = True
+) -> Tensor:
     """Pad with zeros, crop each image back to its size at a random position, and mirror half of the images.
 
     The usual CIFAR augmentation (He et al., "Deep residual learning", Section 4.2). The padding is black, because it
@@ -26,7 +42,8 @@ def random_crop_flip(images: Tensor, generator: torch.Generator, padding: int = 
         images: uint8 [N, C, H, W].
         generator: a CPU generator; the same state gives the same crops, whatever device the images are on.
         padding: pixels added on each side; 0 only mirrors.
-        flip: mirror half of the images; the random numbers are drawn in any case.
+        flip: mirror half of the images, or those where a bool tensor [N] is true; the random numbers are drawn in any
+            case.
 
     Returns:
         uint8 [N, C, H, W], contiguous, on the device of ``images``.
@@ -34,12 +51,10 @@ def random_crop_flip(images: Tensor, generator: torch.Generator, padding: int = 
     Raises:
         ValueError: if the images are not uint8 [N, C, H, W], or ``padding`` is negative.
     """
-    _check_images(images)
-    if padding < 0:
-        raise ValueError(f"`padding` (={padding}) must not be negative")
+    _check_padding(images, padding)
     n, c, h, w = images.shape
     shifts_2N = torch.randint(0, 2 * padding + 1, (2, n), generator=generator).to(images.device)
-    mirrored_N1 = (torch.rand(n, 1, generator=generator) < (0.5 if flip else 0.0)).to(images.device)
+    mirrored_N1 = _mirrored(n, flip, generator)[:, None].to(images.device)
     rows_NH = shifts_2N[0, :, None] + torch.arange(h, device=images.device)
     columns_W = torch.arange(w, device=images.device)
     columns_NW = shifts_2N[1, :, None] + torch.where(mirrored_N1, w - 1 - columns_W, columns_W)
@@ -48,6 +63,37 @@ def random_crop_flip(images: Tensor, generator: torch.Generator, padding: int = 
     places_NHW = rows_NH[:, :, None] * (w + 2 * padding) + columns_NW[:, None, :]
     places = places_NHW.view(n, 1, h * w).expand(n, c, h * w)
     return padded.flatten(2).gather(2, places).view(n, c, h, w)
+
+
+def random_shift_flip(
+    images: Tensor, generator: torch.Generator, padding: int = 2, *, flip: bool | Tensor = True
+) -> Tensor:
+    """Shift images by up to ``padding`` pixels, reflected at the edges, and mirror half of them.
+
+    Every eighth of a batch has one shift, so that whole blocks are copied: many times faster than a shift for each
+    image (after Jordan, "94 % on CIFAR-10 in 3.29 seconds on a single GPU", Section 3.1, which shifts each).
+
+    Args, Returns, Raises:
+        As :func:`random_crop_flip`; and ValueError if the images are not larger than ``padding``.
+    """
+    _check_padding(images, padding)
+    n, _, h, w = images.shape
+    if padding >= min(h, w):
+        raise ValueError(f"`padding` (={padding}) must be smaller than the images, {h}x{w}")
+    shifts = torch.randint(-padding, padding + 1, (_TOGETHER, 2), generator=generator).tolist()
+    mirrored = _mirrored(n, flip, generator).to(images.device)
+    result = torch.empty_like(images, memory_format=torch.contiguous_format)
+    for part, (down, right) in enumerate(shifts):
+        at = slice(part * n // _TOGETHER, (part + 1) * n // _TOGETHER)
+        rows = _reflected(torch.arange(h, device=images.device) + down, h)
+        columns = _reflected(torch.arange(w, device=images.device) + right, w)
+        result[at] = images[at].index_select(2, rows).index_select(3, columns)
+    return torch.where(mirrored[:, None, None, None], result.flip(3), result)
+
+
+def _reflected(places: Tensor, size: int) -> Tensor:
+    """Indices into ``size`` pixels, reflected at the first and the last one."""
+    return size - 1 - (size - 1 - places.abs()).abs()
 
 
 def normalize(

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 from torch import nn
 
 from seedcnn.errors import ConfigError, did_you_mean
+from seedcnn.models.air_cifar import AirCifar
 from seedcnn.models.crnet import CRNetCB, CRNetCIB
 from seedcnn.models.resnet_cifar import BasicBlock, Bottleneck, ResNetCifar
 from seedcnn.models.vgg_cifar import VGG11_PLAN, VGGCifar
@@ -32,6 +33,7 @@ _MODELS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
     "resnet34_cifar": (_resnet(BasicBlock, (3, 4, 6, 3)), _LARGE),
     "resnet101_cifar": (_resnet(Bottleneck, (3, 4, 23, 3)), _LARGE),
     "vgg11_cifar": (partial(VGGCifar, VGG11_PLAN), (64, 128, 256, 512, 512)),
+    "air_cifar": (AirCifar, (64, 128, 256)),
     "crnet_cb": (CRNetCB, (16, 32, 32, 64)),
     "crnet_cib": (CRNetCIB, (16, 32, 64)),
 }

@@ -29,6 +29,7 @@ from seedcnn.train.distill import Distiller
 from seedcnn.train.progress import TrainProgress
 from seedcnn.train.randomness import capture, restore, seed_everything
 from seedcnn.train.updates import Update
+from seedcnn.train.whitening import whiten_stem_
 
 __all__ = ["Run"]
 
@@ -165,6 +166,10 @@ class Run:
             network = model
         if start is not None and not (unplanned and model is None):
             start(network)
+        if config.whiten_stem:
+            if isinstance(self.data, FolderData):
+                raise ConfigError("whiten_stem (=True) goes with images in memory, not with files")
+            whiten_stem_(network, self.data.images, self.data.mean, self.data.std)
         if config.sync_bn:
             if device.type != "cuda":
                 raise ConfigError("sync_bn needs GPUs: torch has no such norm on the CPU")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import timm
@@ -20,7 +20,7 @@ from seedcnn.train._model_options import checked_options
 from seedcnn.train._override import override
 from seedcnn.train.distill_config import DistillConfig
 
-__all__ = ["TrainConfig", "differences", "override"]
+__all__ = ["GEOMETRY", "MUON_SGD", "TrainConfig", "differences", "override"]
 
 _PRECISIONS = ("fp32", "bf16", "fp16")
 _STRATEGIES = ("ddp", "dp")
@@ -28,7 +28,10 @@ _NOT_NEGATIVE = (
     *("momentum", "weight_decay", "opt_eps", "warmup_lr", "min_lr", "clip_grad", "lr_base_batch"),
     *("mixup", "cutmix", "input_size"),
 )
-_AUGMENTATIONS = ("augment", "random_erasing", "mixup", "cutmix")
+MUON_SGD = "muon+sgd"
+GEOMETRY = ("crop", "shift2")  # of ``augment``: where an image is cut out
+_FLIPS = ("random", "alternating", "none")
+_ALTERATIONS = ("augment", "random_erasing", "mixup", "cutmix")  # what makes an image another one in each epoch
 _ENDLESS = ("constant", "step", "multistep")  # schedules that never come to min_lr
 _DECAYING = ("step", "multistep", "plateau", "poly")  # schedules that use decay_rate
 _DECAY_RATE = 0.1  # the default
@@ -54,11 +57,13 @@ class TrainConfig:
         batch_size: images in a step of one process.
         drop_last: whether to drop the incomplete last batch of an epoch.
         lr: peak learning rate.
-        optimizer: timm optimizer name ("sgd" is SGD with Nesterov momentum).
+        optimizer: timm optimizer name ("sgd" is SGD with Nesterov momentum), or "muon+sgd": Muon for dense
+            convolutions, SGD for the rest (:mod:`seedcnn.train.muon`).
         opt_eps: the epsilon of an optimizer that has one; 0 for its own default.
         momentum, weight_decay: arguments of the optimizer; norms and biases are not decayed.
-        schedule: timm scheduler name ("cosine", "multistep", "step", "poly", "constant", ...), stepped after every
-            update.
+        muon_lr, muon_momentum: of the dense convolutions with "muon+sgd"; ``lr`` and ``momentum`` are those of SGD.
+        schedule: timm scheduler name ("cosine", "multistep", "step", "poly", "constant", ...), or "linear" for a
+            straight line from ``lr`` to ``min_lr``; stepped after every update.
         warmup_epochs: linear warm-up from ``warmup_lr``; may be fractional.
         warmup_lr, min_lr: learning rates at which the warm-up starts and the schedule ends.
         cooldown_epochs: how many of the epochs follow the schedule, at ``min_lr``; "cosine", "tanh", "poly", "wsd" and
@@ -66,9 +71,13 @@ class TrainConfig:
         lr_noise: the shares of the schedule between which the learning rate is multiplied by 1 + noise, e.g.
             (0.4, 0.9), or (0.4,) to its end; timm's normal noise within 0.67, drawn once an epoch.
         label_smoothing: smoothing of the labels in the cross entropy.
-        augment: random crop with padding 4 (an eighth of the height for pictures of one's own) and horizontal flip; for
-            "imagenet" timm's random resized crop, flip and colour jitter.
-        flip: mirror half of the images, as part of ``augment``; switch it off where left and right mean something.
+        augment: how an image is changed, or "none". "crop": random crop with black padding of 4 pixels (an eighth of
+            the height for pictures of one's own); for "imagenet" timm's random resized crop and colour jitter.
+            "shift2": reflecting padding of 2 pixels, and one shift for an eighth of a batch; images in memory only.
+        flip: as part of ``augment``: "random" mirrors half of the images, "alternating" each image in every second
+            epoch (images in memory only), "none" where left and right mean something.
+        whiten_stem: start the first convolution with filters that whiten the patches of the training images, and keep
+            them (:func:`seedcnn.train.whitening.whiten_stem_`); images in memory only.
         channels_last: memory format of model and images.
         init_from: checkpoint, or file of weights (:func:`seedcnn.models.weights.load_weights`), whose weights the run
             starts from (fine-tuning), or "".
@@ -120,6 +129,8 @@ class TrainConfig:
     optimizer: str = "sgd"
     opt_eps: float = 0.0
     momentum: float = 0.9
+    muon_lr: float = 0.08
+    muon_momentum: float = 0.8
     weight_decay: float = 5e-4
     schedule: str = "cosine"
     warmup_epochs: float = 1.0
@@ -128,8 +139,9 @@ class TrainConfig:
     cooldown_epochs: int = 0
     lr_noise: tuple[float, ...] = ()
     label_smoothing: float = 0.0
-    augment: bool = True
-    flip: bool = True
+    augment: str = "crop"
+    flip: str = "random"
+    whiten_stem: bool = False
     channels_last: bool = True
     init_from: str = ""
     pretrained: bool = False
@@ -180,8 +192,22 @@ class TrainConfig:
         Raises:
             ConfigError: if the data are of another format, a field or method does not exist, or a value is wrong.
         """
-        config: TrainConfig = typed.convert(cls, typed.unstamped(value, "a training config"), "")
+        config: TrainConfig = typed.convert(cls, _today(typed.unstamped(value, "a training config")), "")
         return config
+
+    @property
+    def augments(self) -> bool:
+        """Whether ``augment`` changes images."""
+        return self.augment != "none"
+
+
+def _today(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a config in which ``augment`` and ``flip`` may still be truth values."""
+    names = {"augment": {True: "crop", False: "none"}, "flip": {True: "random", False: "none"}}
+    return {
+        name: names[name][value] if name in names and isinstance(value, bool) else value
+        for name, value in fields.items()
+    }
 
 
 def differences(first: TrainConfig, second: TrainConfig) -> dict[str, tuple[Any, Any]]:
@@ -222,7 +248,7 @@ def _check_numbers(config: TrainConfig) -> None:
         raise ConfigError(f"fraction (={config.fraction}) must be in (0, 1]")
     if not 0 <= config.random_erasing <= 1:
         raise ConfigError(f"random_erasing (={config.random_erasing}) must be in [0, 1]")
-    for name in ("label_smoothing", "drop_path", "ema"):
+    for name in ("label_smoothing", "drop_path", "ema", "muon_momentum"):
         if not 0 <= (share := getattr(config, name)) < 1:
             raise ConfigError(f"{name} (={share}) must be in [0, 1)")
     for name in _NOT_NEGATIVE:
@@ -267,6 +293,33 @@ def _check_schedule(config: TrainConfig) -> None:
         raise ConfigError(f"decay_epochs (={epochs}) must be one interval for schedule step")
 
 
+def _check_augmentation(config: TrainConfig) -> None:
+    _one_of("augment", config.augment, ("none", *GEOMETRY))
+    _one_of("flip", config.flip, _FLIPS)
+    if config.flip != "random" and not config.augments:
+        raise ConfigError(f"flip (={config.flip!r}) has no effect with augment='none'")
+    if config.whiten_stem and (config.pretrained or config.init_from):
+        start = "pretrained" if config.pretrained else f"init_from (={config.init_from!r})"
+        raise ConfigError(f"whiten_stem contradicts {start}: the first convolution would lose its weights")
+    in_memory = {"augment": config.augment == "shift2", "flip": config.flip == "alternating", "whiten_stem": True}
+    for name, only in in_memory.items():
+        value = getattr(config, name)
+        if config.data == "imagenet" and only and value:
+            raise ConfigError(f"{name} (={value!r}) goes with images in memory, not with the files of imagenet")
+
+
+def _check_optimizer(config: TrainConfig) -> None:
+    muon = config.optimizer.lower() == MUON_SGD
+    defaults = {each.name: each.default for each in fields(TrainConfig)}
+    for name in ("muon_lr", "muon_momentum"):
+        if not muon and (value := getattr(config, name)) != defaults[name]:
+            raise ConfigError(f"{name} (={value}) goes with optimizer {MUON_SGD!r}, not with {config.optimizer!r}")
+    if not config.muon_lr > 0:
+        raise ConfigError(f"muon_lr (={config.muon_lr}) must be positive")
+    if muon and config.opt_eps:
+        raise ConfigError(f"opt_eps (={config.opt_eps}): the optimizer {MUON_SGD!r} has no epsilon")
+
+
 def _check_together(config: TrainConfig) -> None:
     if (config.data == FOLDER) != (config.preprocessing is not None):
         raise ConfigError(
@@ -276,8 +329,7 @@ def _check_together(config: TrainConfig) -> None:
         raise ConfigError(f"val (={config.val}) goes with the data {FOLDER!r}, not with {config.data!r}")
     if not 0 < config.val < 1:
         raise ConfigError(f"val (={config.val}) must be in (0, 1)")
-    if not config.flip and not config.augment:
-        raise ConfigError("flip=False has no effect with augment=False")
+    _check_augmentation(config)
     if config.fraction < 1 and config.data == FOLDER:
         raise ConfigError(f"fraction (={config.fraction}) goes with named data sets, not with pictures of one's own")
     if config.pretrained and config.init_from:
@@ -295,8 +347,8 @@ def _check_together(config: TrainConfig) -> None:
         raise ConfigError(
             f"rand_augment (={config.rand_augment!r}) goes with the data imagenet only: it works on PIL images"
         )
-    if config.rand_augment and not config.augment:
-        raise ConfigError(f"rand_augment (={config.rand_augment!r}) contradicts augment=False")
+    if config.rand_augment and not config.augments:
+        raise ConfigError(f"rand_augment (={config.rand_augment!r}) contradicts augment='none'")
     if (config.mixup or config.cutmix) and config.batch_size % 2:
         raise ConfigError(f"batch_size (={config.batch_size}) must be even: mixup and cutmix mix images in pairs")
     if (config.mixup or config.cutmix) and not config.drop_last:
@@ -307,7 +359,7 @@ def _check_together(config: TrainConfig) -> None:
         raise ConfigError("sync_bn contradicts strategy 'dp': it works across processes, and dp has one")
     if config.strategy == "dp" and config.distill is not None:
         raise ConfigError("distill contradicts strategy 'dp': replicas of the network have no taps")
-    changed = [name for name in _AUGMENTATIONS if getattr(config, name)]
+    changed = [name for name in _ALTERATIONS if getattr(config, name) not in (0, "none")]
     if config.distill is not None and config.distill.cache and changed:
         raise ConfigError(
             f"distill.cache needs images that are the same in every epoch; it contradicts "
@@ -331,4 +383,5 @@ def _check(config: TrainConfig) -> None:
     _one_of("strategy", config.strategy, _STRATEGIES)
     _check_numbers(config)
     _check_schedule(config)
+    _check_optimizer(config)
     _check_together(config)

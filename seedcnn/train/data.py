@@ -15,7 +15,7 @@ from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
 from seedcnn.bundle import Preprocessing
-from seedcnn.data import ImageFolder, limited, load_train, normalize, random_crop_flip
+from seedcnn.data import ImageFolder, limited, load_train, normalize, random_crop_flip, random_shift_flip
 from seedcnn.data.pictures.loaders import folder_loader
 from seedcnn.data.sets import imagenet
 from seedcnn.data.sets.named import FOLDER
@@ -29,6 +29,7 @@ from seedcnn.train.randomness import epoch_generator
 __all__ = ["Batch", "Batches", "FolderData", "TrainData", "load_training_data", "open_batches"]
 
 _PADDING = 4
+_SIDES = -1  # the "epoch" whose generator draws which images are mirrored first
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Images float32 [n, 3, H, W], labels int64 [n], both on the device, and indices int64 [n] into the set."""
@@ -127,12 +128,19 @@ class _InMemory:
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.images = torch.from_numpy(np.ascontiguousarray(data.images.transpose(0, 3, 1, 2))).to(processes.device)
         self.labels = torch.from_numpy(data.labels).to(processes.device)
+        self.sides = torch.rand(len(self.images), generator=epoch_generator(config.seed, _SIDES)) < 0.5
 
-    def _pictures(self, picked: Tensor, generator: torch.Generator) -> Tensor:
+    def _pictures(self, picked: Tensor, number: int, generator: torch.Generator) -> Tensor:
         images = self.images[picked.to(self.images.device)]
-        if self.config.augment:
-            padding = _PADDING if self.config.data != FOLDER else max(_PADDING, images.shape[2] // 8)
-            images = random_crop_flip(images, generator, padding, flip=self.config.flip)
+        if self.config.augments:
+            flip: bool | Tensor = self.config.flip == "random"
+            if self.config.flip == "alternating":
+                flip = self.sides[picked] ^ (number % 2 == 1)
+            if self.config.augment == "shift2":
+                images = random_shift_flip(images, generator, 2, flip=flip)
+            else:
+                padding = _PADDING if self.config.data != FOLDER else max(_PADDING, images.shape[2] // 8)
+                images = random_crop_flip(images, generator, padding, flip=flip)
         return normalize(images, self.data.mean, self.data.std).contiguous(memory_format=self.layout)
 
     def epoch(self, number: int, first: int, last: int) -> Iterator[Batch]:
@@ -143,7 +151,7 @@ class _InMemory:
         size = self.config.batch_size
         for step in range(last):
             picked = order[step * size :][: self.short if step + 1 == self.steps else size]
-            images = self._pictures(picked, generator)  # finished steps draw their random numbers again
+            images = self._pictures(picked, number, generator)  # finished steps draw their random numbers again
             if step >= first:
                 yield images, self.labels[picked.to(self.labels.device)], picked
 
@@ -153,8 +161,8 @@ class _FromFolder:
 
     def __init__(self, config: TrainConfig, data: FolderData, processes: Processes, workers: int) -> None:
         plain = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0), "hflip": 0.0, "color_jitter": 0.0}
-        options: dict[str, Any] = {} if config.augment else plain
-        if not config.flip:
+        options: dict[str, Any] = {} if config.augments else plain
+        if config.flip == "none":
             options["hflip"] = 0.0
         if config.rand_augment:
             options["auto_augment"] = config.rand_augment

@@ -6,14 +6,15 @@ import math
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2, get_optimizer_info
+from timm.optim import create_optimizer_v2, get_optimizer_info, param_groups_weight_decay
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from seedcnn.errors import ConfigError
-from seedcnn.train.config import TrainConfig
+from seedcnn.train.config import MUON_SGD, TrainConfig
+from seedcnn.train.muon import MuonSGD
 
 __all__ = ["Update", "lr_noise", "peak_lr"]
 
@@ -27,13 +28,28 @@ def peak_lr(config: TrainConfig, world: int = 1) -> float:
         config: of the run.
         world: number of processes, each with ``config.batch_size`` images per step.
     """
+    return config.lr * _growth(config, world)
+
+
+def _growth(config: TrainConfig, world: int) -> float:
     if not config.lr_base_batch:
-        return config.lr
-    return config.lr * config.batch_size * config.grad_accumulation * world / config.lr_base_batch
+        return 1.0
+    return config.batch_size * config.grad_accumulation * world / config.lr_base_batch
 
 
-def _optimizer(config: TrainConfig, task: nn.Module, lr: float) -> torch.optim.Optimizer:
+def _optimizer(config: TrainConfig, task: nn.Module, world: int) -> torch.optim.Optimizer:
     more: dict[str, Any] = {}
+    lr = peak_lr(config, world)
+    if config.optimizer.lower() == MUON_SGD:
+        return MuonSGD(
+            task,
+            _by_decay(config, task),
+            lr=lr,
+            momentum=config.momentum,
+            muon_lr=config.muon_lr * _growth(config, world),
+            muon_momentum=config.muon_momentum,
+            weight_decay=config.weight_decay,
+        )
     try:
         if config.opt_eps:
             if not get_optimizer_info(config.optimizer.lower().split("_")[-1]).has_eps:  # timm would ignore it
@@ -52,18 +68,26 @@ def _optimizer(config: TrainConfig, task: nn.Module, lr: float) -> torch.optim.O
         raise ConfigError(f"timm cannot make the optimizer {config.optimizer!r}: {error}") from error
 
 
+def _by_decay(config: TrainConfig, task: nn.Module) -> list[dict[str, Any]]:
+    """Parameter groups: all that learns, with norms and biases apart unless they decay, too."""
+    if config.decay_norms:
+        return [{"params": [p for p in task.parameters() if p.requires_grad], "weight_decay": config.weight_decay}]
+    return param_groups_weight_decay(task, config.weight_decay)
+
+
 def _schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, updates: int) -> Scheduler:
     interval = config.decay_epochs[0] if config.schedule == "step" and config.decay_epochs else None
     # timm decays at update t when t + 1 reaches a milestone, one update too early; half an update later is exact.
     milestones = [(math.ceil(round(epoch * updates, 6)) + 0.5) / updates for epoch in config.decay_epochs]
+    linear = config.schedule == "linear"  # timm's poly of power 1
     try:
         scheduler, _ = create_scheduler_v2(
             optimizer,
-            sched=config.schedule,
+            sched="poly" if linear else config.schedule,
             num_epochs=config.epochs - config.cooldown_epochs,
             decay_epochs=interval,
             decay_milestones=milestones,  # type: ignore[arg-type]  # timm multiplies them by the updates
-            decay_rate=config.decay_rate,
+            decay_rate=1.0 if linear else config.decay_rate,
             warmup_lr=config.warmup_lr,
             min_lr=config.min_lr,
             warmup_epochs=config.warmup_epochs,  # type: ignore[arg-type]  # timm multiplies it by the updates
@@ -108,15 +132,15 @@ class Update:
         device: device of the weights.
 
     Raises:
-        ConfigError: if timm does not know the optimizer or the schedule, or ``opt_eps`` is set for an optimizer that
-            has no epsilon.
+        ConfigError: if timm does not know the optimizer or the schedule, ``opt_eps`` is set for an optimizer that has
+            no epsilon, or Muon finds no dense convolution.
     """
 
     def __init__(
         self, config: TrainConfig, model: nn.Module, task: nn.Module, updates: int, world: int, device: torch.device
     ) -> None:
         self.config, self.model, self.updates = config, model, updates
-        self.optimizer = _optimizer(config, task, peak_lr(config, world))
+        self.optimizer = _optimizer(config, task, world)
         self.scheduler = _schedule(config, self.optimizer, updates)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.ema = ModelEmaV3(model, decay=config.ema) if config.ema else None

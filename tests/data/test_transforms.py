@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seedcnn.data.transforms import normalize, random_crop_flip
+from seedcnn.data.transforms import normalize, random_crop_flip, random_shift_flip
 
 
 @pytest.fixture
@@ -104,3 +104,40 @@ def test_no_image_is_mirrored_without_flip():
     mirrored = random_crop_flip(images, torch.Generator().manual_seed(0), 0)
     turned = (mirrored == images.flip(3)).flatten(1).all(1)
     assert 20 < int(turned.sum()) < 44
+
+
+def test_shifts_reflect_and_are_shared_by_an_eighth_of_a_batch(images):
+    moved = random_shift_flip(images, generator(), 2, flip=False)
+    padded = torch.nn.functional.pad(images.float(), (2, 2, 2, 2), mode="reflect").to(torch.uint8)
+    places = set()
+    for part in range(8):
+        at = slice(8 * part, 8 * part + 8)
+        found = [
+            (down, right)
+            for down in range(5)
+            for right in range(5)
+            if torch.equal(moved[at], padded[at, :, down : down + 32, right : right + 32])
+        ]
+        assert len(found) == 1
+        places |= set(found)
+    assert len(places) > 3
+
+
+def test_shift_of_odd_batches_and_given_sides(images):
+    flip = torch.arange(13) % 3 == 0
+    plain = random_shift_flip(images[:13], generator(), 0, flip=False)
+    assert torch.equal(plain, images[:13])
+    turned = random_shift_flip(images[:13], generator(), 0, flip=flip)
+    assert torch.equal(turned[flip], images[:13].flip(3)[flip])
+    assert torch.equal(turned[~flip], images[:13][~flip])
+    assert torch.equal(random_crop_flip(images[:13], generator(), 0, flip=flip), turned)
+    assert random_shift_flip(images[:0], generator()).shape == (0, 3, 32, 32)
+    one = random_shift_flip(images[:1].to(memory_format=torch.channels_last), generator(3))
+    assert torch.equal(one, random_shift_flip(images[:1], generator(3)))
+
+
+def test_shift_of_wrong_arguments(images):
+    with pytest.raises(ValueError, match=r"`padding` \(=32\) must be smaller than the images, 32x32"):
+        random_shift_flip(images, generator(), 32)
+    with pytest.raises(ValueError, match=r"`images` is torch.float32"):
+        random_shift_flip(images.float(), generator())

@@ -64,7 +64,7 @@ def test_the_chain_ends_as_it_began(place, trained, capsys):
     assert "left out 1: val/across fine/broken.jpg" in done.stderr
     saved = load_checkpoint(checkpoint)
     assert (saved.labels, saved.source) == (CLASSES, f"folder:{place / 'photos'}")
-    assert not saved.config.flip
+    assert saved.config.flip == "none"
     trained_to = accuracy(done.stdout)
     assert trained_to > 60  # chance is 25 %
     assert accuracy(in_process("evaluate", checkpoint, "--corruptions", "none").stdout) == trained_to

@@ -74,12 +74,20 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path):
         (plain | {"format": "seedcnn-config/2"}, r"a training config has the format 'seedcnn-config/2'; this version"),
         ({name: value for name, value in plain.items() if name != "format"}, "a training config names no format"),
         (plain | {"epoch": 3}, "TrainConfig has no field 'epoch'; did you mean epochs"),
-        (plain | {"augment": "maybe"}, r"augment \(='maybe'\) must be true or false"),
+        (plain | {"augment": "maybe"}, r"augment \(='maybe'\) is unknown; known: none, crop, shift2"),
     ]:
         meta = {"config": config, "epoch": 3, "history": []}
         save_file(tensors, tmp_path / "a.ckpt", {"seedcnn.checkpoint": json.dumps(meta)})
         with pytest.raises(ConfigError, match=rf"checkpoint .*a\.ckpt: {words}"):
             load_checkpoint(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize(("value", "augment", "flip"), [(True, "crop", "random"), (False, "none", "random")])
+def test_augmentation_of_an_older_checkpoint_was_a_truth_value(value, augment, flip):
+    found = TrainConfig.from_dict(SMALL.to_dict() | {"augment": value, "flip": True})
+    assert (found.augment, found.flip) == (augment, flip)
+    found = TrainConfig.from_dict(SMALL.to_dict() | {"augment": True, "flip": False})
+    assert (found.augment, found.flip) == ("crop", "none")
 
 
 def test_a_field_without_effect_in_an_older_checkpoint_is_its_default(tmp_path):

@@ -33,7 +33,7 @@ def test_wrong_use(tmp_path, recipe):
         ([recipe], "data 'icons50' needs the directory"),
         ([recipe, "--set", "data=imagenet", "--set", "hold_out="], "needs the directory"),
         ([recipe, "--set", "epoch=3"], "did you mean epochs"),
-        ([recipe, "--set", "augment=maybe"], "--set augment=maybe: augment (='maybe') must be true or false"),
+        ([recipe, "--set", "augment=maybe"], "augment (='maybe') is unknown; known: none, crop, shift2"),
         ([recipe, "--workers", 3], "--workers 3 has no effect on icons50"),
         (["demos:groupnl"], "did you mean demo:groupnl"),
         ([recipe, "--data", tmp_path, "--validate", "--set", "hold_out=", "--set", "data=imagenet"], "--validate"),

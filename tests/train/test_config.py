@@ -140,7 +140,7 @@ def test_wrong_overrides(assignment, words):
         ({"data_seed": 3}, r"data_seed \(=3\) has no effect with fraction 1.0"),
         ({"hold_out": "apple"}, r"hold_out \(='apple'\) goes with the data icons50 and icons50-rebuilt only"),
         ({"rand_augment": "rand-m9"}, "goes with the data imagenet only"),
-        ({"rand_augment": "rand-m9", "data": "imagenet", "augment": False}, "contradicts augment=False"),
+        ({"rand_augment": "rand-m9", "data": "imagenet", "augment": "none"}, "contradicts augment=.none."),
         ({"mixup": 0.2, "batch_size": 15}, r"batch_size \(=15\) must be even: mixup"),
         ({"strategy": "dp", "sync_bn": True}, "sync_bn contradicts strategy 'dp'"),
         ({"strategy": "dp", "distill": DistillConfig("t.ckpt")}, "distill contradicts strategy 'dp'"),
@@ -226,10 +226,10 @@ WORDS = {True: ("true", "YES", "On", "1"), False: ("false", "No", "OFF", "0")}
 
 @pytest.mark.parametrize("value", [True, False])
 def test_bools_from_text(value):
-    fields = ["augment", "compile", "drop_last", "convert.sparse", "model_options.zero_init_residual"]
+    fields = ["decay_norms", "compile", "drop_last", "convert.sparse", "model_options.zero_init_residual"]
     for word in WORDS[value]:
         found = override(SMALL, [f"{field}={word}" for field in fields])
-        assert (found.augment, found.compile, found.drop_last, found.convert.sparse) == (value,) * 4
+        assert (found.decay_norms, found.compile, found.drop_last, found.convert.sparse) == (value,) * 4
         assert found.model_options["zero_init_residual"] is value
 
 
@@ -268,7 +268,7 @@ def test_numpy_numbers_and_paths_are_numbers_and_text():
     config = changed(
         epochs=np.int64(2),
         lr=np.float32(0.5),
-        augment=np.False_,
+        compile=np.False_,
         init_from=Path("runs/a.ckpt"),
         decay_epochs=[np.float64(1.0)],
         schedule="multistep",
@@ -277,7 +277,7 @@ def test_numpy_numbers_and_paths_are_numbers_and_text():
     plain = changed(
         epochs=2,
         lr=0.5,
-        augment=False,
+        compile=False,
         init_from="runs/a.ckpt",
         decay_epochs=(1.0,),
         schedule="multistep",
@@ -372,7 +372,7 @@ def configs(draw):
         lr=draw(st.floats(1e-300, 1e300)),
         optimizer=draw(NAMES),
         weight_decay=draw(SHARES | st.just(0)),
-        augment=draw(st.booleans()),
+        augment=draw(st.sampled_from(["none", "crop", "shift2"])),
         seed=draw(st.integers(0, 2**63 - 1)),
         fraction=draw(SHARES),
         data_seed=draw(st.integers(0, 2**63 - 1)),

@@ -132,7 +132,7 @@ def test_more_pictures_than_there_are():
 
 
 def test_files_without_augmentation_are_the_same_in_every_epoch(files):
-    config = changed(batch_size=12, data="imagenet", augment=False)
+    config = changed(batch_size=12, data="imagenet", augment="none")
     batches = open_batches(config, files, Processes(CPU), 0)
     pictures = []
     for epoch in range(2):

@@ -18,7 +18,7 @@ from tests.train.test_distill import walk
 
 LOGITS = DistillConfig(temperature=2.0, alpha=0.25)
 STAGEWISE = DistillConfig(kind="stagewise")
-AUGMENTATIONS = [{"augment": True}, {"random_erasing": 0.5}, {"mixup": 0.2}, {"cutmix": 0.5}]
+AUGMENTATIONS = [{"augment": "crop"}, {"random_erasing": 0.5}, {"mixup": 0.2}, {"cutmix": 0.5}]
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def by_hand(config, student, teacher, images, targets, smoothing):
 @pytest.mark.parametrize("mixed", [{}, {"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}], ids=str)
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_the_labels_are_smoothed_once_and_the_teacher_sees_the_mixed_pictures(teacher, distill, mixed, smoothing):
-    config = changed(distill=distill, label_smoothing=smoothing, augment=False, **mixed)
+    config = changed(distill=distill, label_smoothing=smoothing, augment="none", **mixed)
     with open_processes("cpu") as processes:
         task = Run(config, coloured(), processes, model=None, teacher=copy.deepcopy(teacher), workers=0)
         task.task.train()
@@ -65,7 +65,7 @@ def test_the_labels_are_smoothed_once_and_the_teacher_sees_the_mixed_pictures(te
 def test_kept_logits_and_changing_pictures_are_refused(change):
     (name,) = change
     with pytest.raises(ConfigError, match=rf"distill\.cache needs images .* every epoch; it contradicts {name}="):
-        changed(distill=DistillConfig(cache=True), **{"augment": False} | change)
+        changed(distill=DistillConfig(cache=True), **{"augment": "none"} | change)
 
 
 def test_kept_logits_change_no_step(tmp_path, teacher):
@@ -74,7 +74,7 @@ def test_kept_logits_change_no_step(tmp_path, teacher):
     teacher.register_forward_hook(lambda module, arguments, output: asked.append(len(output)))
     histories = []
     for cache in (False, True):
-        config = changed(distill=DistillConfig(cache=cache), augment=False, epochs=3)
+        config = changed(distill=DistillConfig(cache=cache), augment="none", epochs=3)
         asked.clear()
         histories.append(run(tmp_path / f"{cache}.ckpt", config, teacher=teacher)[1].history)
         assert sum(asked) - 1 == (96 if cache else 3 * 96)  # one black image determines the shapes

@@ -40,7 +40,7 @@ def plain(tmp_path_factory):
         {"min_lr": 0.05},
         {"lr_base_batch": 32},
         {"label_smoothing": 0.2},
-        {"augment": False},
+        {"augment": "none"},
         {"random_erasing": 0.5},
         {"mixup": 0.5},
         {"cutmix": 0.5},
@@ -86,7 +86,7 @@ class Linear(nn.Module):
 
 
 def test_accumulated_batches_are_one_large_batch(tmp_path):
-    fixed = {"convert": None, "augment": False, "epochs": 1, "warmup_epochs": 0.0, "lr": 1e-4}
+    fixed = {"convert": None, "augment": "none", "epochs": 1, "warmup_epochs": 0.0, "lr": 1e-4}
     large = run(tmp_path / "a.ckpt", changed(**fixed, batch_size=32), model=Linear())[0]
     small = run(tmp_path / "b.ckpt", changed(**fixed, batch_size=8, grad_accumulation=4), model=Linear())[0]
     size = large.fc.weight.abs().max()

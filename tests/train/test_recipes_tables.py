@@ -152,8 +152,8 @@ def test_table_6_has_the_networks_of_docs_tables():
 
 def test_gtsrb_has_its_classes_and_no_mirrored_signs():
     config = config_of("groupnl_table6:gtsrb_resnet18_groupnl")
-    assert (config.data, config.model_options, config.augment) == ("gtsrb", {"num_classes": 43}, False)
-    assert config_of("groupnl_table6:resnet18_groupnl").augment
+    assert (config.data, config.model_options, config.augment) == ("gtsrb", {"num_classes": 43}, "none")
+    assert config_of("groupnl_table6:resnet18_groupnl").augment == "crop"
 
 
 def file_of(row):

@@ -50,21 +50,27 @@ def check_same(broken, whole):
         assert all(ours[name] == theirs[name] for name in ("loss", "accuracy", "lr", "batches"))
 
 
+FAST = dataclasses.replace(
+    EVERYTHING, optimizer="muon+sgd", schedule="linear", augment="shift2", flip="alternating", whiten_stem=True
+)
+
+
+@pytest.mark.parametrize("config", [EVERYTHING, FAST], ids=["adamw", "muon+sgd"])
 @pytest.mark.parametrize("world", [1, 2], ids=["one process", "two gloo processes"])
-def test_kill_and_resume_gives_the_weights_of_an_unbroken_run(tmp_path, start_group, world):
+def test_kill_and_resume_gives_the_weights_of_an_unbroken_run(tmp_path, start_group, world, config):
     """A real kill -9, anywhere after the first checkpoint, which is written after the first update.
 
     A single process gets ``resume``; two processes resume because of torchrun's count of restarts.
     """
     broken, whole = tmp_path / "broken.ckpt", tmp_path / "whole.ckpt"
-    processes = start_group(world, work, broken, EVERYTHING, options={"save_steps": 1})
+    processes = start_group(world, work, broken, config, options={"save_steps": 1})
     wait_for(broken, processes)
     kill_all(processes)
     stopped = load_checkpoint(broken)
     assert (stopped.epoch, stopped.step) < (EVERYTHING.epochs, 0)
     assert stopped.world == world
-    finish(start_group(world, work, broken, EVERYTHING, options={"resume": world == 1}, restarts=world - 1))
-    finish(start_group(world, work, whole, EVERYTHING, options={}))
+    finish(start_group(world, work, broken, config, options={"resume": world == 1}, restarts=world - 1))
+    finish(start_group(world, work, whole, config, options={}))
     check_same(broken, whole)
 
 
@@ -164,7 +170,7 @@ def test_torchrun_starts_a_group_again_and_it_goes_on(tmp_path, start_group):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("done after restarts: 2") == 2
-    finish(start_group(2, work, whole, EVERYTHING, options={}))
+    finish(start_group(2, work, whole, config, options={}))
     check_same(path, whole)
 
 
