@@ -1,4 +1,4 @@
-"""``--set a.b=c`` on frozen configs."""
+"""``--set a.b=c`` on frozen configs, and the fields in which two of them differ."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from seedcnn.errors import ConfigError, did_you_mean
 from seedcnn.literals import check_brackets
 from seedcnn.typed import convert, field_types, prefixed
 
-__all__ = ["override"]
+__all__ = ["differences", "override"]
 
 _Config = TypeVar("_Config")
+_ABSENT = "not set"
 
 
 @dataclass(frozen=True)
@@ -121,3 +122,20 @@ def override(config: _Config, assignments: Iterable[str]) -> _Config:
     tree = _tree(assignments)
     changed: _Config = _apply(config, tree, type(config), "") if tree else config
     return changed
+
+
+def differences(first: Any, second: Any) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two configs differ, those of nested configs by path, with both values as plain data."""
+    ours, theirs = _flat(first.to_dict()), _flat(second.to_dict())
+    return {
+        name: (ours.get(name, _ABSENT), theirs.get(name, _ABSENT))
+        for name in (ours | theirs)
+        if ours.get(name, _ABSENT) != theirs.get(name, _ABSENT)
+    }
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in data.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
+    return flat

@@ -20,6 +20,7 @@ from seedcnn.models.weights import load_state, load_weights
 from seedcnn.processes import Processes
 from seedcnn.sampling.theory import batches as reduced
 from seedcnn.train._counts import Counts, NotFiniteError
+from seedcnn.train._rated import Rated
 from seedcnn.train._task import Classifier, data_parallel, make_task, outputs
 from seedcnn.train.building import build_model
 from seedcnn.train.checkpoint import Checkpoint, check_network_file, load_checkpoint, restore_model
@@ -187,15 +188,22 @@ class Run:
         config, processes = self.config, self.processes
         shown = data_parallel(self.model, processes.device) if config.strategy == "dp" else self.model
         self.task = make_task(config, shown, teacher, size)
-        trained = self.model if isinstance(self.task, Classifier) else self.task
-        updates = self.updates(self.steps)
-        self.update = Update(config, self.model, trained, updates, processes.world, processes.device)
+        self.rated = None if config.rate is None else Rated(config, self.model, self.batches, processes)
+        self.update = self._update()
         compiled: Any = torch.compile(self.task) if config.compile else self.task
         self.called: Any = processes.wrap(compiled)
 
+    def _update(self) -> Update:
+        trained = self.model if isinstance(self.task, Classifier) else self.task
+        grid = None if self.rated is None else self.rated.grid
+        place = self.processes.world, self.processes.device
+        return Update(self.config, self.model, trained, self.updates(self.steps), *place, grid)
+
     @property
     def network(self) -> nn.Module:
-        """The network that the run returns: the moving average if there is one."""
+        """The network that the run returns: the moving average or the rounded network if there is one."""
+        if self.rated is not None:
+            return self.rated.network
         return self.model if self.update.ema is None else self.update.ema.module
 
     def updates(self, step: int) -> int:
@@ -207,8 +215,10 @@ class Run:
     ) -> Checkpoint:
         """The state after ``epoch`` epochs and ``step`` batches. All processes must call it together."""
         states = self.processes.gather(capture(self.processes.device))
-        ema, model = self.update.ema, self.model.state_dict()
+        model = self.model.state_dict()
+        shipped = {} if self.network is self.model else self.network.state_dict()
         learned = {} if isinstance(self.task, Classifier) else self.task.state_dict()
+        learned |= {} if self.rated is None else self.rated.state()
         return Checkpoint(
             self.config,
             epoch,
@@ -217,7 +227,7 @@ class Run:
             history,
             step=step,
             partial=counts.save() if counts else {},
-            ema={} if ema is None else ema.module.state_dict(),
+            ema=shipped,
             task={name: value for name, value in learned.items() if not name.startswith("student.")},
             rng={str(rank): state for rank, state in enumerate(states)},
             world=self.processes.world,
@@ -226,6 +236,7 @@ class Run:
             source=self.data.source,
             network_sha256=self.sha256,
             data_sha256=self.data.sha256,
+            steps={} if self.rated is None else self.rated.grid.steps,
         )
 
     def restore(self, saved: Checkpoint, path: object) -> None:
@@ -252,8 +263,11 @@ class Run:
                 f"{self.processes.world} and would see other batches, so resume it with the same number"
             )
         restore_model(self.model, saved.model, str(path))
-        if self.update.ema is not None:
-            restore_model(self.update.ema.module, saved.ema, str(path))
+        if self.network is not self.model:
+            restore_model(self.network, saved.ema, str(path))
+        if self.rated is not None:
+            self.rated.load(saved.task, saved.steps)
+            self.update = self._update()  # whose rates are in steps of the grid
         if saved.task:
             self.task.load_state_dict(saved.task, strict=False)
         self.update.restore(saved.optimizer)
@@ -283,6 +297,8 @@ class Run:
             together = min(group, last - step // group * group)  # the last update of an epoch may have fewer
             ends = (step + 1) % group == 0 or step + 1 == last
             self.update.schedule(epoch, step // group)
+            if self.rated is not None:
+                self.rated.grid.round_()
             with contextlib.nullcontext() if ends or self.processes.world == 1 else self.called.no_sync():
                 loss, logits = self.loss(images, labels, indices)
                 self._backward(loss / together if together > 1 else loss)
@@ -297,6 +313,8 @@ class Run:
             shown.step(epoch, counts.loss / seen, 100 * counts.correct / seen)
             if ends:
                 yield step + 1
+        if self.rated is not None:
+            self.rated.settle(epoch, self.batches)
 
     def _backward(self, loss: Tensor) -> None:
         try:

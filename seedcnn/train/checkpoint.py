@@ -40,7 +40,7 @@ __all__ = [
 
 _KEY = "seedcnn.checkpoint"
 _TENSORS = ("model", "optimizer", "ema", "task", "rng")
-_NUMBERS = ("step", "world", "best", "partial", "source", "network_sha256", "data_sha256")
+_NUMBERS = ("step", "world", "best", "partial", "source", "network_sha256", "data_sha256", "steps")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Checkpoint:
         history: one dict of numbers for each finished epoch.
         step: batches done in the epoch that follows.
         partial: running sums over these batches.
-        ema: the moving average's state_dict; empty without one.
+        ema: the moving average's state_dict, or that of the rounded network after training on the grid; else empty.
         task: learned tensors of the loss, such as the projections of a distillation.
         rng: states of the random generators by process.
         world: number of processes of the run.
@@ -66,6 +66,7 @@ class Checkpoint:
         source: NAME or NAME:DIRECTORY of the data; "" if it is not known.
         network_sha256: digest of the file with the user's network; "" for any other network.
         data_sha256: digest of pictures of one's own, as they were decoded, with their labels; "" for other data.
+        steps: step of each weight's grid by parameter name, after training on the grid; empty otherwise.
     """
 
     config: TrainConfig
@@ -85,6 +86,7 @@ class Checkpoint:
     source: str = ""
     network_sha256: str = ""
     data_sha256: str = ""
+    steps: dict[str, float] = field(default_factory=dict)
 
     @property
     def trained_on(self) -> TrainedOn | None:
@@ -95,7 +97,7 @@ class Checkpoint:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The weights to use: the moving average if there is one."""
+        """The weights to use: the moving average or the rounded weights if there are any."""
         return self.ema or self.model
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from seedcnn.errors import ConfigError
 from seedcnn.train.config import MUON_SGD, TrainConfig
 from seedcnn.train.muon import MuonSGD
+from seedcnn.train.rate import LatentGrid
 
 __all__ = ["Update", "lr_noise", "peak_lr"]
 
@@ -37,9 +38,13 @@ def _growth(config: TrainConfig, world: int) -> float:
     return config.batch_size * config.grad_accumulation * world / config.lr_base_batch
 
 
-def _optimizer(config: TrainConfig, task: nn.Module, world: int) -> torch.optim.Optimizer:
+def _optimizer(config: TrainConfig, task: nn.Module, world: int, grid: LatentGrid | None) -> torch.optim.Optimizer:
     more: dict[str, Any] = {}
     lr = peak_lr(config, world)
+    if grid is not None and config.rate is not None:
+        apart = {id(p) for p in grid.weights.values()}
+        rest = [p for p in task.parameters() if p.requires_grad and id(p) not in apart]
+        return torch.optim.Adam([{"params": rest}, *grid.groups(config.rate.lr)], lr=lr)
     if config.optimizer.lower() == MUON_SGD:
         return MuonSGD(
             task,
@@ -130,6 +135,7 @@ class Update:
         updates: number of updates of a full epoch.
         world: number of processes.
         device: device of the weights.
+        grid: of training on the grid, or None.
 
     Raises:
         ConfigError: if timm does not know the optimizer or the schedule, ``opt_eps`` is set for an optimizer that has
@@ -137,10 +143,17 @@ class Update:
     """
 
     def __init__(
-        self, config: TrainConfig, model: nn.Module, task: nn.Module, updates: int, world: int, device: torch.device
+        self,
+        config: TrainConfig,
+        model: nn.Module,
+        task: nn.Module,
+        updates: int,
+        world: int,
+        device: torch.device,
+        grid: LatentGrid | None = None,
     ) -> None:
-        self.config, self.model, self.updates = config, model, updates
-        self.optimizer = _optimizer(config, task, world)
+        self.config, self.model, self.updates, self.grid = config, model, updates, grid
+        self.optimizer = _optimizer(config, task, world, grid)
         self.scheduler = _schedule(config, self.optimizer, updates)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.ema = ModelEmaV3(model, decay=config.ema) if config.ema else None
@@ -164,6 +177,9 @@ class Update:
 
     def step(self) -> None:
         """Update the weights, and clear the gradients."""
+        if self.grid is not None:
+            self.grid.restore_()
+            self.grid.add_gradients()
         if self.config.clip_grad:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self._learnable, self.config.clip_grad)
@@ -174,7 +190,9 @@ class Update:
             self.ema.update(self.model)
 
     def forget(self) -> None:
-        """Clear the gradients."""
+        """Clear the gradients, and put back the weights that were rounded."""
+        if self.grid is not None:
+            self.grid.restore_()
         self.optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:

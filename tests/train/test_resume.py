@@ -170,7 +170,7 @@ def test_torchrun_starts_a_group_again_and_it_goes_on(tmp_path, start_group):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("done after restarts: 2") == 2
-    finish(start_group(2, work, whole, config, options={}))
+    finish(start_group(2, work, whole, EVERYTHING, options={}))
     check_same(path, whole)
 
 
