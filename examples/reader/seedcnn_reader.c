@@ -284,6 +284,12 @@ static Node *field(Node *object, const char *name, Kind kind) {
     return NULL;
 }
 
+static int has(const Node *object, const char *name) {
+    for (const Node *child = object->first; child; child = child->next)
+        if (child->key && is(child->key, child->key_length, name)) return 1;
+    return 0;
+}
+
 static void done(const Node *object) {
     for (const Node *child = object->first; child; child = child->next)
         if (child->key) refuse("an unknown field", child->key, child->key_length);
@@ -620,7 +626,25 @@ static float half(unsigned h) {
     return h & 0x8000 ? -v : v;
 }
 
-static void raw(const Payload *p, Sha *s) {
+/* Where expanded values go: into a digest, and scaled into another one; or into memory. */
+typedef struct {
+    Sha plain, scaled;
+    const float *scale; /* one for each run of `row` values, or NULL */
+    size_t row, done;
+    float *into;
+} Sink;
+
+static void give(Sink *s, float v) {
+    add_float(&s->plain, v);
+    if (s->into) s->into[s->done] = v;
+    if (s->scale) {
+        volatile float product = v * s->scale[s->done / s->row]; /* one more rounding, to 32 bits */
+        add_float(&s->scaled, product);
+    }
+    s->done++;
+}
+
+static void raw(const Payload *p, Sink *s) {
     for (size_t i = 0; i < p->bytes; i += (size_t)ITEM[p->kind]) {
         const uint8_t *b = p->data + i;
         uint32_t word = p->kind == F32
@@ -628,34 +652,36 @@ static void raw(const Payload *p, Sha *s) {
                             : (uint32_t)b[0] << 16 | (uint32_t)b[1] << 24;
         int finite = p->kind == F16 ? (b[1] & 0x7c) != 0x7c : (word & 0x7f800000u) != 0x7f800000u;
         if (!finite) refuse("values that are not finite", p->name, p->name_length);
-        add_float(s, p->kind == F16 ? half(b[0] | (unsigned)b[1] << 8) : of_bits(word));
+        give(s, p->kind == F16 ? half(b[0] | (unsigned)b[1] << 8) : of_bits(word));
     }
 }
 
 static void on_grid(const Payload *p, size_t elements, int width, float step, const char *how, size_t how_length,
-                    Sha *s) {
+                    Sink *s) {
     uint8_t *q = expand_bytes(p, elements * (size_t)width, how, how_length);
     for (size_t i = 0; i < elements; i++) {
         int low = q[i], high = width == 2 ? q[elements + i] : 0;
         int n = width == 2 ? low | high << 8 : low, limit = width == 2 ? 32768 : 128;
         volatile float product = (float)(n >= limit ? n - 2 * limit : n) * step; /* one rounding, to 32 bits */
-        add_float(s, product);
+        give(s, product);
     }
     free(q);
 }
 
-typedef struct {
-    Node *name, *coded, *expanded;
+typedef struct Tensor Tensor;
+struct Tensor {
+    Node *name, *coded, *expanded, *scale_name;
     Payload *payload;
+    Tensor *scale;
     size_t elements;
-    int rank, kind, width;
+    int rank, kind, width, is_scale, scales;
     const char *how;
     size_t how_length;
     int64_t shape[MAX_RANK], lo, span, frac, repeat;
     uint32_t tensor, stream;
     uint64_t seed;
     float step;
-} Tensor;
+};
 enum { RAW, GRID, SEEDED };
 
 static Tensor read_tensor(Node *node) {
@@ -666,6 +692,12 @@ static Tensor read_tensor(Node *node) {
     Node *coding = text(node, "coding"), *shape = field(node, "shape", LIST);
     const char *c = coding->text;
     t.expanded = hexadecimal(node, "expanded_sha256", 64);
+    if (has(node, "scale")) t.scale_name = text(node, "scale");
+    if (has(node, "role")) {
+        Node *role = field(node, "role", TEXT);
+        if (!is(role->text, role->length, "scale")) refuse("an unknown role", role->text, role->length);
+        t.is_scale = 1;
+    }
     if (shape->children > MAX_RANK) refuse("too many axes", t.name->text, t.name->length);
     t.elements = 1;
     for (Node *size = shape->first; size; size = size->next) {
@@ -716,21 +748,57 @@ static Tensor read_tensor(Node *node) {
     return t;
 }
 
-static void use_tensor(const Tensor *t) {
-    Sha s;
+static void pair_scales(Tensor *tensors, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        Tensor *t = &tensors[i];
+        if (!t->scale_name) continue;
+        for (size_t k = 0; k < count; k++)
+            if (tensors[k].is_scale && tensors[k].name->length == t->scale_name->length &&
+                !memcmp(tensors[k].name->text, t->scale_name->text, t->scale_name->length))
+                t->scale = &tensors[k];
+        if (!t->scale || t->is_scale || t->scale->scales++ || t->kind != GRID || t->step < ldexpf(1, -80) ||
+            !t->rank || t->scale->rank != 1 || t->scale->shape[0] != t->shape[0])
+            refuse("a tensor and its scale do not belong together", t->name->text, t->name->length);
+    }
+    for (size_t i = 0; i < count; i++)
+        if (tensors[i].is_scale && !tensors[i].scales)
+            refuse("the scale of no tensor", tensors[i].name->text, tensors[i].name->length);
+}
+
+static void use_tensor(const Tensor *t, float *into);
+
+static float *scales_of(const Tensor *t) {
+    float *scale = take(t->elements * sizeof *scale);
+    use_tensor(t, scale);
+    for (size_t i = 0; i < t->elements; i++) {
+        float size = fabsf(scale[i]);
+        if (size != 0 && (size < ldexpf(1, -40) || size > ldexpf(1, 40)))
+            refuse("a scale outside its range", t->name->text, t->name->length);
+    }
+    return scale;
+}
+
+static void use_tensor(const Tensor *t, float *into) {
+    Sink s = {0};
     char hex[65];
+    float *scale = t->scale ? scales_of(t->scale) : NULL;
+    s.into = into, s.scale = scale, s.row = t->rank ? t->elements / (size_t)t->shape[0] : 1;
     if (t->payload) check_digest(t->payload->data, t->payload->bytes, t->coded, t->name->text, t->name->length);
-    sha_begin(&s);
+    sha_begin(&s.plain);
+    sha_begin(&s.scaled);
     if (t->kind == RAW) raw(t->payload, &s);
     if (t->kind == GRID) on_grid(t->payload, t->elements, t->width, t->step, t->how, t->how_length, &s);
     if (t->kind == SEEDED)
         for (size_t i = 0; i < t->elements; i++) {
             uint64_t x = stream_word(t->seed, t->tensor, t->stream, i / (uint64_t)t->repeat);
-            add_float(&s, ldexpf((float)(t->lo + (int64_t)((uint64_t)t->span * x >> 32)), (int)-t->frac));
+            give(&s, ldexpf((float)(t->lo + (int64_t)((uint64_t)t->span * x >> 32)), (int)-t->frac));
         }
-    sha_end(&s, hex);
+    sha_end(&s.plain, hex);
     if (memcmp(hex, t->expanded->text, 64))
         refuse("the expanded values do not match their digest", t->name->text, t->name->length);
+    if (into) return;
+    if (scale) sha_end(&s.scaled, hex);
+    free(scale);
     printf("tensor %.*s ", (int)t->name->length, t->name->text);
     for (int i = 0; i < t->rank; i++) printf("%s%lld", i ? "x" : "", (long long)t->shape[i]);
     printf(" %s\n", hex);
@@ -1051,6 +1119,7 @@ int main(int argc, char **argv) {
         total += tensors[count++].elements;
         if (total > (size_t)MAX_EXPANDED_BYTES / 4) refuse_plain("the tensors expand over the limit");
     }
+    pair_scales(tensors, count);
     Payload *graph_payload = payload(text(graph, "payload"));
     Node *coding = text(graph, "coding"), *graph_coded = hexadecimal(graph, "coded_sha256", 64),
          *graph_digest = hexadecimal(graph, "sha256", 64);
@@ -1088,16 +1157,16 @@ int main(int argc, char **argv) {
             refuse("a payload that the manifest does not name", payloads[i].name, payloads[i].name_length);
 
     printf("bundle %.*s release %lld\n", (int)model->length, model->text, (long long)release);
-    for (size_t i = 0; i < count; i++) use_tensor(&tensors[i]);
+    for (size_t i = 0; i < count; i++)
+        if (!tensors[i].is_scale) use_tensor(&tensors[i], NULL);
     check_digest(graph_payload->data, graph_payload->bytes, graph_coded, "graph", 5);
     uint8_t *onnx = expand_bytes(graph_payload, graph_size, coding->text, coding->length);
     check_digest(onnx, graph_size, graph_digest, "graph", 5);
     printf("graph %.64s\n", graph_digest->text);
     check_digest(logits->data, logits->bytes, logits_digest, "canned logits", 13);
+    Sink finite = {0};
     Sha s;
-    sha_begin(&s);
-    raw(logits, &s);
-    sha_end(&s, hex);
+    raw(logits, &finite);
     uint8_t *row = take((size_t)line);
     sha_begin(&s);
     for (int64_t i = 0; i < images * rule.height; i++) {

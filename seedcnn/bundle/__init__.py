@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seedcnn.bundle.codings import encode_grid, encode_raw, encode_seeded, grid_of_step
+    from seedcnn.bundle.codings import as_scale, encode_grid, encode_raw, encode_seeded, grid_of_step
     from seedcnn.bundle.delta import apply_delta, read_delta, write_delta
-    from seedcnn.bundle.manifest import CannedPicture, Grid, Measured, Seeded
+    from seedcnn.bundle.entries import Grid, Seeded
+    from seedcnn.bundle.manifest import CannedPicture, Measured
     from seedcnn.bundle.preprocessing import Preprocessing
     from seedcnn.bundle.reader import Bundle, open_bundle, read_bundle
     from seedcnn.bundle.rollout import Rollout, bundle_name, check_family, delta_name, release_of, rollout_name
@@ -27,6 +28,7 @@ __all__ = [
     "Rollout",
     "Seeded",
     "apply_delta",
+    "as_scale",
     "bundle_name",
     "check_family",
     "delta_name",
@@ -45,9 +47,10 @@ __all__ = [
 ]
 
 _MODULES = {
-    "codings": ("encode_grid", "encode_raw", "encode_seeded", "grid_of_step"),
+    "codings": ("as_scale", "encode_grid", "encode_raw", "encode_seeded", "grid_of_step"),
     "delta": ("apply_delta", "read_delta", "write_delta"),
-    "manifest": ("CannedPicture", "Grid", "Measured", "Seeded"),
+    "entries": ("Grid", "Seeded"),
+    "manifest": ("CannedPicture", "Measured"),
     "preprocessing": ("Preprocessing",),
     "reader": ("Bundle", "open_bundle", "read_bundle"),
     "rollout": ("Rollout", "bundle_name", "check_family", "delta_name", "release_of", "rollout_name"),

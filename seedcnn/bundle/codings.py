@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -12,12 +12,13 @@ import numpy.typing as npt
 from seedcnn.arrays import F32, I16
 from seedcnn.bundle.compression import compress, decompress, decompressed
 from seedcnn.bundle.container import Payload
-from seedcnn.bundle.manifest import Grid, Seeded, TensorEntry
+from seedcnn.bundle.entries import SCALE, Grid, Seeded, TensorEntry
 from seedcnn.errors import BundleError, BundleFormatError, DigestError
 from seedcnn.rng import RNG_NAME, uniform_pieces
 
 __all__ = [
     "Coded",
+    "as_scale",
     "check_payload",
     "decode",
     "encode_grid",
@@ -26,11 +27,13 @@ __all__ = [
     "encode_seeded",
     "grid_of_step",
     "integers_of",
+    "scale_channels",
     "sha256",
 ]
 
 _RAW = {"raw-f32": "F32", "raw-f16": "F16", "raw-bf16": "BF16"}
 _ITEM_BYTES = {"i8": 1, "i16": 2}
+_LEAST_SCALE, _MOST_SCALE = 2.0**-40, 2.0**40
 
 
 def sha256(data: bytes | memoryview) -> str:
@@ -60,7 +63,7 @@ def grid_of_step(step: float) -> Grid:
 @dataclass(frozen=True)
 class Coded:
     """A coded tensor: its manifest entry, the payload to store (None if it travels as a seed), and the expanded values
-    that the device will see."""
+    that the device will see, scaled if the tensor has a scale."""
 
     entry: TensorEntry
     payload: Payload | None
@@ -109,35 +112,94 @@ def _widen(data: bytes | memoryview, coding: str, shape: tuple[int, ...]) -> F32
     return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4").reshape(shape)
 
 
-def encode_grid(name: str, values: npt.ArrayLike, grid: Grid, compression: str = "zstd") -> Coded:
+def as_scale(coded: Coded) -> Coded:
+    """Give a coded tensor [channels] the role of another tensor's scales; the graph does not read it.
+
+    Raises:
+        BundleFormatError: if a scale is neither 0 nor within 2**-40 to 2**40 in magnitude.
+    """
+    _check_scale(coded.entry.name, coded.expanded)
+    return replace(coded, entry=replace(coded.entry, role=SCALE))
+
+
+def _check_scale(name: str, scale: F32) -> None:
+    sizes = np.abs(scale)
+    bad = scale[(sizes != 0) & ~((sizes >= _LEAST_SCALE) & (sizes <= _MOST_SCALE))]
+    if len(bad):
+        raise BundleFormatError(f"scale {name!r} holds {bad[0]:g}; a scale is 0 or within 2**-40 to 2**40 in magnitude")
+
+
+def scale_channels(values: F32, scale: F32, name: str) -> F32:
+    """Multiply the values of each output channel by its scale, in place: one correctly rounded float32 product each.
+
+    Args:
+        values: float32 [channels, ...], integers times their step.
+        scale: float32 [channels].
+        name: of the scale.
+
+    Raises:
+        BundleFormatError: if ``scale`` has another shape, or holds a value that is neither 0 nor within 2**-40 to 2**40
+            in magnitude. Within, no product leaves the range of normal numbers, which every machine rounds alike.
+    """
+    if not values.ndim or scale.shape != values.shape[:1]:
+        raise BundleFormatError(f"scale {name!r} has shape {scale.shape}; it must be {values.shape[:1]}")
+    _check_scale(name, scale)
+    np.multiply(values, scale.reshape(-1, *[1] * (values.ndim - 1)), out=values, dtype=np.float32)
+    return values
+
+
+def encode_grid(
+    name: str, values: npt.ArrayLike, grid: Grid, compression: str = "zstd", *, scale: Coded | None = None
+) -> Coded:
     """Round to the integer grid, pack as int8 (or as int16 in two byte planes), and compress.
+
+    Args:
+        scale: from :func:`as_scale`: value = scale of the output channel * (integer * step).
 
     Raises:
         BundleError: if a value is not finite, or its integer does not fit 16 bits because the step is too fine.
     """
     array = _checked(name, values)
-    integers = np.rint(array.astype(np.float64) / grid.step)
+    steps = _steps(array, grid, scale)
+    integers = np.rint(np.divide(array, steps, out=np.zeros(array.shape), where=steps != 0))
     largest = int(np.abs(integers).max(initial=0))
     if largest > 32767:
         raise BundleError(
             f"tensor {name!r} reaches {largest} grid steps of {grid.step:g}; at most 32767 fit; use a coarser step"
         )
-    return encode_integers(name, integers.astype(np.int16), grid, compression)
+    return encode_integers(name, integers.astype(np.int16), grid, compression, scale=scale)
 
 
-def encode_integers(name: str, q: I16, grid: Grid, compression: str = "zstd", *, fast: bool = False) -> Coded:
+def _steps(array: F32, grid: Grid, scale: Coded | None) -> npt.NDArray[np.float64]:
+    """The step of each value: float64 of a shape that broadcasts to ``array``."""
+    if scale is None:
+        return np.full((1,) * array.ndim, grid.step)
+    wanted = array.shape[:1]
+    if not wanted or scale.expanded.shape != wanted:
+        raise BundleFormatError(f"scale {scale.entry.name!r} has shape {scale.expanded.shape}; it must be {wanted}")
+    return grid.step * scale.expanded.astype(np.float64).reshape(-1, *[1] * (array.ndim - 1))
+
+
+def encode_integers(
+    name: str, q: I16, grid: Grid, compression: str = "zstd", *, fast: bool = False, scale: Coded | None = None
+) -> Coded:
     """Store integers that are already on a grid.
 
     Args:
         q: int16 array of the tensor's shape, within +-32767.
         fast: see :func:`seedcnn.bundle.compression.compress`.
+        scale: see :func:`encode_grid`.
     """
     width = "i8" if np.abs(q).max(initial=0) <= 127 else "i16"
     payload = Payload.of_bytes(compress(_to_planes(q, _ITEM_BYTES[width]), compression, fast=fast))
     expanded = _from_grid(q, grid)
     digest = sha256(_little_endian(expanded))
     coding = f"grid-{width}-{compression}"
-    return Coded(TensorEntry(name, q.shape, coding, sha256(payload.data), digest, grid=grid), payload, expanded)
+    entry = TensorEntry(name, q.shape, coding, sha256(payload.data), digest, grid=grid)
+    if scale is not None:
+        entry = replace(entry, scale=scale.entry.name)
+        expanded = scale_channels(expanded, scale.expanded, scale.entry.name)
+    return Coded(entry, payload, expanded)
 
 
 def encode_seeded(name: str, shape: tuple[int, ...], seeded: Seeded) -> Coded:
@@ -211,7 +273,7 @@ def decode(entry: TensorEntry, payload: Payload | None) -> F32:
     """Expand one tensor and check both digests.
 
     Returns:
-        float32 array of ``entry.shape``.
+        float32 array of ``entry.shape``; of a scaled tensor before :func:`scale_channels`.
 
     Raises:
         BundleFormatError: if the payload is missing, has the wrong type, or does not decompress to the right size.

@@ -24,8 +24,9 @@ from seedcnn.bundle.codings import (
 )
 from seedcnn.bundle.compression import COMPRESSIONS, compress, decompress
 from seedcnn.bundle.container import Payload, read_container, write_container
+from seedcnn.bundle.entries import TensorEntry
 from seedcnn.bundle.fields import Fields
-from seedcnn.bundle.manifest import Canned, Manifest, Measured, TensorEntry
+from seedcnn.bundle.manifest import Canned, Manifest, Measured
 from seedcnn.bundle.reader import Bundle, read_bundle
 from seedcnn.bundle.sparse import LONGEST, add_sparse, sparse_difference
 from seedcnn.errors import BundleError, BundleFormatError, DigestError
@@ -195,6 +196,8 @@ def apply_delta(parent: Bundle, delta: Delta) -> bytes:
         else:
             if change.shape != old.shape:
                 raise BundleFormatError(f"tensor {change.name!r} has shape {old.shape}; the delta has {change.shape}")
+            if (change.scale, change.role) != (old.scale, old.role):
+                raise BundleFormatError(f"the delta gives tensor {change.name!r} another scale or role")
             decode(change, delta.payloads.get(change.name))
             known[change.name], new = change, delta.payloads.get(change.name)
         if new is not None:
@@ -232,7 +235,7 @@ def _changed(old: TensorEntry, before: Payload | None, change: Sparse, stored: P
     coded = encode_integers(old.name, integers, old.grid, old.coding.rpartition("-")[2], fast=True)
     if coded.entry.expanded_sha256 != change.expanded_sha256:
         raise DigestError(f"{what}: the expanded values do not match their digest")
-    return coded
+    return replace(coded, entry=replace(coded.entry, scale=old.scale, role=old.role))
 
 
 def write_delta(parent: Bundle, result: Bundle, *, compression: str = "zstd") -> bytes:
@@ -286,7 +289,8 @@ def _check_kin(old: Manifest, new: Manifest) -> None:
     unlike = [name for name in names if getattr(old, name) != getattr(new, name)]
     if old.graph.sha256 != new.graph.sha256:
         unlike.append("graph")
-    if [(entry.name, entry.shape) for entry in old.tensors] != [(entry.name, entry.shape) for entry in new.tensors]:
+    parts = [[(entry.name, entry.shape, entry.scale, entry.role) for entry in each.tensors] for each in (old, new)]
+    if parts[0] != parts[1]:
         unlike.append("the names or shapes of their tensors")
     if unlike:
         raise BundleError(f"no delta can be made: the bundles differ in {', '.join(unlike)}")

@@ -8,147 +8,31 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 from seedcnn.bundle import limits
 from seedcnn.bundle.canonical import dump_canonical, parse_canonical
 from seedcnn.bundle.compression import COMPRESSIONS
+from seedcnn.bundle.entries import TensorEntry, check_scales
 from seedcnn.bundle.fields import Fields
 from seedcnn.bundle.preprocessing import Preprocessing
 from seedcnn.errors import BundleFormatError
-from seedcnn.rng import RNG_NAME, FixedPoint
+from seedcnn.rng import RNG_NAME
 
 __all__ = [
-    "CODINGS",
     "FORMAT",
     "Canned",
     "CannedPicture",
     "Graph",
-    "Grid",
     "Manifest",
     "Measured",
-    "Seeded",
-    "TensorEntry",
 ]
 
 FORMAT = "seedcnn-bundle/1"
 CONTENT = "seedcnn-content/1"
-CODINGS = (
-    *("raw-f32", "raw-f16", "raw-bf16"),
-    *(f"grid-{width}-{compression}" for width in ("i8", "i16") for compression in COMPRESSIONS),
-    RNG_NAME,
-)
-_OF_GRAPH, _OF_TENSOR = ("size", "sha256", "input", "output"), ("name", "shape", "expanded_sha256")
+_OF_GRAPH = ("size", "sha256", "input", "output")
+_OF_TENSOR = ("name", "shape", "expanded_sha256", "role", "scale")  # the last two where they are present
 _OF_CANNED = ("seed", "count", "sha256", "tolerance_e6", "pictures")
-
-
-@dataclass(frozen=True)
-class Grid:
-    """An integer grid: value = integer * step, where step = mantissa * 2**-exponent is exact in float32.
-
-    Raises:
-        ValueError: if ``mantissa`` is not in [1, 2**24) or ``exponent`` not in [0, 126].
-    """
-
-    mantissa: int
-    exponent: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.mantissa < 2**24:
-            raise ValueError(f"`mantissa` (={self.mantissa}) must be in [1, 2**24)")
-        if not 0 <= self.exponent <= 126:
-            raise ValueError(f"`exponent` (={self.exponent}) must be in [0, 126]")
-
-    @property
-    def step(self) -> float:
-        """The step as a number."""
-        return self.mantissa * 2.0**-self.exponent
-
-
-@dataclass(frozen=True)
-class Seeded:
-    """A fixed tensor that travels as a seed: ``count`` draws, each repeated ``repeat`` times in a row, cropped to size.
-
-    Draw h of the stream fills elements [h*repeat, (h+1)*repeat) of the flattened tensor (see :mod:`seedcnn.rng`).
-    """
-
-    seed: int
-    tensor_id: int
-    stream: int
-    fixed: FixedPoint
-    count: int
-    repeat: int
-
-
-@dataclass(frozen=True)
-class TensorEntry:
-    """A tensor of the graph: name, shape, coding, and the SHA-256 of its stored bytes and of its float32 values.
-
-    ``coded_sha256`` is empty for a tensor that travels as a seed, because nothing is stored.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    coding: str
-    coded_sha256: str
-    expanded_sha256: str
-    grid: Grid | None = None
-    seeded: Seeded | None = None
-
-    @property
-    def elements(self) -> int:
-        """Number of values after expansion."""
-        return prod(self.shape)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the wire form."""
-        result: dict[str, Any] = {
-            "name": self.name,
-            "shape": list(self.shape),
-            "coding": self.coding,
-            "expanded_sha256": self.expanded_sha256,
-        }
-        if self.coding != RNG_NAME:
-            result["coded_sha256"] = self.coded_sha256
-        if self.grid is not None:
-            result["step_mantissa"], result["step_exponent"] = self.grid.mantissa, self.grid.exponent
-        if self.seeded is not None:
-            s = self.seeded
-            result |= {"seed": f"{s.seed:016x}", "tensor_id": s.tensor_id, "stream": s.stream, "count": s.count}
-            result |= {"repeat": s.repeat, "lo_q": s.fixed.lo_q, "span_q": s.fixed.span_q}
-            result["frac_bits"] = s.fixed.frac_bits
-        return result
-
-    @classmethod
-    def from_json(cls, value: Any) -> TensorEntry:
-        """Parse and check the wire form."""
-        f = Fields(value, "manifest.tensors[]")
-        name, coding = f.text("name"), f.text("coding")
-        if coding not in CODINGS:
-            raise BundleFormatError(f"tensor {name!r} has coding {coding!r}; this version knows {', '.join(CODINGS)}")
-        shape = f.integers("shape", 1, limits.MAX_TENSOR_BYTES // 4, limits.MAX_RANK)
-        if prod(shape) * 4 > limits.MAX_TENSOR_BYTES:
-            raise BundleFormatError(f"tensor {name!r} of shape {shape} expands beyond {limits.MAX_TENSOR_BYTES} bytes")
-        coded = "" if coding == RNG_NAME else f.digest("coded_sha256")
-        expanded = f.digest("expanded_sha256")
-        grid = seeded = None
-        if coding.startswith("grid-"):
-            grid = Grid(f.integer("step_mantissa", 1, 2**24 - 1), f.integer("step_exponent", 0, 126))
-        elif coding == RNG_NAME:
-            seed = f.word64("seed")
-            tensor_id, stream = f.integer("tensor_id", 0, 2**32 - 1), f.integer("stream", 0, 2**32 - 1)
-            count, repeat = f.integer("count", 1, prod(shape)), f.integer("repeat", 1, prod(shape))
-            if not prod(shape) <= count * repeat < prod(shape) + repeat:
-                raise BundleFormatError(f"tensor {name!r}: {count} draws x {repeat} do not fill shape {shape}")
-            lo_q, span_q = f.integer("lo_q", -(2**24), 2**24), f.integer("span_q", 0, 2**25)
-            try:
-                fixed = FixedPoint(lo_q, span_q, f.integer("frac_bits", 0, 60))
-            except ValueError as error:
-                raise BundleFormatError(f"tensor {name!r}: {error}") from None
-            seeded = Seeded(seed, tensor_id, stream, fixed, count, repeat)
-        f.end()
-        return cls(name, shape, coding, coded, expanded, grid, seeded)
 
 
 @dataclass(frozen=True)
@@ -320,7 +204,7 @@ class Manifest:
         value["format"] = CONTENT
         value["graph"] = {name: value["graph"][name] for name in _OF_GRAPH}
         value["canned"] = {name: value["canned"][name] for name in _OF_CANNED}
-        value["tensors"] = [{name: tensor[name] for name in _OF_TENSOR} for tensor in value["tensors"]]
+        value["tensors"] = [{name: each[name] for name in _OF_TENSOR if name in each} for each in value["tensors"]]
         return hashlib.sha256(dump_canonical(value)).hexdigest()
 
     @classmethod
@@ -344,6 +228,7 @@ class Manifest:
         tensors = tuple(TensorEntry.from_json(item) for item in f.list("tensors", limits.MAX_TENSORS))
         if len({entry.name for entry in tensors}) != len(tensors):
             raise BundleFormatError("manifest.tensors has a duplicate name")
+        check_scales(tensors)
         total = sum(entry.elements for entry in tensors) * 4
         if total > limits.MAX_EXPANDED_BYTES:
             raise BundleFormatError(f"tensors expand to {total} bytes; at most {limits.MAX_EXPANDED_BYTES} are allowed")

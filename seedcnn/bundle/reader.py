@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from seedcnn.arrays import F32, U8
-from seedcnn.bundle.codings import check_payload, decode, sha256
+from seedcnn.bundle.codings import check_payload, decode, scale_channels, sha256
 from seedcnn.bundle.compression import decompress
 from seedcnn.bundle.container import Payload, read_container
 from seedcnn.bundle.limits import MAX_FILE_BYTES
@@ -42,7 +42,19 @@ class Bundle:
         return f"Bundle({name}, {self.size:,} bytes, {len(facts.labels)} classes, SHA-256 {self.sha256[:16]}..)"
 
     def tensors(self) -> dict[str, F32]:
-        """Expand every tensor of the graph to {name: float32 array}.
+        """Expand every tensor of the graph to {name: float32 array}; scaled tensors are scaled, scales left out.
+
+        Raises:
+            BundleFormatError, DigestError: see :func:`seedcnn.bundle.codings.decode`.
+        """
+        found = self.unscaled()
+        for entry in self.manifest.tensors:
+            if entry.scale:
+                scale_channels(found[entry.name], found[entry.scale], entry.scale)
+        return {entry.name: found[entry.name] for entry in self.manifest.tensors if not entry.role}
+
+    def unscaled(self) -> dict[str, F32]:
+        """Expand every tensor of the bundle, scales included, to {name: float32 array}, and scale none.
 
         Raises:
             BundleFormatError, DigestError: see :func:`seedcnn.bundle.codings.decode`.

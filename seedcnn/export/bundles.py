@@ -11,9 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from seedcnn.arrays import F32
-from seedcnn.bundle import Grid, Preprocessing, encode_grid, encode_raw, encode_seeded, grid_of_step, write_bundle
+from seedcnn.bundle import (
+    Grid,
+    Preprocessing,
+    as_scale,
+    encode_grid,
+    encode_raw,
+    encode_seeded,
+    grid_of_step,
+    write_bundle,
+)
 from seedcnn.bundle.codings import Coded, encode_integers
-from seedcnn.errors import ExportError
+from seedcnn.errors import BundleError, ExportError
 from seedcnn.export.onnx_graphs import INPUT, OUTPUT, OnnxModel
 from seedcnn.rng import random_bytes
 from seedcnn.runtime.answerer import Answerer
@@ -23,6 +32,7 @@ from seedcnn.runtime.session import open_session
 __all__ = [
     "DIVISOR_LEVELS",
     "LARGEST",
+    "SCALE_ENDING",
     "BundleInfo",
     "OnGrid",
     "divisor_step",
@@ -39,6 +49,7 @@ _CANNED_SEED = 0x5EEDC44E
 RELATIVE_TOLERANCE = 1e-3
 _MAX_LOGIT = 1e6
 _VECTOR_LEVELS = 8_000
+SCALE_ENDING = ".scale"
 _SHORTEST_VECTOR = 8  # elements; a shorter vector is not worth a step in the manifest
 LARGEST = 32_000  # largest integer on a grid, which leaves a later release room on the same grid
 DIVISOR_LEVELS = 4  # steps in the smallest number that a graph divides by, so that none becomes zero
@@ -73,10 +84,46 @@ def is_weight(shape: tuple[int, ...]) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class OnGrid:
-    """A tensor's grid, and its integers (int16, same shape) if they are not simply the nearest ones."""
+    """A tensor's grid.
+
+    Attributes:
+        grid: value = integer * step, or scale of the output channel * (integer * step).
+        integers: int16 of the tensor's shape, if they are not simply the nearest ones.
+        scale: float32 [output channels], which travels as a tensor of its own; None scales nothing.
+        scale_grid: of ``scale``; None for a grid as in :func:`vector_grids`.
+    """
 
     grid: Grid
     integers: npt.NDArray[np.int16] | None = None
+    scale: F32 | None = None
+    scale_grid: Grid | None = None
+
+    @property
+    def typical_step(self) -> float:
+        """The step, times the root mean square of the scales."""
+        if self.scale is None or not self.scale.any():
+            return self.grid.step
+        return self.grid.step * float(np.sqrt(np.square(self.scale, dtype=np.float64).mean()))
+
+    def encode(self, name: str, values: F32, compression: str = "zstd") -> list[Coded]:
+        """Code a tensor, and behind it the scale, which takes its name and ``.scale``.
+
+        Raises:
+            BundleError: if a value is not finite or does not fit its grid, or a scale is of another shape or size.
+        """
+        scale = None
+        if self.scale is not None:
+            where = name + SCALE_ENDING
+            own = self.scale_grid
+            if own is None and (found := vector_grids({where: self.scale})):
+                own = found[where].grid
+            plain = encode_raw(where, self.scale) if own is None else encode_grid(where, self.scale, own, compression)
+            scale = as_scale(plain)
+        if self.integers is None:
+            coded = encode_grid(name, values, self.grid, compression, scale=scale)
+        else:
+            coded = encode_integers(name, self.integers, self.grid, compression, scale=scale)
+        return [coded] if scale is None else [coded, scale]
 
 
 def divisor_step(values: F32) -> float:
@@ -132,25 +179,27 @@ def encode_tensors(
 def encode_learned(
     tensors: Mapping[str, F32], grids: Mapping[str, OnGrid] | None = None, compression: str = "zstd"
 ) -> list[Coded]:
-    """Code learned tensors.
+    """Code learned tensors, each followed by its scale if it has one.
 
     Args:
         grids: grid by tensor name; other tensors are stored as float32.
         compression: see :mod:`seedcnn.bundle.compression`.
 
     Raises:
-        BundleError: if a value is not finite or does not fit its grid.
+        BundleError: see :meth:`OnGrid.encode`; or if a scale would take the name of another tensor.
     """
-    coded = []
+    coded: list[Coded] = []
     for name, values in tensors.items():
         place = (grids or {}).get(name)
-        if place is None:
-            coded.append(encode_raw(name, values))
-        elif place.integers is None:
-            coded.append(encode_grid(name, values, place.grid, compression))
-        else:
-            coded.append(encode_integers(name, place.integers, place.grid, compression))
+        coded += [encode_raw(name, values)] if place is None else place.encode(name, values, compression)
+    if taken := {item.entry.name for item in coded if item.entry.role} & tensors.keys():
+        raise BundleError(f"the scale of a tensor would take the name of another one: {min(taken)!r}")
     return coded
+
+
+def _initializers(coded: Sequence[Coded]) -> dict[str, F32]:
+    """The tensors that the graph reads, as a device expands them."""
+    return {item.entry.name: item.expanded for item in coded if not item.entry.role}
 
 
 def to_bundle(
@@ -181,7 +230,7 @@ def to_bundle(
     if grids is None and step is not None:
         grids = grids_of_step(model.tensors, step, model.divisors)
     coded = encode_tensors(model, grids, compression)
-    session = open_session(model.graph, {item.entry.name: item.expanded for item in coded}, libraries=libraries)
+    session = open_session(model.graph, _initializers(coded), libraries=libraries)
     rule = info.preprocessing
     shape = (CANNED_COUNT, rule.height, rule.width, rule.channels)
     images = random_bytes(_CANNED_SEED, tensor_id=0, count=int(np.prod(shape))).reshape(shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log
 
 import numpy as np
@@ -12,8 +12,9 @@ import onnx
 import torch
 from torch import fx
 
+from seedcnn.arrays import F32
 from seedcnn.bundle import Bundle, Preprocessing
-from seedcnn.bundle.codings import integers_of, sha256
+from seedcnn.bundle.codings import decode, integers_of, sha256
 from seedcnn.errors import BundleError
 from seedcnn.export import OnnxModel
 from seedcnn.export.bundles import DIVISOR_LEVELS, LARGEST, OnGrid, divisor_step, is_weight, vector_grids
@@ -59,10 +60,18 @@ def _prices(
     """
     others = [name for name in grids if name not in weights]
     shares = fisher_information(folded, inputs.spread(_INFORMED), weights, other=others, at_once=at_once).shares
-    units = {name: log(place.grid.step / shares[name]) for name, place in grids.items()}
+    units = {name: log(place.typical_step / shares[name]) for name, place in grids.items()}
     sizes = {name: folded.get_parameter(name).numel() for name in weights}
     typical = sum(sizes[name] * units[name] for name in weights) / max(sum(sizes.values()), 1)
     return {name: price * exp(2 * (typical - unit)) for name, unit in units.items()}
+
+
+def _unscaled(weight: torch.Tensor, scale: F32 | None) -> torch.Tensor:
+    """The weight that the parent's scales make of its integers times their step; 0 where a scale is 0."""
+    if scale is None:
+        return weight
+    factors = torch.from_numpy(scale).reshape(-1, *[1] * (weight.ndim - 1))
+    return torch.where(factors != 0, weight / torch.where(factors != 0, factors, 1), 0)
 
 
 def _outgrown(name: str, exported: OnnxModel, step: float) -> bool:
@@ -127,7 +136,7 @@ def check_follows(parent: Bundle, **facts: object) -> None:
 def _check_architecture(parent: Bundle, exported: OnnxModel) -> None:
     """Refuse a network whose tensors or graph differ from the parent's."""
     manifest = parent.manifest
-    known = {entry.name: entry for entry in manifest.tensors if entry.seeded is None}
+    known = {entry.name: entry for entry in manifest.tensors if entry.seeded is None and not entry.role}
     shapes = {name: values.shape for name, values in (exported.tensors | exported.constants).items()}
     if {name: entry.shape for name, entry in known.items()} != shapes:
         odd = sorted(name for name in known.keys() | shapes if name not in shapes or name not in known)
@@ -161,8 +170,13 @@ def parent_grids(
         BundleFormatError, DigestError: if a tensor of the parent is damaged.
     """
     _check_architecture(parent.bundle, exported)
-    known = {entry.name: entry for entry in parent.bundle.manifest.tensors if entry.seeded is None}
+    table = {entry.name: entry for entry in parent.bundle.manifest.tensors if entry.seeded is None}
+    known = {name: entry for name, entry in table.items() if not entry.role}
+    scales = {name: table[entry.scale] for name, entry in known.items() if entry.scale}
     grids = {name: OnGrid(entry.grid) for name, entry in known.items() if entry.grid is not None}
+    for name, entry in scales.items():
+        scale = decode(entry, parent.bundle.payloads.get(entry.name))
+        grids[name] = replace(grids[name], scale=scale, scale_grid=entry.grid)
     outgrown = [name for name in grids if _outgrown(name, exported, grids[name].grid.step)]
     fresh = {name: grid for name, grid in vector_grids(exported.tensors, exported.divisors).items() if name in outgrown}
     grids = {name: grid for name, grid in grids.items() if name not in outgrown}
@@ -175,15 +189,16 @@ def parent_grids(
     tensors = {name: folded.get_parameter(name).detach() for name in grids}
 
     def follow(name: str, gram: torch.Tensor | None) -> None:
-        grid = grids[name].grid
+        place = grids[name]
         before = integers_of(known[name], parent.bundle.payloads.get(name))
+        wanted = _unscaled(tensors[name], place.scale)
         try:
-            integers = integers_near(name, tensors[name], gram, grid.step, before, prices[name], opening=_OPENING)
+            integers = integers_near(name, wanted, gram, place.grid.step, before, prices[name], opening=_OPENING)
         except ValueError as error:
             raise BundleError(f"the parent's grid does not fit: {error}") from None
         if name in exported.divisors:
             integers = np.where(integers == 0, np.sign(exported.tensors[name]).astype(np.int16), integers)
-        grids[name] = OnGrid(grid, integers)
+        grids[name] = replace(place, integers=integers)
 
     left = dict.fromkeys(grids)
     for name, gram in input_grams(folded, weights, inputs, memory, memory.at_once(sizes.forward, most=64), advance):

@@ -49,5 +49,6 @@ def test_a_payload_for_a_tensor_that_travels_as_a_seed(tiny, refused):
 
 def test_no_tensor_at_all_leaves_payloads_over(tiny, refused):
     refused(
-        with_manifest(tiny, lambda m: m.update(tensors=[])), r"does not name: conv\.weight, head\.bias, head\.weight"
+        with_manifest(tiny, lambda m: m.update(tensors=[])),
+        r"does not name: conv\.weight, deep\.weight, deep\.weight\.scale, head\.bias",
     )

@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from seedcnn.bundle import Preprocessing, Seeded, encode_grid, encode_raw, encode_seeded, grid_of_step, write_bundle
+from seedcnn.bundle import (
+    Preprocessing,
+    Seeded,
+    as_scale,
+    encode_grid,
+    encode_raw,
+    encode_seeded,
+    grid_of_step,
+    write_bundle,
+)
 from seedcnn.bundle.container import Payload, read_container, write_container
 from seedcnn.rng import FixedPoint
 from seedcnn.runtime.pictures import canned_pictures
@@ -19,8 +28,9 @@ RULE = Preprocessing(
 
 
 def tiny_tensors(compression: str = "zstd", bias: float = 0.0) -> list[Any]:
-    """One tensor of each coding: raw in three precisions, int8, int16, seeded."""
+    """One tensor of each coding: raw in three precisions, int8, int16, seeded; and a scaled one with its scale."""
     values = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
+    scale = as_scale(encode_grid("deep.weight.scale", np.abs(values[0, :3]), grid_of_step(2.0**-12), compression))
     return [
         encode_raw("head.bias", values[0] + np.float32(bias)),
         encode_grid("conv.weight", values, grid_of_step(0.05), compression),
@@ -28,6 +38,8 @@ def tiny_tensors(compression: str = "zstd", bias: float = 0.0) -> list[Any]:
         encode_seeded("conv.phase", (2, 7), Seeded(0xFEED, 1, 2, FixedPoint.from_range(-1, 1), 5, 3)),
         encode_raw("norm.half", values[1], "raw-f16"),
         encode_raw("norm.bf16", values[2], "raw-bf16"),
+        encode_grid("deep.weight", values.reshape(3, 5, 1), grid_of_step(0.03), compression, scale=scale),
+        scale,
     ]
 
 

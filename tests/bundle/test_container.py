@@ -59,7 +59,15 @@ def test_the_library_finds_the_manifest(tiny, tmp_path):
     path.write_bytes(tiny)
     with safetensors.safe_open(path, "np") as file:
         metadata = file.metadata()
-        tensors = {"head.bias", "conv.weight", "head.weight", "norm.half", "norm.bf16"}
+        tensors = {
+            "head.bias",
+            "conv.weight",
+            "head.weight",
+            "norm.half",
+            "norm.bf16",
+            "deep.weight",
+            "deep.weight.scale",
+        }
         assert set(file.keys()) == tensors | {"graph.onnx", "canned.logits"}
         assert file.get_tensor("norm.half").dtype == "float16"
         assert file.get_tensor("canned.logits").tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]

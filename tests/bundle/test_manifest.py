@@ -189,6 +189,7 @@ def test_fields_arrive_where_they_belong(tiny):
     assert manifest.preprocessing.mean_e8 == (49_139_968, 48_215_827, 44_653_124)
     assert (manifest.canned.seed, manifest.canned.count, manifest.canned.tolerance_e6) == (77, 2, 1000)
     codings = ["raw-f32", "grid-i8-zstd", "grid-i16-zstd", "seedcnn-rng/1", "raw-f16", "raw-bf16"]
+    codings += ["grid-i16-zstd"] * 2
     assert [t.coding for t in manifest.tensors] == codings
     seeded = manifest.tensors[3].seeded
     assert seeded is not None

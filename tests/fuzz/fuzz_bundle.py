@@ -33,7 +33,8 @@ with atheris.instrument_imports(include=["seedcnn"]) if atheris else nullcontext
     from seedcnn.bundle import read_bundle
     from seedcnn.bundle.compression import compress, decompress
     from seedcnn.bundle.container import Payload, read_container, write_container
-    from seedcnn.bundle.delta import DELTA_FORMAT, TensorEntry, apply_delta, read_delta
+    from seedcnn.bundle.delta import DELTA_FORMAT, apply_delta, read_delta
+    from seedcnn.bundle.entries import TensorEntry
     from seedcnn.errors import BundleError
 
 CORPUS = Path(__file__).parent / "corpus"

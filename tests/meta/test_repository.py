@@ -11,7 +11,8 @@ import pytest
 
 from seedcnn.bundle import Measured, Preprocessing, limits, read_bundle, with_accuracy
 from seedcnn.bundle.container import DIGEST_KEY, MANIFEST_KEY
-from seedcnn.bundle.manifest import CODINGS, FORMAT, Manifest
+from seedcnn.bundle.entries import CODINGS
+from seedcnn.bundle.manifest import FORMAT, Manifest
 from seedcnn.rng import RNG_NAME
 from tests.bundle.bundles import tiny_bundle
 from tests.test_rng import MAPPING, RANDOM123
