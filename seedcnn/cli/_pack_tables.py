@@ -30,7 +30,7 @@ def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
     from seedcnn.pack.request import SEARCHED_DROP
 
     console = open_console(highlight=False)
-    if request.searches:
+    if result.tried:
         _say_search(console, result, request.searched_drop)
     _say_int8(console, result)
     if result.plain:
@@ -48,11 +48,12 @@ def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
         f"{result.grid.agreement:.2f} % of them",
     )
     if result.drop > SEARCHED_DROP and request.max_accuracy_drop is None:
-        why = "on the calibration images it was less" if request.searches else "--max-accuracy-drop would refuse it"
+        why = "on the calibration images it was less" if result.tried else "--max-accuracy-drop would refuse it"
         prose(console, f"that loses more than {SEARCHED_DROP:g} points: {why}")
     on_parent = request.parent is not None
-    float32 = result.step is None and not on_parent
-    grid = "the parent's grids" if on_parent else "float32 weights" if float32 else f"grid step {result.step:.3g}"
+    float32 = result.step is None and not on_parent and not result.trained
+    ways = {"the grid it was trained on": result.trained, "the parent's grids": on_parent, "float32 weights": float32}
+    grid = next((way for way, taken in ways.items() if taken), f"grid step {result.step or 0:.3g}")
     rate = "" if float32 else f", {result.bits_per_weight:.2f} bits a weight"
     prose(console, f"{out}: {len(result.data):,} bytes ({grid}{rate}; {result.seeded_values} values travel as seeds)")
     if result.delta is not None:

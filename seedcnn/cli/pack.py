@@ -17,6 +17,7 @@ from seedcnn.files import write_file
 if TYPE_CHECKING:
     from seedcnn.pack import PackRequest, PackResult
     from seedcnn.progress import Progress
+    from seedcnn.train import TrainConfig
 
 __all__ = ["apply", "pack"]
 
@@ -75,6 +76,16 @@ _Memory = Annotated[
         "means smaller pieces, and perhaps another grid (default: 2GB)."
     ),
 ]
+_Tune = Annotated[
+    int | None,
+    typer.Option(
+        metavar="EPOCHS",
+        help="Train on for EPOCHS with rounded weights and a price on bits, until the bundle keeps to --bytes or "
+        "--max-accuracy-drop; up to six trials, kept beside the checkpoint.",
+        min=1,
+    ),
+]
+_Bytes = Annotated[int | None, typer.Option("--bytes", help="With --tune: largest bundle, in bytes.", min=1)]
 _Plot = Annotated[Path | None, typer.Option(help="Plot what the search tried: accuracy against bytes (SVG).")]
 _Sizes = Annotated[bool, typer.Option("--sizes", help="Also print how large the same tensors are in other codings.")]
 
@@ -105,6 +116,8 @@ def pack(
     memory: _Memory = None,
     plot: _Plot = None,
     sizes: _Sizes = False,
+    tune: _Tune = None,
+    bytes_: _Bytes = None,
     plugin: Plugins = None,
 ) -> None:
     """Pack a trained network as a bundle, and measure what that costs in accuracy.
@@ -131,6 +144,14 @@ def pack(
             memory=memory,
         )
     _check_files(request, out, plot)
+    if tune is not None or bytes_ is not None:
+        with _nothing_written() as say:
+            result, config = _tuned(network, request, tune, bytes_, {"--weights": weights, "--plot": plot}, say)
+        _write(result, out, None)
+        say_result(result, request, out)
+        if sizes:
+            say_sizes(result, config)
+        return
     with _nothing_written() as say:
         found = open_trained(network, data, weights, input_, resize, mean, std, set_, say)
         request = request_for(request, found)
@@ -139,6 +160,29 @@ def pack(
     say_result(result, request, out)
     if sizes:
         say_sizes(result, found.config)
+
+
+def _tuned(
+    network: str,
+    request: PackRequest,
+    epochs: int | None,
+    most_bytes: int | None,
+    unfit: dict[str, object],
+    say: Progress,
+) -> tuple[PackResult, TrainConfig]:
+    """The result of --tune, and the config of the tuned network."""
+    from seedcnn.networks import check_trained, open_checkpoint, tune
+
+    if epochs is None:
+        raise ConfigError("--bytes goes with --tune EPOCHS: a search without training keeps to --max-accuracy-drop")
+    if named := [name for name, value in unfit.items() if value is not None]:
+        raise ConfigError(f"{named[0]} has no effect with --tune, which trains a checkpoint on")
+    if most_bytes is not None and request.max_accuracy_drop is not None:
+        raise ConfigError("--bytes contradicts --max-accuracy-drop: --tune keeps to one of them")
+    check_trained(network)
+    result, checkpoint = tune(network, request, epochs=epochs, most_bytes=most_bytes, progress=say)
+    say(f"the tuned network is {checkpoint}")
+    return result, open_checkpoint(checkpoint).config
 
 
 @contextmanager

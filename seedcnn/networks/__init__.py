@@ -12,6 +12,7 @@ from seedcnn.networks.opening import (
     open_weights,
 )
 from seedcnn.networks.packing import pack_checkpoint, request_for
+from seedcnn.networks.tuning import tune
 
 __all__ = [
     "Trained",
@@ -23,4 +24,5 @@ __all__ = [
     "open_weights",
     "pack_checkpoint",
     "request_for",
+    "tune",
 ]

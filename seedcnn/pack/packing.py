@@ -72,6 +72,7 @@ class _Wanted:
     memory: Memory
     watch: Stopwatch
     steps: Mapping[str, float]
+    original: nn.Module | None
 
     def __post_init__(self) -> None:
         """Refuse options that cannot work together, before any work is done."""
@@ -243,7 +244,7 @@ def _pack(
 ) -> PackResult:
     _check_finite(model)
     exact = _export(model, wanted, images)
-    trained, answers, export = _ask(model, exact, wanted, images)
+    trained, answers, export = _ask(wanted.original or model, exact, wanted, images)
     shipped, logits, int8 = exact.opened, answers, None
     if wanted.int8 is not None:
         shipped, logits, int8 = _quantized(exact, answers, wanted, wanted.int8, images)
@@ -275,6 +276,7 @@ def _pack(
         delta=delta,
         learned=exact.exported.tensors,
         seconds=wanted.watch.seconds,
+        trained=bool(wanted.steps),
     )
 
 
@@ -295,6 +297,7 @@ def pack(
     compression: str = "zstd",
     memory: str | None = None,
     grid_steps: Mapping[str, float] | None = None,
+    original: nn.Module | None = None,
     progress: Say | None = None,
 ) -> PackResult:
     """Fold, export and code a network, and measure what that costs.
@@ -319,6 +322,7 @@ def pack(
             take, :func:`seedcnn.pack.memory.peak_memory` says how much that was.
         grid_steps: name of a weight -> step of the grid that it was trained on (``Checkpoint.steps``), instead of
             ``step`` and ``search``; each output channel then has a scale of its own (:mod:`seedcnn.pack.trained`).
+        original: the network to compare the bundle with, if ``model`` was made from it by training on the grid.
         progress: told about each stage; a :class:`seedcnn.progress.Progress` shows bars.
 
     Raises:
@@ -333,6 +337,6 @@ def pack(
     """
     runtime = Runtime("openvino" if target == "openvino" else "onnxruntime", threads, tuple(libraries))
     step = step if parent is None and search is None and not grid_steps else None
-    how = (runtime, Memory.of(memory), Stopwatch(progress), grid_steps or {})
+    how = (runtime, Memory.of(memory), Stopwatch(progress), grid_steps or {}, original)
     wanted = _Wanted(info, step, search, parent, max_drop, int8, target, compression, *how)
     return _pack(unwrapped(model), wanted, images, labels)

@@ -148,6 +148,7 @@ class PackRequest:
         *,
         trained_on: TrainedOn | None = None,
         grid_steps: Mapping[str, float] | None = None,
+        original: nn.Module | None = None,
     ) -> PackResult:
         """Load the data sets of the request, pack the network and measure it.
 
@@ -158,6 +159,7 @@ class PackRequest:
             trained_on: what the network was trained on: its labels and rule go into the bundle, and data with other
                 classes are refused. None takes both from the data.
             grid_steps: of the grid that the network was trained on, see :func:`seedcnn.pack.pack`.
+            original: the network to compare with, see :func:`seedcnn.pack.pack`.
 
         Raises:
             ConfigError: if a data set is unknown, or ``memory`` does not hold the activations of one image.
@@ -200,6 +202,7 @@ class PackRequest:
             compression=self.compression,
             memory=self.memory,
             grid_steps=grid_steps,
+            original=original,
             progress=progress,
         )
         if not grid_steps:

@@ -35,6 +35,7 @@ class PackResult:
         delta: leads from the parent to ``data``; None without a parent.
         learned: the tensors that travel, before rounding.
         seconds: where the time went, by stage.
+        trained: whether the network was trained on its grid, which ``step`` then does not tell.
     """
 
     data: bytes
@@ -53,6 +54,7 @@ class PackResult:
     delta: bytes | None = None
     learned: Mapping[str, F32] = field(default_factory=dict, repr=False)
     seconds: Mapping[str, float] = field(default_factory=dict, repr=False)
+    trained: bool = False
 
     @property
     def drop(self) -> float:
@@ -83,7 +85,7 @@ class PackResult:
         rows: list[tuple[str, object]] = [
             ("bundle, bytes", f"{len(self.data):,}"),
             ("bits a weight", f"{self.bits_per_weight:.2f}"),
-            ("grid step", None if self.step is None else f"{self.step:.4g}"),
+            ("grid step", "as trained" if self.trained else None if self.step is None else f"{self.step:.4g}"),
             ("values that travel as seeds", f"{self.seeded_values:,}"),
             (f"accuracy of {self.before.n:,} images", self._change()),
             ("torch with the bundle's weights", f"{self.on_grid.top1:.2f} %"),

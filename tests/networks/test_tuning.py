@@ -1,0 +1,179 @@
+"""Tuning: the price of a bit that keeps to a bound, found by trials that train."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from seedcnn.bundle import Preprocessing
+from seedcnn.convert import GroupNLConfig
+from seedcnn.data.sets.own import load_folder
+from seedcnn.errors import ConfigError, DataError, ExportError
+from seedcnn.networks import open_checkpoint, pack_checkpoint, tune
+from seedcnn.networks.tuning import Goal, Tuned, seek_price, tuned_config
+from seedcnn.pack import PackRequest
+from seedcnn.train import TrainConfig, load_checkpoint, own_config, train
+from tests.cli.calls import in_process
+from tests.own.photos import write_photos
+
+
+def law(weight, *, bytes_at_1=30_000, drop_at_1=1.0):
+    """A network whose bytes fall and whose loss grows with the price."""
+    return Tuned(weight, round(4_000 + bytes_at_1 * weight**-0.4), drop_at_1 * weight**0.8, 0.1)
+
+
+@pytest.mark.parametrize("most", [12_000, 16_000, 32_000, 64_000, 128_000])
+def test_bytes_are_met_closely(most):
+    tried = []
+    found = seek_price(Goal(most_bytes=most), lambda weight: tried.append(weight) or law(weight))
+    assert 0.9 * most <= found.size <= most
+    assert len(tried) <= 6
+
+
+@pytest.mark.parametrize("drop", [0.3, 0.5, 1.0, 3.0])
+def test_a_drop_is_met_and_used(drop):
+    found = seek_price(Goal(max_drop=drop), law)
+    assert found.drop + found.error <= drop
+    best = (drop - 0.1) ** (1 / 0.8)
+    assert found.weight > best / 2
+
+
+def test_what_cannot_be_met_is_told_with_the_least():
+    with pytest.raises(ExportError, match=r"no price of bits keeps to 3,000 bytes: the least was [\d,]+ bytes"):
+        seek_price(Goal(most_bytes=3_000), law)
+    with pytest.raises(ExportError, match=r"keeps to 0\.05 points: the least was .* points lost on training images"):
+        seek_price(Goal(max_drop=0.05), law)
+
+
+def test_a_bound_that_is_met_at_once_is_not_wasted():
+    """A bundle far below the bound is no answer: lower prices are tried."""
+    found = seek_price(Goal(most_bytes=10**6), law)
+    assert found.weight < 0.1
+
+
+@pytest.mark.parametrize("bound", [{}, {"most_bytes": 1, "max_drop": 1.0}, {"most_bytes": 0}, {"max_drop": 101.0}])
+def test_wrong_goals(bound):
+    with pytest.raises(ConfigError):
+        Goal(**bound)
+
+
+def test_the_config_of_a_trial_keeps_the_data_and_nothing_of_the_optimizer():
+    config = TrainConfig(
+        "air_cifar",
+        optimizer="muon+sgd",
+        muon_lr=0.16,
+        ema=0.99,
+        precision="fp16",
+        augment="shift2",
+        flip="alternating",
+        lr_base_batch=256,
+        whiten_stem=True,
+        convert=GroupNLConfig(),
+    )
+    found = tuned_config(config, "a.ckpt", 3, 0.4)
+    assert (found.optimizer, found.ema, found.precision, found.rate.weight) == ("adam", 0.0, "fp32", 0.4)
+    assert (found.augment, found.flip, found.convert) == ("shift2", "alternating", GroupNLConfig())
+    assert TrainConfig.from_dict(found.to_dict()) == found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Pictures, and a checkpoint of a network that was trained on them."""
+    place = tmp_path_factory.mktemp("tuning")
+    write_photos(place / "photos", 16)
+    data = load_folder(place / "photos", preprocessing=Preprocessing.crop(32))
+    config = own_config("air_cifar", data)
+    options = {"widths": (8, 16, 16), "num_classes": len(data.classes)}
+    train(replace(config, model_options=options, epochs=8, convert=GroupNLConfig()), data, place / "a.ckpt")
+    return place
+
+
+@pytest.fixture
+def trained(place, tmp_path):
+    """A copy of the checkpoint, beside which trials are kept."""
+    return Path(shutil.copy(place / "a.ckpt", tmp_path / "a.ckpt"))
+
+
+REQUEST = PackRequest("family", 1)
+
+
+def test_a_network_is_tuned_to_a_number_of_bytes(trained, tmp_path):
+    """The trials are kept, so a second call trains nothing; the bundle is smaller than that of a search."""
+    told = []
+    result, checkpoint = tune(trained, REQUEST, epochs=1, most_bytes=20_000, progress=told.append)
+    assert len(result.data) <= 20_000
+    assert result.before.top1 == pytest.approx(100 * result.before.correct.mean())
+    before = {path: path.stat().st_mtime_ns for path in checkpoint.parent.glob("*.ckpt")}
+    again, same = tune(trained, REQUEST, epochs=1, most_bytes=20_000)
+    assert (again.data, same) == (result.data, checkpoint)
+    assert set(before) == set(checkpoint.parent.glob("*.ckpt"))
+    assert any("a price of 0.3 a bit" in line for line in told)
+    assert load_checkpoint(checkpoint).steps
+    packed = pack_checkpoint(checkpoint, family="family", release=1)
+    assert packed.data == result.data
+
+
+def test_the_bundle_is_compared_with_the_network_before(trained):
+    result, checkpoint = tune(trained, replace(REQUEST, max_accuracy_drop=60.0), epochs=1)
+    original, tuned = open_checkpoint(trained).module, open_checkpoint(checkpoint).module
+    assert any(not torch.equal(a, b) for a, b in zip(original.parameters(), tuned.parameters(), strict=True))
+    plain = pack_checkpoint(trained, family="family", release=1, step=0)
+    assert result.before.top1 == plain.before.top1
+    assert math.isfinite(result.grid.max_rel)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        ({"step": 0.1}, {}, "`step` contradicts `tune`"),
+        ({"int8": True}, {}, "`int8` contradicts `tune`"),
+        ({}, {"epochs": 0}, "`tune` is 0; it must be at least 1 epoch"),
+        ({}, {"most_bytes": 0}, "`bytes` is 0; it must be at least 1"),
+    ],
+)
+def test_wrong_options_are_told_before_any_work(trained, change, options, words):
+    with pytest.raises(ConfigError, match=words):
+        tune(trained, replace(REQUEST, **change), **{"epochs": 1} | options)
+    assert not list(trained.parent.glob("*.tuned-*"))
+
+
+def test_a_checkpoint_whose_pictures_are_gone_is_refused(tmp_path):
+    write_photos(tmp_path / "photos", 8)
+    data = load_folder(tmp_path / "photos", preprocessing=Preprocessing.crop(32))
+    train(replace(own_config("air_cifar", data), epochs=1), data, tmp_path / "a.ckpt")
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="photos"):
+        tune(tmp_path / "a.ckpt", REQUEST, epochs=1, most_bytes=20_000)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--bytes", "20000"], "--bytes goes with --tune EPOCHS"),
+        (["--tune", "1", "--bytes", "9", "--max-accuracy-drop", "1"], "--bytes contradicts --max-accuracy-drop"),
+        (["--tune", "1", "--weights", "a.pt"], "--weights has no effect with --tune"),
+        (["--tune", "1", "--step", "0.1"], "`step` contradicts `tune`"),
+    ],
+)
+def test_wrong_options_of_the_command(trained, tmp_path, options, words):
+    (tmp_path / "a.pt").touch()
+    done = in_process(
+        "pack", trained, "--family", "f", "--release", 1, "--out", tmp_path / "a.bundle", *options, expect=1
+    )
+    assert words in " ".join(done.stderr.split())
+    assert not (tmp_path / "a.bundle").exists()
+
+
+def test_the_command_writes_the_bundle_and_names_the_tuned_network(trained, tmp_path):
+    out = tmp_path / "a.bundle"
+    done = in_process(
+        "pack", trained, "--family", "f", "--release", 1, "--out", out, "--tune", 1, "--bytes", 20_000, "--sizes"
+    )
+    assert out.stat().st_size <= 20_000
+    assert "the tuned network is" in done.stderr
+    assert "the grid it was trained on" in " ".join(done.stdout.split())
