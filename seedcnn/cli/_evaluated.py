@@ -170,9 +170,9 @@ def _read(name: str, test: NamedTest, trained_on: TrainedOn | None) -> Opened | 
             raise _neither(path, no_bundle, no_checkpoint) from None
     digest = f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
     rule = test.preprocessing if trained_on is None else trained_on.preprocessing
-    return Opened(
-        torch_predictor(model, rule.mean, rule.std), digest, "checkpoint", model, _published(checkpoint.config)
-    )
+    config = checkpoint.config
+    predict = torch_predictor(model, rule.mean, rule.std)
+    return Opened(predict, digest, "checkpoint", model, _published(config), seen=config.seen_corruptions)
 
 
 def _with_weights(module: nn.Module, trained_on: TrainedOn) -> Opened:

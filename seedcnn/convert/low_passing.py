@@ -14,7 +14,7 @@ from seedcnn.errors import ConversionError, did_you_mean
 from seedcnn.layers import ConvLayer
 from seedcnn.layers.low_pass import LowPassed, low_pass_, plain_type
 
-__all__ = ["PLACES", "lowpass_"]
+__all__ = ["PLACES", "low_passed", "lowpass_"]
 
 PLACES = ("stem", "strides", "stem+strides")
 """Where :func:`lowpass_` puts filters."""
@@ -74,6 +74,11 @@ def _refusal(layer: nn.Module) -> str | None:
     if is_parametrized(layer):
         return "it is parametrized; give it the filter before the parametrization"
     return "it has a `forward` of its own, set on the instance" if "forward" in vars(layer) else None
+
+
+def low_passed(model: nn.Module) -> tuple[str, ...]:
+    """Return the qualified names of the layers that have a filter."""
+    return tuple(name for name, module in model.named_modules() if isinstance(module, LowPassed))
 
 
 def lowpass_(model: nn.Module, where: str = "stem") -> tuple[str, ...]:

@@ -23,7 +23,8 @@ def _each(images: Tensor, generator: torch.Generator, policy: Callable[[Tensor],
 
 
 def augmix(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Augment by AugMix (Hendrycks et al., ICLR 2020) with torchvision's defaults and one severity, 3.
+    """Augment by AugMix (Hendrycks et al., ICLR 2020) with torchvision's defaults, without those of its maps that are
+    test corruptions (brightness, contrast, colour, sharpness), as in the paper.
 
     It works on one image at a time, on the CPU: some fifty times as slow as :func:`seedcnn.data.augmentation.prime`.
     The loss of the paper (JSD) is not part of it.
@@ -41,13 +42,14 @@ def augmix(images: Tensor, generator: torch.Generator) -> Tensor:
     from torchvision.transforms import v2
 
     _check_channels(images, generator)
-    return _each(images, generator, v2.AugMix())
+    return _each(images, generator, v2.AugMix(all_ops=False))
 
 
 def trivial_augment(images: Tensor, generator: torch.Generator) -> Tensor:
     """Augment by TrivialAugment (Müller and Hutter, ICCV 2021; torchvision's "wide" space): one random map an image.
 
-    It works on one image at a time, on the CPU, and is slow.
+    Three of its maps are test corruptions: brightness, contrast and colour (saturation). It works on one image at a
+    time, on the CPU, and is slow.
 
     Args:
         images: uint8 [N, C, H, W], with one or three channels.
