@@ -26,7 +26,7 @@ def augmix(images: Tensor, generator: torch.Generator) -> Tensor:
     """Augment by AugMix (Hendrycks et al., ICLR 2020) with torchvision's defaults, without those of its maps that are
     test corruptions (brightness, contrast, colour, sharpness), as in the paper.
 
-    It works on one image at a time, on the CPU: some fifty times as slow as :func:`seedcnn.data.augmentation.prime`.
+    It works on one image at a time, on the CPU: about ten times as slow as :func:`seedcnn.data.augmentation.prime`.
     The loss of the paper (JSD) is not part of it.
 
     Args:
