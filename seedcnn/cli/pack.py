@@ -134,7 +134,7 @@ def pack(
     with _nothing_written() as say:
         found = open_trained(network, data, weights, input_, resize, mean, std, set_, say)
         request = request_for(request, found)
-        result = request.pack(found.module, found.name, say, trained_on=found.trained_on)
+        result = request.pack(found.module, found.name, say, trained_on=found.trained_on, grid_steps=found.grid_steps)
     _write(result, out, None if plot is None else (plot, draw_search(result)))
     say_result(result, request, out)
     if sizes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
@@ -34,12 +34,14 @@ class Trained:
         name: its name in a bundle.
         config: of its training; for weights from elsewhere the model and its options alone.
         trained_on: its labels and its rule for pictures; None for a checkpoint made before checkpoints kept them.
+        grid_steps: step of each weight that was trained on a grid; empty otherwise.
     """
 
     module: nn.Module
     name: str
     config: TrainConfig
     trained_on: TrainedOn | None
+    grid_steps: Mapping[str, float] = field(default_factory=dict)
 
 
 def is_checkpoint(name: str) -> bool:
@@ -77,7 +79,7 @@ def open_checkpoint(path: str | Path) -> Trained:
     """
     check_trained(str(path))
     module, saved = load_model(path)
-    return Trained(module.eval(), model_name(saved.config.model), saved.config, saved.trained_on)
+    return Trained(module.eval(), model_name(saved.config.model), saved.config, saved.trained_on, saved.steps)
 
 
 def check_trained(name: str) -> None:

@@ -58,4 +58,6 @@ def pack_checkpoint(
         parent=None if parent is None else Path(parent),
     )
     found = open_checkpoint(path)
-    return request_for(request, found).pack(found.module, found.name, progress, trained_on=found.trained_on)
+    return request_for(request, found).pack(
+        found.module, found.name, progress, trained_on=found.trained_on, grid_steps=found.grid_steps
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from seedcnn.pack.parent import Parent, check_follows, check_kind, parent_grids
 from seedcnn.pack.result import PackResult
 from seedcnn.pack.search import Candidate, Search, search_grids
 from seedcnn.pack.stopwatch import Stopwatch
+from seedcnn.pack.trained import trained_grids
 from seedcnn.rng import random_bytes
 from seedcnn.runtime.session import preprocess
 
@@ -70,9 +71,12 @@ class _Wanted:
     runtime: Runtime
     memory: Memory
     watch: Stopwatch
+    steps: Mapping[str, float]
 
     def __post_init__(self) -> None:
         """Refuse options that cannot work together, before any work is done."""
+        if self.steps and self.search is not None:
+            raise ValueError("`search` contradicts `grid_steps`: the network was trained on its grid")
         if self.parent is not None:
             check_kind(self.parent.bundle, self.int8 is not None)
             names = ("release", "family", "model", "preprocessing")
@@ -94,9 +98,14 @@ class _Wanted:
             return self.max_drop
         return INT8_MAX_DROP if self.search is None else self.search.max_drop
 
-    def grids(self, folded: fx.GraphModule, exported: OnnxModel) -> tuple[dict[str, OnGrid], tuple[Candidate, ...]]:
+    def grids(
+        self, model: nn.Module, folded: fx.GraphModule, exported: OnnxModel
+    ) -> tuple[dict[str, OnGrid], tuple[Candidate, ...]]:
         """The grids by tensor, and what a search tried."""
         rule = self.info.preprocessing
+        if self.steps:
+            parent = None if self.parent is None else self.parent.bundle
+            return trained_grids(unwrapped(model), self.steps, exported, parent)[0], ()
         if self.parent is not None:
             with self.watch("following the parent's grid") as advance:
                 return parent_grids(self.parent, folded, exported, rule, self.memory, advance), ()
@@ -137,7 +146,7 @@ def _export(model: nn.Module, wanted: _Wanted, images: npt.NDArray[np.uint8]) ->
         at_once = wanted.memory.at_once(Activations.of(folded, rule.shape).forward)
     with watch("exporting"):
         exported = to_onnx(folded, rule.shape)
-    grids, tried = wanted.grids(folded, exported)
+    grids, tried = wanted.grids(model, folded, exported)
     compression = wanted.compression
     with watch("coding"):
         data = to_bundle(exported, wanted.info, grids=grids, libraries=runtime.libraries, compression=compression)
@@ -285,6 +294,7 @@ def pack(
     int8: Int8 | None = None,
     compression: str = "zstd",
     memory: str | None = None,
+    grid_steps: Mapping[str, float] | None = None,
     progress: Say | None = None,
 ) -> PackResult:
     """Fold, export and code a network, and measure what that costs.
@@ -307,6 +317,8 @@ def pack(
         memory: a limit for the memory of this process, such as "2GB", which is the default: it decides how many images
             are answered at a time and how many layers' statistics are held. Importing and exporting take what they
             take, :func:`seedcnn.pack.memory.peak_memory` says how much that was.
+        grid_steps: name of a weight -> step of the grid that it was trained on (``Checkpoint.steps``), instead of
+            ``step`` and ``search``; each output channel then has a scale of its own (:mod:`seedcnn.pack.trained`).
         progress: told about each stage; a :class:`seedcnn.progress.Progress` shows bars.
 
     Raises:
@@ -320,7 +332,7 @@ def pack(
             parent to this network, because its architecture differs or only one of the two is int8.
     """
     runtime = Runtime("openvino" if target == "openvino" else "onnxruntime", threads, tuple(libraries))
-    step = step if parent is None and search is None else None
-    how = (runtime, Memory.of(memory), Stopwatch(progress))
+    step = step if parent is None and search is None and not grid_steps else None
+    how = (runtime, Memory.of(memory), Stopwatch(progress), grid_steps or {})
     wanted = _Wanted(info, step, search, parent, max_drop, int8, target, compression, *how)
     return _pack(unwrapped(model), wanted, images, labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -146,6 +147,7 @@ class PackRequest:
         progress: Say | None = None,
         *,
         trained_on: TrainedOn | None = None,
+        grid_steps: Mapping[str, float] | None = None,
     ) -> PackResult:
         """Load the data sets of the request, pack the network and measure it.
 
@@ -155,6 +157,7 @@ class PackRequest:
             progress: told about each stage; a :class:`seedcnn.progress.Progress` shows bars.
             trained_on: what the network was trained on: its labels and rule go into the bundle, and data with other
                 classes are refused. None takes both from the data.
+            grid_steps: of the grid that the network was trained on, see :func:`seedcnn.pack.pack`.
 
         Raises:
             ConfigError: if a data set is unknown, or ``memory`` does not hold the activations of one image.
@@ -164,6 +167,8 @@ class PackRequest:
                 parent is damaged.
             OSError: if the parent cannot be read.
         """
+        if grid_steps and self.step is not None:
+            raise ConfigError(f"`step` {self.step:g} has no effect: the network was trained on its grid; leave it out")
         parent = None if self.parent is None else open_bundle(self.parent)
         if parent is not None:
             check_kind(parent, self.quantizes)
@@ -176,7 +181,7 @@ class PackRequest:
             test = load_test(data, hold_out=self.hold_out, progress=progress, trained_on=trained_on)
             if trained_on is not None:
                 trained_on.check_images(test.test, data)
-            search, follow, quantized = self._calibrated(parent, data, trained_on, progress)
+            search, follow, quantized = self._calibrated(parent, data, trained_on, progress, trained=bool(grid_steps))
         if search is not None and progress is not None and (few := search.distinct or 0) < _UNSURE:
             progress(f"{few:,} calibration images say little about half a point: the bundle may lose more than they do")
         found = pack(
@@ -187,16 +192,18 @@ class PackRequest:
             step=self.step or None,
             search=search,
             parent=follow,
-            max_drop=self._most,
+            max_drop=self.max_accuracy_drop if grid_steps else self._most,
             threads=_THREADS,
             target=self.target,
             libraries=libraries,
             int8=quantized,
             compression=self.compression,
             memory=self.memory,
+            grid_steps=grid_steps,
             progress=progress,
         )
-        self._check_lost(found)
+        if not grid_steps:
+            self._check_lost(found)
         return found
 
     def _check_lost(self, found: PackResult) -> None:
@@ -221,17 +228,18 @@ class PackRequest:
         )
 
     def _calibrated(
-        self, parent: Bundle | None, data: str, trained_on: TrainedOn | None, progress: Say | None
+        self, parent: Bundle | None, data: str, trained_on: TrainedOn | None, progress: Say | None, *, trained: bool
     ) -> tuple[Search | None, Parent | None, Int8 | None]:
         """The options that need calibration images, with the images."""
-        if not self.searches and parent is None and not self.quantizes:
+        searches = self.searches and not trained
+        if not searches and parent is None and not self.quantizes:
             return None, None, None
-        usual = _SEARCHED if self.searches else _FOLLOWED if parent is not None else CALIBRATION_COUNT
+        usual = _SEARCHED if searches else _FOLLOWED if parent is not None else CALIBRATION_COUNT
         wanted = self.calibration_pictures or usual
         hold_out = "" if self.calibration else self.hold_out
         source = self.calibration or _training_part(data, trained_on)
         images, labels = _calibration(source, hold_out, trained_on, wanted, progress)
-        search = Search(*_enough(images, labels), self.searched_drop, len(images)) if self.searches else None
+        search = Search(*_enough(images, labels), self.searched_drop, len(images)) if searches else None
         follow = None if parent is None else Parent(parent, images, self.delta_price)
         quantized = None
         if self.quantizes:
