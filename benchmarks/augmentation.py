@@ -1,10 +1,10 @@
 """Images a second of each augmentation, beside those of a training step.
 
-Processor time of this process on one thread; the augmentations and the step take turns, so that a busy machine slows all
-of them. The step is that of a recipe's network: loss, gradients and update, without its data. The first rows are what
-every batch takes: a random crop with mirroring, and the normalisation.
+Processor time of this process on one thread; the augmentations and the step take turns, so that a busy machine slows
+all of them. The step is that of a recipe's network: loss, gradients and update, without its data. The first rows are
+what every batch takes: a random crop with mirroring, and the normalisation.
 
-Run: python benchmarks/augmentation.py [--recipe demo:vanilla] [--batch 128] [--rounds 30] [--precision fp32] [--only NAME]
+Run: python benchmarks/augmentation.py [--recipe demo:vanilla] [--batch 128] [--rounds 30] [--precision fp32]
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torch.nn import functional as F
 
 from seedcnn.data import normalize, random_crop_flip, random_shift_flip
 from seedcnn.data.augmentation import augmix, gaussian_noise, prime, trivial_augment
-from seedcnn.processes import open_processes
-from seedcnn.train import TrainConfig, TrainData, find_recipe
-from seedcnn.train._run import Run
+from seedcnn.train import TrainConfig, build_model, find_recipe
+from seedcnn.train.updates import Update
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 SLOW = 5  # rounds of what works image by image
@@ -56,11 +56,18 @@ def augmentations(images: Tensor, generator: torch.Generator) -> dict[str, Calla
     }
 
 
-def step_of(run: Run, images: Tensor, labels: Tensor) -> None:
-    """One update of a run's network."""
-    loss, _ = run.loss(images, labels, torch.arange(len(labels)))
-    run.update.backward(loss)
-    run.update.step()
+def step_of(config: TrainConfig, images: Tensor, labels: Tensor) -> Callable[[], None]:
+    """One update of a config's network: images float32 [N, 3, H, W], normalised."""
+    model = build_model(config).to(memory_format=torch.channels_last).train()
+    update = Update(config, model, model, 1, 1, torch.device("cpu"))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+            loss = F.cross_entropy(model(images), labels, label_smoothing=config.label_smoothing)
+        update.backward(loss)
+        update.step()
+
+    return step
 
 
 def microseconds(work: Callable[[], object], count: int) -> float:
@@ -100,16 +107,11 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (asked.batch, 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 10, (asked.batch,), generator=generator)
-    config: TrainConfig = dataclasses.replace(
-        find_recipe(asked.recipe), batch_size=asked.batch, precision=asked.precision, distill=None, rate=None
-    )
-    data = TrainData(np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy()), labels.numpy(), MEAN, STD)
+    config = dataclasses.replace(find_recipe(asked.recipe), precision=asked.precision)
     chosen = {name: call for name, call in augmentations(pixels, generator).items() if asked.only in name}
-    with open_processes("cpu") as processes:
-        run = Run(config, data, processes, model=None, teacher=None, workers=0)
-        inputs = normalize(pixels, MEAN, STD).contiguous(memory_format=torch.channels_last)
-        step = f"training step, {asked.recipe} in {asked.precision}"
-        found = measure({step: lambda: step_of(run, inputs, labels), **chosen}, asked.rounds, asked.batch)
+    inputs = normalize(pixels, MEAN, STD).contiguous(memory_format=torch.channels_last)
+    step = f"training step, {asked.recipe} in {asked.precision}"
+    found = measure({step: step_of(config, inputs, labels), **chosen}, asked.rounds, asked.batch)
     Console(width=120).print(shown(found, step))
 
 

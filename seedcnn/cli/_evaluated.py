@@ -52,10 +52,10 @@ def _in_memory(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...
 
 
 def _published(config: TrainConfig) -> tuple[str, str] | None:
-    """Model and method of a network with the papers' widths; None for any other network."""
+    """Model and method of a network with the papers' widths and without low-pass filters; None for any other."""
     from seedcnn.convert import METHODS
 
-    if set(config.model_options) - {"num_classes"}:
+    if set(config.model_options) - {"num_classes"} or config.lowpass != "none":
         return None
     methods = [known for known, kind in METHODS.items() if type(config.convert) is kind]
     return config.model, methods[0] if methods else "vanilla"

@@ -16,6 +16,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
+from seedcnn.cli._evaluated import _published
 from seedcnn.cli._evaluation_tables import print_tables
 from seedcnn.cli.app import app
 from seedcnn.data.corruptions import corrupt
@@ -83,6 +84,11 @@ def test_noise_in_training_is_marked(files, tmp_path):
     assert noise.count("*") == 1
     assert "*" not in contrast
     assert "noise seen in training" in result.output
+
+
+def test_a_network_with_filters_is_none_of_the_papers():
+    assert _published(TrainConfig("resnet18_cifar")) == ("resnet18_cifar", "vanilla")
+    assert _published(TrainConfig("resnet18_cifar", lowpass="stem")) is None
 
 
 def test_three_kinds_of_file(files, cifar10):

@@ -20,6 +20,7 @@ from seedcnn.export import BundleInfo, fold, to_bundle, to_onnx
 from seedcnn.layers.low_pass import LowPassed, binomial
 from seedcnn.models import create_model
 from seedcnn.pack import Int8, Parent, Search, draw_calibration, pack, preprocessing_of
+from seedcnn.train.rate import on_the_grid
 from tests.pack.trained import INFO, small_trained
 
 CONFIGS = [
@@ -195,3 +196,18 @@ def test_a_search_a_delta_and_int8(trained):
     small = pack(model, INFO, images, labels, step=1 / 512, int8=int8)
     assert small.int8 is not None
     assert small.int8.logits.agreement > 97
+
+
+def test_a_network_that_was_trained_on_a_grid(trained):
+    model, plain = network(GroupNLConfig(normalize="batch"), "stem+strides")
+    steps = {}
+    with torch.no_grad():
+        for one in (model, plain):
+            for name, p in on_the_grid(one).items():
+                steps[name] = float(np.float32(p.abs().max() / 7)) if one is model else steps[name]
+                p.copy_((p / steps[name]).round() * steps[name])
+    results = [pack(each, INFO, *trained[1:], grid_steps=steps) for each in (model, plain)]
+    tensors = [{entry.name: entry.grid for entry in read_bundle(each.data).manifest.tensors} for each in results]
+    assert tensors[0] == tensors[1]
+    assert results[0].export.max_rel < 1e-5
+    assert results[0].before.top1 == results[0].after.top1
