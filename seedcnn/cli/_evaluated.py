@@ -52,10 +52,10 @@ def _in_memory(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...
 
 
 def _published(config: TrainConfig) -> tuple[str, str] | None:
-    """Model and method of a network with the papers' widths; None for any other network."""
+    """Model and method of a network with the papers' widths and without low-pass filters; None for any other."""
     from seedcnn.convert import METHODS
 
-    if set(config.model_options) - {"num_classes"}:
+    if set(config.model_options) - {"num_classes"} or config.lowpass != "none":
         return None
     methods = [known for known, kind in METHODS.items() if type(config.convert) is kind]
     return config.model, methods[0] if methods else "vanilla"
@@ -170,9 +170,9 @@ def _read(name: str, test: NamedTest, trained_on: TrainedOn | None) -> Opened | 
             raise _neither(path, no_bundle, no_checkpoint) from None
     digest = f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
     rule = test.preprocessing if trained_on is None else trained_on.preprocessing
-    return Opened(
-        torch_predictor(model, rule.mean, rule.std), digest, "checkpoint", model, _published(checkpoint.config)
-    )
+    config = checkpoint.config
+    predict = torch_predictor(model, rule.mean, rule.std)
+    return Opened(predict, digest, "checkpoint", model, _published(config), seen=config.seen_corruptions)
 
 
 def _with_weights(module: nn.Module, trained_on: TrainedOn) -> Opened:

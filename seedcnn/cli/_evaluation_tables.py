@@ -40,13 +40,13 @@ def _columns(first: str, names: Sequence[str]) -> Table:
 def _corruption_rows(table: Table, corrupted: Mapping[str, SeededRobustness]) -> str:
     """Add the rows, and return the remarks to print below the table."""
     from seedcnn.data.corruptions import CORRUPTIONS
-    from seedcnn.evaluate.robustness_runs import FIGURES
+    from seedcnn.evaluate.robustness_runs import FIGURES, footnote
 
     results = list(corrupted.values())
     first, seeds = results[0].tables[0], len(results[0].tables)
     times = f"n = {first.n} x {len(first.severities)}" + (f" x {seeds} seeds" if seeds > 1 else "")
     for kind in first.accuracies:
-        table.add_row(f"{kind} ({times})", *(f"{result.corruption_mean(kind):.2f}" for result in results))
+        table.add_row(f"{kind} ({times})", *(result.told_mean(kind) for result in results))
     summaries = [result.summary() for result in results]
     for figure, title in FIGURES.items():
         found = [summary for row in summaries if (summary := row[figure]) is not None]
@@ -54,7 +54,8 @@ def _corruption_rows(table: Table, corrupted: Mapping[str, SeededRobustness]) ->
             part = f" ({len(first.accuracies)} measured)" if len(first.accuracies) < len(CORRUPTIONS) else ""
             told = title + (part if figure.startswith("mean_over") else "")
             table.add_row(told, *map(_told, found))
-    about = "In brackets: 95 % of a bootstrap over images. "
+    seen = footnote([result.seen for result in results])
+    about = (f"{seen} " if seen else "") + "In brackets: 95 % of a bootstrap over images. "
     about += f"Averages: ± standard deviation over {seeds} seeds of the corruptions. " if seeds > 1 else ""
     if all(row["mce_15"] is None for row in summaries):
         return about + "No mCE: it needs the standard 15 corruptions."

@@ -13,6 +13,7 @@ from seedcnn.convert.config import (
 )
 from seedcnn.convert.convert import convert_, convert_layers_, replacement
 from seedcnn.convert.from_dense import FromDenseReport, reestimate_batchnorm_, seed_from_dense_
+from seedcnn.convert.low_passing import low_passed, lowpass_
 from seedcnn.convert.plugins import load_plugin, loaded_plugins
 from seedcnn.convert.recommendations import GOALS, recommended
 from seedcnn.convert.report import ConversionReport, Replaced, Skipped
@@ -52,6 +53,8 @@ __all__ = [
     "from_plain",
     "load_plugin",
     "loaded_plugins",
+    "low_passed",
+    "lowpass_",
     "method_of",
     "recommended",
     "reestimate_batchnorm_",

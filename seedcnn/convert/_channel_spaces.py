@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from seedcnn.convert.tracing import trace
 from seedcnn.layers import ConvLayer
+from seedcnn.layers.low_pass import binomial
 
 __all__ = ["Spaces", "channel_spaces"]
 
@@ -30,7 +31,7 @@ _KEEP_MODULES = (
     nn.AdaptiveMaxPool2d,
     nn.modules.dropout._DropoutNd,
 )
-_KEEP_FUNCTIONS = {F.relu, torch.relu, F.avg_pool2d, F.max_pool2d, F.adaptive_avg_pool2d, F.silu, F.dropout}
+_KEEP_FUNCTIONS = {F.relu, torch.relu, F.avg_pool2d, F.max_pool2d, F.adaptive_avg_pool2d, F.silu, F.dropout, binomial}
 _ADD = {operator.add, operator.iadd, torch.add}
 
 

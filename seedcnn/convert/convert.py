@@ -29,6 +29,7 @@ from seedcnn.convert.tracing import norm_after
 from seedcnn.errors import ConversionError
 from seedcnn.layers import ConvLayer, conv_like, learnable_count
 from seedcnn.layers.families import ConversionConfig, make_layer
+from seedcnn.layers.low_pass import LowPassed, low_pass_
 
 __all__ = ["convert_", "convert_layers_", "replacement"]
 
@@ -184,7 +185,14 @@ def replacement(
         raise ConversionError(f"{name} ({conv}): plugin {place}: {in_words(error)}") from error
     if isinstance(new, ConvLayer):
         new.use_norm_after(norm_follows)
+    return _placed(conv, new)
+
+
+def _placed(conv: nn.Conv2d, new: nn.Module) -> nn.Module:
+    """Give a new layer the mode, the frozen state and the low-pass filter of the one it replaces."""
     _freeze_as(conv, new)
+    if isinstance(conv, LowPassed):
+        low_pass_(new)
     return new.train(conv.training)
 
 
@@ -202,9 +210,7 @@ def _build(model: nn.Module, name: str, choice: _Choice, seed: int, norm_follows
     conv = choice.conv
     if choice.config is None:
         groups, bias = choice.groups, conv.bias is not None
-        new = conv_like(conv, conv.in_channels, conv.out_channels, groups=groups, bias=bias)
-        _freeze_as(conv, new)
-        return new.train(conv.training)
+        return _placed(conv, conv_like(conv, conv.in_channels, conv.out_channels, groups=groups, bias=bias))
     return replacement(model, name, conv, choice.config, seed, norm_follows=norm_follows)
 
 

@@ -10,6 +10,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from seedcnn.errors import ConfigError, did_you_mean
 from seedcnn.layers import ConvLayer
+from seedcnn.layers.low_pass import plain_type
 
 __all__ = [
     "SCOPES",
@@ -215,12 +216,13 @@ def untouchable(module: Any, names: list[str], tied: Mapping[str, str], depthwis
         tied: see :func:`seedcnn.convert.references.tied_parameters`.
         depthwise_too: whether a depthwise convolution may be replaced.
     """
-    kind = type(module).__name__
+    plain = plain_type(module)
+    kind = plain.__name__
     if isinstance(module, ConvLayer):
         return f"already converted ({kind})"
-    if type(module).__module__.startswith("torch.ao."):
+    if plain.__module__.startswith("torch.ao."):
         return f"{kind} is quantised; convert the float model first"
-    if type(module) is not nn.Conv2d:
+    if plain is not nn.Conv2d:
         return f"{kind} {_SPECIAL.get(kind, 'is not a plain nn.Conv2d')}"
     if len(names) > 1:
         return f"shared by {', '.join(names)}"

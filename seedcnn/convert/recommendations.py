@@ -9,6 +9,7 @@ from seedcnn.errors import ConfigError, ConversionError, did_you_mean
 from seedcnn.layers.depthwise_separable import DepthwiseSeparableConfig
 from seedcnn.layers.families import ConversionConfig
 from seedcnn.layers.ghost import GhostConfig
+from seedcnn.layers.low_pass import plain_type
 
 __all__ = ["GOALS", "recommended"]
 
@@ -46,7 +47,9 @@ def recommended(model: nn.Module, goal: str = "latency") -> ConversionConfig:
         hint = did_you_mean(goal, GOALS)
         raise ConfigError(f"unknown goal {goal!r}; {hint}known goals: {', '.join(GOALS)}")
     beside_stem = [module for _, module, _ in convolutions(model)][1:]
-    if not any(type(conv) is nn.Conv2d and conv.groups == 1 and max(conv.kernel_size) > 1 for conv in beside_stem):
+    if not any(
+        plain_type(conv) is nn.Conv2d and conv.groups == 1 and max(conv.kernel_size) > 1 for conv in beside_stem
+    ):
         raise ConversionError(
             f"{type(model).__name__} has no dense convolution above 1x1 besides its stem, the only kind measured; "
             "use seedcnn.plan to measure forms for this network's own layers"

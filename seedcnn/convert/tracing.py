@@ -10,10 +10,13 @@ from torch import Tensor, fx, nn
 
 from seedcnn.convert.copies import copy_without_weights
 from seedcnn.layers import ConvLayer
+from seedcnn.layers.low_pass import LowPassed, binomial, filters_its_input
 
-__all__ = ["NORMS", "image_sizes", "norm_after", "norm_node_after", "trace"]
+__all__ = ["BEFORE", "NORMS", "image_sizes", "norm_after", "norm_node_after", "trace"]
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+BEFORE = "filter before layers"
+"""Entry in the ``meta`` of a node that is the low-pass filter of the layers that read it."""
 _SIZES = (32, 64, 224, 299)  # tried if no image size is given
 
 
@@ -23,14 +26,18 @@ class _Tracer(fx.Tracer):
     A module whose own code fails under the tracer joins ``opaque`` and stands in this trace as a call.
     """
 
-    def __init__(self, whole: Callable[[nn.Module], bool], opaque: set[str]) -> None:
+    def __init__(self, whole: Callable[[nn.Module], bool], opaque: set[str], filters_apart: bool) -> None:
         super().__init__()
-        self.whole, self.opaque = whole, opaque
+        self.whole, self.opaque, self.filters_apart = whole, opaque, filters_apart
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return module_qualified_name in self.opaque or self.whole(m) or super().is_leaf_module(m, module_qualified_name)
+        if module_qualified_name in self.opaque or self.whole(m) or super().is_leaf_module(m, module_qualified_name):
+            return True
+        return isinstance(m, LowPassed) and m.plain.__module__.startswith("torch.nn.")
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if self.filters_apart and filters_its_input(m) and args and self._kept_whole(m):
+            args = (self._low_passed(args[0]), *args[1:])
         stack = self.module_stack.copy()
         try:
             return super().call_module(m, forward, args, kwargs)
@@ -42,14 +49,28 @@ class _Tracer(fx.Tracer):
             self.module_stack = stack
             return self.create_proxy("call_module", path, args, kwargs)
 
+    def _kept_whole(self, m: nn.Module) -> bool:
+        path = self.path_of_module(m)
+        return self.is_leaf_module(m, path) and path not in self.opaque
 
-def trace(model: nn.Module, whole: Callable[[nn.Module], bool]) -> fx.GraphModule:
+    def _low_passed(self, x: Any) -> Any:
+        """Return the filtered value, once for all that read it."""
+        node = next((user for user in x.node.users if BEFORE in user.meta), None)
+        if node is None:
+            node = self.create_proxy("call_function", binomial, (x,), {}).node
+            node.meta[BEFORE] = True
+        return fx.Proxy(node, self)
+
+
+def trace(model: nn.Module, whole: Callable[[nn.Module], bool], *, filters_apart: bool = False) -> fx.GraphModule:
     """Trace a model, keeping whole any submodule whose code the tracer cannot follow, for whatever reason.
 
     Such code branches on its input, needs a size as a number, or calls modules that the model does not register.
 
     Args:
         whole: returns True for modules to keep whole besides torch's own.
+        filters_apart: make a low-pass filter before a module that is kept whole a node of its own (:data:`BEFORE`).
+            The module still has it, too, until :func:`seedcnn.layers.low_pass.plain_` takes it away.
 
     Raises:
         Exception: whatever the model's own code, outside its submodules, raises while it is traced.
@@ -58,7 +79,7 @@ def trace(model: nn.Module, whole: Callable[[nn.Module], bool]) -> fx.GraphModul
     own = set(vars(model))
     while True:
         known = len(opaque)
-        tracer = _Tracer(whole, opaque)
+        tracer = _Tracer(whole, opaque, filters_apart)
         try:
             graph = tracer.trace(model)
             if len(opaque) == known:  # else the graph holds remains of the code that failed

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,24 @@ from seedcnn.data.corruptions import CORRUPTIONS, GROUPS, SEVERITIES
 from seedcnn.evaluate._mce import FIGURES, figures
 from seedcnn.messages import counted
 
-__all__ = ["CSV_COLUMNS", "RobustnessTable", "SeededRobustness", "Summary"]
+__all__ = ["CSV_COLUMNS", "MARK", "RobustnessTable", "SeededRobustness", "Summary", "footnote"]
 
 Bools = npt.NDArray[np.bool_]
+MARK = " *"
+"""After the accuracy under a corruption that was part of the training."""
 CSV_COLUMNS = ("measure", "corruption", "group", "severity", "value", "n", "seed")
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def footnote(seen: Collection[Sequence[str]]) -> str:
+    """A sentence about :data:`MARK`, for tables with these corruptions seen in training; "" if there are none."""
+    names = {name for each in seen for name in each}
+    noise = {name for name in names if CORRUPTIONS[name].group == "Noise"}
+    kinds = (["noise"] if noise else []) + [name for name in CORRUPTIONS if name in names - noise]
+    return f"* {', '.join(kinds)} seen in training; the averages contain such rows." if kinds else ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,8 @@ class RobustnessTable:
         clean: accuracy in percent on the same images without corruption; None if not measured.
         right: by corruption, bool [severities, n], which images were classified correctly; None if not kept.
         clean_right: bool [n], the same without corruption.
+        seen: those of the corruptions whose kind was part of the training; they say less about other corruptions, and
+            the averages hold them.
     """
 
     accuracies: Mapping[str, tuple[float, ...]]
@@ -52,6 +64,11 @@ class RobustnessTable:
     clean: float | None = None
     right: Mapping[str, Bools] | None = field(default=None, compare=False, repr=False)
     clean_right: Bools | None = field(default=None, compare=False, repr=False)
+    seen: tuple[str, ...] = ()
+
+    def marked(self, seen: Collection[str]) -> RobustnessTable:
+        """The same table that says which corruptions were part of the training; names that it lacks are left out."""
+        return replace(self, seen=tuple(name for name in self.accuracies if name in seen))
 
     @property
     def corruption_means(self) -> dict[str, float]:
@@ -117,6 +134,7 @@ class RobustnessTable:
             "n": self.n,
             "constants": self.constants,
             "seed": self.seed,
+            "seen_in_training": list(self.seen),
         }
 
     def _about(self) -> str:
@@ -135,14 +153,20 @@ class RobustnessTable:
         heads = ("corruption", "group", *(f"severity {each}" for each in self.severities), "mean")
         means = self.corruption_means
         rows = [
-            (name, CORRUPTIONS[name].group, *(f"{value:.2f}" for value in row), f"{means[name]:.2f}")
+            (
+                name + MARK * (name in self.seen),
+                CORRUPTIONS[name].group,
+                *(f"{value:.2f}" for value in row),
+                f"{means[name]:.2f}",
+            )
             for name, row in self.accuracies.items()
         ]
         by_severity = (f"{value:.2f}" for value in self.severity_means.values())
         rows.append(("mean", "", *by_severity, f"{self.mean_over_corruptions:.2f}"))
         known = [(name, f"{value:.2f}") for name, value in self.figures.items() if value is not None]
         about = html.paragraph(f"Top-1 accuracy in percent: {self._about()}")
-        return f"{about}{html.table(heads, rows)}{html.table(('figure', ''), known)}"
+        note = html.paragraph(footnote({self.seen})) if self.seen else ""
+        return f"{about}{html.table(heads, rows)}{note}{html.table(('figure', ''), known)}"
 
     def csv_rows(self) -> list[list[Any]]:
         """The rows of :meth:`to_csv`, without the header."""
@@ -204,6 +228,19 @@ class SeededRobustness:
             raise ValueError(
                 f"`tables` has the seeds {[table.seed for table in self.tables]}; each may occur only once"
             )
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """The corruptions whose kind was part of the training."""
+        return self.tables[0].seen
+
+    def marked(self, seen: Collection[str]) -> SeededRobustness:
+        """The same tables that say which corruptions were part of the training."""
+        return SeededRobustness(tuple(table.marked(seen) for table in self.tables))
+
+    def told_mean(self, name: str, digits: int = 2) -> str:
+        """:meth:`corruption_mean` as text, with :data:`MARK` if the corruption was part of the training."""
+        return f"{self.corruption_mean(name):.{digits}f}{MARK * (name in self.seen)}"
 
     def corruption_mean(self, name: str) -> float:
         """Mean accuracy over severities and seeds, in percent."""

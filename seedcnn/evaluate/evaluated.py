@@ -36,6 +36,7 @@ class Opened:
         published: the model and method of a network of the papers, such as ("resnet18_cifar", "groupnl"), whose rows
             are then shown with it; None for any other network.
         file_bytes: size of the file that is shipped, for a bundle.
+        seen: corruptions of a kind that was part of its training, which tables mark; () where nothing is known of it.
     """
 
     predict: Predict
@@ -44,6 +45,7 @@ class Opened:
     module: nn.Module | None = None
     published: tuple[str, str] | None = None
     file_bytes: int | None = None
+    seen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

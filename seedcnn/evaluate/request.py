@@ -136,7 +136,7 @@ class EvaluateRequest:
         if images.shape[3] == 1:  # corruptions are of colour pictures, which become grey afterwards
             images = np.repeat(images, 3, axis=3)
             predictors = {name: _of_grey(predict) for name, predict in predictors.items()}
-        return robustness_seeds(
+        found = robustness_seeds(
             predictors,
             images,
             test.test.labels,
@@ -151,6 +151,7 @@ class EvaluateRequest:
             digests={name: model.digest for name, model in models.items()},
             processes=processes,
         )
+        return {name: result.marked(models[name].seen) for name, result in found.items()}
 
 
 def _of_grey(predict: Predict) -> Predict:

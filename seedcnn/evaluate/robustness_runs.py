@@ -15,7 +15,7 @@ from seedcnn.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from seedcnn.data.sets.official import OfficialFiles
 from seedcnn.evaluate._mce import FIGURES
 from seedcnn.evaluate._measuring import Evaluation, check_same, measure
-from seedcnn.evaluate._robustness_table import CSV_COLUMNS, RobustnessTable, SeededRobustness, Summary
+from seedcnn.evaluate._robustness_table import CSV_COLUMNS, MARK, RobustnessTable, SeededRobustness, Summary, footnote
 from seedcnn.evaluate.accuracies import Predict, check_labels
 from seedcnn.evaluate.record import EvaluationRecord, exclusive
 from seedcnn.messages import Say
@@ -24,10 +24,12 @@ from seedcnn.processes import Processes
 __all__ = [
     "CSV_COLUMNS",
     "FIGURES",
+    "MARK",
     "RobustnessOptions",
     "RobustnessTable",
     "SeededRobustness",
     "Summary",
+    "footnote",
     "robustness",
     "robustness_many",
     "robustness_seeds",

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from seedcnn.layers import ConvLayer
 from seedcnn.layers.forms import is_affine
+from seedcnn.layers.low_pass import plain_type
 
 __all__ = ["watched_norms"]
 
@@ -77,7 +78,8 @@ def watched_norms(network: nn.Module, input_size: tuple[int, int, int]) -> tuple
     watched = {
         name: module
         for name, module in network.named_modules()
-        if (type(module) is nn.Conv2d or isinstance(module, ConvLayer) or is_affine(module)) and names[id(module)] == 1
+        if (plain_type(module) is nn.Conv2d or isinstance(module, ConvLayer) or is_affine(module))
+        and names[id(module)] == 1
     }
     watch = _Watch(watched)
     handles = []

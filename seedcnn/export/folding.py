@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from seedcnn.convert.given import logits_entry, logits_of
 from seedcnn.convert.references import exchange_references
-from seedcnn.convert.tracing import norm_node_after, trace
+from seedcnn.convert.tracing import BEFORE, norm_node_after, trace
 from seedcnn.errors import DataError, ExportError
 from seedcnn.export._plain_norms import plain_norms_
 from seedcnn.export._standalone import standalone
@@ -23,6 +23,7 @@ from seedcnn.export.checking import check_folded
 from seedcnn.export.custom_op import use_custom_op
 from seedcnn.layers import ConvLayer, SeededConv2d
 from seedcnn.layers.forms import ChannelAffine, FoldedSeeded, is_affine, split_norm, with_norm
+from seedcnn.layers.low_pass import plain_, plain_type
 from seedcnn.layers.norms import BatchNorm2d
 from seedcnn.layers.shift import ChannelShift
 from seedcnn.layers.targets import MONO_FORMS, Form, Target, target_of
@@ -47,7 +48,7 @@ class _Root(nn.Module):
 
 def _form_of(layer: ConvLayer) -> Any:
     """Return the layer's ``folded`` if it knows the layer's function: a subclass may have changed that since."""
-    kinds = type(layer).__mro__
+    kinds = plain_type(layer).__mro__
     forward, folded = (next(i for i, kind in enumerate(kinds) if name in vars(kind)) for name in ("forward", "folded"))
     return layer.folded if folded <= forward and kinds[folded] is not ConvLayer else None
 
@@ -60,7 +61,10 @@ def _is_whole(module: nn.Module) -> bool:
 def _trace(model: nn.Module) -> fx.GraphModule:
     """Trace a network; if the tracer cannot follow the network's own code, the network is one call of the graph."""
     root = _Root(model)
-    traced = trace(root, _is_whole)
+    traced = trace(root, _is_whole, filters_apart=True)
+    for node in traced.graph.nodes:
+        for reader in node.users if BEFORE in node.meta else ():
+            plain_(traced.get_submodule(str(reader.target)))  # their filter is a node now
     calls = [node for node in traced.graph.nodes if node.op in ("call_module", "get_attr")]
     if any(node.target == "network" for node in calls):
         return traced
@@ -97,7 +101,9 @@ def _fold_layer(name: str, module: nn.Module, norm: Any, forms: _Forms) -> nn.Mo
         if folded is None and isinstance(module, SeededConv2d):
             folded = FoldedSeeded(module, rest)
         return folded if folded is None or put_back is None else put_back(folded)
-    return with_norm(module, norm) if type(module) is nn.Conv2d and norm is not None else None
+    if norm is None or not isinstance(module, nn.Conv2d) or plain_type(module) is not nn.Conv2d:
+        return None
+    return with_norm(module, norm)
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
@@ -143,7 +149,7 @@ class _Folding:
 
     def run(self) -> None:
         """Fold every call of the graph."""
-        inside = any(isinstance(part, ConvLayer) or type(part) is nn.Conv2d for part in self._hidden_parts())
+        inside = any(isinstance(part, ConvLayer) or plain_type(part) is nn.Conv2d for part in self._hidden_parts())
         if inside and self.input_size is not None:
             self.norms, spoiled = watched_norms(self.traced, self.input_size)
             self.read |= spoiled - self.calls.keys()

@@ -9,6 +9,7 @@ from seedcnn.layers.depthwise_separable import DepthwiseSeparableConv2d
 from seedcnn.layers.ghost import GhostConv2d
 from seedcnn.layers.group_nl import GroupNLConv2d
 from seedcnn.layers.local_binary import LocalBinaryConv2d
+from seedcnn.layers.low_pass import LowPass
 from seedcnn.layers.mono import MonoConv2d
 from seedcnn.layers.perturbative import PerturbativeConv2d
 from seedcnn.layers.shift import ShiftConv2d
@@ -22,6 +23,7 @@ __all__ = [
     "GhostConv2d",
     "GroupNLConv2d",
     "LocalBinaryConv2d",
+    "LowPass",
     "MonoConv2d",
     "PerturbativeConv2d",
     "SeededConv2d",

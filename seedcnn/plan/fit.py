@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seedcnn.layers import ConvLayer, copy_leading_filters
+from seedcnn.layers.low_pass import plain_type
 
 __all__ = ["fit", "start_from_dense"]
 
@@ -26,7 +27,7 @@ def start_from_dense(layer: nn.Module, conv: nn.Conv2d) -> None:
     """
     if isinstance(layer, ConvLayer):
         layer.start_from(conv)
-    elif type(layer) is nn.Conv2d:
+    elif plain_type(layer) is nn.Conv2d:
         copy_leading_filters(layer, conv)
 
 

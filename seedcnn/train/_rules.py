@@ -7,13 +7,14 @@ from typing import Any
 
 import timm
 
+from seedcnn.convert.low_passing import PLACES
 from seedcnn.data import DATA_SETS
 from seedcnn.data.sets.named import FOLDER
 from seedcnn.data.sets.own import VAL_SHARE
 from seedcnn.errors import ConfigError, did_you_mean
 from seedcnn.models import list_models
 
-__all__ = ["MUON_SGD", "check"]
+__all__ = ["GEOMETRY", "MAPS", "MUON_SGD", "check", "in_memory_only"]
 
 _PRECISIONS = ("fp32", "bf16", "fp16")
 _STRATEGIES = ("ddp", "dp")
@@ -23,8 +24,15 @@ _NOT_NEGATIVE = (
 )
 MUON_SGD = "muon+sgd"
 GEOMETRY = ("crop", "shift2")  # of ``augment``: where an image is cut out
+MAPS = ("prime", "augmix", "trivial")  # of ``augment``: what happens to it then
 _FLIPS = ("random", "alternating", "none")
-_ALTERATIONS = ("augment", "random_erasing", "mixup", "cutmix")  # what makes an image another one in each epoch
+_ALTERATIONS = (
+    "augment",
+    "noise",
+    "random_erasing",
+    "mixup",
+    "cutmix",
+)  # what makes an image another one in each epoch
 _ENDLESS = ("constant", "step", "multistep")  # schedules that never come to min_lr
 _DECAYING = ("step", "multistep", "plateau", "poly")  # schedules that use decay_rate
 
@@ -95,19 +103,44 @@ def _check_schedule(config: Any) -> None:
         raise ConfigError(f"decay_epochs (={epochs}) must be one interval for schedule step")
 
 
+def _check_parts(augment: str) -> None:
+    """Check that ``augment`` is "none", or at most one part of each kind, in order."""
+    parts = augment.split("+")
+    for part in parts if augment != "none" else ():
+        _one_of("augment", part, ("none", *GEOMETRY, *MAPS))
+    for kind in (GEOMETRY, MAPS):
+        if len(found := [part for part in parts if part in kind]) > 1:
+            raise ConfigError(
+                f"augment (={augment!r}) holds {' and '.join(found)}; it can hold one of {', '.join(kind)}"
+            )
+    wanted = [part for part in (*GEOMETRY, *MAPS) if part in parts]
+    if augment != "none" and parts != wanted:
+        raise ConfigError(f"augment (={augment!r}) must be written as {'+'.join(wanted)!r}")
+
+
 def _check_augmentation(config: Any) -> None:
-    _one_of("augment", config.augment, ("none", *GEOMETRY))
+    _check_parts(config.augment)
+    _one_of("lowpass", config.lowpass, ("none", *PLACES))
+    if not 0 <= config.noise <= 1:
+        raise ConfigError(f"noise (={config.noise}) must be in [0, 1], a standard deviation on the 0..1 scale")
     _one_of("flip", config.flip, _FLIPS)
     if config.flip != "random" and not config.augments:
         raise ConfigError(f"flip (={config.flip!r}) has no effect with augment='none'")
     if config.whiten_stem and (config.pretrained or config.init_from):
         start = "pretrained" if config.pretrained else f"init_from (={config.init_from!r})"
         raise ConfigError(f"whiten_stem contradicts {start}: the first convolution would lose its weights")
-    in_memory = {"augment": config.augment == "shift2", "flip": config.flip == "alternating", "whiten_stem": True}
-    for name, only in in_memory.items():
+    if config.data == "imagenet" and (told := in_memory_only(config)):
+        raise ConfigError(f"{told} goes with images in memory, not with the files of imagenet")
+
+
+def in_memory_only(config: Any) -> str | None:
+    """Return the first option, with its value, that needs images in memory; None if there is none."""
+    only = {"augment": config.augment not in ("none", "crop"), "flip": config.flip == "alternating"}
+    for name in ("augment", "flip", "noise", "whiten_stem"):
         value = getattr(config, name)
-        if config.data == "imagenet" and only and value:
-            raise ConfigError(f"{name} (={value!r}) goes with images in memory, not with the files of imagenet")
+        if only.get(name, bool(value)):
+            return f"{name} (={value!r})"
+    return None
 
 
 def _check_optimizer(config: Any) -> None:

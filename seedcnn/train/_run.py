@@ -12,6 +12,7 @@ from timm.data import Mixup
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
+from seedcnn.convert import low_passed
 from seedcnn.data.sets.named import FOLDER
 from seedcnn.errors import ConfigError, TrainingError
 from seedcnn.messages import Say, shown
@@ -76,6 +77,8 @@ def _start_from(
         state = load_state(path, say)
         return lambda network: load_weights(network, state, path, say), bool(config.plan)
     check_network_file(saved, path)
+    if saved.config.lowpass != config.lowpass:
+        say(f"{path} was trained with lowpass={saved.config.lowpass}, and goes on with lowpass={config.lowpass}")
     other = bool(saved.labels and classes and saved.labels != classes)
     unplanned = bool(config.plan) and saved.config.plan != config.plan
     return lambda network: load_weights(network, saved.weights, path, say, other_classes=other), unplanned
@@ -87,11 +90,23 @@ def _check_data(config: TrainConfig, data: TrainData | FolderData) -> None:
 
 
 def _foreign(config: TrainConfig, model: nn.Module) -> str | None:
-    """Return a sentence if no checkpoint of the run can be opened, since the config builds another network."""
+    """Return a sentence if no checkpoint of the run can be opened, since the config builds another network.
+
+    Raises:
+        ConfigError: if the network has other low-pass filters, which a checkpoint knows by its config alone.
+    """
     with torch.random.fork_rng(devices=[]):
-        expected = {name: value.shape for name, value in build_model(config).state_dict().items()}
+        built = build_model(config)
+    expected = {name: value.shape for name, value in built.state_dict().items()}
     found = {name: value.shape for name, value in model.state_dict().items()}
     different = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+    ours, theirs = low_passed(model), low_passed(built)
+    if ours != theirs and (not different or not ours):
+        raise ConfigError(
+            f"lowpass (={config.lowpass!r}): the network that was given has low-pass filters before "
+            f"{', '.join(ours) or 'no layer'}, its config puts them before {', '.join(theirs) or 'no layer'}; call "
+            "lowpass_ on it as the config says"
+        )
     if not different:
         return None
     listed = ", ".join(different[:5]) + (", ..." if len(different) > 5 else "")
@@ -168,8 +183,7 @@ class Run:
         if start is not None and not (unplanned and model is None):
             start(network)
         if config.whiten_stem:
-            if isinstance(self.data, FolderData):
-                raise ConfigError("whiten_stem (=True) goes with images in memory, not with files")
+            assert isinstance(self.data, TrainData)  # open_batches refuses files
             whiten_stem_(network, self.data.images, self.data.mean, self.data.std)
         if config.sync_bn:
             if device.type != "cuda":

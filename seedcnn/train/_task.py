@@ -58,7 +58,7 @@ def make_task(
     if teacher is None:
         teacher = load_teacher(config.distill)
     device = next(model.parameters()).device
-    augmented = bool(config.augments or config.mixup or config.cutmix or config.random_erasing)
+    augmented = bool(config.augments or config.noise or config.mixup or config.cutmix or config.random_erasing)
     criterion = partial(F.cross_entropy, label_smoothing=smoothing)
     return Distiller(
         config.distill, model, teacher.to(device), criterion=criterion, input_size=size, augmented=augmented

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from seedcnn.convert import convert_, convert_layers_
+from seedcnn.convert import convert_, convert_layers_, lowpass_
 from seedcnn.errors import ConfigError, SeedCNNError
 from seedcnn.models import create_model, list_models
 from seedcnn.models.own import is_own, own_network
@@ -49,7 +49,7 @@ def _network(config: TrainConfig, pretrained: bool) -> nn.Module:
 def build_model(
     config: TrainConfig, *, pretrained: bool = False, start: Callable[[nn.Module], None] | None = None
 ) -> nn.Module:
-    """Build the network of a config, converted, with fresh weights.
+    """Build the network of a config, converted, with its low-pass filters and fresh weights.
 
     Args:
         pretrained: start from timm's published weights, which are downloaded if they are not in the cache.
@@ -58,7 +58,7 @@ def build_model(
     Raises:
         ConfigError: if there is no such network (near names are listed), it cannot be built with its
             ``model_options``, ``drop_path`` has no effect on it, or there are no published weights.
-        ConversionError: if it cannot be converted.
+        ConversionError: if it cannot be converted, or has no place for low-pass filters.
     """
     try:
         model = _network(config, pretrained)
@@ -76,6 +76,8 @@ def build_model(
         start(model)
     if config.plan:
         convert_layers_(model, config.plan, seed=config.seed)
+    if config.lowpass != "none":
+        lowpass_(model, config.lowpass)
     return model
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from seedcnn import typed
 from seedcnn.bundle import Preprocessing
 from seedcnn.convert import ConversionConfig
+from seedcnn.data import CORRUPTIONS
 from seedcnn.data.sets.named import FOLDER
 from seedcnn.data.sets.own import VAL_SHARE
 from seedcnn.sampling import SamplingConfig
@@ -56,10 +57,16 @@ class TrainConfig:
         augment: how an image is changed, or "none". "crop": random crop with black padding of 4 pixels (an eighth of
             the height for pictures of one's own); for "imagenet" timm's random resized crop and colour jitter.
             "shift2": reflecting padding of 2 pixels, and one shift for an eighth of a batch; images in memory only.
+            After it, joined by "+", or alone, for images in memory: "prime" (random filters, colour curves and affine
+            maps), "augmix" or "trivial", of :mod:`seedcnn.data.augmentation`, e.g. "shift2+prime".
+        noise: largest standard deviation, on the 0..1 scale, of the normal noise that half of the images get last; 0
+            for none; images in memory only. Noise is a test corruption: tables of robustness mark it.
         flip: as part of ``augment``: "random" mirrors half of the images, "alternating" each image in every second
             epoch (images in memory only), "none" where left and right mean something.
         whiten_stem: start the first convolution with filters that whiten the patches of the training images, and keep
             them (:func:`seedcnn.train.whitening.whiten_stem_`); images in memory only.
+        lowpass: fixed low-pass filters of the network: "none", "stem", "strides" or "stem+strides"
+            (:func:`seedcnn.convert.lowpass_`); True is "stem".
         channels_last: memory format of model and images.
         init_from: checkpoint, or file of weights (:func:`seedcnn.models.weights.load_weights`), whose weights the run
             starts from (fine-tuning), or "".
@@ -125,7 +132,9 @@ class TrainConfig:
     label_smoothing: float = 0.0
     augment: str = "crop"
     flip: str = "random"
+    noise: float = 0.0
     whiten_stem: bool = False
+    lowpass: str = "none"
     channels_last: bool = True
     init_from: str = ""
     pretrained: bool = False
@@ -159,6 +168,8 @@ class TrainConfig:
     rate: RateConfig | None = None
 
     def __post_init__(self) -> None:
+        if (place := _PLACES.get(str(self.lowpass).lower())) is not None:
+            object.__setattr__(self, "lowpass", place)
         typed.settle(self)
         if not self.data:
             object.__setattr__(self, "data", "cifar10" if self.preprocessing is None else FOLDER)
@@ -184,6 +195,25 @@ class TrainConfig:
     def augments(self) -> bool:
         """Whether ``augment`` changes images."""
         return self.augment != "none"
+
+    @property
+    def augment_parts(self) -> tuple[str, ...]:
+        """The parts of ``augment``; () for "none"."""
+        return tuple(self.augment.split("+")) if self.augments else ()
+
+    @property
+    def seen_corruptions(self) -> tuple[str, ...]:
+        """The test corruptions (:data:`seedcnn.data.CORRUPTIONS`) of a kind that the training images had.
+
+        All of noise after ``noise``; brightness, contrast and saturation after TrivialAugment and RandAugment.
+        """
+        seen = [name for name, each in CORRUPTIONS.items() if self.noise and each.group == "Noise"]
+        if "trivial" in self.augment_parts or self.rand_augment:
+            seen += ["brightness", "contrast", "saturate"]
+        return tuple(seen)
+
+
+_PLACES = {"true": "stem", "yes": "stem", "on": "stem", "false": "none", "no": "none", "off": "none"}
 
 
 def _today(fields: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from seedcnn.bundle import Preprocessing
 from seedcnn.data import ImageFolder, limited, load_train, normalize, random_crop_flip, random_shift_flip
+from seedcnn.data.augmentation import augmix, gaussian_noise, prime, trivial_augment
 from seedcnn.data.pictures.loaders import folder_loader
 from seedcnn.data.sets import imagenet
 from seedcnn.data.sets.named import FOLDER
@@ -23,12 +24,14 @@ from seedcnn.errors import ConfigError
 from seedcnn.messages import Say
 from seedcnn.processes import Processes
 from seedcnn.sampling import full_batches, short_batch
+from seedcnn.train._rules import in_memory_only
 from seedcnn.train.config import TrainConfig
 from seedcnn.train.randomness import epoch_generator
 
 __all__ = ["Batch", "Batches", "FolderData", "TrainData", "load_training_data", "open_batches"]
 
 _PADDING = 4
+_MAPS = {"prime": prime, "augmix": augmix, "trivial": trivial_augment}  # parts of ``augment``
 _SIDES = -1  # the "epoch" whose generator draws which images are mirrored first
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -136,11 +139,16 @@ class _InMemory:
             flip: bool | Tensor = self.config.flip == "random"
             if self.config.flip == "alternating":
                 flip = self.sides[picked] ^ (number % 2 == 1)
-            if self.config.augment == "shift2":
+            if "shift2" in self.config.augment_parts:
                 images = random_shift_flip(images, generator, 2, flip=flip)
             else:
                 padding = _PADDING if self.config.data != FOLDER else max(_PADDING, images.shape[2] // 8)
-                images = random_crop_flip(images, generator, padding, flip=flip)
+                crop = "crop" in self.config.augment_parts
+                images = random_crop_flip(images, generator, padding if crop else 0, flip=flip)
+            for part in self.config.augment_parts:
+                images = _MAPS[part](images, generator) if part in _MAPS else images
+        if self.config.noise:
+            images = gaussian_noise(images, generator, self.config.noise)
         return normalize(images, self.data.mean, self.data.std).contiguous(memory_format=self.layout)
 
     def epoch(self, number: int, first: int, last: int) -> Iterator[Batch]:
@@ -215,7 +223,8 @@ def open_batches(config: TrainConfig, data: TrainData | FolderData, processes: P
         workers: number of processes that decode files; images in memory need none.
 
     Raises:
-        ConfigError: if there are no images, or fewer than a batch for each process.
+        ConfigError: if there are no images, or fewer than a batch for each process, or an option of the config needs
+            images in memory and these are files.
     """
     count, needed = len(data.labels), config.batch_size * processes.world
     if not count:
@@ -223,6 +232,8 @@ def open_batches(config: TrainConfig, data: TrainData | FolderData, processes: P
     if count < needed:
         each = f" of {processes.world} processes" if processes.world > 1 else ""
         raise ConfigError(f"batch_size (={config.batch_size}){each} exceeds the {count} training images")
+    if isinstance(data, FolderData) and (told := in_memory_only(config)):
+        raise ConfigError(f"{told} goes with images in memory, not with files")
     batches: Batches = (
         _FromFolder(config, data, processes, workers)
         if isinstance(data, FolderData)

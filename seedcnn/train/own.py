@@ -178,6 +178,7 @@ def fine_tuned(config: TrainConfig, data: OwnPictures, checkpoint: Path, *, plan
         overrides=config.overrides,
         plan=config.plan,
         flip=config.flip,
+        lowpass=config.lowpass,
         init_from=str(checkpoint),
         epochs=fresh.epochs if planned else 10,
         lr=fresh.lr if planned else fresh.lr / 5,

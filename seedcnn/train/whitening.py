@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from seedcnn.convert.filters import convolutions
 from seedcnn.data import normalize
 from seedcnn.errors import ConfigError
+from seedcnn.layers.low_pass import LowPassed, binomial, plain_type
 
 __all__ = ["whiten_stem_"]
 
@@ -26,7 +27,8 @@ def whiten_stem_(
 
     The filters are the eigenvectors of the patches' covariance, largest variance first, each over the square root of
     its variance and with both signs (Jordan, "94 % on CIFAR-10 in 3.29 seconds on a single GPU", 2024, Section 3.2).
-    Channels beyond those keep their filters. A bias stays learnable.
+    Channels beyond those keep their filters. A bias stays learnable. Behind a low-pass filter the patches are those of
+    the filtered images.
 
     Args:
         model: whose first convolution, in the order of registration, is a dense ``nn.Conv2d``.
@@ -38,7 +40,7 @@ def whiten_stem_(
             channels than the images have.
     """
     name, stem, _ = next(convolutions(model), ("", None, []))
-    if type(stem) is not nn.Conv2d or stem.groups != 1:
+    if stem is None or plain_type(stem) is not nn.Conv2d or stem.groups != 1:
         kind = "there is none" if stem is None else f"{name} is a {type(stem).__name__}"
         groups = f" of {stem.groups} groups" if isinstance(stem, nn.Conv2d) else ""
         raise ConfigError(f"whiten_stem needs a dense nn.Conv2d as the first convolution; {kind}{groups}")
@@ -49,6 +51,8 @@ def whiten_stem_(
             f"{images.shape[3]}x{images.shape[1]}x{images.shape[2]}"
         )
     some = normalize(torch.from_numpy(np.ascontiguousarray(images[:_IMAGES].transpose(0, 3, 1, 2))), mean, std)
+    if isinstance(stem, LowPassed):
+        some = binomial(some)
     patches = F.unfold(some, size, dilation=stem.dilation).transpose(1, 2).flatten(0, 1).double()
     patches -= patches.mean(0)
     variances, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))

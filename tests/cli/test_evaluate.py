@@ -16,6 +16,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
+from seedcnn.cli._evaluated import _published
 from seedcnn.cli._evaluation_tables import print_tables
 from seedcnn.cli.app import app
 from seedcnn.data.corruptions import corrupt
@@ -70,6 +71,24 @@ def refusal(*arguments):
 
 def by_colour(images, mean=0.5, std=0.25):
     return (((images / 255 - mean) / std).mean((1, 2)) @ WEIGHT).astype(np.float32)
+
+
+def test_noise_in_training_is_marked(files, tmp_path):
+    config = TrainConfig("resnet8_cifar", {"widths": (8, 8, 16), "patch": 4}, epochs=1, noise=0.1, lowpass="stem")
+    save_checkpoint(tmp_path / "noisy.ckpt", Checkpoint(config, 1, build_model(config).state_dict()))
+    result = run(files / "a.ckpt", tmp_path / "noisy.ckpt", *SOME)
+    assert result.exit_code == 0, result.output
+    noise, contrast = (
+        next(line for line in result.output.splitlines() if kind in line) for kind in ("gaussian_noise", "contrast")
+    )
+    assert noise.count("*") == 1
+    assert "*" not in contrast
+    assert "noise seen in training" in result.output
+
+
+def test_a_network_with_filters_is_none_of_the_papers():
+    assert _published(TrainConfig("resnet18_cifar")) == ("resnet18_cifar", "vanilla")
+    assert _published(TrainConfig("resnet18_cifar", lowpass="stem")) is None
 
 
 def test_three_kinds_of_file(files, cifar10):

@@ -9,6 +9,7 @@ import re
 import pytest
 import torch
 
+from seedcnn.convert import low_passed, lowpass_
 from seedcnn.errors import ConfigError
 from seedcnn.evaluate.costs import cost
 from seedcnn.models.opening import network
@@ -67,6 +68,19 @@ def test_a_plan_with_pictures(small, calibration, one_thread):
     assert {layer.name for layer in found.layers} == {"stem.0", "conv", "point", "last"}
     assert set(found.left) == {"depthwise"}
     assert all((layer.config is None) == (layer.form == "keep") for layer in found.layers)
+
+
+def test_layers_keep_their_low_pass_filters(small, calibration, one_thread):
+    plain = cost(small, SIZE).macs
+    lowpass_(small, "stem+strides")
+    macs = cost(small, SIZE).macs
+    assert macs - plain == 9 * (3 + 32) * 8 * 8
+    found = plan(small, Budget("macs", 0.6 * macs), input_size=SIZE, calibration=calibration, latency=False)
+    assert found.predicted.macs <= 0.6 * macs
+    converted = copy.deepcopy(small)
+    assert found.convert_(converted).replaced
+    assert low_passed(converted) == low_passed(small) == ("stem.0", "conv")
+    assert cost(converted, SIZE).macs == found.predicted.macs
 
 
 def test_a_budget_that_needs_nothing(small):

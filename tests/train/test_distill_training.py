@@ -18,7 +18,14 @@ from tests.train.test_distill import walk
 
 LOGITS = DistillConfig(temperature=2.0, alpha=0.25)
 STAGEWISE = DistillConfig(kind="stagewise")
-AUGMENTATIONS = [{"augment": "crop"}, {"random_erasing": 0.5}, {"mixup": 0.2}, {"cutmix": 0.5}]
+AUGMENTATIONS = [
+    {"augment": "crop"},
+    {"augment": "prime"},
+    {"noise": 0.1},
+    {"random_erasing": 0.5},
+    {"mixup": 0.2},
+    {"cutmix": 0.5},
+]
 
 
 @pytest.fixture

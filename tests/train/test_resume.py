@@ -55,7 +55,10 @@ FAST = dataclasses.replace(
 )
 
 
-@pytest.mark.parametrize("config", [EVERYTHING, FAST], ids=["adamw", "muon+sgd"])
+ROBUST = dataclasses.replace(EVERYTHING, augment="crop+prime", noise=0.1, lowpass="stem+strides")
+
+
+@pytest.mark.parametrize("config", [EVERYTHING, FAST, ROBUST], ids=["adamw", "muon+sgd", "prime and filters"])
 @pytest.mark.parametrize("world", [1, 2], ids=["one process", "two gloo processes"])
 def test_kill_and_resume_gives_the_weights_of_an_unbroken_run(tmp_path, start_group, world, config):
     """A real kill -9, anywhere after the first checkpoint, which is written after the first update.

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from seedcnn.convert import lowpass_
 from seedcnn.data import normalize
 from seedcnn.errors import ConfigError
 from seedcnn.layers import GroupNLConv2d
@@ -32,6 +33,15 @@ def test_a_narrow_stem_has_the_directions_of_largest_variance():
         whiten_stem_(nn.Sequential(stem), data.images, data.mean, data.std)
     assert torch.equal(narrow.weight, wide.weight[:7])
     assert narrow.bias.requires_grad
+
+
+def test_behind_a_low_pass_filter_the_filtered_patches_come_out_white():
+    data, model = coloured(64), nn.Sequential(nn.Conv2d(3, 54, 3, bias=False))
+    lowpass_(model)
+    whiten_stem_(model, data.images, data.mean, data.std)
+    images = normalize(torch.from_numpy(data.images).permute(0, 3, 1, 2).contiguous(), data.mean, data.std)
+    variances = torch.cov(model(images)[:, :24:2].transpose(0, 1).flatten(1)).diagonal()
+    assert torch.allclose(variances, torch.ones(12), atol=0.1)
 
 
 @pytest.mark.parametrize(

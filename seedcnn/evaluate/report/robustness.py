@@ -13,7 +13,7 @@ from seedcnn.data.corruptions import CORRUPTIONS, GROUPS
 from seedcnn.evaluate.report.blocks import NOT_MEASURED, Cell, Column, Line, Plot, Section, Table, words
 from seedcnn.evaluate.report.plots import key_symbol, severity_plot
 from seedcnn.evaluate.report.rows import ModelRow
-from seedcnn.evaluate.robustness_runs import FIGURES, SeededRobustness, Summary
+from seedcnn.evaluate.robustness_runs import FIGURES, MARK, SeededRobustness, Summary, footnote
 
 __all__ = ["HEAT_STEPS", "Heat", "Severity", "averages_section", "heat_section", "severity_section"]
 
@@ -98,24 +98,29 @@ def severity_section(rows: Sequence[ModelRow], results: Results) -> Severity:
     about = f"Top-1 accuracy in percent by severity, {_conditions(results[names[0]])}{drawn}. {sentence}"
     spread = f"Mean ± standard deviation over {seeds} seeds; none where nothing in a corruption is random."
     key = [Plot(name, Markup(key_symbol(index))) for index, name in enumerate(names)]
-    return Severity(about, key, plots, large, _numbers(names, results), spread if drawn else "")
+    note = " ".join(filter(None, (spread if drawn else "", footnote([results[name].seen for name in names]))))
+    return Severity(about, key, plots, large, _numbers(names, results), note)
 
 
 def _numbers(names: Sequence[str], results: Results) -> Table:
     found = [results[name].tables for name in names]
     first = found[0][0]
 
-    def line(title: str, small: str, by_model: Sequence[Sequence[float]], random: bool = True, mark: str = "") -> Line:
-        return Line(title, small, [Cell(_over_seeds(values, random)) for values in by_model], mark=mark)
+    def line(
+        title: str, small: str, by_model: Sequence[Sequence[float]], random: bool = True, mark: str = "", kind: str = ""
+    ) -> Line:
+        stars = [MARK * (kind in results[name].seen) for name in names]
+        cells = [Cell(_over_seeds(values, random) + star) for values, star in zip(by_model, stars, strict=True)]
+        return Line(title, small, cells, mark=mark)
 
     bodies = []
     for corruption in first.accuracies:
         random, title, body = CORRUPTIONS[corruption].draw is not None, words(corruption), []
         for index, severity in enumerate(first.severities):
             values = [[each.accuracies[corruption][index] for each in tables] for tables in found]
-            body.append(line(title, f"severity {severity}", values, random))
+            body.append(line(title, f"severity {severity}", values, random, kind=corruption))
         means = [[each.corruption_means[corruption] for each in tables] for tables in found]
-        body.append(line(title, "mean over severities", means, random, "averages"))
+        body.append(line(title, "mean over severities", means, random, "averages", corruption))
         bodies.append(body)
     body = []
     for group in first.group_means:
@@ -133,9 +138,9 @@ def heat_section(names: Sequence[str], results: Results) -> Heat:
     every = [value for columns in values.values() for value in columns.values()]
     low, high = math.floor(min(every)), math.ceil(max(every))
 
-    def heat(value: float) -> Cell:
+    def heat(value: float, seen: bool = False) -> Cell:
         step = int((value - low) / (high - low) * HEAT_STEPS) if high > low else 0
-        return Cell(f"{value:.1f}", mark=f"h{min(step, HEAT_STEPS - 1)}")
+        return Cell(f"{value:.1f}{MARK * seen}", mark=f"h{min(step, HEAT_STEPS - 1)}")
 
     bodies, means = [], []
     for group in GROUPS:
@@ -143,7 +148,10 @@ def heat_section(names: Sequence[str], results: Results) -> Heat:
         if members:
             mean = [_mean([values[name][kind] for kind in members]) for name in names]
             means.append(mean)
-            lines = [Line(words(kind), "", [heat(values[name][kind]) for name in names]) for kind in members]
+            lines = [
+                Line(words(kind), "", [heat(values[name][kind], kind in results[name].seen) for name in names])
+                for kind in members
+            ]
             bodies.append([Line(group, f"mean of {len(members)}", [heat(v) for v in mean], "group"), *lines])
     over_groups = [_mean(column) for column in zip(*means, strict=True)]
     over_kinds = [_mean(list(values[name].values())) for name in names]
@@ -152,6 +160,8 @@ def heat_section(names: Sequence[str], results: Results) -> Heat:
     seeds = len(results[names[0]].tables)
     about = f"Top-1 accuracy in percent, mean over severities{f' and {seeds} seeds' if seeds > 1 else ''}. "
     about += "The stronger the colour, the higher the number."
+    if seen := footnote([results[name].seen for name in names]):
+        about += f" {seen}"
     return Heat(about, low, high, Table("Corruption", [Column(name) for name in names], bodies, "heat"))
 
 
