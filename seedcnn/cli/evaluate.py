@@ -72,6 +72,13 @@ _Record = Annotated[
 ]
 _Csv = Annotated[Path | None, typer.Option(help="Write the raw table here.")]
 _Report = Annotated[Path | None, typer.Option(help="Write an HTML report here.")]
+_FlipAverage = Annotated[
+    bool,
+    typer.Option(
+        "--flip-average",
+        help="Average the logits of each image and of its mirror image, at twice the latency; every table says so.",
+    ),
+]
 _Details = Annotated[
     bool, typer.Option("--details", help="Also print accuracy by class, the classes confused, and the worst answers.")
 ]
@@ -226,6 +233,7 @@ def evaluate(
     record: _Record = None,
     csv: _Csv = None,
     report: _Report = None,
+    flip_average: _FlipAverage = False,
     details: _Details = False,
     as_json: _Json = False,
     plugin: Plugins = None,
@@ -252,10 +260,12 @@ def evaluate(
         asked = processes.everywhere(lambda: _asked(models, data, set_, how, options, outputs, say))
         given = None if weights else processes.everywhere(lambda: _normalization(mean, std))
         test, opened = _opened(asked, models, given, say, processes)
+        if flip_average:
+            opened = {f"{name}, flip-averaged": model.flip_averaged() for name, model in opened.items()}
         found = asked.request.measure(opened, test, say, processes)
     if processes.first:
         _write_files(found, opened, csv, report, frost_dir, say)
         if as_json:
             typer.echo(json.dumps(found.to_dict(), indent=2))
         else:
-            print_tables(found.renamed(short_names(models)), details=details)
+            print_tables(found.renamed(short_names(list(opened))), details=details)

@@ -26,6 +26,7 @@ __all__ = [
     "accuracy_of_logits",
     "check_labels",
     "correct_mask",
+    "flip_averaging",
     "predict_logits",
     "top_mask",
     "torch_predictor",
@@ -63,6 +64,19 @@ class Accuracy:
         return html.paragraph(
             f"Top-1 accuracy {self.top1:.2f} ± {self.standard_error:.2f} %{top5}, of {self.n:,} images"
         )
+
+
+def flip_averaging(predict: Predict) -> Predict:
+    """Average the logits of each image and of its mirror image, at twice the cost.
+
+    It adds half a point to a point and a half on CIFAR-10, so a number that was measured with it must say so.
+    """
+
+    def answer(images: npt.NDArray[np.uint8]) -> F32:
+        both = predict(images), predict(np.ascontiguousarray(images[:, :, ::-1]))
+        return ((both[0] + both[1]) / 2).astype(np.float32)
+
+    return answer
 
 
 def _check_images(images: npt.NDArray[np.uint8], batch_size: int) -> None:

@@ -6,14 +6,14 @@ import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
 
 from seedcnn.data.sets.named import NamedTest
-from seedcnn.evaluate.accuracies import Accuracy, Predict
+from seedcnn.evaluate.accuracies import Accuracy, Predict, flip_averaging
 from seedcnn.evaluate.answers import Answers, Difference
 from seedcnn.evaluate.papers import PaperRow
 from seedcnn.evaluate.robustness_runs import CSV_COLUMNS, SeededRobustness
@@ -46,6 +46,14 @@ class Opened:
     published: tuple[str, str] | None = None
     file_bytes: int | None = None
     seen: tuple[str, ...] = ()
+
+    def flip_averaged(self) -> Opened:
+        """The model that averages its answers to an image and to its mirror image, which its kind and digest say.
+
+        The papers' rows are of single answers, so none belongs to it.
+        """
+        said = {"digest": f"{self.digest}, flip-averaged", "kind": f"{self.kind}, flip-averaged"}
+        return replace(self, predict=flip_averaging(self.predict), published=None, **said)
 
 
 @dataclass(frozen=True, eq=False)

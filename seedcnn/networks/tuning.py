@@ -48,7 +48,7 @@ _KEPT = (
     *("model", "model_options", "convert", "overrides", "plan", "batch_size", "drop_last", "label_smoothing"),
     *("augment", "flip", "channels_last", "seed", "data", "preprocessing", "val", "hold_out", "fraction"),
     *("data_seed", "input_size", "rand_augment", "random_erasing", "mixup", "cutmix", "drop_path"),
-    *("precision", "deterministic"),
+    *("precision", "deterministic", "noise", "lowpass"),
 )
 
 

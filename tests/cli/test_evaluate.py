@@ -22,11 +22,11 @@ from seedcnn.cli.app import app
 from seedcnn.data.corruptions import corrupt
 from seedcnn.data.sets.cifar10 import CLASSES, MEAN, STD
 from seedcnn.errors import ConfigError, DataError
-from seedcnn.evaluate import EvaluateRequest, Opened
+from seedcnn.evaluate import EvaluateRequest, Opened, predict_logits, torch_predictor
 from seedcnn.evaluate.evaluated import short_names
 from seedcnn.export import BundleInfo
 from seedcnn.pack import pack, preprocessing_of
-from seedcnn.train import Checkpoint, TrainConfig, build_model, save_checkpoint
+from seedcnn.train import Checkpoint, TrainConfig, build_model, load_model, save_checkpoint
 
 NUMBERS = {"--mean": "0.5,0.5,0.5", "--std": "0.25,0.25,0.25"}
 GIVEN = [word for pair in NUMBERS.items() for word in pair]
@@ -89,6 +89,25 @@ def test_noise_in_training_is_marked(files, tmp_path):
 def test_a_network_with_filters_is_none_of_the_papers():
     assert _published(TrainConfig("resnet18_cifar")) == ("resnet18_cifar", "vanilla")
     assert _published(TrainConfig("resnet18_cifar", lowpass="stem")) is None
+
+
+def test_flip_averaging_is_said_everywhere(files, cifar10, tmp_path):
+    """In the table, the JSON, the CSV and the record, which does not go on without it."""
+    record, csv = tmp_path / "r.json", tmp_path / "a.csv"
+    arguments = (files / "a.ckpt", *SOME, "--record", record, "--csv", csv)
+    result = run(*arguments, "--flip-average")
+    assert result.exit_code == 0, result.output
+    assert "a.ckpt, flip-averaged" in " ".join(result.stdout.split())
+    assert "flip-averaged" in csv.read_text()
+    assert "another" in refusal(*arguments) or "other" in refusal(*arguments)
+    rows = json.loads(run(files / "a.ckpt", "--corruptions", "none", "--flip-average", "--json").stdout)
+    (name,) = rows
+    assert name.endswith("a.ckpt, flip-averaged")
+    predict = torch_predictor(load_model(files / "a.ckpt")[0], MEAN, STD)
+    images = cifar10.test_images
+    logits = (predict_logits(predict, images) + predict_logits(predict, images[:, :, ::-1].copy())) / 2
+    assert rows[name]["clean"] == pytest.approx(100 * np.mean(logits.argmax(1) == cifar10.test_labels), abs=0.05)
+    assert rows[name]["papers"] == []
 
 
 def test_three_kinds_of_file(files, cifar10):

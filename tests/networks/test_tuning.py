@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from seedcnn.convert import GroupNLConfig
 from seedcnn.data.sets.own import load_folder
 from seedcnn.errors import ConfigError, DataError, ExportError
 from seedcnn.networks import open_checkpoint, pack_checkpoint, tune
-from seedcnn.networks.tuning import Goal, Tuned, seek_price, tuned_config
+from seedcnn.networks.tuning import _KEPT, Goal, Tuned, seek_price, tuned_config
 from seedcnn.pack import PackRequest
 from seedcnn.train import TrainConfig, load_checkpoint, own_config, train
 from tests.cli.calls import in_process
@@ -79,6 +79,17 @@ def test_the_config_of_a_trial_keeps_the_data_and_nothing_of_the_optimizer():
     assert (found.optimizer, found.ema, found.precision, found.rate.weight) == ("adam", 0.0, "fp32", 0.4)
     assert (found.augment, found.flip, found.convert) == ("shift2", "alternating", GroupNLConfig())
     assert TrainConfig.from_dict(found.to_dict()) == found
+
+
+def test_every_field_of_a_config_is_kept_or_replaced():
+    """A field that is added to TrainConfig must be decided here, too."""
+    replaced = "epochs lr optimizer weight_decay schedule warmup_epochs init_from rate"
+    default = (
+        "opt_eps momentum muon_lr muon_momentum warmup_lr min_lr cooldown_epochs lr_noise whiten_stem pretrained "
+        "lr_base_batch decay_epochs decay_rate decay_norms grad_accumulation clip_grad ema compile sync_bn strategy "
+        "sampling distill"
+    )
+    assert {each.name for each in fields(TrainConfig)} == {*_KEPT, *replaced.split(), *default.split()}
 
 
 @pytest.fixture(scope="module")
