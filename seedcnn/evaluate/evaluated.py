@@ -52,8 +52,8 @@ class Opened:
 
         The papers' rows are of single answers, so none belongs to it.
         """
-        said = {"digest": f"{self.digest}, flip-averaged", "kind": f"{self.kind}, flip-averaged"}
-        return replace(self, predict=flip_averaging(self.predict), published=None, **said)
+        digest, kind = f"{self.digest}, flip-averaged", f"{self.kind}, flip-averaged"
+        return replace(self, predict=flip_averaging(self.predict), digest=digest, kind=kind, published=None)
 
 
 @dataclass(frozen=True, eq=False)
