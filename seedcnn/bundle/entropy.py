@@ -110,7 +110,7 @@ class _Decoder:
         """Decode one token in each of the first lanes; return context * TOKENS + token."""
         states = self._states[: len(context)]
         slot = (states & (_ONE - 1)) + context
-        place = self._table[slot].astype(np.int64)
+        place: I64 = self._table[slot].astype(np.int64)
         states >>= _BITS
         states *= self._frequency[place]
         states += slot
@@ -259,7 +259,7 @@ def decode_stream(
 
     Args:
         shapes: of the tensors, each of at least one value.
-        limits: largest magnitude of an integer of each tensor, at most 32,768.
+        limits: largest magnitude of an integer of each tensor, at most 32,767.
         what: name of the stream, for messages.
 
     Yields:
@@ -322,7 +322,7 @@ def encode_stream(tensors: Sequence[Integers]) -> bytes:
     """Encode tensors of integers; the same integers give the same bytes.
 
     Args:
-        tensors: int16 arrays, each of at least one value; -32,768 to 32,767.
+        tensors: int16 arrays, each of at least one value, within +-32,767.
     """
     size = lanes_for(sum(each.size for each in tensors))
     lanes = 1 << size
