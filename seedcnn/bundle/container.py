@@ -19,8 +19,9 @@ from seedcnn.bundle.canonical import compact_json, load_json
 from seedcnn.bundle.limits import MAX_FILE_BYTES, MAX_HEADER_BYTES, MAX_MANIFEST_BYTES
 from seedcnn.errors import BundleFormatError, DigestError
 
-__all__ = ["BYTES", "KEY", "Container", "read_container", "write_container"]
+__all__ = ["BYTES", "FORMAT", "ITEM_BYTES", "KEY", "Container", "read_container", "write_container"]
 
+FORMAT = "seedcnn-bundle/1"
 KEY = "seedcnn"
 BYTES = "bytes"
 ITEM_BYTES = {"f32": 4, "bf16": 2, "f16": 2, BYTES: 1}

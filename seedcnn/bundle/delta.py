@@ -2,8 +2,8 @@
 
 A delta is a container like a bundle, with a manifest of its own (``docs/bundle-format.md``). It lists the tensors that
 change; a change on the parent's grid travels as integer differences. Parent and result are identified by the digest of
-their content (:meth:`seedcnn.bundle.manifest.Manifest.content_sha256`), so a delta applies both to a bundle as published
-and to one made by an earlier delta.
+their content (:meth:`seedcnn.bundle.manifest.Manifest.content_sha256`), so a delta applies both to a bundle as
+published and to one made by an earlier delta.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """An entropy coder for the integers of a bundle: adaptive, in integers only, many lanes at a time.
 
 ``docs/bundle-format.md`` describes the stream. It is a range variant of asymmetric numeral systems (rANS; Duda,
-arXiv:1311.2540): each lane has a state, and in every step each lane decodes one token. The tokens of all lanes are decoded
-by the same few operations on arrays, which is what makes it fast in numpy.
+arXiv:1311.2540): each lane has a state, and in every step each lane decodes one token. The tokens of all lanes are
+decoded by the same few operations on arrays, which is what makes it fast in numpy.
 """
 
 from __future__ import annotations
@@ -86,12 +86,11 @@ def _is_vector(shape: Shape) -> bool:
     return sum(size > 1 for size in shape) < 2
 
 
-def _layout(shape: Shape, lanes: int) -> tuple[int, int, int]:
-    """Rows, values in a row, and steps in a row of a tensor."""
-    size = prod(shape)
-    row = size // shape[0] if shape else 1
+def _layout(shape: Shape, lanes: int) -> tuple[int, int]:
+    """Values in a row of a tensor, and steps that they take."""
+    row = prod(shape[1:])
     row *= max(1, lanes // row)
-    return -(-size // row), row, -(-row // lanes)
+    return row, -(-row // lanes)
 
 
 class _Decoder:
@@ -167,7 +166,7 @@ def _walk(tokens: U8, shape: Shape, model: _Model, coder: _Decoder | _Encoder, l
     In a step, lane l is at column l * steps + s of a row, s from 0 up. The context of a token is what its column was in
     the rows before, fading, and the two tokens before it in its lane.
     """
-    rows, row, steps = _layout(shape, lanes)
+    row, steps = _layout(shape, lanes)
     faded = [np.zeros(len(range(s, row, steps)), np.int64) for s in range(steps)]
     decoding = isinstance(coder, _Decoder)
     for begin in range(0, len(tokens), row):

@@ -1,4 +1,4 @@
-"""The integers of all tensors on grids as one run of bytes: by the entropy coder, or as byte planes that are compressed."""
+"""The integers of all tensors on grids as one run of bytes: entropy-coded, or as compressed byte planes."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from seedcnn.bundle import limits
 from seedcnn.bundle.canonical import dump_canonical, parse_canonical
 from seedcnn.bundle.compression import STORAGES
+from seedcnn.bundle.container import FORMAT
 from seedcnn.bundle.entries import TensorEntry, check_scales
 from seedcnn.bundle.fields import Fields
 from seedcnn.bundle.preprocessing import Preprocessing
@@ -29,7 +30,6 @@ __all__ = [
     "Measured",
 ]
 
-FORMAT = "seedcnn-bundle/1"
 CONTENT = "seedcnn-content/1"
 _OF_TENSOR = ("name", "shape", "role", "scale")  # the last two where they are present
 _MOST_EXPONENT = 60
@@ -65,6 +65,9 @@ class CannedPictures(NamedTuple):
     sha256: str = hashlib.sha256().hexdigest()
 
 
+_NONE = CannedPictures()
+
+
 @dataclass(frozen=True)
 class Canned:
     """Canned test vectors: random images drawn from a seed, and the logits that they must give.
@@ -86,7 +89,7 @@ class Canned:
     exponent: int
     sha256: str
     tolerance_e6: int
-    pictures: CannedPictures = CannedPictures()
+    pictures: CannedPictures = _NONE
 
     def to_json(self) -> dict[str, Any]:
         """Return the wire form."""

@@ -37,11 +37,12 @@ def assemble(text: bytes, wanted: str, graph: bytes, stored: Stored, logits: byt
     return write_container(Container(wanted, len(text), len(head), payloads))
 
 
-def _steps_of(logits: F32) -> tuple[bytes, int]:
+def _steps_of(logits: F32, tolerance: float) -> tuple[bytes, int]:
     """Logits as 16-bit integers, and the exponent of their step, 2**-exponent.
 
     Raises:
-        BundleFormatError: if a logit is not finite, since no answer can be close to it, or too large.
+        BundleFormatError: if a logit is not finite, since no answer can be close to it, or too large, or if rounding
+            takes more than half of the tolerance.
     """
     if not np.isfinite(logits).all():
         raise BundleFormatError("canned vectors hold logits that are not finite")
@@ -49,7 +50,14 @@ def _steps_of(logits: F32) -> tuple[bytes, int]:
     exponent = _MOST_EXPONENT if largest < 2.0**-40 else min(_MOST_EXPONENT, floor(log2(_LARGEST / largest)))
     if exponent < -_MOST_EXPONENT:
         raise BundleFormatError(f"canned vectors hold the logit {largest:g}, which is too large")
-    return np.rint(logits.astype(np.float64) * 2.0**exponent).astype("<i2").tobytes(), exponent
+    steps = np.rint(logits.astype(np.float64) * 2.0**exponent)
+    apart = float(np.abs(steps * 2.0**-exponent - logits).max(initial=0))
+    if 0 <= tolerance < 2 * apart:
+        raise BundleFormatError(
+            f"canned vectors: a tolerance of {tolerance:g} is too small for logits up to {largest:g}, which are rounded "
+            f"by up to {apart:g}"
+        )
+    return steps.astype("<i2").tobytes(), exponent
 
 
 def write_bundle(
@@ -87,7 +95,7 @@ def write_bundle(
     if logits.ndim != 2 or logits.shape[1] != len(labels):
         raise BundleFormatError(f"canned.logits has shape {logits.shape}; it must be [count, {len(labels)}]")
     stored, digest = store(tensors, compression)
-    steps, exponent = _steps_of(logits)
+    steps, exponent = _steps_of(logits, canned_tolerance)
     manifest = Manifest(
         model=model,
         family=family,

@@ -174,8 +174,8 @@ def parent_grids(
     known = {name: entry for name, entry in table.items() if not entry.role}
     scales = {name: table[entry.scale] for name, entry in known.items() if entry.scale}
     grids = {name: OnGrid(entry.grid) for name, entry in known.items() if entry.grid is not None}
-    integers: dict[str, I16] = {}
-    values = parent.bundle.unscaled(integers)
+    olds: dict[str, I16] = {}
+    values = parent.bundle.unscaled(olds)
     for name, entry in scales.items():
         grids[name] = replace(grids[name], scale=values[entry.name], scale_grid=entry.grid)
     outgrown = [name for name in grids if _outgrown(name, exported, grids[name].grid.step)]
@@ -191,7 +191,7 @@ def parent_grids(
 
     def follow(name: str, gram: torch.Tensor | None) -> None:
         place = grids[name]
-        before = integers[name]
+        before = olds[name]
         wanted = _unscaled(tensors[name], place.scale)
         try:
             integers = integers_near(name, wanted, gram, place.grid.step, before, prices[name], opening=_OPENING)
