@@ -604,10 +604,10 @@ static void estimate(Model *m, uint64_t lanes) {
     }
 }
 
-static void begin_model(Model *m, int top) {
+static void begin_model(Model *m, int top, int forgotten) {
     for (int c = 0; c < CONTEXTS; c++)
         for (int t = 0; t < TOKENS; t++) {
-            m->counts[c][t] = m->counts[c][t] >> 3 ? m->counts[c][t] >> 3 : 1;
+            m->counts[c][t] = m->counts[c][t] >> forgotten ? m->counts[c][t] >> forgotten : 1;
             m->fresh[c][t] = 0;
         }
     m->values = m->due = 0, m->top = top;
@@ -664,7 +664,7 @@ static void integers_of(Decoder *d, int16_t *q, size_t size, size_t row, int vec
     uint8_t *tokens = take(size), *negative = take(size);
     memset(tokens, 0, size);
     if (top) {
-        begin_model(&d->models[vector], top);
+        begin_model(&d->models[vector], top, vector ? 1 : 3);
         tokens_of(d, tokens, size, row, &d->models[vector]);
     }
     for (size_t i = 0; i < size; i++) negative[i] = (uint8_t)(tokens[i] && next_bit(d));
@@ -699,7 +699,7 @@ static void open_decoder(Decoder *d, const uint8_t *in, size_t length, size_t te
     d->bits_left = 8 * (length - head - 2 * d->words_left);
     for (int i = 0; i < 2; i++)
         for (int c = 0; c < CONTEXTS; c++)
-            for (int t = 0; t < TOKENS; t++) d->models[i].counts[c][t] = (uint64_t)1024 >> (t < 10 ? t : 10);
+            for (int t = 0; t < TOKENS; t++) d->models[i].counts[c][t] = i ? 64 : (uint64_t)1024 >> (t < 10 ? t : 10);
 }
 
 static void close_decoder(Decoder *d) {

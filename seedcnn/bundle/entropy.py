@@ -45,16 +45,18 @@ def lanes_for(values: int) -> int:
 class _Model:
     """Counts of tokens by context, and the frequencies estimated from them, which add up to 2**14 in each context."""
 
-    def __init__(self, lanes: int) -> None:
-        self._lanes = lanes
-        self.counts = np.tile(1024 >> np.minimum(np.arange(TOKENS), 10), (_CONTEXTS, 1)).astype(np.int64)
+    def __init__(self, lanes: int, vectors: bool) -> None:
+        """Begin with counts that suit weights, most of which are small, or vectors, whose numbers are of any size."""
+        self._lanes, self._forgotten = lanes, 1 if vectors else 3
+        first = np.full(TOKENS, 64) if vectors else 1024 >> np.minimum(np.arange(TOKENS), 10)
+        self.counts = np.tile(first, (_CONTEXTS, 1)).astype(np.int64)
         self.frequency = self.start = np.zeros(0, np.int64)
         self._seen: list[I64] = []
         self._values = self._due = 0
 
     def begin(self, top: int) -> None:
-        """Begin a tensor whose largest token is ``top``: what was learned from others counts for little."""
-        self.counts = np.maximum(self.counts >> 3, 1)
+        """Begin a tensor whose largest token is ``top``: what was learned from others counts for less."""
+        self.counts = np.maximum(self.counts >> self._forgotten, 1)
         self._seen, self._values, self._due, self._top = [], 0, 0, top
 
     def ready(self) -> bool:
@@ -282,7 +284,7 @@ def decode_stream(
     if (states < _LOW).any():
         raise BundleFormatError(f"{what} has a lane that begins below 2**16")
     decoder = _Decoder(states, np.frombuffer(view[begin : begin + words], "<u2"), what)
-    models, bits = (_Model(lanes), _Model(lanes)), _Bits(view[begin + words :], what)
+    models, bits = (_Model(lanes, False), _Model(lanes, True)), _Bits(view[begin + words :], what)
     for shape, top, limit in zip(shapes, tops, limits, strict=True):
         values = np.zeros(prod(shape), np.float32)
         if top:
@@ -325,7 +327,7 @@ def encode_stream(tensors: Sequence[Integers]) -> bytes:
     """
     size = lanes_for(sum(each.size for each in tensors))
     lanes = 1 << size
-    models, encoder, tops, bits = (_Model(lanes), _Model(lanes)), _Encoder(lanes), [], []
+    models, encoder, tops, bits = (_Model(lanes, False), _Model(lanes, True)), _Encoder(lanes), [], []
     for integers in tensors:
         tokens = _tokens(integers)
         tops.append(int(tokens.max()))

@@ -17,7 +17,7 @@ from seedcnn.bundle import Bundle, Preprocessing
 from seedcnn.bundle.codings import sha256
 from seedcnn.errors import BundleError
 from seedcnn.export import OnnxModel
-from seedcnn.export.bundles import DIVISOR_LEVELS, LARGEST, OnGrid, divisor_step, is_weight, vector_grids
+from seedcnn.export.bundles import DIVISOR_LEVELS, LARGEST, VECTOR_LEVELS, OnGrid, divisor_step, is_weight, vector_grids
 from seedcnn.messages import Advance
 from seedcnn.pack.memory import Activations, Inputs, Memory
 from seedcnn.pack.rounding import integers_near
@@ -25,6 +25,7 @@ from seedcnn.pack.statistics import fisher_information, input_grams
 
 __all__ = ["Parent", "check_follows", "check_kind", "parent_grids"]
 
+_SHRUNK = 4  # a per-channel tensor that became this much smaller gets a finer grid
 _INFORMED = 64  # images for the Fisher information
 _OPENING = 40  # naming a tensor in a delta takes as many bytes as this number of changes
 
@@ -78,7 +79,8 @@ def _outgrown(name: str, exported: OnnxModel, step: float) -> bool:
     values = exported.tensors[name]
     if name in exported.divisors and divisor_step(values) * DIVISOR_LEVELS < step:
         return True
-    return not is_weight(values.shape) and bool(np.abs(values).max() > LARGEST * step)
+    largest = float(np.abs(values).max())
+    return not is_weight(values.shape) and not step * VECTOR_LEVELS / _SHRUNK <= largest <= LARGEST * step
 
 
 def check_kind(parent: Bundle, int8: bool) -> None:
@@ -162,8 +164,8 @@ def parent_grids(
 ) -> dict[str, OnGrid]:
     """The parent's grids for a network of the same architecture, and the integers too where the parent has images.
 
-    A bias or folded norm gets a new grid if it has outgrown the old one, or if the old one would round to zero a number
-    that the graph divides by.
+    A bias or folded norm gets a new grid if it is far larger or smaller than before, or if the old one would round to
+    zero a number that the graph divides by.
 
     Raises:
         BundleError: if names or shapes of the tensors or the graphs differ, or a weight does not fit the parent's grid.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -79,6 +81,12 @@ def test_patterns_make_it_smaller():
     dead[:, ::2] = 0
     shuffled = np.random.default_rng(0).permutation(dead.reshape(-1)).reshape(dead.shape)
     assert len(encode_stream([dead])) < 0.87 * len(encode_stream([shuffled]))
+
+
+def test_the_example_is_the_documented_one():
+    integers = np.array([3, 0, 0, -1, 0, 2, 0, 0, 0, 0, 40, 1], np.int16).reshape(3, 4)
+    text = (Path(__file__).parents[2] / "docs" / "bundle-format.md").read_text()
+    assert f"`{encode_stream([integers]).hex(' ')}`" in text
 
 
 def test_the_number_of_lanes_grows_with_the_values():
