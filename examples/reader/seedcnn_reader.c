@@ -629,6 +629,7 @@ static int next_token(Decoder *d, Model *m, uint32_t *state, int context) {
 
 static void tokens_of(Decoder *d, uint8_t *tokens, size_t size, size_t row, Model *m) {
     static const uint32_t levels[CONTEXTS - 1] = {24, 48, 80, 128, 192, 320, 640};
+    if (row > 1 << 20) row = 1 << 20;
     row *= row < d->lanes ? d->lanes / row : 1;
     size_t steps = (row + d->lanes - 1) / d->lanes;
     uint32_t *faded = take(row * sizeof *faded), *last = take(d->lanes * 2 * sizeof *last);

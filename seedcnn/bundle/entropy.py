@@ -31,6 +31,7 @@ _MOST_BETWEEN = 1 << 17  # tokens between two estimates
 _CONTEXT_OF = np.searchsorted(_LEVELS, np.arange(1 << 13), side="right").astype(np.int64) << _BITS
 _TOKEN_OF = np.arange(_CONTEXTS * TOKENS, dtype=np.int64) % TOKENS
 _MOST_LANES = 12  # log2 of lanes
+_LONGEST_ROW = 1 << 20  # values; the memory of the columns takes eight bytes each
 _PIECE = 1 << 16  # values that get their signs at a time
 
 Shape = tuple[int, ...]
@@ -90,7 +91,7 @@ def _is_vector(shape: Shape) -> bool:
 
 def _layout(shape: Shape, lanes: int) -> tuple[int, int]:
     """Values in a row of a tensor, and steps that they take."""
-    row = prod(shape[1:])
+    row = min(prod(shape[1:]), _LONGEST_ROW)
     row *= max(1, lanes // row)
     return row, -(-row // lanes)
 
