@@ -17,7 +17,7 @@ from seedcnn.bundle import Bundle, Preprocessing
 from seedcnn.bundle.codings import sha256
 from seedcnn.errors import BundleError
 from seedcnn.export import OnnxModel
-from seedcnn.export.bundles import DIVISOR_LEVELS, LARGEST, VECTOR_LEVELS, OnGrid, divisor_step, is_weight, vector_grids
+from seedcnn.export.bundles import DIVISOR_LEVELS, LARGEST, OnGrid, divisor_step, is_weight, vector_grids
 from seedcnn.messages import Advance
 from seedcnn.pack.memory import Activations, Inputs, Memory
 from seedcnn.pack.rounding import integers_near
@@ -75,12 +75,12 @@ def _unscaled(weight: torch.Tensor, scale: F32 | None) -> torch.Tensor:
     return torch.where(factors != 0, weight / torch.where(factors != 0, factors, 1), 0)
 
 
-def _outgrown(name: str, exported: OnnxModel, step: float) -> bool:
+def _outgrown(name: str, exported: OnnxModel, step: float, before: I16) -> bool:
     values = exported.tensors[name]
     if name in exported.divisors and divisor_step(values) * DIVISOR_LEVELS < step:
         return True
-    largest = float(np.abs(values).max())
-    return not is_weight(values.shape) and not step * VECTOR_LEVELS / _SHRUNK <= largest <= LARGEST * step
+    largest, old = float(np.abs(values).max()), step * float(np.abs(before.astype(np.int32)).max())
+    return not is_weight(values.shape) and not old / _SHRUNK <= largest <= LARGEST * step
 
 
 def check_kind(parent: Bundle, int8: bool) -> None:
@@ -180,7 +180,7 @@ def parent_grids(
     values = parent.bundle.unscaled(olds)
     for name, entry in scales.items():
         grids[name] = replace(grids[name], scale=values[entry.name], scale_grid=entry.grid)
-    outgrown = [name for name in grids if _outgrown(name, exported, grids[name].grid.step)]
+    outgrown = [name for name in grids if _outgrown(name, exported, grids[name].grid.step, olds[name])]
     fresh = {name: grid for name, grid in vector_grids(exported.tensors, exported.divisors).items() if name in outgrown}
     grids = {name: grid for name, grid in grids.items() if name not in outgrown}
     if parent.images is None:
