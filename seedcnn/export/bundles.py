@@ -33,6 +33,7 @@ __all__ = [
     "DIVISOR_LEVELS",
     "LARGEST",
     "SCALE_ENDING",
+    "VECTOR_LEVELS",
     "BundleInfo",
     "OnGrid",
     "divisor_step",
@@ -44,11 +45,11 @@ __all__ = [
     "vector_grids",
 ]
 
-CANNED_COUNT = 8
+CANNED_COUNT = 4
 _CANNED_SEED = 0x5EEDC44E
 RELATIVE_TOLERANCE = 1e-3
 _MAX_LOGIT = 1e6
-_VECTOR_LEVELS = 8_000
+VECTOR_LEVELS = 500
 SCALE_ENDING = ".scale"
 _SHORTEST_VECTOR = 8  # elements; a shorter vector is not worth a step in the manifest
 LARGEST = 32_000  # largest integer on a grid, which leaves a later release room on the same grid
@@ -105,7 +106,7 @@ class OnGrid:
             return self.grid.step
         return self.grid.step * float(np.sqrt(np.square(self.scale, dtype=np.float64).mean()))
 
-    def encode(self, name: str, values: F32, compression: str = "zstd") -> list[Coded]:
+    def encode(self, name: str, values: F32) -> list[Coded]:
         """Code a tensor, and behind it the scale, which takes its name and ``.scale``.
 
         Raises:
@@ -117,12 +118,12 @@ class OnGrid:
             own = self.scale_grid
             if own is None and (found := vector_grids({where: self.scale})):
                 own = found[where].grid
-            plain = encode_raw(where, self.scale) if own is None else encode_grid(where, self.scale, own, compression)
+            plain = encode_raw(where, self.scale) if own is None else encode_grid(where, self.scale, own)
             scale = as_scale(plain)
         if self.integers is None:
-            coded = encode_grid(name, values, self.grid, compression, scale=scale)
+            coded = encode_grid(name, values, self.grid, scale=scale)
         else:
-            coded = encode_integers(name, self.integers, self.grid, compression, scale=scale)
+            coded = encode_integers(name, self.integers, self.grid, scale=scale)
         return [coded] if scale is None else [coded, scale]
 
 
@@ -132,22 +133,25 @@ def divisor_step(values: F32) -> float:
     return float(sizes.min(initial=np.inf)) / DIVISOR_LEVELS
 
 
-def vector_grids(tensors: Mapping[str, F32], divisors: Collection[str] = ()) -> dict[str, OnGrid]:
-    """Give each per-channel tensor (biases, folded norms) that is long enough its own 16-bit grid.
+def vector_grids(
+    tensors: Mapping[str, F32], divisors: Collection[str] = (), levels: int = VECTOR_LEVELS
+) -> dict[str, OnGrid]:
+    """Give each per-channel tensor (biases, folded norms) that is long enough its own grid.
 
-    The step is a power of two, which is short in the manifest. The error is at most 1/16,000 of the largest number,
-    and a later release may grow twofold on the same grid. A divisor gets no grid if its smallest number needs a finer
+    The step is a power of two, which is short in the manifest. The error is at most half a step, and a later release
+    may grow thirtyfold on the same grid. A divisor gets no grid if its smallest number needs a finer
     step than its largest allows.
 
     Args:
         divisors: tensors that the graph divides by, see :func:`divisor_step`.
+        levels: steps up to the largest number, at least; twice as many at most.
     """
     found = {}
     for name, values in tensors.items():
         largest = float(np.abs(values).max(initial=0))
         if is_weight(values.shape) or values.size < _SHORTEST_VECTOR or not 2.0**-80 < largest < 2.0**30:
             continue
-        step = largest / _VECTOR_LEVELS
+        step = largest / levels
         if name in divisors:
             step = min(step, divisor_step(values))
         step = 2.0 ** floor(log2(step))
@@ -167,23 +171,18 @@ def grids_of_step(tensors: Mapping[str, F32], step: float, divisors: Collection[
     return found | vector_grids(tensors, divisors)
 
 
-def encode_tensors(
-    model: OnnxModel, grids: Mapping[str, OnGrid] | None = None, compression: str = "zstd"
-) -> list[Coded]:
+def encode_tensors(model: OnnxModel, grids: Mapping[str, OnGrid] | None = None) -> list[Coded]:
     """Code every tensor of a graph: learned ones by :func:`encode_learned`, constants exactly, fixed ones as seeds."""
     seeded = [encode_seeded(name, shape, drawn) for name, (shape, drawn) in model.seeded.items()]
     constants = [encode_raw(name, values) for name, values in model.constants.items()]
-    return [*encode_learned(model.tensors, grids, compression), *constants, *seeded]
+    return [*encode_learned(model.tensors, grids), *constants, *seeded]
 
 
-def encode_learned(
-    tensors: Mapping[str, F32], grids: Mapping[str, OnGrid] | None = None, compression: str = "zstd"
-) -> list[Coded]:
+def encode_learned(tensors: Mapping[str, F32], grids: Mapping[str, OnGrid] | None = None) -> list[Coded]:
     """Code learned tensors, each followed by its scale if it has one.
 
     Args:
         grids: grid by tensor name; other tensors are stored as float32.
-        compression: see :mod:`seedcnn.bundle.compression`.
 
     Raises:
         BundleError: see :meth:`OnGrid.encode`; or if a scale would take the name of another tensor.
@@ -191,7 +190,7 @@ def encode_learned(
     coded: list[Coded] = []
     for name, values in tensors.items():
         place = (grids or {}).get(name)
-        coded += [encode_raw(name, values)] if place is None else place.encode(name, values, compression)
+        coded += [encode_raw(name, values)] if place is None else place.encode(name, values)
     if taken := {item.entry.name for item in coded if item.entry.role} & tensors.keys():
         raise BundleError(f"the scale of a tensor would take the name of another one: {min(taken)!r}")
     return coded
@@ -210,9 +209,9 @@ def to_bundle(
     grids: Mapping[str, OnGrid] | None = None,
     tolerance: float = RELATIVE_TOLERANCE,
     libraries: Sequence[Path] = (),
-    compression: str = "zstd",
+    compression: str = "entropy",
 ) -> bytes:
-    """Write a bundle: coded tensors, seeds, graph, manifest and eight canned test vectors.
+    """Write a bundle: coded tensors, seeds, graph, manifest and four canned test vectors.
 
     ONNX Runtime computes the expected logits of the canned vectors from the tensors as the device will expand them.
 
@@ -221,7 +220,7 @@ def to_bundle(
         grids: grid by tensor name, instead of a step.
         tolerance: largest deviation of a device's logits on the canned vectors, as a share of the largest logit.
         libraries: shared libraries of the operators that the graph needs, see ``seedcnn.runtime.custom_op``.
-        compression: compression of tensors and graph, see :mod:`seedcnn.bundle.compression`.
+        compression: of the integers, one of :data:`seedcnn.bundle.compression.STORAGES`.
 
     Raises:
         BundleError: if a weight is not finite or does not fit the grid.
@@ -229,7 +228,7 @@ def to_bundle(
     """
     if grids is None and step is not None:
         grids = grids_of_step(model.tensors, step, model.divisors)
-    coded = encode_tensors(model, grids, compression)
+    coded = encode_tensors(model, grids)
     session = open_session(model.graph, _initializers(coded), libraries=libraries)
     rule = info.preprocessing
     shape = (CANNED_COUNT, rule.height, rule.width, rule.channels)

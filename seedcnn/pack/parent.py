@@ -12,9 +12,9 @@ import onnx
 import torch
 from torch import fx
 
-from seedcnn.arrays import F32
+from seedcnn.arrays import F32, I16
 from seedcnn.bundle import Bundle, Preprocessing
-from seedcnn.bundle.codings import decode, integers_of, sha256
+from seedcnn.bundle.codings import sha256
 from seedcnn.errors import BundleError
 from seedcnn.export import OnnxModel
 from seedcnn.export.bundles import DIVISOR_LEVELS, LARGEST, OnGrid, divisor_step, is_weight, vector_grids
@@ -25,8 +25,9 @@ from seedcnn.pack.statistics import fisher_information, input_grams
 
 __all__ = ["Parent", "check_follows", "check_kind", "parent_grids"]
 
+_SHRUNK = 4  # a per-channel tensor that became this much smaller gets a finer grid
 _INFORMED = 64  # images for the Fisher information
-_OPENING = 300  # naming a tensor in a delta (name, digests, offsets) takes as many bytes as this number of changes
+_OPENING = 40  # naming a tensor in a delta takes as many bytes as this number of changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +75,12 @@ def _unscaled(weight: torch.Tensor, scale: F32 | None) -> torch.Tensor:
     return torch.where(factors != 0, weight / torch.where(factors != 0, factors, 1), 0)
 
 
-def _outgrown(name: str, exported: OnnxModel, step: float) -> bool:
+def _outgrown(name: str, exported: OnnxModel, step: float, before: I16) -> bool:
     values = exported.tensors[name]
     if name in exported.divisors and divisor_step(values) * DIVISOR_LEVELS < step:
         return True
-    return not is_weight(values.shape) and bool(np.abs(values).max() > LARGEST * step)
+    largest, old = float(np.abs(values).max()), step * float(np.abs(before.astype(np.int32)).max())
+    return not is_weight(values.shape) and not old / _SHRUNK <= largest <= LARGEST * step
 
 
 def check_kind(parent: Bundle, int8: bool) -> None:
@@ -162,8 +164,8 @@ def parent_grids(
 ) -> dict[str, OnGrid]:
     """The parent's grids for a network of the same architecture, and the integers too where the parent has images.
 
-    A bias or folded norm gets a new grid if it has outgrown the old one, or if the old one would round to zero a number
-    that the graph divides by.
+    A bias or folded norm gets a new grid if it is far larger or smaller than before, or if the old one would round to
+    zero a number that the graph divides by.
 
     Raises:
         BundleError: if names or shapes of the tensors or the graphs differ, or a weight does not fit the parent's grid.
@@ -174,10 +176,11 @@ def parent_grids(
     known = {name: entry for name, entry in table.items() if not entry.role}
     scales = {name: table[entry.scale] for name, entry in known.items() if entry.scale}
     grids = {name: OnGrid(entry.grid) for name, entry in known.items() if entry.grid is not None}
+    olds: dict[str, I16] = {}
+    values = parent.bundle.unscaled(olds)
     for name, entry in scales.items():
-        scale = decode(entry, parent.bundle.payloads.get(entry.name))
-        grids[name] = replace(grids[name], scale=scale, scale_grid=entry.grid)
-    outgrown = [name for name in grids if _outgrown(name, exported, grids[name].grid.step)]
+        grids[name] = replace(grids[name], scale=values[entry.name], scale_grid=entry.grid)
+    outgrown = [name for name in grids if _outgrown(name, exported, grids[name].grid.step, olds[name])]
     fresh = {name: grid for name, grid in vector_grids(exported.tensors, exported.divisors).items() if name in outgrown}
     grids = {name: grid for name, grid in grids.items() if name not in outgrown}
     if parent.images is None:
@@ -190,7 +193,7 @@ def parent_grids(
 
     def follow(name: str, gram: torch.Tensor | None) -> None:
         place = grids[name]
-        before = integers_of(known[name], parent.bundle.payloads.get(name))
+        before = olds[name]
         wanted = _unscaled(tensors[name], place.scale)
         try:
             integers = integers_near(name, wanted, gram, place.grid.step, before, prices[name], opening=_OPENING)
