@@ -23,10 +23,10 @@ import torch
 from harness import about_runs
 from torch import nn
 
-from seedcnn.arrays import F32
+from seedcnn.arrays import F32, I16
 from seedcnn.bundle import Bundle, read_bundle
 from seedcnn.bundle.compression import compress
-from seedcnn.bundle.delta import Sparse, apply_delta, read_delta
+from seedcnn.bundle.delta import apply_delta, read_delta
 from seedcnn.convert import ConversionConfig, GroupNLConfig
 from seedcnn.data.sets.cifar10 import Cifar10, load_cifar10
 from seedcnn.evaluate import bundle_predictor, cost
@@ -168,12 +168,21 @@ def deltas(
         assert result.delta is not None
         opened = read_delta(result.delta)
         apply_delta(parent, opened)
-        changes = sum(each.count for each in opened.tensors if isinstance(each, Sparse))
+        changes = changed(parent, read_bundle(result.data))
         sizes = {"delta_bytes": len(result.delta), "of_the_bundle": round(len(result.delta) / len(result.data), 5)}
         found.append(
             {"price": price} | told(result) | stayed | sizes | {"tensors": len(opened.tensors), "changes": changes}
         )
     return found
+
+
+def changed(parent: Bundle, child: Bundle) -> int:
+    """Count the integers that differ."""
+    before: dict[str, I16] = {}
+    after: dict[str, I16] = {}
+    parent.unscaled(before)
+    child.unscaled(after)
+    return sum(int((values != before[name]).sum()) for name, values in after.items())
 
 
 def general_deltas(parent: dict[str, F32], child: dict[str, F32]) -> dict[str, int]:

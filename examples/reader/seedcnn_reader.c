@@ -1,7 +1,7 @@
-/* A second reader of seedcnn bundles, written from docs/bundle-format.md alone; C99, one file.
+/* A second reader of seedcnn bundles, written from docs/bundle-format.md alone; C99, one file and the dictionary.
 
-   cc -O2 -std=c99 -o seedcnn_reader seedcnn_reader.c                          zlib bundles, no library at all
-   cc -O2 -std=c99 -DWITH_ZSTD -o seedcnn_reader seedcnn_reader.c -lzstd       and zstd
+   cc -O2 -std=c99 -o seedcnn_reader seedcnn_reader.c -lm                        entropy-coded and zlib bundles
+   cc -O2 -std=c99 -DWITH_ZSTD -o seedcnn_reader seedcnn_reader.c -lm -lzstd     and zstd
 
    ./seedcnn_reader FILE checks everything and prints a line for each tensor (name, shape, SHA-256 of its expanded
    float32 bytes), for the graph, for the canned images, and for each canned picture, which it prepares by the bundle's
@@ -16,6 +16,7 @@
 #ifdef WITH_ZSTD
 #include <zstd.h>
 #endif
+#include "dictionary.h"
 
 enum {
     MAX_FILE_BYTES = 1 << 30,
@@ -339,71 +340,45 @@ static uint64_t word(Node *object, const char *name) {
 /* ---- payloads ---- */
 
 typedef struct {
-    const char *name;
-    size_t name_length;
     const uint8_t *data;
     size_t begin, bytes;
-    int kind, rank, used;
-    int64_t shape[MAX_RANK];
+    int there;
 } Payload;
-enum { F32, F16, BF16, U8 };
-static const char *KINDS[] = {"F32", "F16", "BF16", "U8"};
-static const int ITEM[] = {4, 2, 2, 1};
-static Payload *payloads;
-static size_t payload_count;
+enum { F32, BF16, F16, BYTES };
+static const char *NAMES[] = {"f32", "bf16", "f16", "bytes"}, *DTYPES[] = {"F32", "BF16", "F16", "U8"};
+static const size_t ITEM[] = {4, 2, 2, 1};
+static Payload payloads[4];
 
-static int by_offset(const void *a, const void *b) {
-    const Payload *x = a, *y = b;
-    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
-    return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
-}
-
-static void entry(Node *node, Payload *p) {
-    Node *dtype, *shape, *offsets;
-    int64_t bytes;
-    p->name = node->key;
-    p->name_length = node->key_length;
-    Node name = {TEXT, NULL, node->key, 0, node->key_length, 0, 0, NULL, NULL};
-    if (bytes_of(&name) > MAX_NAME_BYTES || node->kind != OBJECT)
-        refuse("a payload's name or entry", p->name, p->name_length);
-    dtype = field(node, "dtype", TEXT), shape = field(node, "shape", LIST), offsets = field(node, "data_offsets", LIST);
+static void entry(Node *node) {
+    int kind = 0;
+    while (kind < 4 && !is(node->key, node->key_length, NAMES[kind])) kind++;
+    if (kind == 4) refuse("an unknown payload", node->key, node->key_length);
+    if (node->kind != OBJECT) refuse("a payload that is not an object", node->key, node->key_length);
+    Payload *p = &payloads[kind];
+    const char *name = NAMES[kind];
+    Node *dtype = field(node, "dtype", TEXT), *shape = field(node, "shape", LIST),
+         *offsets = field(node, "data_offsets", LIST);
     done(node);
-    for (p->kind = 0; p->kind < 4 && !is(dtype->text, dtype->length, KINDS[p->kind]); p->kind++) {}
-    if (p->kind == 4 || shape->children > MAX_RANK || offsets->children != 2)
-        refuse("a payload's dtype, shape or offsets", p->name, p->name_length);
-    bytes = ITEM[p->kind];
-    p->rank = 0;
-    for (Node *size = shape->first; size; size = size->next) {
-        if (size->kind != INTEGER) refuse("a size that is not an integer", p->name, p->name_length);
-        p->shape[p->rank++] = whole(size->integer, 0, MAX_FILE_BYTES, "shape");
-        bytes = size->integer && bytes > MAX_FILE_BYTES / size->integer ? (int64_t)MAX_FILE_BYTES + 1
-                                                                        : bytes * size->integer;
-    }
-    Node *begin = offsets->first, *end = begin->next;
-    if (begin->kind != INTEGER || end->kind != INTEGER)
-        refuse("an offset that is not an integer", p->name, p->name_length);
+    if (!is(dtype->text, dtype->length, DTYPES[kind]) || shape->children != 1 || offsets->children != 2)
+        refuse("a payload's dtype, shape or offsets", name, strlen(name));
+    Node *size = shape->first, *begin = offsets->first, *end = begin->next;
+    if (size->kind != INTEGER || begin->kind != INTEGER || end->kind != INTEGER)
+        refuse("a size or offset that is not an integer", name, strlen(name));
+    whole(size->integer, 0, MAX_FILE_BYTES, "shape");
     whole(begin->integer, 0, MAX_FILE_BYTES, "data_offsets");
     whole(end->integer, 0, MAX_FILE_BYTES, "data_offsets");
-    if (end->integer - begin->integer != bytes || begin->integer % ITEM[p->kind])
-        refuse("a payload's bytes do not fit its shape", p->name, p->name_length);
+    if (end->integer - begin->integer != size->integer * (int64_t)ITEM[kind] ||
+        begin->integer % (int64_t)ITEM[kind])
+        refuse("a payload's bytes do not fit its shape", name, strlen(name));
     p->begin = (size_t)begin->integer;
-    p->bytes = (size_t)bytes;
+    p->bytes = (size_t)(end->integer - begin->integer);
+    p->there = 1;
 }
 
-static Payload *payload(const Node *name) {
-    for (size_t i = 0; i < payload_count; i++)
-        if (payloads[i].name_length == name->length && !memcmp(payloads[i].name, name->text, name->length)) {
-            if (payloads[i].used++) refuse("a payload used twice", name->text, name->length);
-            return &payloads[i];
-        }
-    refuse("a payload that is not in the file", name->text, name->length);
-    return NULL;
-}
-
-static void check_digest(const uint8_t *data, size_t bytes, const Node *wanted, const char *what, size_t length) {
+static void check_digest(const uint8_t *data, size_t bytes, const char *wanted, const char *what) {
     char hex[65];
     sha_of(data, bytes, hex);
-    if (memcmp(hex, wanted->text, 64)) refuse("a digest does not match", what, length);
+    if (memcmp(hex, wanted, 64)) refuse("a digest does not match", what, strlen(what));
 }
 
 /* ---- inflate (RFC 1950, 1951), into exactly `size` bytes ---- */
@@ -413,7 +388,7 @@ typedef struct {
     size_t left, size, done;
     uint8_t *out;
     uint32_t bits;
-    int have;
+    int have, partly, full; /* partly: the first `size` bytes will do; full: they are there */
 } Inflate;
 typedef struct {
     uint16_t count[16], symbol[288];
@@ -434,8 +409,13 @@ static int bits(Inflate *z, int need) {
 }
 
 static void put(Inflate *z, uint8_t byte) {
-    if (z->done == z->size) bad_stream();
+    if (z->done == z->size) {
+        if (!z->partly) bad_stream();
+        z->full = 1;
+        return;
+    }
     z->out[z->done++] = byte;
+    if (z->partly && z->done == z->size) z->full = 1;
 }
 
 /* Over-subscribed lengths are refused; incomplete ones only where RFC 1951 allows them (one distance code). */
@@ -475,7 +455,7 @@ static void coded_block(Inflate *z, const Huffman *literals, const Huffman *dist
     static const uint16_t far[] = {1,    2,    3,    4,    5,    7,    9,    13,    17,    25,
                                    33,   49,   65,   97,   129,  193,  257,  385,   513,   769,
                                    1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
-    for (int code; (code = symbol(z, literals)) != 256;) {
+    for (int code; !z->full && (code = symbol(z, literals)) != 256;) {
         if (code < 256) {
             put(z, (uint8_t)code);
             continue;
@@ -511,12 +491,25 @@ static void coded_tables(Inflate *z, Huffman *literals, Huffman *distances) {
     huffman(literals, lengths, n, 1);
 }
 
-static void inflate_into(uint8_t *out, size_t size, const uint8_t *in, size_t length) {
-    Inflate z = {in + 2, length - 2, size, 0, out, 0, 0};
-    static Huffman literals, distances;
+static uint32_t adler(const uint8_t *data, size_t length) {
     uint32_t a = 1, b = 0;
-    if (length < 6 || (in[0] & 15) != 8 || in[0] >> 4 > 7 || in[1] & 0x20 || (in[0] << 8 | in[1]) % 31) bad_stream();
-    for (int last = 0; !last;) {
+    for (size_t i = 0; i < length; i++) a = (a + data[i]) % 65521, b = (b + a) % 65521;
+    return b << 16 | a;
+}
+
+static uint32_t big_endian(const uint8_t *in) {
+    return (uint32_t)in[0] << 24 | (uint32_t)in[1] << 16 | (uint32_t)in[2] << 8 | in[3];
+}
+
+/* `known` bytes of a dictionary precede `out`; a stream without one has none. */
+static void inflate_into(uint8_t *out, size_t size, const uint8_t *in, size_t length, size_t known, int partly) {
+    static Huffman literals, distances;
+    if (length < 6 || (in[0] & 15) != 8 || in[0] >> 4 > 7 || !(in[1] & 0x20) != !known || (in[0] << 8 | in[1]) % 31)
+        bad_stream();
+    size_t head = known ? 6 : 2;
+    if (known && (length < 10 || big_endian(in + 2) != adler(out - known, known))) bad_stream();
+    Inflate z = {in + head, length - head, size + known, known, out - known, 0, 0, partly, 0};
+    for (int last = 0; !last && !z.full;) {
         last = bits(&z, 1);
         int kind = bits(&z, 2);
         if (kind == 3) bad_stream();
@@ -524,8 +517,11 @@ static void inflate_into(uint8_t *out, size_t size, const uint8_t *in, size_t le
             z.bits = 0, z.have = 0;
             if (z.left < 4) bad_stream();
             size_t n = (size_t)z.in[0] | (size_t)z.in[1] << 8;
-            if ((n ^ 0xffff) != ((size_t)z.in[2] | (size_t)z.in[3] << 8) || z.left - 4 < n) bad_stream();
-            for (z.in += 4, z.left -= 4; n--; z.left--) put(&z, *z.in++);
+            if ((n ^ 0xffff) != ((size_t)z.in[2] | (size_t)z.in[3] << 8)) bad_stream();
+            for (z.in += 4, z.left -= 4; n-- && !z.full; z.left--) {
+                if (!z.left) bad_stream();
+                put(&z, *z.in++);
+            }
             continue;
         }
         if (kind == 1) {
@@ -540,10 +536,16 @@ static void inflate_into(uint8_t *out, size_t size, const uint8_t *in, size_t le
             coded_tables(&z, &literals, &distances);
         coded_block(&z, &literals, &distances);
     }
-    for (size_t i = 0; i < z.done; i++) a = (a + out[i]) % 65521, b = (b + a) % 65521;
-    if (z.done != size || z.left != 4 || (uint32_t)(z.in[0] << 8 | z.in[1]) != b ||
-        (uint32_t)(z.in[2] << 8 | z.in[3]) != a)
-        bad_stream();
+    if (z.done != size + known) bad_stream();
+    if (!partly && (z.left != 4 || big_endian(z.in) != adler(out, size))) bad_stream();
+}
+
+/* Manifest and graph, or the first `size` bytes of them. */
+static uint8_t *expand_head(const uint8_t *in, size_t length, size_t size, int partly) {
+    uint8_t *memory = take(sizeof DICTIONARY + size);
+    memcpy(memory, DICTIONARY, sizeof DICTIONARY);
+    inflate_into(memory + sizeof DICTIONARY, size, in, length, sizeof DICTIONARY, partly);
+    return memory + sizeof DICTIONARY;
 }
 
 static void zstd_into(uint8_t *out, size_t size, const uint8_t *in, size_t length) {
@@ -565,12 +567,148 @@ static void zstd_into(uint8_t *out, size_t size, const uint8_t *in, size_t lengt
 #endif
 }
 
-static uint8_t *expand_bytes(const Payload *p, size_t size, const char *how, size_t how_length) {
-    uint8_t *out;
-    if (is(how, how_length, "xz")) refuse_plain("this reader leaves xz out");
-    out = take(size);
-    (is(how, how_length, "zlib") ? inflate_into : zstd_into)(out, size, p->data, p->bytes);
-    return out;
+/* ---- the entropy coder ---- */
+
+enum { TOKENS = 25, CONTEXTS = 8, ONE = 1 << 14, DIRECT = 12 };
+typedef struct {
+    uint64_t counts[CONTEXTS][TOKENS], fresh[CONTEXTS][TOKENS];
+    uint32_t frequency[CONTEXTS][TOKENS];
+    uint64_t values, due;
+    int top;
+} Model;
+typedef struct {
+    const uint8_t *words, *bits;
+    size_t words_left, bits_left, lanes; /* bits_left: of the bits behind `bit` */
+    size_t bit;
+    uint32_t *states;
+    Model models[2];
+} Decoder;
+
+static void bad_entropy(void) { refuse_plain("the stream of integers is damaged, or not of the size that was stated"); }
+
+static void estimate(Model *m, uint64_t lanes) {
+    uint64_t step = m->values >> 3;
+    m->due = m->values + (step < 1 << 17 ? step : 1 << 17) + lanes;
+    for (int c = 0; c < CONTEXTS; c++) {
+        uint64_t sum = 0;
+        uint32_t all = 0;
+        int most = 0;
+        for (int t = 0; t < TOKENS; t++) m->counts[c][t] += 32 * m->fresh[c][t], m->fresh[c][t] = 0;
+        for (int t = 0; t <= m->top; t++) {
+            sum += m->counts[c][t];
+            if (m->counts[c][t] > m->counts[c][most]) most = t;
+        }
+        for (int t = 0; t <= m->top; t++)
+            all += m->frequency[c][t] = (uint32_t)(m->counts[c][t] * (uint64_t)(ONE - m->top - 1) / sum + 1);
+        m->frequency[c][most] += ONE - all;
+    }
+}
+
+static void begin_model(Model *m, int top) {
+    for (int c = 0; c < CONTEXTS; c++)
+        for (int t = 0; t < TOKENS; t++) {
+            m->counts[c][t] = m->counts[c][t] >> 3 ? m->counts[c][t] >> 3 : 1;
+            m->fresh[c][t] = 0;
+        }
+    m->values = m->due = 0, m->top = top;
+}
+
+static int next_token(Decoder *d, Model *m, uint32_t *state, int context) {
+    uint32_t slot = *state & (ONE - 1), start = 0;
+    int token = 0;
+    while (slot >= start + m->frequency[context][token]) start += m->frequency[context][token++];
+    *state = m->frequency[context][token] * (*state >> 14) + slot - start;
+    if (*state < 1 << 16) {
+        if (!d->words_left--) bad_entropy();
+        *state = *state << 16 | (uint32_t)d->words[0] | (uint32_t)d->words[1] << 8;
+        d->words += 2;
+    }
+    m->fresh[context][token]++;
+    return token;
+}
+
+static void tokens_of(Decoder *d, uint8_t *tokens, size_t size, size_t row, Model *m) {
+    static const uint32_t levels[CONTEXTS - 1] = {24, 48, 80, 128, 192, 320, 640};
+    row *= row < d->lanes ? d->lanes / row : 1;
+    size_t steps = (row + d->lanes - 1) / d->lanes;
+    uint32_t *faded = take(row * sizeof *faded), *last = take(d->lanes * 2 * sizeof *last);
+    memset(faded, 0, row * sizeof *faded);
+    for (size_t begin = 0; begin < size; begin += row) {
+        size_t left = size - begin < row ? size - begin : row;
+        memset(last, 0, d->lanes * 2 * sizeof *last);
+        for (size_t s = 0; s < steps && s < left; s++) {
+            if (m->values >= m->due) estimate(m, d->lanes);
+            for (size_t lane = 0, column = s; column < left; lane++, column += steps) {
+                uint32_t *near = last + 2 * lane, expected = (faded[column] + 2 * near[0] + near[1]) >> 1;
+                int context = 0;
+                while (context < CONTEXTS - 1 && expected >= levels[context]) context++;
+                int token = next_token(d, m, &d->states[lane], context);
+                tokens[begin + column] = (uint8_t)token;
+                near[1] = near[0], near[0] = 32 * (uint32_t)token;
+                faded[column] += near[0] - (faded[column] >> 3);
+                m->values++;
+            }
+        }
+    }
+    free(faded), free(last);
+}
+
+static int next_bit(Decoder *d) {
+    if (!d->bits_left--) bad_entropy();
+    int found = d->bits[d->bit / 8] >> (7 - d->bit % 8) & 1;
+    d->bit++;
+    return found;
+}
+
+static void integers_of(Decoder *d, int16_t *q, size_t size, size_t row, int vector, int top, int limit) {
+    uint8_t *tokens = take(size), *negative = take(size);
+    memset(tokens, 0, size);
+    if (top) {
+        begin_model(&d->models[vector], top);
+        tokens_of(d, tokens, size, row, &d->models[vector]);
+    }
+    for (size_t i = 0; i < size; i++) negative[i] = (uint8_t)(tokens[i] && next_bit(d));
+    for (size_t i = 0; i < size; i++) {
+        int32_t v = tokens[i];
+        if (v >= DIRECT) {
+            int bits = v - DIRECT + 2;
+            for (v = 1; bits--;) v = 2 * v + next_bit(d);
+            v += 8;
+        }
+        if (v > limit) refuse_plain("an integer over its limit");
+        q[i] = (int16_t)(negative[i] ? -v : v);
+    }
+    free(tokens), free(negative);
+}
+
+static void open_decoder(Decoder *d, const uint8_t *in, size_t length, size_t tensors) {
+    memset(d, 0, sizeof *d);
+    if (length < 5 || in[0] < 2 || in[0] > 12) bad_entropy();
+    d->lanes = (size_t)1 << in[0];
+    d->words_left = (size_t)in[1] | (size_t)in[2] << 8 | (size_t)in[3] << 16 | (size_t)in[4] << 24;
+    size_t head = 5 + tensors + 4 * d->lanes;
+    if (length < head || (length - head) / 2 < d->words_left) bad_entropy();
+    d->states = take(d->lanes * sizeof *d->states);
+    for (size_t i = 0; i < d->lanes; i++) {
+        const uint8_t *b = in + 5 + tensors + 4 * i;
+        d->states[i] = (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+        if (d->states[i] < 1 << 16) bad_entropy();
+    }
+    d->words = in + head;
+    d->bits = d->words + 2 * d->words_left;
+    d->bits_left = 8 * (length - head - 2 * d->words_left);
+    for (int i = 0; i < 2; i++)
+        for (int c = 0; c < CONTEXTS; c++)
+            for (int t = 0; t < TOKENS; t++) d->models[i].counts[c][t] = (uint64_t)1024 >> (t < 10 ? t : 10);
+}
+
+static void close_decoder(Decoder *d) {
+    int rest = 0;
+    if (d->words_left || d->bits_left > 7) bad_entropy();
+    while (d->bits_left) rest |= next_bit(d);
+    for (size_t i = 0; i < d->lanes; i++) rest |= d->states[i] != 1 << 16;
+    if (rest) bad_entropy();
+    free(d->states);
 }
 
 /* ---- the generator ---- */
@@ -626,61 +764,48 @@ static float half(unsigned h) {
     return h & 0x8000 ? -v : v;
 }
 
-/* Where expanded values go: into a digest, and scaled into another one; or into memory. */
+/* Where expanded values go: into the digest of all, and, perhaps scaled, into their own; or into memory. */
 typedef struct {
-    Sha plain, scaled;
+    Sha own, *all;
     const float *scale; /* one for each run of `row` values, or NULL */
     size_t row, done;
     float *into;
 } Sink;
 
 static void give(Sink *s, float v) {
-    add_float(&s->plain, v);
     if (s->into) s->into[s->done] = v;
-    if (s->scale) {
-        volatile float product = v * s->scale[s->done / s->row]; /* one more rounding, to 32 bits */
-        add_float(&s->scaled, product);
+    if (s->all) {
+        volatile float product = s->scale ? v * s->scale[s->done / s->row] : v; /* one more rounding, to 32 bits */
+        add_float(s->all, v);
+        add_float(&s->own, product);
     }
     s->done++;
 }
 
-static void raw(const Payload *p, Sink *s) {
-    for (size_t i = 0; i < p->bytes; i += (size_t)ITEM[p->kind]) {
-        const uint8_t *b = p->data + i;
-        uint32_t word = p->kind == F32
+static void raw(int kind, const uint8_t *data, size_t elements, Sink *s) {
+    for (size_t i = 0; i < elements; i++) {
+        const uint8_t *b = data + i * ITEM[kind];
+        uint32_t word = kind == F32
                             ? (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24
                             : (uint32_t)b[0] << 16 | (uint32_t)b[1] << 24;
-        int finite = p->kind == F16 ? (b[1] & 0x7c) != 0x7c : (word & 0x7f800000u) != 0x7f800000u;
-        if (!finite) refuse("values that are not finite", p->name, p->name_length);
-        give(s, p->kind == F16 ? half(b[0] | (unsigned)b[1] << 8) : of_bits(word));
+        int finite = kind == F16 ? (b[1] & 0x7c) != 0x7c : (word & 0x7f800000u) != 0x7f800000u;
+        if (!finite) refuse_plain("values that are not finite");
+        give(s, kind == F16 ? half(b[0] | (unsigned)b[1] << 8) : of_bits(word));
     }
-}
-
-static void on_grid(const Payload *p, size_t elements, int width, float step, const char *how, size_t how_length,
-                    Sink *s) {
-    uint8_t *q = expand_bytes(p, elements * (size_t)width, how, how_length);
-    for (size_t i = 0; i < elements; i++) {
-        int low = q[i], high = width == 2 ? q[elements + i] : 0;
-        int n = width == 2 ? low | high << 8 : low, limit = width == 2 ? 32768 : 128;
-        volatile float product = (float)(n >= limit ? n - 2 * limit : n) * step; /* one rounding, to 32 bits */
-        give(s, product);
-    }
-    free(q);
 }
 
 typedef struct Tensor Tensor;
 struct Tensor {
-    Node *name, *coded, *expanded, *scale_name;
-    Payload *payload;
+    Node *name, *scale_name;
     Tensor *scale;
     size_t elements;
-    int rank, kind, width, is_scale, scales;
-    const char *how;
-    size_t how_length;
+    int rank, kind, raw, width, is_scale, scales;
     int64_t shape[MAX_RANK], lo, span, frac, repeat;
     uint32_t tensor, stream;
     uint64_t seed;
     float step;
+    const uint8_t *data; /* of a raw tensor */
+    const int16_t *q;    /* of a tensor on a grid */
 };
 enum { RAW, GRID, SEEDED };
 
@@ -691,7 +816,6 @@ static Tensor read_tensor(Node *node) {
     t.name = text(node, "name");
     Node *coding = text(node, "coding"), *shape = field(node, "shape", LIST);
     const char *c = coding->text;
-    t.expanded = hexadecimal(node, "expanded_sha256", 64);
     if (has(node, "scale")) t.scale_name = text(node, "scale");
     if (has(node, "role")) {
         Node *role = field(node, "role", TEXT);
@@ -721,28 +845,15 @@ static Tensor read_tensor(Node *node) {
         t.frac = integer(node, "frac_bits", 0, 60);
         whole(t.lo + t.span, -(1 << 24) + 1, (1 << 24) - 1, "span_q");
     } else {
-        static const char *raws[] = {"raw-f32", "raw-f16", "raw-bf16"};
-        int kind = 0;
-        t.coded = hexadecimal(node, "coded_sha256", 64);
-        while (kind < 3 && !is(c, coding->length, raws[kind])) kind++;
-        if (kind == 3) {
+        static const char *raws[] = {"raw-f32", "raw-bf16", "raw-f16"};
+        while (t.raw < 3 && !is(c, coding->length, raws[t.raw])) t.raw++;
+        if (t.raw == 3) {
             t.kind = GRID;
-            size_t head = 0;
-            if (coding->length > 8 && !memcmp(c, "grid-i8-", 8)) t.width = 1, head = 8;
-            if (coding->length > 9 && !memcmp(c, "grid-i16-", 9)) t.width = 2, head = 9;
-            t.how = c + head;
-            t.how_length = coding->length - head;
-            if (!head ||
-                !(is(t.how, t.how_length, "zstd") || is(t.how, t.how_length, "zlib") || is(t.how, t.how_length, "xz")))
-                refuse("an unknown coding", c, coding->length);
+            t.width = is(c, coding->length, "grid-i8") ? 1 : is(c, coding->length, "grid-i16") ? 2 : 0;
+            if (!t.width) refuse("an unknown coding", c, coding->length);
             t.step = ldexpf((float)integer(node, "step_mantissa", 1, (1 << 24) - 1),
                             (int)-integer(node, "step_exponent", 0, 126));
         }
-        t.payload = payload(t.name);
-        int fits = kind == 3 ? t.payload->kind == U8 && t.payload->rank == 1
-                             : t.payload->kind == kind && t.payload->rank == t.rank &&
-                                   !memcmp(t.payload->shape, t.shape, (size_t)t.rank * sizeof *t.shape);
-        if (!fits) refuse("a payload of another type or shape", t.name->text, t.name->length);
     }
     done(node);
     return t;
@@ -765,43 +876,109 @@ static void pair_scales(Tensor *tensors, size_t count) {
             refuse("the scale of no tensor", tensors[i].name->text, tensors[i].name->length);
 }
 
-static void use_tensor(const Tensor *t, float *into);
-
-static float *scales_of(const Tensor *t) {
-    float *scale = take(t->elements * sizeof *scale);
-    use_tensor(t, scale);
-    for (size_t i = 0; i < t->elements; i++) {
-        float size = fabsf(scale[i]);
-        if (size != 0 && (size < ldexpf(1, -40) || size > ldexpf(1, 40)))
-            refuse("a scale outside its range", t->name->text, t->name->length);
-    }
-    return scale;
-}
-
-static void use_tensor(const Tensor *t, float *into) {
-    Sink s = {0};
-    char hex[65];
-    float *scale = t->scale ? scales_of(t->scale) : NULL;
-    s.into = into, s.scale = scale, s.row = t->rank ? t->elements / (size_t)t->shape[0] : 1;
-    if (t->payload) check_digest(t->payload->data, t->payload->bytes, t->coded, t->name->text, t->name->length);
-    sha_begin(&s.plain);
-    sha_begin(&s.scaled);
-    if (t->kind == RAW) raw(t->payload, &s);
-    if (t->kind == GRID) on_grid(t->payload, t->elements, t->width, t->step, t->how, t->how_length, &s);
+static void expand(const Tensor *t, Sink *s) {
+    if (t->kind == RAW) raw(t->raw, t->data, t->elements, s);
+    if (t->kind == GRID)
+        for (size_t i = 0; i < t->elements; i++) {
+            volatile float product = (float)t->q[i] * t->step; /* one rounding, to 32 bits */
+            give(s, product);
+        }
     if (t->kind == SEEDED)
         for (size_t i = 0; i < t->elements; i++) {
             uint64_t x = stream_word(t->seed, t->tensor, t->stream, i / (uint64_t)t->repeat);
-            give(&s, ldexpf((float)(t->lo + (int64_t)((uint64_t)t->span * x >> 32)), (int)-t->frac));
+            give(s, ldexpf((float)(t->lo + (int64_t)((uint64_t)t->span * x >> 32)), (int)-t->frac));
         }
-    sha_end(&s.plain, hex);
-    if (memcmp(hex, t->expanded->text, 64))
-        refuse("the expanded values do not match their digest", t->name->text, t->name->length);
-    if (into) return;
-    if (scale) sha_end(&s.scaled, hex);
+}
+
+static float *scales_of(const Tensor *t) {
+    Sink s = {0};
+    s.into = take(t->elements * sizeof *s.into);
+    expand(t, &s);
+    for (size_t i = 0; i < t->elements; i++) {
+        float size = fabsf(s.into[i]);
+        if (size != 0 && (size < ldexpf(1, -40) || size > ldexpf(1, 40)))
+            refuse("a scale outside its range", t->name->text, t->name->length);
+    }
+    return s.into;
+}
+
+/* Add a tensor's values to the digest of all, and print what the graph gets. */
+static void use_tensor(const Tensor *t, Sha *all) {
+    Sink s = {0};
+    char hex[65];
+    float *scale = t->scale ? scales_of(t->scale) : NULL;
+    s.all = all, s.scale = scale, s.row = t->rank ? t->elements / (size_t)t->shape[0] : 1;
+    sha_begin(&s.own);
+    expand(t, &s);
     free(scale);
+    sha_end(&s.own, hex);
+    if (t->is_scale) return;
     printf("tensor %.*s ", (int)t->name->length, t->name->text);
     for (int i = 0; i < t->rank; i++) printf("%s%lld", i ? "x" : "", (long long)t->shape[i]);
     printf(" %s\n", hex);
+}
+
+/* Where each tensor's values lie: floats one after another, and integers, which are decoded first. */
+static int16_t *place_tensors(Tensor *tensors, size_t count, const uint8_t *in, size_t length, const Node *how) {
+    size_t at[3] = {0, 0, 0}, bytes = 0, total = 0, grids = 0, done = 0;
+    for (size_t i = 0; i < count; i++) {
+        Tensor *t = &tensors[i];
+        if (t->kind == RAW) {
+            if (!payloads[t->raw].there || (payloads[t->raw].bytes - at[t->raw]) / ITEM[t->raw] < t->elements)
+                refuse("a payload of floats ends before a tensor", t->name->text, t->name->length);
+            t->data = payloads[t->raw].data + at[t->raw];
+            at[t->raw] += t->elements * ITEM[t->raw];
+        }
+        if (t->kind == GRID) total += t->elements, bytes += t->elements * (size_t)t->width, grids++;
+    }
+    for (int i = 0; i < 3; i++)
+        if (at[i] != payloads[i].bytes || (payloads[i].there && !at[i]))
+            refuse("a payload of floats does not end with the tensors", NAMES[i], strlen(NAMES[i]));
+    if (!grids) {
+        if (length) refuse_plain("integers, but no tensor on a grid");
+        return NULL;
+    }
+    int16_t *q = take(total * sizeof *q);
+    int coded = is(how->text, how->length, "entropy");
+    uint8_t *planes = NULL;
+    static Decoder decoder;
+    if (is(how->text, how->length, "xz")) refuse_plain("this reader leaves xz out");
+    if (coded)
+        open_decoder(&decoder, in, length, grids);
+    else {
+        planes = take(bytes);
+        if (is(how->text, how->length, "zlib"))
+            inflate_into(planes, bytes, in, length, 0, 0);
+        else
+            zstd_into(planes, bytes, in, length);
+    }
+    if (coded)
+        for (size_t i = 0; i < grids; i++)
+            if (in[5 + i] >= TOKENS) bad_entropy();
+    const uint8_t *plane = planes;
+    for (size_t i = 0, grid = 0; i < count; i++) {
+        Tensor *t = &tensors[i];
+        if (t->kind != GRID) continue;
+        int limit = t->width == 1 ? 127 : 32767, long_axes = 0;
+        int16_t *own = q + done;
+        if (coded) {
+            for (int k = 0; k < t->rank; k++) long_axes += t->shape[k] > 1;
+            integers_of(&decoder, own, t->elements, t->rank ? t->elements / (size_t)t->shape[0] : 1, long_axes < 2,
+                        in[5 + grid], limit);
+        } else
+            for (size_t k = 0; k < t->elements; k++) {
+                int low = plane[k], high = t->width == 2 ? plane[t->elements + k] : 0;
+                int n = low | high << 8, wrap = t->width == 2 ? 32768 : 128;
+                if (n >= wrap) n -= 2 * wrap;
+                if (n < -limit) refuse_plain("an integer over its limit");
+                own[k] = (int16_t)n;
+            }
+        t->q = own;
+        done += t->elements, plane = plane ? plane + t->elements * (size_t)t->width : NULL, grid++;
+    }
+    if (coded) close_decoder(&decoder);
+    free(planes);
+    return q;
 }
 
 /* ---- from a picture to the input: integers only ---- */
@@ -815,7 +992,6 @@ typedef struct {
 } Rule;
 typedef struct {
     int64_t height, width, channels;
-    const Node *digest;
 } Picture;
 
 static int one_of(Node *object, const char *name, const char *const *choices, int n) {
@@ -862,12 +1038,13 @@ static size_t read_pictures(Node *list, Picture *out) {
     size_t count = 0;
     if (list->children > MAX_CANNED_PICTURES) refuse_plain("too many canned pictures");
     for (Node *node = list->first; node; node = node->next, count++) {
-        if (node->kind != OBJECT) refuse_plain("an item of canned.pictures that is not an object");
-        out[count].height = integer(node, "height", 1, MAX_IMAGE_SIDE);
-        out[count].width = integer(node, "width", 1, MAX_IMAGE_SIDE);
-        out[count].channels = integer(node, "channels", 1, 4);
-        out[count].digest = hexadecimal(node, "sha256", 64);
-        done(node);
+        int64_t *sizes[] = {&out[count].height, &out[count].width, &out[count].channels};
+        if (node->kind != LIST || node->children != 3) refuse_plain("an item of canned.pictures that is not three sizes");
+        Node *size = node->first;
+        for (int i = 0; i < 3; i++, size = size->next) {
+            if (size->kind != INTEGER) refuse_plain("a size that is not an integer");
+            *sizes[i] = whole(size->integer, 1, i < 2 ? MAX_IMAGE_SIDE : 4, "pictures");
+        }
     }
     return count;
 }
@@ -995,10 +1172,8 @@ static void add_fill(Sha *s, const Rule *r, int64_t pixels) {
     }
 }
 
-static void use_picture(const Rule *r, uint64_t seed, uint32_t index, const Picture *p) {
+static void use_picture(const Rule *r, uint64_t seed, uint32_t index, const Picture *p, Sha *s) {
     int64_t scaled[2], begin[2];
-    char hex[65];
-    Sha s;
     if (!scaled_size(r, p->height, p->width, scaled, begin))
         refuse_plain("a canned picture is of a size that the rule refuses");
     int64_t height = r->resize == PAD ? scaled[0] : r->height, width = r->resize == PAD ? scaled[1] : r->width;
@@ -1009,21 +1184,17 @@ static void use_picture(const Rule *r, uint64_t seed, uint32_t index, const Pict
     uint8_t *source = narrowed(r, seed, index, p, &x, first, rows);
     free_axis(&x);
     for (int64_t k = 0; k < height; k++) y.start[k] -= (int32_t)first;
-    sha_begin(&s);
-    add_fill(&s, r, top * r->width);
+    add_fill(s, r, top * r->width);
     for (int64_t k = 0; k < height; k++) {
-        add_fill(&s, r, left);
+        add_fill(s, r, left);
         for (int64_t i = 0; i < line; i++) {
             uint8_t byte = sum_of(&y, k, source + i, line);
-            sha_add(&s, &byte, 1);
+            sha_add(s, &byte, 1);
         }
-        add_fill(&s, r, r->width - width - left);
+        add_fill(s, r, r->width - width - left);
     }
-    add_fill(&s, r, (r->height - height - top) * r->width);
-    sha_end(&s, hex);
+    add_fill(s, r, (r->height - height - top) * r->width);
     free_axis(&y), free(source);
-    if (memcmp(hex, p->digest->text, 64)) refuse_plain("a canned picture does not become the bytes that are stated");
-    printf("picture %lldx%lldx%lld %s\n", (long long)p->height, (long long)p->width, (long long)p->channels, hex);
 }
 
 /* ---- the whole file ---- */
@@ -1043,28 +1214,92 @@ static uint8_t *read_file(const char *path, size_t *size) {
 }
 
 static void read_payloads(Node *header, const uint8_t *body, size_t bytes) {
-    size_t expected = 0;
-    payload_count = header->children;
-    if (payload_count > MAX_TENSORS) refuse_plain("too many payloads");
-    payloads = take(payload_count * sizeof *payloads);
-    memset(payloads, 0, payload_count * sizeof *payloads);
-    payload_count = 0;
+    Payload *order[4];
+    size_t expected = 0, count = 0;
     for (Node *child = header->first; child; child = child->next)
-        if (child->key) entry(child, &payloads[payload_count++]);
-    qsort(payloads, payload_count, sizeof *payloads, by_offset);
-    for (size_t i = 0; i < payload_count; i++) {
-        if (payloads[i].begin != expected)
-            refuse("a gap or an overlap before", payloads[i].name, payloads[i].name_length);
-        payloads[i].data = body + expected;
-        expected += payloads[i].bytes;
-        if (expected > bytes) refuse_plain("the payloads are truncated");
+        if (child->key) entry(child);
+    if (!payloads[BYTES].there) refuse_plain("no payload of bytes");
+    for (int i = 0; i < 4; i++)
+        if (payloads[i].there) {
+            size_t k = count++;
+            for (; k && (order[k - 1]->begin > payloads[i].begin ||
+                         (order[k - 1]->begin == payloads[i].begin && order[k - 1]->bytes > payloads[i].bytes));
+                 k--)
+                order[k] = order[k - 1];
+            order[k] = &payloads[i];
+        }
+    for (size_t i = 0; i < count; i++) {
+        if (order[i]->begin != expected) refuse_plain("a gap or an overlap between payloads");
+        if (order[i]->bytes > bytes - expected) refuse_plain("the payloads are truncated");
+        order[i]->data = body + expected;
+        expected += order[i]->bytes;
     }
     if (expected != bytes) refuse_plain("bytes after the payloads");
 }
 
+typedef struct {
+    size_t manifest, head;
+    const char *digest;
+} Facts;
+
+static size_t decimal(const char **at, const char *end) {
+    size_t found = 0;
+    const char *begin = *at;
+    while (*at < end && is_digit(**at) && *at - begin < 10) found = found * 10 + (size_t)(*(*at)++ - '0');
+    if (*at == begin || (*begin == '0' && *at - begin > 1) || *at == end || *(*at)++ != ' ')
+        refuse_plain("what the header says of the file");
+    return found;
+}
+
+static Facts read_facts(const Node *node) {
+    static const char format[] = "seedcnn-bundle/1 ";
+    const char *at = node->text, *end = at + node->length;
+    size_t length = sizeof format - 1;
+    if (node->length < length || memcmp(at, format, length)) refuse("an unknown format", at, node->length);
+    Facts f;
+    at += length;
+    f.manifest = decimal(&at, end), f.head = decimal(&at, end), f.digest = at;
+    if (end - at != 64) refuse_plain("the digest of the payloads");
+    for (; at < end; at++)
+        if (!is_digit(*at) && (*at < 'a' || *at > 'f')) refuse_plain("the digest of the payloads");
+    if (!f.manifest || f.manifest > MAX_MANIFEST_BYTES) refuse_plain("the manifest is over the limit");
+    return f;
+}
+
+static Rule rule;
+
+static void read_measured(Node *node) {
+    Node *data = field(node, "data", TEXT);
+    if (bytes_of(data) > MAX_NAME_BYTES) refuse_plain("the name of the test set is too long");
+    int64_t count = integer(node, "count", 1, MAX_INT);
+    integer(node, "correct", 0, count);
+    done(node);
+}
+
+static void use_canned(Node *canned, uint64_t seed, int64_t images, const Picture *pictures, size_t count) {
+    int64_t line = rule.width * rule.channels;
+    uint8_t *row = take((size_t)line);
+    const Node *wanted = hexadecimal(canned, "pictures_sha256", 64);
+    char hex[65];
+    Sha s;
+    sha_begin(&s);
+    for (int64_t i = 0; i < images * rule.height; i++) {
+        draw(seed, 0, (uint64_t)(i * line), (size_t)line, row);
+        sha_add(&s, row, (size_t)line);
+    }
+    sha_end(&s, hex);
+    free(row);
+    printf("images %s\n", hex);
+    sha_begin(&s);
+    for (size_t i = 0; i < count; i++) use_picture(&rule, seed, (uint32_t)i, &pictures[i], &s);
+    sha_end(&s, hex);
+    if (memcmp(hex, wanted->text, 64)) refuse_plain("the canned pictures do not become the bytes that are stated");
+    printf("pictures %s\n", hex);
+}
+
 int main(int argc, char **argv) {
     size_t size, length = 0;
-    char hex[65], out[4];
+    char hex[65];
     if (argc != 2) return fprintf(stderr, "usage: %s FILE\n", argv[0]), 2;
     uint8_t *file = read_file(argv[1], &size);
     if (size < 8) refuse_plain("no header length");
@@ -1078,20 +1313,15 @@ int main(int argc, char **argv) {
     while (header_length && header_text[header_length - 1] == ' ') header_length--;
     Node *header = parse(header_text, header_length, 3, 0);
     Node *metadata = field(header, "__metadata__", OBJECT);
-    Node *quoted = field(metadata, "seedcnn.manifest", TEXT),
-         *digest = field(metadata, "seedcnn.manifest.sha256", TEXT);
+    Facts facts = read_facts(field(metadata, "seedcnn", TEXT));
     done(metadata);
     read_payloads(header, file + 8 + length, size - 8 - length);
+    const Payload *bytes = &payloads[BYTES];
+    if (facts.head > bytes->bytes) refuse_plain("manifest and graph are larger than their payload");
+    check_digest(file + 8 + length, size - 8 - length, facts.digest, "payloads");
 
-    size_t manifest_length = 0;
-    if (bytes_of(quoted) > MAX_MANIFEST_BYTES) refuse_plain("the manifest is over the limit");
-    char *manifest_text = take(quoted->length);
-    for (const char *at = quoted->text, *end = at + quoted->length; at < end;) {
-        int n = one_character(&at, end, out);
-        memcpy(manifest_text + manifest_length, out, (size_t)n);
-        manifest_length += (size_t)n;
-    }
-    Node *manifest = parse(manifest_text, manifest_length, MAX_JSON_DEPTH, 1);
+    char *text_of_manifest = (char *)expand_head(bytes->data, facts.head, facts.manifest, 1);
+    Node *manifest = parse(text_of_manifest, facts.manifest, MAX_JSON_DEPTH, 1);
     Node *format = field(manifest, "format", TEXT);
     if (!is(format->text, format->length, "seedcnn-bundle/1"))
         refuse("an unknown format", format->text, format->length);
@@ -1107,6 +1337,10 @@ int main(int argc, char **argv) {
         if (label->kind != TEXT) refuse_plain("a label that is no text");
 
     Node *list = field(manifest, "tensors", LIST), *graph = field(manifest, "graph", OBJECT);
+    Node *values_digest = hexadecimal(manifest, "tensors_sha256", 64), *how = text(manifest, "integers");
+    if (!is(how->text, how->length, "entropy") && !is(how->text, how->length, "zstd") &&
+        !is(how->text, how->length, "zlib") && !is(how->text, how->length, "xz"))
+        refuse("integers that are stored in an unknown way", how->text, how->length);
     if (list->children > MAX_TENSORS) refuse_plain("too many tensors");
     size_t count = 0, total = 0;
     Tensor *tensors = take(list->children * sizeof *tensors);
@@ -1120,63 +1354,47 @@ int main(int argc, char **argv) {
         if (total > (size_t)MAX_EXPANDED_BYTES / 4) refuse_plain("the tensors expand over the limit");
     }
     pair_scales(tensors, count);
-    Payload *graph_payload = payload(text(graph, "payload"));
-    Node *coding = text(graph, "coding"), *graph_coded = hexadecimal(graph, "coded_sha256", 64),
-         *graph_digest = hexadecimal(graph, "sha256", 64);
-    if (!is(coding->text, coding->length, "zstd") && !is(coding->text, coding->length, "zlib") &&
-        !is(coding->text, coding->length, "xz"))
-        refuse("an unknown compression", coding->text, coding->length);
     size_t graph_size = (size_t)integer(graph, "size", 1, MAX_GRAPH_BYTES);
+    Node *graph_digest = hexadecimal(graph, "sha256", 64);
     text(graph, "input");
     text(graph, "output");
     done(graph);
-    if (graph_payload->kind != U8 || graph_payload->rank != 1) refuse_plain("the graph's payload is not bytes");
 
-    Rule rule = read_rule(field(manifest, "preprocessing", OBJECT));
+    rule = read_rule(field(manifest, "preprocessing", OBJECT));
     Node *canned = field(manifest, "canned", OBJECT);
     uint64_t seed = word(canned, "seed");
     int64_t images = integer(canned, "count", 1, MAX_CANNED_IMAGES);
+    integer(canned, "exponent", -60, 60);
     static Picture pictures[MAX_CANNED_PICTURES];
     size_t picture_count = read_pictures(field(canned, "pictures", LIST), pictures);
-    Payload *logits = payload(text(canned, "payload"));
     Node *logits_digest = hexadecimal(canned, "sha256", 64);
     integer(canned, "tolerance_e6", 0, 1000000000);
-    done(canned);
-    done(manifest);
     int64_t line = rule.width * rule.channels, canned_bytes = images * rule.height * line;
     for (size_t i = 0; i < picture_count; i++)
         canned_bytes += pictures[i].height * pictures[i].width * pictures[i].channels;
     if (canned_bytes > MAX_CANNED_BYTES) refuse_plain("the canned images and pictures are over the limit");
-    if (logits->kind != F32 || logits->rank != 2 || logits->shape[0] != images ||
-        logits->shape[1] != (int64_t)labels->children)
-        refuse_plain("the canned logits have another shape");
-    sha_of((uint8_t *)manifest_text, manifest_length, hex);
-    if (!is(digest->text, digest->length, hex)) refuse_plain("the manifest does not match its digest");
-    for (size_t i = 0; i < payload_count; i++)
-        if (!payloads[i].used)
-            refuse("a payload that the manifest does not name", payloads[i].name, payloads[i].name_length);
+    for (Node *child = manifest->first; child; child = child->next)
+        if (child->key && is(child->key, child->key_length, "measured")) {
+            read_measured(field(manifest, "measured", OBJECT));
+            break;
+        }
+    done(manifest);
+    size_t logits = 2 * (size_t)images * labels->children, rest = bytes->bytes - facts.head;
+    if (rest < logits) refuse_plain("the canned logits are truncated");
 
     printf("bundle %.*s release %lld\n", (int)model->length, model->text, (long long)release);
-    for (size_t i = 0; i < count; i++)
-        if (!tensors[i].is_scale) use_tensor(&tensors[i], NULL);
-    check_digest(graph_payload->data, graph_payload->bytes, graph_coded, "graph", 5);
-    uint8_t *onnx = expand_bytes(graph_payload, graph_size, coding->text, coding->length);
-    check_digest(onnx, graph_size, graph_digest, "graph", 5);
+    int16_t *q = place_tensors(tensors, count, bytes->data + facts.head, rest - logits, how);
+    Sha all;
+    sha_begin(&all);
+    for (size_t i = 0; i < count; i++) use_tensor(&tensors[i], &all);
+    sha_end(&all, hex);
+    if (memcmp(hex, values_digest->text, 64)) refuse_plain("the expanded values do not match their digest");
+    free(q);
+    uint8_t *onnx = expand_head(bytes->data, facts.head, facts.manifest + graph_size, 0) + facts.manifest;
+    check_digest(onnx, graph_size, graph_digest->text, "graph");
     printf("graph %.64s\n", graph_digest->text);
-    check_digest(logits->data, logits->bytes, logits_digest, "canned logits", 13);
-    Sink finite = {0};
-    Sha s;
-    raw(logits, &finite);
-    uint8_t *row = take((size_t)line);
-    sha_begin(&s);
-    for (int64_t i = 0; i < images * rule.height; i++) {
-        draw(seed, 0, (uint64_t)(i * line), (size_t)line, row);
-        sha_add(&s, row, (size_t)line);
-    }
-    sha_end(&s, hex);
-    free(row);
-    printf("images %s\n", hex);
-    free(onnx);
-    for (size_t i = 0; i < picture_count; i++) use_picture(&rule, seed, (uint32_t)i, &pictures[i]);
+    check_digest(bytes->data + bytes->bytes - logits, logits, logits_digest->text, "canned logits");
+    use_canned(canned, seed, images, pictures, picture_count);
+    done(canned);
     return 0;
 }

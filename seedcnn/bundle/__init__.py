@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from seedcnn.bundle.codings import as_scale, encode_grid, encode_raw, encode_seeded, grid_of_step
     from seedcnn.bundle.delta import apply_delta, read_delta, write_delta
     from seedcnn.bundle.entries import Grid, Seeded
-    from seedcnn.bundle.manifest import CannedPicture, Measured
+    from seedcnn.bundle.manifest import CannedPictures, Measured
     from seedcnn.bundle.preprocessing import Preprocessing
     from seedcnn.bundle.reader import Bundle, open_bundle, read_bundle
     from seedcnn.bundle.rollout import Rollout, bundle_name, check_family, delta_name, release_of, rollout_name
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bundle",
-    "CannedPicture",
+    "CannedPictures",
     "Grid",
     "Measured",
     "Preprocessing",
@@ -50,7 +50,7 @@ _MODULES = {
     "codings": ("as_scale", "encode_grid", "encode_raw", "encode_seeded", "grid_of_step"),
     "delta": ("apply_delta", "read_delta", "write_delta"),
     "entries": ("Grid", "Seeded"),
-    "manifest": ("CannedPicture", "Measured"),
+    "manifest": ("CannedPictures", "Measured"),
     "preprocessing": ("Preprocessing",),
     "reader": ("Bundle", "open_bundle", "read_bundle"),
     "rollout": ("Rollout", "bundle_name", "check_family", "delta_name", "release_of", "rollout_name"),

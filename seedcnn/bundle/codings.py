@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -10,29 +11,27 @@ import numpy as np
 import numpy.typing as npt
 
 from seedcnn.arrays import F32, I16
-from seedcnn.bundle.compression import compress, decompress, decompressed
-from seedcnn.bundle.container import Payload
+from seedcnn.bundle.container import ITEM_BYTES
 from seedcnn.bundle.entries import SCALE, Grid, Seeded, TensorEntry
+from seedcnn.bundle.integers import load_integers, store_integers, width_of
 from seedcnn.errors import BundleError, BundleFormatError, DigestError
 from seedcnn.rng import RNG_NAME, uniform_pieces
 
 __all__ = [
     "Coded",
+    "Stored",
     "as_scale",
-    "check_payload",
-    "decode",
     "encode_grid",
     "encode_integers",
     "encode_raw",
     "encode_seeded",
     "grid_of_step",
-    "integers_of",
     "scale_channels",
     "sha256",
+    "store",
 ]
 
-_RAW = {"raw-f32": "F32", "raw-f16": "F16", "raw-bf16": "BF16"}
-_ITEM_BYTES = {"i8": 1, "i16": 2}
+_RAW = {"raw-f32": "f32", "raw-f16": "f16", "raw-bf16": "bf16"}
 _LEAST_SCALE, _MOST_SCALE = 2.0**-40, 2.0**40
 
 
@@ -62,12 +61,25 @@ def grid_of_step(step: float) -> Grid:
 
 @dataclass(frozen=True)
 class Coded:
-    """A coded tensor: its manifest entry, the payload to store (None if it travels as a seed), and the expanded values
-    that the device will see, scaled if the tensor has a scale."""
+    """A coded tensor.
+
+    Attributes:
+        entry: of the manifest.
+        expanded: the values that the device will see, scaled if the tensor has a scale.
+        integers: of a tensor on a grid.
+        data: of a raw tensor, little-endian; a tensor that travels as a seed has neither integers nor data.
+    """
 
     entry: TensorEntry
-    payload: Payload | None
     expanded: F32
+    integers: I16 | None = None
+    data: bytes | memoryview | None = None
+
+    def plain(self) -> F32:
+        """The values before any channels are scaled."""
+        if self.integers is None or self.entry.grid is None or not self.entry.scale:
+            return self.expanded
+        return _from_grid(self.integers, self.entry.grid)
 
 
 def _checked(name: str, values: npt.ArrayLike) -> F32:
@@ -89,8 +101,7 @@ def encode_raw(name: str, values: npt.ArrayLike, coding: str = "raw-f32") -> Cod
     expanded = _widen(data, coding, array.shape)
     if not np.isfinite(expanded).all():
         raise BundleError(f"tensor {name!r} reaches {np.abs(array).max():g}, too large for {coding}")
-    entry = TensorEntry(name, array.shape, coding, sha256(data), sha256(_little_endian(expanded)))
-    return Coded(entry, Payload(_RAW[coding], array.shape, data), expanded)
+    return Coded(TensorEntry(name, array.shape, coding), expanded, data=data)
 
 
 def _narrow(array: F32, coding: str) -> bytes:
@@ -148,10 +159,8 @@ def scale_channels(values: F32, scale: F32, name: str) -> F32:
     return values
 
 
-def encode_grid(
-    name: str, values: npt.ArrayLike, grid: Grid, compression: str = "zstd", *, scale: Coded | None = None
-) -> Coded:
-    """Round to the integer grid, pack as int8 (or as int16 in two byte planes), and compress.
+def encode_grid(name: str, values: npt.ArrayLike, grid: Grid, *, scale: Coded | None = None) -> Coded:
+    """Round to the integer grid.
 
     Args:
         scale: from :func:`as_scale`: value = scale of the output channel * (integer * step).
@@ -167,7 +176,7 @@ def encode_grid(
         raise BundleError(
             f"tensor {name!r} reaches {largest} grid steps of {grid.step:g}; at most 32767 fit; use a coarser step"
         )
-    return encode_integers(name, integers.astype(np.int16), grid, compression, scale=scale)
+    return encode_integers(name, integers.astype(np.int16), grid, scale=scale)
 
 
 def _steps(array: F32, grid: Grid, scale: Coded | None) -> npt.NDArray[np.float64]:
@@ -180,71 +189,29 @@ def _steps(array: F32, grid: Grid, scale: Coded | None) -> npt.NDArray[np.float6
     return grid.step * scale.expanded.astype(np.float64).reshape(-1, *[1] * (array.ndim - 1))
 
 
-def encode_integers(
-    name: str, q: I16, grid: Grid, compression: str = "zstd", *, fast: bool = False, scale: Coded | None = None
-) -> Coded:
-    """Store integers that are already on a grid.
+def encode_integers(name: str, q: I16, grid: Grid, *, scale: Coded | None = None) -> Coded:
+    """Code integers that are already on a grid.
 
     Args:
         q: int16 array of the tensor's shape, within +-32767.
-        fast: see :func:`seedcnn.bundle.compression.compress`.
         scale: see :func:`encode_grid`.
     """
-    width = "i8" if np.abs(q).max(initial=0) <= 127 else "i16"
-    payload = Payload.of_bytes(compress(_to_planes(q, _ITEM_BYTES[width]), compression, fast=fast))
     expanded = _from_grid(q, grid)
-    digest = sha256(_little_endian(expanded))
-    coding = f"grid-{width}-{compression}"
-    entry = TensorEntry(name, q.shape, coding, sha256(payload.data), digest, grid=grid)
+    entry = TensorEntry(name, q.shape, "grid-i8" if width_of(q) == 1 else "grid-i16", grid=grid)
     if scale is not None:
         entry = replace(entry, scale=scale.entry.name)
         expanded = scale_channels(expanded, scale.expanded, scale.entry.name)
-    return Coded(entry, payload, expanded)
-
-
-def encode_seeded(name: str, shape: tuple[int, ...], seeded: Seeded) -> Coded:
-    """Code a fixed tensor that travels as a seed; it has no payload."""
-    expanded = _from_seed(seeded, shape)
-    return Coded(
-        TensorEntry(name, shape, RNG_NAME, "", sha256(_little_endian(expanded)), seeded=seeded), None, expanded
-    )
-
-
-def _to_planes(q: I16, item_bytes: int) -> bytes:
-    planes = q.astype("<i2").reshape(-1).view(np.uint8).reshape(-1, 2)[:, :item_bytes]
-    return planes.T.tobytes()
-
-
-def _from_planes(data: bytes, item_bytes: int, shape: tuple[int, ...]) -> I16:
-    if item_bytes == 1:
-        return np.frombuffer(data, np.int8).astype(np.int16).reshape(shape)
-    planes = np.frombuffer(data, np.uint8).reshape(2, -1)
-    return np.ascontiguousarray(planes.T).view("<i2").astype(np.int16, copy=False).reshape(shape)
+    return Coded(entry, expanded, integers=q)
 
 
 def _from_grid(q: I16, grid: Grid) -> F32:
-    # One correctly rounded product of two exact float32 numbers: the same bits on every IEEE machine.
+    # As in Stored.expand.
     return np.multiply(q, np.float32(grid.step), dtype=np.float32)
 
 
-def _expand_grid(entry: TensorEntry, grid: Grid, payload: Payload | None) -> F32:
-    """Compute ``_from_grid(integers_of(...))`` piece by piece, in little more memory than the result takes."""
-    _, width, compression = entry.coding.split("-")
-    count, step = entry.elements, np.float32(grid.step)
-    first = count if width == "i16" else 0  # size of the plane of low bytes, which precedes the signed one
-    result = np.empty(count, np.float32)
-    low = result.view(np.uint8)[::4]  # holds the low bytes until the high ones arrive
-    place = 0
-    for piece in decompressed(_stored(entry, payload), first + count, f"tensor {entry.name!r}", compression):
-        data = np.frombuffer(piece, np.uint8)
-        waiting = data[: max(0, first - place)]
-        low[place : place + len(waiting)] = waiting
-        if len(signed := data[len(waiting) :].view(np.int8)):
-            at = slice(place + len(waiting) - first, place + len(data) - first)
-            integers = signed.astype(np.int16) * 256 + low[at] if first else signed
-            np.multiply(integers, step, out=result[at], dtype=np.float32)
-        place += len(data)
-    return result.reshape(entry.shape)
+def encode_seeded(name: str, shape: tuple[int, ...], seeded: Seeded) -> Coded:
+    """Code a fixed tensor that travels as a seed; nothing of it is stored."""
+    return Coded(TensorEntry(name, shape, RNG_NAME, seeded=seeded), _from_seed(seeded, shape))
 
 
 def _from_seed(seeded: Seeded, shape: tuple[int, ...]) -> F32:
@@ -256,58 +223,129 @@ def _from_seed(seeded: Seeded, shape: tuple[int, ...]) -> F32:
     return result.reshape(shape)
 
 
-def check_payload(name: str, payload: Payload, coding: str, shape: tuple[int, ...]) -> None:
-    """Check that a payload has the dtype and shape that its coding implies: floats of ``shape``, or a row of bytes.
+@dataclass(frozen=True)
+class Stored:
+    """The coded tensors of a file, without their names.
 
-    Raises:
-        BundleFormatError: naming the payload, its type and the expected type.
+    Attributes:
+        integers: of all tensors on grids, see :mod:`seedcnn.bundle.integers`.
+        storage: how they are stored.
+        floats: the values of all raw tensors of each precision, by payload name.
     """
-    wanted = (_RAW[coding], shape) if coding in _RAW else ("U8", (len(payload.data),))
-    if (payload.dtype, payload.shape) != wanted:
-        raise BundleFormatError(
-            f"payload {name!r} is {payload.dtype} {payload.shape}; it must be {wanted[0]} {wanted[1]}"
-        )
+
+    integers: bytes | memoryview
+    storage: str
+    floats: Mapping[str, bytes | memoryview]
+
+    def check(self, entries: Sequence[TensorEntry]) -> None:
+        """Check that the payloads of floats are as long as the raw tensors take.
+
+        Raises:
+            BundleFormatError: naming the payload and both sizes.
+        """
+        for coding, name in _RAW.items():
+            wanted = sum(entry.elements for entry in entries if entry.coding == coding) * ITEM_BYTES[name]
+            size = len(self.floats.get(name, b""))
+            if size != wanted or (name in self.floats and not size):
+                raise BundleFormatError(f"payload {name!r} has {size} bytes; the tensors take {wanted}")
+
+    def expand(
+        self, entries: Sequence[TensorEntry], integers: dict[str, I16] | None = None
+    ) -> Iterator[tuple[TensorEntry, F32]]:
+        """Expand tensors one after another, before any channels are scaled.
+
+        Args:
+            integers: takes the integers of each tensor on a grid, if given.
+
+        Yields:
+            The entry, and its float32 values of ``entry.shape``.
+
+        Raises:
+            BundleFormatError: if a value is not finite or the stored bytes are not those of these tensors; perhaps only
+                behind the last tensor.
+        """
+        self.check(entries)
+        gridded = [(entry.shape, entry.width) for entry in entries if entry.grid is not None]
+        loaded = load_integers(self.integers, gridded, self.storage)
+        places: dict[str, int] = {}
+        for entry in entries:
+            if entry.grid is not None:
+                values = next(loaded).reshape(entry.shape)
+                if integers is not None:
+                    integers[entry.name] = values.astype(np.int16)
+                # One correctly rounded product of two exact float32 numbers: the same bits on every IEEE machine.
+                np.multiply(values, np.float32(entry.grid.step), out=values, dtype=np.float32)
+                yield entry, values
+            else:
+                yield entry, self.raw_or_seeded(entry, places).expanded
+        for _ in loaded:
+            pass
+
+    def raw_or_seeded(self, entry: TensorEntry, places: dict[str, int]) -> Coded:
+        """Expand the next raw tensor of its precision, or a tensor that travels as a seed.
+
+        Args:
+            entry: not on a grid.
+            places: bytes of each payload that were expanded before; it is changed.
+
+        Raises:
+            BundleFormatError: if a value is not finite.
+        """
+        if entry.seeded is not None:
+            return Coded(entry, _from_seed(entry.seeded, entry.shape))
+        name = _RAW[entry.coding]
+        begin = places.get(name, 0)
+        places[name] = begin + entry.elements * ITEM_BYTES[name]
+        data = memoryview(self.floats[name])[begin : places[name]]
+        values = _widen(data, entry.coding, entry.shape)
+        if not np.isfinite(values).all():
+            raise BundleFormatError(f"tensor {entry.name!r} holds values that are not finite")
+        return Coded(entry, values, data=data)
+
+    def tensors(
+        self, entries: Sequence[TensorEntry], sha256: str, integers: dict[str, I16] | None = None
+    ) -> dict[str, F32]:
+        """Expand tensors and check their digest.
+
+        Args:
+            entries: from the manifest.
+            sha256: of their float32 values, one after another.
+            integers: see :meth:`expand`.
+
+        Returns:
+            {name: float32 array of the entry's shape}; scaled tensors before :func:`scale_channels`.
+
+        Raises:
+            BundleFormatError: see :meth:`expand`.
+            DigestError: if the values do not match the digest.
+        """
+        found, digest = {}, hashlib.sha256()
+        for entry, values in self.expand(entries, integers):
+            digest.update(_little_endian(values))
+            found[entry.name] = values
+        if digest.hexdigest() != sha256:
+            raise DigestError("the expanded values of the tensors do not match their digest")
+        return found
 
 
-def decode(entry: TensorEntry, payload: Payload | None) -> F32:
-    """Expand one tensor and check both digests.
+def store(tensors: Sequence[Coded], storage: str, *, fast: bool = False) -> tuple[Stored, str]:
+    """Store coded tensors.
+
+    Args:
+        tensors: in the order of the manifest.
+        storage: of the integers, one of :data:`seedcnn.bundle.compression.STORAGES`.
+        fast: see :func:`seedcnn.bundle.compression.compress`.
 
     Returns:
-        float32 array of ``entry.shape``; of a scaled tensor before :func:`scale_channels`.
-
-    Raises:
-        BundleFormatError: if the payload is missing, has the wrong type, or does not decompress to the right size.
-        DigestError: if the stored or the expanded bytes do not match the manifest's digest.
+        The stored tensors, and the SHA-256 of their values for :meth:`Stored.tensors`.
     """
-    if entry.seeded is not None:
-        result = _from_seed(entry.seeded, entry.shape)
-    elif entry.grid is not None:
-        result = _expand_grid(entry, entry.grid, payload)
-    else:
-        result = _widen(_stored(entry, payload), entry.coding, entry.shape)
-        if not np.isfinite(result).all():
-            raise BundleFormatError(f"tensor {entry.name!r} holds values that are not finite")
-    if sha256(_little_endian(result)) != entry.expanded_sha256:
-        raise DigestError(f"tensor {entry.name!r}: the expanded values do not match their digest")
-    return result
-
-
-def integers_of(entry: TensorEntry, payload: Payload | None) -> I16:
-    """Return the integers of a tensor on a grid, after checking the stored bytes against their digest.
-
-    Raises:
-        BundleFormatError, DigestError: see :func:`decode`.
-    """
-    _, width, compression = entry.coding.split("-")
-    item_bytes = _ITEM_BYTES[width]
-    data = decompress(_stored(entry, payload), entry.elements * item_bytes, f"tensor {entry.name!r}", compression)
-    return _from_planes(data, item_bytes, entry.shape)
-
-
-def _stored(entry: TensorEntry, payload: Payload | None) -> bytes | memoryview:
-    if payload is None:
-        raise BundleFormatError(f"tensor {entry.name!r} has no payload")
-    check_payload(entry.name, payload, entry.coding, entry.shape)
-    if sha256(payload.data) != entry.coded_sha256:
-        raise DigestError(f"tensor {entry.name!r}: the stored bytes do not match their digest")
-    return payload.data
+    floats: dict[str, list[bytes | memoryview]] = {name: [] for name in _RAW.values()}
+    integers, digest = [], hashlib.sha256()
+    for coded in tensors:
+        digest.update(_little_endian(coded.plain()))
+        if coded.integers is not None:
+            integers.append((coded.integers, coded.entry.width))
+        elif coded.data is not None:
+            floats[_RAW[coded.entry.coding]].append(coded.data)
+    joined = {name: b"".join(parts) for name, parts in floats.items() if parts}
+    return Stored(store_integers(integers, storage, fast=fast), storage, joined), digest.hexdigest()

@@ -12,10 +12,13 @@ from typing import Any
 from seedcnn.bundle.limits import MAX_ZSTD_WINDOW_LOG
 from seedcnn.errors import BundleError, BundleFormatError
 
-__all__ = ["COMPRESSIONS", "compress", "decompress", "decompressed"]
+__all__ = ["COMPRESSIONS", "STORAGES", "compress", "decompress", "decompressed"]
 
 COMPRESSIONS = ("zstd", "zlib", "xz")
 """zstd: RFC 8878. zlib: RFC 1950. xz: one stream of LZMA2. Python's standard library has the last two."""
+
+STORAGES = ("entropy", *COMPRESSIONS)
+"""How the integers of a bundle are stored: by :mod:`seedcnn.bundle.entropy`, or as bytes that are compressed."""
 
 _ZSTD_LEVEL, _ZLIB_LEVEL = {True: 3, False: 19}, {True: 1, False: 9}  # fast, or small
 _WINDOW = 1 << MAX_ZSTD_WINDOW_LOG

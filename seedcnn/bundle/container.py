@@ -1,79 +1,90 @@
-"""The outer file: a safetensors file whose payloads are coded tensors and whose metadata holds one manifest.
+"""The outer file: a safetensors file with one payload of bytes, and one for the floats of each precision.
 
-Layout: the header's length in 8 little-endian bytes, a JSON header, and the payloads without gaps. This reader is
-stricter than the safetensors library (caps, four dtypes, compact header, alignment) and needs only the standard
-library; whatever it accepts, the safetensors library accepts too.
+Layout: the header's length in 8 little-endian bytes, a JSON header, and the payloads without gaps. The header names the
+format, two sizes and the SHA-256 of all payloads. This reader is stricter than the safetensors library (caps, four
+payloads, compact header, alignment) and needs only the standard library; whatever it accepts, the safetensors library
+accepts too.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 from seedcnn.bundle.canonical import compact_json, load_json
-from seedcnn.bundle.limits import MAX_FILE_BYTES, MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS
-from seedcnn.errors import BundleFormatError
+from seedcnn.bundle.limits import MAX_FILE_BYTES, MAX_HEADER_BYTES, MAX_MANIFEST_BYTES
+from seedcnn.errors import BundleFormatError, DigestError
 
-__all__ = ["DIGEST_KEY", "MANIFEST_KEY", "Container", "Payload", "read_container", "write_container"]
+__all__ = ["BYTES", "FORMAT", "ITEM_BYTES", "KEY", "Container", "read_container", "write_container"]
 
-MANIFEST_KEY = "seedcnn.manifest"
-DIGEST_KEY = "seedcnn.manifest.sha256"
-_ITEM_BYTES = {"U8": 1, "F16": 2, "BF16": 2, "F32": 4}
+FORMAT = "seedcnn-bundle/1"
+KEY = "seedcnn"
+BYTES = "bytes"
+ITEM_BYTES = {"f32": 4, "bf16": 2, "f16": 2, BYTES: 1}
+"""Bytes of an item of each payload, in the order of the file: the widest first, so that floats are aligned."""
+
+_DTYPES = {"f32": "F32", "bf16": "BF16", "f16": "F16", BYTES: "U8"}
 _ALIGN = 8
 _METADATA = "__metadata__"
-_OTHER_KINDS = {"seedcnn.checkpoint": "a checkpoint of seedcnn, not a bundle: `seedcnn pack` makes a bundle of it"}
-
-
-@dataclass(frozen=True)
-class Payload:
-    """One stored tensor: safetensors dtype ("U8", "F16", "BF16", "F32"), shape, and bytes (little-endian, C order)."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    data: bytes | memoryview
-
-    @classmethod
-    def of_bytes(cls, data: bytes) -> Payload:
-        """Make a payload of raw bytes."""
-        return cls("U8", (len(data),), data)
+_NUMBER = r"(0|[1-9][0-9]{0,9})"
+_FACTS = re.compile(rf"([a-z]+-[a-z]+/[1-9][0-9]*) {_NUMBER} {_NUMBER} ([0-9a-f]{{64}})")
+_OTHER_KINDS = {
+    "seedcnn.checkpoint": "a checkpoint of seedcnn, not a bundle: `seedcnn pack` makes a bundle of it",
+    "seedcnn.manifest": "a bundle or delta of an earlier version of seedcnn, which this one does not read: pack again",
+}
 
 
 @dataclass(frozen=True)
 class Container:
-    """A parsed file: the manifest's text, its stated SHA-256 (not checked yet), and the payloads by name."""
+    """A parsed file.
 
-    manifest: bytes
-    manifest_sha256: str
-    payloads: Mapping[str, Payload]
-
-
-def write_container(manifest: bytes, payloads: Mapping[str, Payload]) -> bytes:
-    """Serialise to a file; the same input gives the same bytes.
-
-    Raises:
-        BundleFormatError: if a payload's length does not match its dtype and shape, or its name is reserved.
+    Attributes:
+        format: of the manifest, such as ``seedcnn-bundle/1``.
+        manifest_size: bytes of the manifest, after it is decompressed.
+        head_size: bytes that manifest and graph take in the payload of bytes, which begins with them.
+        payloads: by name; the payload of bytes is always there.
     """
-    digest = hashlib.sha256(manifest).hexdigest()
-    header: dict[str, Any] = {_METADATA: {MANIFEST_KEY: manifest.decode("utf-8"), DIGEST_KEY: digest}}
-    offset = 0
-    # safetensors orders payloads by alignment, then by name; with the widest items first, all of them are aligned.
-    order = sorted(payloads, key=lambda name: (-_ITEM_BYTES[payloads[name].dtype], name))
+
+    format: str
+    manifest_size: int
+    head_size: int
+    payloads: Mapping[str, bytes | memoryview]
+
+    @property
+    def head(self) -> memoryview:
+        """Manifest and graph, compressed."""
+        return memoryview(self.payloads[BYTES])[: self.head_size]
+
+    @property
+    def rest(self) -> memoryview:
+        """The bytes behind the head."""
+        return memoryview(self.payloads[BYTES])[self.head_size :]
+
+
+def write_container(container: Container) -> bytes:
+    """Serialise to a file; the same input gives the same bytes. Empty payloads of floats are left out."""
+    order = [name for name in ITEM_BYTES if name == BYTES or len(container.payloads.get(name, b""))]
+    digest = hashlib.sha256()
     for name in order:
-        payload = payloads[name]
-        if name == _METADATA:
-            raise BundleFormatError(f"payload name {name!r} is reserved by the safetensors format")
-        size = prod(payload.shape) * _ITEM_BYTES[payload.dtype]
-        if size != len(payload.data):
-            raise BundleFormatError(f"payload {name!r} has {len(payload.data)} bytes; its dtype and shape make {size}")
-        header[name] = {"dtype": payload.dtype, "shape": list(payload.shape), "data_offsets": [offset, offset + size]}
+        digest.update(container.payloads[name])
+    facts = f"{container.format} {container.manifest_size} {container.head_size} {digest.hexdigest()}"
+    header: dict[str, Any] = {_METADATA: {KEY: facts}}
+    offset = 0
+    for name in order:
+        size = len(container.payloads[name])
+        header[name] = {
+            "dtype": _DTYPES[name],
+            "shape": [size // ITEM_BYTES[name]],
+            "data_offsets": [offset, offset + size],
+        }
         offset += size
     text = compact_json(header)
     text += b" " * (-len(text) % _ALIGN)
-    return struct.pack("<Q", len(text)) + text + b"".join(payloads[name].data for name in order)
+    return struct.pack("<Q", len(text)) + text + b"".join(container.payloads[name] for name in order)
 
 
 def _natural(value: Any, what: str) -> int:
@@ -82,57 +93,73 @@ def _natural(value: Any, what: str) -> int:
     return value
 
 
-def _parse_entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
-    if len(name.encode("utf-8")) > MAX_NAME_BYTES:
-        raise BundleFormatError(f"payload name has {len(name)} characters; at most {MAX_NAME_BYTES} bytes are allowed")
+def _parse_entry(name: str, entry: Any) -> tuple[int, int]:
+    if name not in _DTYPES:
+        raise BundleFormatError(f"the file has a payload {name!r:.80}; it must be one of {', '.join(_DTYPES)}")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise BundleFormatError(f"payload {name!r} must have exactly dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _ITEM_BYTES:
-        raise BundleFormatError(f"payload {name!r} has dtype {dtype!r:.80}; it must be one of {', '.join(_ITEM_BYTES)}")
-    if not isinstance(shape, list) or len(shape) > MAX_RANK:
-        raise BundleFormatError(
-            f"payload {name!r} has shape {shape!r:.80}; it must be a list of at most {MAX_RANK} sizes"
-        )
-    sizes = tuple(_natural(size, f"payload {name!r}: a size") for size in shape)
+    if dtype != _DTYPES[name]:
+        raise BundleFormatError(f"payload {name!r} has dtype {dtype!r:.80}; it must be {_DTYPES[name]}")
+    if not isinstance(shape, list) or len(shape) != 1:
+        raise BundleFormatError(f"payload {name!r} has shape {shape!r:.80}; it must be a list of one size")
+    size = _natural(shape[0], f"payload {name!r}: a size")
     if not isinstance(offsets, list) or len(offsets) != 2:
         raise BundleFormatError(f"payload {name!r} has data_offsets {offsets!r:.80}; it must be [begin, end]")
     begin, end = (_natural(offset, f"payload {name!r}: an offset") for offset in offsets)
-    if end - begin != prod(sizes) * _ITEM_BYTES[dtype]:
+    if end - begin != size * ITEM_BYTES[name]:
         raise BundleFormatError(f"payload {name!r} spans {end - begin} bytes, which its dtype and shape do not make")
-    if begin % _ITEM_BYTES[dtype]:
+    if begin % ITEM_BYTES[name]:
         raise BundleFormatError(f"payload {name!r} of dtype {dtype} starts at {begin}, which is not aligned")
-    return dtype, sizes, begin, end
+    return begin, end
 
 
-def _parse_header(text: bytes) -> tuple[bytes, str, dict[str, Any]]:
+def _facts_of(metadata: Any, wanted: str) -> tuple[str, int, int, str]:
+    """Parse what the header says of the file. The format is checked first: a later version may change all else."""
+    keys = list(metadata) if isinstance(metadata, dict) else []
+    if (kind := next((_OTHER_KINDS[key] for key in keys if key in _OTHER_KINDS), None)) is not None:
+        raise BundleFormatError(f"this is {kind}")
+    if keys != [KEY] or not isinstance(metadata[KEY], str):
+        raise BundleFormatError(f"header metadata must hold exactly the string {KEY!r}")
+    text = metadata[KEY]
+    version = text.partition(" ")[0]
+    if version.startswith("seedcnn-delta/") and not wanted.startswith("seedcnn-delta/"):
+        raise BundleFormatError("this is a delta, not a bundle: `seedcnn apply` makes one of it and its parent")
+    if version != wanted:
+        kind = wanted.partition("/")[0].removeprefix("seedcnn-")
+        raise BundleFormatError(f"{kind} format is {version!r:.80}; this version of seedcnn reads {wanted!r}")
+    found = _FACTS.fullmatch(text)
+    if found is None:
+        raise BundleFormatError(f"header metadata {KEY!r} is {text!r:.120}; it must be a format, two sizes, a SHA-256")
+    size = int(found[2])
+    if not 1 <= size <= MAX_MANIFEST_BYTES:
+        raise BundleFormatError(f"manifest has {size} bytes; 1 to {MAX_MANIFEST_BYTES} are allowed")
+    return version, size, int(found[3]), found[4]
+
+
+def _parse_header(text: bytes, wanted: str) -> tuple[tuple[str, int, int, str], dict[str, tuple[int, int]]]:
     header = load_json(text, "header")
     try:
         if compact_json(header) != text.rstrip(b" "):
             raise BundleFormatError("header is not compact JSON followed by spaces")
     except UnicodeEncodeError:
         raise BundleFormatError("header holds a surrogate, which UTF-8 cannot carry") from None
-    metadata = header.pop(_METADATA, None)
-    keys = {MANIFEST_KEY, DIGEST_KEY}
-    if (
-        not isinstance(metadata, dict)
-        or set(metadata) != keys
-        or not all(isinstance(v, str) for v in metadata.values())
-    ):
-        kind = _OTHER_KINDS.get(next(iter(metadata), "")) if isinstance(metadata, dict) else None
-        if kind is not None:
-            raise BundleFormatError(f"this is {kind}")
-        raise BundleFormatError(f"header metadata must hold exactly the strings {MANIFEST_KEY!r} and {DIGEST_KEY!r}")
-    if len(header) > MAX_TENSORS:
-        raise BundleFormatError(f"file has {len(header)} payloads; at most {MAX_TENSORS} are allowed")
-    return metadata[MANIFEST_KEY].encode("utf-8"), metadata[DIGEST_KEY], header
+    facts = _facts_of(header.pop(_METADATA, None), wanted)
+    if BYTES not in header:
+        raise BundleFormatError(f"the file has no payload {BYTES!r}")
+    return facts, {name: _parse_entry(name, entry) for name, entry in header.items()}
 
 
-def read_container(data: bytes) -> Container:
-    """Parse a file held in memory. The payloads are views into ``data``, not copies.
+def read_container(data: bytes, wanted: str) -> Container:
+    """Parse a file held in memory and check the digest of its payloads, which are views into ``data``, not copies.
+
+    Args:
+        wanted: the format, such as ``seedcnn-bundle/1``.
 
     Raises:
-        BundleFormatError: if the file is truncated, malformed or over a cap, or has gaps, overlaps or trailing bytes.
+        BundleFormatError: if the file is truncated, malformed, of another format or over a cap, or has gaps, overlaps
+            or trailing bytes.
+        DigestError: if the payloads do not match their digest.
     """
     if len(data) > MAX_FILE_BYTES:
         raise BundleFormatError(f"file has {len(data)} bytes; at most {MAX_FILE_BYTES} are allowed")
@@ -145,12 +172,11 @@ def read_container(data: bytes) -> Container:
         raise BundleFormatError(f"header of {length} bytes is truncated: the file has {len(data)} bytes")
     if length % _ALIGN:
         raise BundleFormatError(f"header length is {length}; it must be a multiple of {_ALIGN}")
-    manifest, manifest_sha256, header = _parse_header(data[8 : 8 + length])
-    entries = {name: _parse_entry(name, entry) for name, entry in header.items()}
+    (version, size, head, digest), entries = _parse_header(data[8 : 8 + length], wanted)
     body = memoryview(data)[8 + length :]
     expected = 0
-    for name in sorted(entries, key=lambda name: entries[name][2:]):
-        _, _, begin, end = entries[name]
+    for name in sorted(entries, key=lambda name: entries[name]):
+        begin, end = entries[name]
         if begin != expected:
             raise BundleFormatError(
                 f"payload {name!r} starts at {begin}, not {expected}: no gap and no overlap is allowed"
@@ -158,5 +184,8 @@ def read_container(data: bytes) -> Container:
         expected = end
     if expected != len(body):
         raise BundleFormatError(f"payloads end at {expected} but the file holds {len(body)} bytes of them")
-    payloads = {name: Payload(dtype, shape, body[begin:end]) for name, (dtype, shape, begin, end) in entries.items()}
-    return Container(manifest, manifest_sha256, payloads)
+    if head > entries[BYTES][1] - entries[BYTES][0]:
+        raise BundleFormatError(f"manifest and graph take {head} bytes, more than payload {BYTES!r} has")
+    if hashlib.sha256(body).hexdigest() != digest:
+        raise DigestError("the stored bytes do not match their digest")
+    return Container(version, size, head, {name: body[begin:end] for name, (begin, end) in entries.items()})

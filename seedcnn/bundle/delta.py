@@ -1,76 +1,81 @@
 """Deltas: small files that turn the bundle on a device into the next one.
 
 A delta is a container like a bundle, with a manifest of its own (``docs/bundle-format.md``). It lists the tensors that
-change; a change on the parent's grid travels as sparse integer differences. Parent and result are identified by the
-digest of their content (:meth:`seedcnn.bundle.manifest.Manifest.content_sha256`), so a delta applies both to a bundle
-as published and to one made by an earlier delta.
+change; a change on the parent's grid travels as integer differences. Parent and result are identified by the digest of
+their content (:meth:`seedcnn.bundle.manifest.Manifest.content_sha256`), so a delta applies both to a bundle as
+published and to one made by an earlier delta.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from seedcnn.arrays import F32, I16
 from seedcnn.bundle import limits
 from seedcnn.bundle.canonical import dump_canonical, parse_canonical
-from seedcnn.bundle.codings import (
-    Coded,
-    check_payload,
-    decode,
-    encode_integers,
-    integers_of,
-    sha256,
-)
-from seedcnn.bundle.compression import COMPRESSIONS, compress, decompress
-from seedcnn.bundle.container import Payload, read_container, write_container
-from seedcnn.bundle.entries import TensorEntry
+from seedcnn.bundle.codings import Coded, Stored, encode_integers, sha256, store
+from seedcnn.bundle.compression import STORAGES
+from seedcnn.bundle.container import BYTES, Container, read_container
+from seedcnn.bundle.entries import CODINGS, TensorEntry
 from seedcnn.bundle.fields import Fields
-from seedcnn.bundle.manifest import Canned, Manifest, Measured
-from seedcnn.bundle.reader import Bundle, read_bundle
-from seedcnn.bundle.sparse import LONGEST, add_sparse, sparse_difference
+from seedcnn.bundle.head import graph_of, manifest_of
+from seedcnn.bundle.integers import load_integers, store_integers, width_of
+from seedcnn.bundle.manifest import FORMAT, Canned, Manifest, Measured
+from seedcnn.bundle.reader import Bundle, check_logits, read_bundle, split_rest
+from seedcnn.bundle.writer import assemble
 from seedcnn.errors import BundleError, BundleFormatError, DigestError
 from seedcnn.rng import RNG_NAME
 
-__all__ = ["DELTA_FORMAT", "Delta", "Sparse", "apply_delta", "read_delta", "write_delta"]
+__all__ = ["DELTA_FORMAT", "Change", "Delta", "apply_delta", "read_delta", "write_delta"]
 
 DELTA_FORMAT = "seedcnn-delta/1"
-_CODINGS = tuple(f"sparse-{compression}" for compression in COMPRESSIONS)
+DIFFERENCES = {"difference-i8": 1, "difference-i16": 2}
+"""Codings of changes on the parent's grid, and the bytes of each difference."""
+
+_KEPT = ("name", "shape", "scale", "role")  # fields of a tensor that a delta does not change
 
 
 @dataclass(frozen=True)
-class Sparse:
-    """A tensor that changes on its parent's grid.
+class Change:
+    """A tensor that changes.
 
     Attributes:
-        name: of the tensor.
-        coding: compression of the differences.
-        coded_sha256, expanded_sha256: digests of the stored and of the expanded bytes.
-        size: bytes before compression.
-        count: number of values that change.
+        index: its place in the parent's tensor table.
+        coding: a key of :data:`DIFFERENCES`, or one of :data:`seedcnn.bundle.entries.CODINGS`: then the tensor is
+            replaced.
+        fields: the other fields of the new entry, but those that it keeps.
     """
 
-    name: str
+    index: int
     coding: str
-    coded_sha256: str
-    expanded_sha256: str
-    size: int
-    count: int
+    fields: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """The wire form."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {"index": self.index, "coding": self.coding, **self.fields}
 
     @classmethod
-    def from_json(cls, value: Any) -> Sparse:
-        """Parse and check the wire form."""
+    def from_json(cls, value: Any) -> Change:
+        """Parse the wire form; :meth:`entry` checks the fields of a new entry."""
         f = Fields(value, "delta.tensors[]")
-        name, coding = f.text("name"), f.text("coding")
-        coded, expanded = f.digest("coded_sha256"), f.digest("expanded_sha256")
-        count = f.integer("count", 1, limits.MAX_TENSOR_BYTES // 4)
-        size = f.integer("size", 2 * count, 2 * LONGEST * count)
-        f.end()
-        return cls(name, coding, coded, expanded, size, count)
+        index, coding = f.integer("index", 0, limits.MAX_TENSORS - 1), f.one_of("coding", (*DIFFERENCES, *CODINGS))
+        fields = {name: each for name, each in value.items() if name not in ("index", "coding")}
+        if coding in DIFFERENCES or fields.keys() & set(_KEPT):
+            f.end()
+        return cls(index, coding, fields)
+
+    def entry(self, old: TensorEntry) -> TensorEntry:
+        """The new entry of a tensor that is replaced.
+
+        Raises:
+            BundleFormatError: if a field is missing or wrong.
+        """
+        kept = {name: each for name, each in old.to_json().items() if name in _KEPT}
+        return TensorEntry.from_json({**kept, "coding": self.coding, **self.fields})
 
 
 @dataclass(frozen=True)
@@ -80,10 +85,11 @@ class Delta:
     Attributes:
         parent, result: content digests of the bundle it applies to and of the bundle it makes.
         release, min_release: of the result.
-        tensors: the changes; a :class:`TensorEntry` replaces a whole tensor.
+        integers: how integers and differences are stored, one of :data:`seedcnn.bundle.compression.STORAGES`.
+        tensors: the changes, in the order of the parent's table.
         canned: test vectors of the result.
         measured: accuracy of the result; None if it was not measured.
-        payloads: stored bytes by name.
+        container: the parsed file.
         size, sha256: of the file.
     """
 
@@ -91,14 +97,16 @@ class Delta:
     result: str
     release: int
     min_release: int
-    tensors: tuple[Sparse | TensorEntry, ...]
+    integers: str
+    tensors: tuple[Change, ...]
     canned: Canned
-    payloads: Mapping[str, Payload]
     measured: Measured | None = None
+    container: Container | None = None
     size: int = 0
     sha256: str = ""
 
-    def _dump(self) -> bytes:
+    def dump(self) -> bytes:
+        """Return the canonical JSON text of the manifest."""
         return dump_canonical(
             {
                 "format": DELTA_FORMAT,
@@ -107,7 +115,8 @@ class Delta:
                 "result": self.result,
                 "release": self.release,
                 "min_release": self.min_release,
-                "tensors": [entry.to_json() for entry in self.tensors],
+                "integers": self.integers,
+                "tensors": [change.to_json() for change in self.tensors],
                 "canned": self.canned.to_json(),
                 **({} if self.measured is None else {"measured": self.measured.to_json()}),
             }
@@ -119,130 +128,165 @@ def read_delta(data: bytes) -> Delta:
 
     Raises:
         BundleFormatError: if it is malformed, over a cap, or of an unknown version or coding.
-        DigestError: if the manifest does not match its digest.
+        DigestError: if the stored bytes do not match their digest.
     """
-    container = read_container(data)
-    value = parse_canonical(container.manifest)
-    version = value.get("format")
-    if version != DELTA_FORMAT:
-        raise BundleFormatError(f"delta format is {version!r:.80}; this version of seedcnn reads {DELTA_FORMAT!r}")
+    container = read_container(data, DELTA_FORMAT)
+    value = parse_canonical(manifest_of(container.head, container.manifest_size))
+    graph_of(container.head, container.manifest_size, 0)
     f = Fields(value, "delta")
-    f.text("format")
-    if (rng := f.text("rng")) != RNG_NAME:
-        raise BundleFormatError(f"delta.rng is {rng!r}; this version of seedcnn reads {RNG_NAME!r}")
+    f.one_of("format", (DELTA_FORMAT,))
+    f.one_of("rng", (RNG_NAME,))
     release = f.integer("release", 1, limits.MAX_INT)
+    changes = tuple(Change.from_json(item) for item in f.list("tensors", limits.MAX_TENSORS))
+    order = [change.index for change in changes]
+    if order != sorted(set(order)):
+        raise BundleFormatError("delta.tensors must be in the order of their indices, each once")
     delta = Delta(
         parent=f.digest("parent"),
         result=f.digest("result"),
         release=release,
         min_release=f.integer("min_release", 0, release),
-        tensors=tuple(_parse_tensor(item) for item in f.list("tensors", limits.MAX_TENSORS)),
+        integers=f.one_of("integers", STORAGES),
+        tensors=changes,
         canned=Canned.from_json(f.object("canned"), "delta"),
-        payloads=container.payloads,
         measured=Measured.from_json(f.object("measured"), "delta") if "measured" in value else None,
+        container=container,
         size=len(data),
         sha256=sha256(data),
     )
     f.end()
-    if sha256(container.manifest) != container.manifest_sha256:
-        raise DigestError("delta: the manifest does not match its digest")
-    _check_payloads(delta)
     return delta
-
-
-def _parse_tensor(value: Any) -> Sparse | TensorEntry:
-    sparse = isinstance(value, dict) and value.get("coding") in _CODINGS
-    return Sparse.from_json(value) if sparse else TensorEntry.from_json(value)
-
-
-def _check_payloads(delta: Delta) -> None:
-    names = [entry.name for entry in delta.tensors]
-    if len(set(names)) != len(names):
-        raise BundleFormatError("delta.tensors has a duplicate name")
-    stored = [entry for entry in delta.tensors if isinstance(entry, Sparse) or entry.seeded is None]
-    wanted = {entry.name for entry in stored} | {delta.canned.payload}
-    if len(wanted) != len(stored) + 1 or wanted != set(delta.payloads):
-        odd = sorted(wanted ^ set(delta.payloads)) or [delta.canned.payload]
-        raise BundleFormatError(f"the payloads of the delta are not those in its manifest: {', '.join(odd):.200}")
-    for entry in stored:
-        check_payload(entry.name, delta.payloads[entry.name], entry.coding, getattr(entry, "shape", ()))
 
 
 def apply_delta(parent: Bundle, delta: Delta) -> bytes:
     """Apply a delta to its parent and return the bytes of the resulting bundle.
 
     The result has the content of the published bundle (the content digests are compared), but other bytes, because it
-    is compressed for speed. Every change is checked against its digest before the bundle is returned.
+    is compressed for speed.
 
     Raises:
         BundleError: if the delta has another parent.
         BundleFormatError: if the delta is malformed or does not fit its parent.
-        DigestError: if the result is not what the delta promises.
+        DigestError: if the parent is damaged, or the result is not what the delta promises.
     """
     found = parent.manifest.content_sha256()
     if found != delta.parent:
         raise BundleError(f"the delta applies to the bundle with content {delta.parent}; this one has {found}")
-    known = {entry.name: entry for entry in parent.manifest.tensors}
-    payloads = dict(parent.payloads)
-    del payloads[parent.manifest.canned.payload]
-    for change in delta.tensors:
-        old = known.get(change.name)
-        if old is None:
-            raise BundleFormatError(f"the delta changes tensor {change.name!r}, which its parent does not have")
-        payloads.pop(change.name, None)
-        if isinstance(change, Sparse):
-            coded = _changed(old, parent.payloads.get(change.name), change, delta.payloads[change.name])
-            known[change.name], new = coded.entry, coded.payload
-        else:
-            if change.shape != old.shape:
-                raise BundleFormatError(f"tensor {change.name!r} has shape {old.shape}; the delta has {change.shape}")
-            if (change.scale, change.role) != (old.scale, old.role):
-                raise BundleFormatError(f"the delta gives tensor {change.name!r} another scale or role")
-            decode(change, delta.payloads.get(change.name))
-            known[change.name], new = change, delta.payloads.get(change.name)
-        if new is not None:
-            payloads[change.name] = new
-    if delta.canned.payload in payloads:
-        raise BundleFormatError(f"the delta's canned payload has the name of another payload: {delta.canned.payload!r}")
-    payloads[delta.canned.payload] = delta.payloads[delta.canned.payload]
+    if delta.container is None:
+        raise ValueError("`delta` has no container; only a delta that was read can be applied")
+    table = list(parent.manifest.tensors)
+    replaced = _entries(delta, table)
+    floats = {name: data for name, data in delta.container.payloads.items() if name != BYTES}
+    integers, logits = split_rest(delta.container, delta.canned, len(parent.manifest.labels))
+    check_logits(delta.canned, logits)
+    changes = dict(_changes(delta, table, replaced, Stored(integers, delta.integers, floats)))
+    tensors = _changed(parent, changes)
+    stored, digest = store(tensors, "zlib", fast=True)
     manifest = replace(
         parent.manifest,
         release=delta.release,
         min_release=delta.min_release,
-        tensors=tuple(known.values()),
+        tensors=tuple(coded.entry for coded in tensors),
+        tensors_sha256=digest,
+        integers="zlib",
         canned=delta.canned,
         measured=delta.measured,
     )
-    data = write_container(manifest.dump(), payloads)
-    result = read_bundle(data)
-    result.canned_logits()
-    if (content := result.manifest.content_sha256()) != delta.result:
+    if (content := manifest.content_sha256()) != delta.result:
         raise DigestError(f"the delta makes a bundle with content {content}; it promises {delta.result}")
+    data = assemble(manifest.dump(), FORMAT, parent.graph(), stored, logits)
+    read_bundle(data).canned_logits()
     return data
 
 
-def _changed(old: TensorEntry, before: Payload | None, change: Sparse, stored: Payload) -> Coded:
-    """Add sparse differences to a tensor of the parent."""
-    what = f"tensor {old.name!r} of the delta"
-    if old.grid is None:
-        raise BundleFormatError(f"{what} has coding {change.coding!r}, but its parent is not on a grid: {old.coding!r}")
-    if change.count > old.elements:
-        raise BundleFormatError(f"{what} changes {change.count} values; the tensor has {old.elements}")
-    if sha256(stored.data) != change.coded_sha256:
-        raise DigestError(f"{what}: the stored bytes do not match their digest")
-    data = decompress(stored.data, change.size, what, change.coding.removeprefix("sparse-"))
-    integers = add_sparse(integers_of(old, before), data, change.count, what)
-    coded = encode_integers(old.name, integers, old.grid, old.coding.rpartition("-")[2], fast=True)
-    if coded.entry.expanded_sha256 != change.expanded_sha256:
-        raise DigestError(f"{what}: the expanded values do not match their digest")
-    return replace(coded, entry=replace(coded.entry, scale=old.scale, role=old.role))
+def _entries(delta: Delta, table: list[TensorEntry]) -> dict[int, TensorEntry]:
+    """The entries of the tensors that a delta replaces, by index, after checking all changes against the parent."""
+    found = {}
+    for change in delta.tensors:
+        if change.index >= len(table):
+            raise BundleFormatError(f"the delta changes tensor {change.index}; its parent has {len(table)} tensors")
+        old = table[change.index]
+        if change.coding not in DIFFERENCES:
+            found[change.index] = change.entry(old)
+        elif old.grid is None:
+            raise BundleFormatError(
+                f"tensor {old.name!r} of the delta has coding {change.coding!r}, but its parent is not on a grid: "
+                f"{old.coding!r}"
+            )
+    return found
 
 
-def write_delta(parent: Bundle, result: Bundle, *, compression: str = "zstd") -> bytes:
+def _changes(
+    delta: Delta, table: list[TensorEntry], replaced: Mapping[int, TensorEntry], stored: Stored
+) -> list[tuple[int, Coded | I16]]:
+    """The new tensors and the differences by index."""
+    stored.check(list(replaced.values()))
+    widths = {change.index: DIFFERENCES.get(change.coding) for change in delta.tensors}
+    shapes = [
+        (table[index].shape, width or replaced[index].width)
+        for index, width in widths.items()
+        if width or replaced[index].grid is not None
+    ]
+    loaded = load_integers(stored.integers, shapes, stored.storage)
+    found: list[tuple[int, Coded | I16]] = []
+    places: dict[str, int] = {}
+    for index, width in widths.items():
+        entry = replaced.get(index)
+        if width or (entry is not None and entry.grid is not None):
+            whole = next(loaded).astype(np.int16).reshape(table[index].shape)
+            found.append((index, whole if entry is None else _on_grid(entry, whole)))
+        elif entry is not None:
+            found.append((index, stored.raw_or_seeded(entry, places)))
+    for _ in loaded:
+        pass
+    return found
+
+
+def _on_grid(entry: TensorEntry, integers: I16) -> Coded:
+    if entry.grid is None:
+        raise ValueError(f"`entry` {entry.name} has no grid")
+    coded = encode_integers(entry.name, integers, entry.grid)
+    return replace(coded, entry=replace(coded.entry, scale=entry.scale, role=entry.role))
+
+
+def _changed(parent: Bundle, changes: Mapping[int, Coded | I16]) -> list[Coded]:
+    """The tensors of the result."""
+    before: dict[str, I16] = {}
+    values = parent.unscaled(before)
+    made = []
+    for index, entry in enumerate(parent.manifest.tensors):
+        change, old = changes.get(index), before.get(entry.name)
+        if isinstance(change, Coded):
+            made.append(change)
+        elif old is None:
+            made.append(Coded(entry, values[entry.name], data=_bytes_of(entry, values[entry.name])))
+        else:
+            whole = old.astype(np.int32) + (0 if change is None else change)
+            if (largest := int(np.abs(whole).max(initial=0))) > 32767:
+                raise BundleFormatError(f"tensor {entry.name!r} of the delta leads to the integer {largest}")
+            made.append(_on_grid(entry, whole.astype(np.int16)))
+    return made
+
+
+def _bytes_of(entry: TensorEntry, values: F32) -> bytes | None:
+    """The stored bytes of a raw tensor, from its values, which its coding can hold exactly."""
+    if entry.seeded is not None:
+        return None
+    if entry.coding == "raw-f32":
+        return values.astype("<f4").tobytes()
+    if entry.coding == "raw-f16":
+        return values.astype("<f2").tobytes()
+    return (values.astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
+
+
+def write_delta(parent: Bundle, result: Bundle, *, compression: str = "entropy") -> bytes:
     """Write the delta from one bundle to another, and apply it once before returning it.
 
-    A tensor that changed on the same grid travels as sparse differences, or whole where that is smaller. Pack the
-    result on its parent's grid; otherwise every tensor travels whole.
+    A tensor that changed on the same grid travels as differences, or whole where that is smaller. Pack the result on
+    its parent's grid; otherwise every tensor travels whole.
+
+    Args:
+        compression: of the integers, one of :data:`seedcnn.bundle.compression.STORAGES`.
 
     Raises:
         BundleError: if the bundles differ in more than release, tensor values and canned vectors (publish the full
@@ -250,43 +294,72 @@ def write_delta(parent: Bundle, result: Bundle, *, compression: str = "zstd") ->
     """
     old, new = parent.manifest, result.manifest
     _check_kin(old, new)
-    known = {entry.name: entry for entry in old.tensors}
-    tensors: list[Sparse | TensorEntry] = []
-    payloads = {new.canned.payload: result.payloads[new.canned.payload]}
-    for entry in new.tensors:
-        before, payload = known[entry.name], result.payloads.get(entry.name)
-        if entry.expanded_sha256 == before.expanded_sha256:
+    integers: tuple[dict[str, I16], dict[str, I16]] = ({}, {})
+    values = parent.unscaled(integers[0]), result.unscaled(integers[1])
+    changes: list[Change] = []
+    whole: list[tuple[I16, int]] = []
+    floats: dict[str, list[bytes]] = {}
+    for index, (before, entry) in enumerate(zip(old.tensors, new.tensors, strict=True)):
+        if values[0][entry.name].tobytes() == values[1][entry.name].tobytes():
             continue
-        change: Sparse | TensorEntry = entry
-        if entry.grid is not None and entry.grid == before.grid:
-            own = parent.payloads.get(entry.name)
-            data, count = sparse_difference(integers_of(before, own), integers_of(entry, payload))
-            frame = compress(data, compression)
-            if payload is not None and len(frame) < len(payload.data):
-                payload = Payload.of_bytes(frame)
-                coding = f"sparse-{compression}"
-                change = Sparse(entry.name, coding, sha256(frame), entry.expanded_sha256, len(data), count)
-        tensors.append(change)
-        if payload is not None:
-            payloads[entry.name] = payload
+        first, second = (each.get(entry.name) for each in integers)
+        if second is not None:
+            same = first if entry.grid == before.grid else None
+            changes.append(_grid_change(index, entry, same, second, whole))
+            continue
+        changes.append(_whole(index, entry))
+        if (data := _bytes_of(entry, values[1][entry.name])) is not None:
+            floats.setdefault(entry.coding.removeprefix("raw-"), []).append(data)
     made = Delta(
         parent=old.content_sha256(),
         result=new.content_sha256(),
         release=new.release,
         min_release=new.min_release,
-        tensors=tuple(tensors),
+        integers=compression,
+        tensors=tuple(changes),
         canned=new.canned,
-        payloads=payloads,
         measured=new.measured,
     )
-    data = write_container(made._dump(), payloads)
+    joined = {name: b"".join(parts) for name, parts in floats.items()}
+    stored = Stored(store_integers(whole, compression), compression, joined)
+    _, logits = split_rest(result.container, new.canned, len(new.labels))
+    data = assemble(made.dump(), DELTA_FORMAT, b"", stored, logits)
     apply_delta(parent, read_delta(data))
     return data
 
 
+def _whole(index: int, entry: TensorEntry) -> Change:
+    fields = {name: each for name, each in entry.to_json().items() if name not in (*_KEPT, "coding")}
+    return Change(index, entry.coding, fields)
+
+
+def _grid_change(
+    index: int, entry: TensorEntry, before: I16 | None, after: I16, integers: list[tuple[I16, int]]
+) -> Change:
+    """The change of a tensor on a grid, whose integers or differences go to ``integers``."""
+    if before is not None:
+        apart = after.astype(np.int32) - before
+        if np.abs(apart).max() <= 32767 and _entropy(apart) < _entropy(after):
+            difference = apart.astype(np.int16)
+            width = width_of(difference)
+            integers.append((difference, width))
+            return Change(index, "difference-i8" if width == 1 else "difference-i16", {})
+    integers.append((after, entry.width))
+    return _whole(index, entry)
+
+
+def _entropy(values: np.ndarray[Any, Any]) -> float:
+    """Bits that the values take if each is coded by how often it occurs."""
+    counts = np.unique(values, return_counts=True)[1]
+    return float(-(counts * np.log2(counts / values.size)).sum())
+
+
 def _check_kin(old: Manifest, new: Manifest) -> None:
-    names: Sequence[str] = ("model", "family", "preprocessing", "labels", "rng")
-    unlike = [name for name in names if getattr(old, name) != getattr(new, name)]
+    unlike = [
+        name
+        for name in ("model", "family", "preprocessing", "labels", "rng")
+        if getattr(old, name) != getattr(new, name)
+    ]
     if old.graph.sha256 != new.graph.sha256:
         unlike.append("graph")
     parts = [[(entry.name, entry.shape, entry.scale, entry.role) for entry in each.tensors] for each in (old, new)]

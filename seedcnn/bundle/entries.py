@@ -8,7 +8,6 @@ from math import prod
 from typing import Any
 
 from seedcnn.bundle import limits
-from seedcnn.bundle.compression import COMPRESSIONS
 from seedcnn.bundle.fields import Fields
 from seedcnn.errors import BundleFormatError
 from seedcnn.rng import RNG_NAME, FixedPoint
@@ -17,7 +16,7 @@ __all__ = ["CODINGS", "SCALE", "Grid", "Seeded", "TensorEntry", "check_scales"]
 
 CODINGS = (
     *("raw-f32", "raw-f16", "raw-bf16"),
-    *(f"grid-{width}-{compression}" for width in ("i8", "i16") for compression in COMPRESSIONS),
+    *("grid-i8", "grid-i16"),
     RNG_NAME,
 )
 SCALE = "scale"
@@ -66,14 +65,12 @@ class Seeded:
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """A tensor: name, shape, coding, and the SHA-256 of its stored bytes and of its float32 values.
+    """A tensor: its name, its shape, and how it is coded.
 
     Attributes:
         name: of the graph's initializer; of nothing in the graph for a tensor with a role.
         shape: after expansion.
         coding: one of :data:`CODINGS`.
-        coded_sha256: of the stored bytes; empty for a tensor that travels as a seed, because nothing is stored.
-        expanded_sha256: of the float32 values; of a scaled tensor before its channels are scaled.
         grid: of the integers; None for other codings.
         seeded: the draws of a tensor that travels as a seed.
         scale: name of the tensor [shape[0]] that the values of each output channel are multiplied by, or "".
@@ -83,8 +80,6 @@ class TensorEntry:
     name: str
     shape: tuple[int, ...]
     coding: str
-    coded_sha256: str
-    expanded_sha256: str
     grid: Grid | None = None
     seeded: Seeded | None = None
     scale: str = ""
@@ -95,16 +90,18 @@ class TensorEntry:
         """Number of values after expansion."""
         return prod(self.shape)
 
+    @property
+    def width(self) -> int:
+        """Bytes of an integer of a tensor on a grid: 1 or 2."""
+        return {"grid-i8": 1, "grid-i16": 2}[self.coding]
+
     def to_json(self) -> dict[str, Any]:
         """Return the wire form."""
         result: dict[str, Any] = {
             "name": self.name,
             "shape": list(self.shape),
             "coding": self.coding,
-            "expanded_sha256": self.expanded_sha256,
         }
-        if self.coding != RNG_NAME:
-            result["coded_sha256"] = self.coded_sha256
         if self.grid is not None:
             result["step_mantissa"], result["step_exponent"] = self.grid.mantissa, self.grid.exponent
         if self.seeded is not None:
@@ -126,8 +123,6 @@ class TensorEntry:
         shape = f.integers("shape", 1, limits.MAX_TENSOR_BYTES // 4, limits.MAX_RANK)
         if prod(shape) * 4 > limits.MAX_TENSOR_BYTES:
             raise BundleFormatError(f"tensor {name!r} of shape {shape} expands beyond {limits.MAX_TENSOR_BYTES} bytes")
-        coded = "" if coding == RNG_NAME else f.digest("coded_sha256")
-        expanded = f.digest("expanded_sha256")
         grid = seeded = None
         if coding.startswith("grid-"):
             grid = Grid(f.integer("step_mantissa", 1, 2**24 - 1), f.integer("step_exponent", 0, 126))
@@ -144,7 +139,7 @@ class TensorEntry:
                 raise BundleFormatError(f"tensor {name!r}: {error}") from None
             seeded = Seeded(seed, tensor_id, stream, fixed, count, repeat)
         f.end()
-        return cls(name, shape, coding, coded, expanded, grid, seeded, scale, role)
+        return cls(name, shape, coding, grid, seeded, scale, role)
 
 
 def check_scales(entries: Sequence[TensorEntry]) -> None:

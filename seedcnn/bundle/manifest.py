@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 from seedcnn.bundle import limits
 from seedcnn.bundle.canonical import dump_canonical, parse_canonical
-from seedcnn.bundle.compression import COMPRESSIONS
+from seedcnn.bundle.compression import STORAGES
+from seedcnn.bundle.container import FORMAT
 from seedcnn.bundle.entries import TensorEntry, check_scales
 from seedcnn.bundle.fields import Fields
 from seedcnn.bundle.preprocessing import Preprocessing
@@ -22,99 +24,99 @@ from seedcnn.rng import RNG_NAME
 __all__ = [
     "FORMAT",
     "Canned",
-    "CannedPicture",
+    "CannedPictures",
     "Graph",
     "Manifest",
     "Measured",
 ]
 
-FORMAT = "seedcnn-bundle/1"
 CONTENT = "seedcnn-content/1"
-_OF_GRAPH = ("size", "sha256", "input", "output")
-_OF_TENSOR = ("name", "shape", "expanded_sha256", "role", "scale")  # the last two where they are present
-_OF_CANNED = ("seed", "count", "sha256", "tolerance_e6", "pictures")
+_OF_TENSOR = ("name", "shape", "role", "scale")  # the last two where they are present
+_MOST_EXPONENT = 60
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The ONNX graph.
+    """The ONNX graph: bytes and SHA-256 of it, and the names of its input and output."""
 
-    Attributes:
-        payload, coding: name and compression of its payload.
-        coded_sha256: of the payload.
-        size, sha256: in bytes, and of the decompressed bytes.
-        input, output: names in the graph.
-    """
-
-    payload: str
-    coding: str
-    coded_sha256: str
     size: int
     sha256: str
     input: str
     output: str
 
-
-@dataclass(frozen=True)
-class CannedPicture:
-    """A picture of random bytes, height x width x channels (1 to 4), and the SHA-256 of what the rule makes of it."""
-
-    height: int
-    width: int
-    channels: int
-    sha256: str
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self.height * self.width * self.channels
-
     def to_json(self) -> dict[str, Any]:
         """Return the wire form."""
-        return {"height": self.height, "width": self.width, "channels": self.channels, "sha256": self.sha256}
+        return {"size": self.size, "sha256": self.sha256, "input": self.input, "output": self.output}
 
     @classmethod
-    def from_json(cls, value: Any, what: str) -> CannedPicture:
+    def from_json(cls, value: Any) -> Graph:
         """Parse and check the wire form."""
-        f = Fields(value, f"{what}.canned.pictures[]")
-        height, width = (f.integer(name, 1, limits.MAX_IMAGE_SIDE) for name in ("height", "width"))
-        picture = cls(height, width, f.integer("channels", 1, 4), f.digest("sha256"))
+        f = Fields(value, "manifest.graph")
+        size = f.integer("size", 1, limits.MAX_GRAPH_BYTES)
+        graph = cls(size, f.digest("sha256"), f.text("input"), f.text("output"))
         f.end()
-        return picture
+        return graph
+
+
+class CannedPictures(NamedTuple):
+    """Pictures that a rule is tested with: height, width and channels of each, and the SHA-256 of all results."""
+
+    sizes: tuple[tuple[int, int, int], ...] = ()
+    sha256: str = hashlib.sha256().hexdigest()
+
+
+_NONE = CannedPictures()
 
 
 @dataclass(frozen=True)
 class Canned:
-    """Canned test vectors: random images drawn from a seed, expected logits as a float32 payload, absolute tolerance.
+    """Canned test vectors: random images drawn from a seed, and the logits that they must give.
 
-    The images' bytes are ``random_bytes(seed, tensor_id=0, count=count*height*width*channels)``; the tolerance is in
-    units of 1e-6. The bytes of picture i are ``random_bytes(seed, tensor_id=1 + i, count=its size)``.
+    The images' bytes are ``random_bytes(seed, tensor_id=0, count=count*height*width*channels)``. The bytes of picture i
+    are ``random_bytes(seed, tensor_id=1 + i, count=its size)``.
+
+    Attributes:
+        seed: of images and pictures.
+        count: number of images.
+        exponent: a logit is its stored 16-bit integer times 2**-exponent.
+        sha256: of the stored integers.
+        tolerance_e6: largest allowed difference of a logit, in units of 1e-6.
+        pictures: what the rule is tested with.
     """
 
     seed: int
     count: int
-    payload: str
+    exponent: int
     sha256: str
     tolerance_e6: int
-    pictures: tuple[CannedPicture, ...] = ()
+    pictures: CannedPictures = _NONE
 
     def to_json(self) -> dict[str, Any]:
         """Return the wire form."""
-        result: dict[str, Any] = {"seed": f"{self.seed:016x}", "count": self.count, "payload": self.payload}
+        result: dict[str, Any] = {"seed": f"{self.seed:016x}", "count": self.count, "exponent": self.exponent}
         result |= {"sha256": self.sha256, "tolerance_e6": self.tolerance_e6}
-        return result | {"pictures": [picture.to_json() for picture in self.pictures]}
+        sizes = [list(each) for each in self.pictures.sizes]
+        return result | {"pictures": sizes, "pictures_sha256": self.pictures.sha256}
 
     @classmethod
     def from_json(cls, value: Any, what: str) -> Canned:
         """Parse and check the wire form."""
         f = Fields(value, f"{what}.canned")
         seed, count = f.word64("seed"), f.integer("count", 1, limits.MAX_CANNED_IMAGES)
-        payload, digest, tolerance = f.text("payload"), f.digest("sha256"), f.integer("tolerance_e6", 0, 10**9)
-        listed = f.list("pictures", limits.MAX_CANNED_PICTURES)
-        pictures = tuple(CannedPicture.from_json(item, what) for item in listed)
-        canned = cls(seed, count, payload, digest, tolerance, pictures)
+        exponent, digest = f.integer("exponent", -_MOST_EXPONENT, _MOST_EXPONENT), f.digest("sha256")
+        tolerance = f.integer("tolerance_e6", 0, 10**9)
+        sizes = tuple(_picture(item, f.what) for item in f.list("pictures", limits.MAX_CANNED_PICTURES))
+        pictures = CannedPictures(sizes, f.digest("pictures_sha256"))
+        canned = cls(seed, count, exponent, digest, tolerance, pictures)
         f.end()
         return canned
+
+
+def _picture(value: Any, what: str) -> tuple[int, int, int]:
+    sizes = Fields({"pictures[]": value}, what).integers("pictures[]", 1, limits.MAX_IMAGE_SIDE, 3)
+    if len(sizes) != 3 or sizes[2] > 4:
+        raise BundleFormatError(f"{what}.pictures[] must be height, width and 1 to 4 channels, not {value!r:.80}")
+    return sizes[0], sizes[1], sizes[2]
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that a bundle states about itself; ``measured`` is None if no accuracy was measured."""
+    """Everything that a bundle states about itself.
+
+    Attributes:
+        integers: how the integers of tensors on grids are stored, one of :data:`seedcnn.bundle.codings.STORAGES`.
+        tensors_sha256: of the float32 values of all tensors, one after another, before any channels are scaled.
+        measured: None if no accuracy was measured.
+    """
 
     model: str
     family: str
@@ -160,6 +168,8 @@ class Manifest:
     min_release: int
     graph: Graph
     tensors: tuple[TensorEntry, ...]
+    tensors_sha256: str
+    integers: str
     preprocessing: Preprocessing
     labels: tuple[str, ...]
     canned: Canned
@@ -168,7 +178,6 @@ class Manifest:
 
     def dump(self) -> bytes:
         """Return the canonical JSON text."""
-        g = self.graph
         return dump_canonical(
             {
                 "format": FORMAT,
@@ -177,15 +186,9 @@ class Manifest:
                 "family": self.family,
                 "release": self.release,
                 "min_release": self.min_release,
-                "graph": {
-                    "payload": g.payload,
-                    "coding": g.coding,
-                    "coded_sha256": g.coded_sha256,
-                    "size": g.size,
-                    "sha256": g.sha256,
-                    "input": g.input,
-                    "output": g.output,
-                },
+                "graph": self.graph.to_json(),
+                "integers": self.integers,
+                "tensors_sha256": self.tensors_sha256,
                 "tensors": [entry.to_json() for entry in self.tensors],
                 "preprocessing": self.preprocessing.to_json(),
                 "labels": list(self.labels),
@@ -197,13 +200,12 @@ class Manifest:
     def content_sha256(self) -> str:
         """Return the digest of the content: what the bundle states, regardless of how tensors and graph are stored.
 
-        It is the SHA-256 of the canonical manifest without codings, payload names and digests of stored bytes. Two
-        bundles of the same content give the same answers; a delta identifies its parent and its result by it.
+        It is the SHA-256 of the canonical manifest without codings, grids and seeds. Two bundles of the same content
+        give the same answers; a delta identifies its parent and its result by it.
         """
         value = json.loads(self.dump())
         value["format"] = CONTENT
-        value["graph"] = {name: value["graph"][name] for name in _OF_GRAPH}
-        value["canned"] = {name: value["canned"][name] for name in _OF_CANNED}
+        del value["integers"]
         value["tensors"] = [{name: each[name] for name in _OF_TENSOR if name in each} for each in value["tensors"]]
         return hashlib.sha256(dump_canonical(value)).hexdigest()
 
@@ -216,8 +218,6 @@ class Manifest:
         """
         value = parse_canonical(text)
         version = value.get("format")
-        if isinstance(version, str) and version.startswith("seedcnn-delta/"):
-            raise BundleFormatError("this is a delta, not a bundle: `seedcnn apply` makes one of it and its parent")
         if version != FORMAT:
             raise BundleFormatError(f"bundle format is {version!r:.80}; this version of seedcnn reads {FORMAT!r}")
         f = Fields(value, "manifest")
@@ -241,7 +241,7 @@ class Manifest:
             Canned.from_json(f.object("canned"), "manifest"),
         )
         size = canned.count * preprocessing.height * preprocessing.width * preprocessing.channels
-        size += sum(picture.size for picture in canned.pictures)
+        size += sum(prod(picture) for picture in canned.pictures.sizes)
         if size > limits.MAX_CANNED_BYTES:
             raise BundleFormatError(
                 f"the canned images and pictures take {size} bytes; at most {limits.MAX_CANNED_BYTES} are allowed"
@@ -251,8 +251,10 @@ class Manifest:
             family=f.text("family"),
             release=release,
             min_release=f.integer("min_release", 0, release),
-            graph=_parse_graph(f.object("graph")),
+            graph=Graph.from_json(f.object("graph")),
             tensors=tensors,
+            tensors_sha256=f.digest("tensors_sha256"),
+            integers=f.one_of("integers", STORAGES),
             preprocessing=preprocessing,
             labels=labels,
             canned=canned,
@@ -261,15 +263,3 @@ class Manifest:
         )
         f.end()
         return manifest
-
-
-def _parse_graph(value: Any) -> Graph:
-    f = Fields(value, "manifest.graph")
-    coding = f.text("coding")
-    if coding not in COMPRESSIONS:
-        raise BundleFormatError(f"the graph has coding {coding!r}; this version knows {', '.join(COMPRESSIONS)}")
-    size = f.integer("size", 1, limits.MAX_GRAPH_BYTES)
-    coded, expanded = f.digest("coded_sha256"), f.digest("sha256")
-    graph = Graph(f.text("payload"), coding, coded, size, expanded, f.text("input"), f.text("output"))
-    f.end()
-    return graph

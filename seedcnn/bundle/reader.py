@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from seedcnn.arrays import F32, U8
-from seedcnn.bundle.codings import check_payload, decode, scale_channels, sha256
-from seedcnn.bundle.compression import decompress
-from seedcnn.bundle.container import Payload, read_container
+from seedcnn.arrays import F32, I16, U8
+from seedcnn.bundle.codings import Stored, scale_channels, sha256
+from seedcnn.bundle.container import BYTES, Container, read_container
+from seedcnn.bundle.head import graph_of, manifest_of
 from seedcnn.bundle.limits import MAX_FILE_BYTES
-from seedcnn.bundle.manifest import Manifest
+from seedcnn.bundle.manifest import FORMAT, Canned, Manifest
 from seedcnn.errors import BundleError, BundleFormatError, DigestError
 from seedcnn.rng import random_bytes
 
-__all__ = ["Bundle", "draw_picture", "open_bundle", "read_bundle"]
+__all__ = ["Bundle", "check_logits", "draw_picture", "open_bundle", "read_bundle", "split_rest"]
 
 
 def draw_picture(seed: int, index: int, height: int, width: int, channels: int) -> U8:
@@ -32,7 +32,7 @@ class Bundle:
     """An opened bundle. Tensors and graph are decoded on request, and their digests checked then."""
 
     manifest: Manifest
-    payloads: Mapping[str, Payload]
+    container: Container
     size: int
     sha256: str
 
@@ -53,13 +53,23 @@ class Bundle:
                 scale_channels(found[entry.name], found[entry.scale], entry.scale)
         return {entry.name: found[entry.name] for entry in self.manifest.tensors if not entry.role}
 
-    def unscaled(self) -> dict[str, F32]:
+    def unscaled(self, integers: dict[str, I16] | None = None) -> dict[str, F32]:
         """Expand every tensor of the bundle, scales included, to {name: float32 array}, and scale none.
 
+        Args:
+            integers: takes the integers of each tensor on a grid by name, int16 of its shape, if given.
+
         Raises:
-            BundleFormatError, DigestError: see :func:`seedcnn.bundle.codings.decode`.
+            BundleFormatError, DigestError: see :meth:`seedcnn.bundle.codings.Stored.tensors`.
         """
-        return {entry.name: decode(entry, self.payloads.get(entry.name)) for entry in self.manifest.tensors}
+        return self.stored.tensors(self.manifest.tensors, self.manifest.tensors_sha256, integers)
+
+    @property
+    def stored(self) -> Stored:
+        """The coded tensors."""
+        integers, _ = split_rest(self.container, self.manifest.canned, len(self.manifest.labels))
+        floats = {name: data for name, data in self.container.payloads.items() if name != BYTES}
+        return Stored(integers, self.manifest.integers, floats)
 
     def graph(self) -> bytes:
         """Return the ONNX graph, whose weights are external initializers.
@@ -67,10 +77,8 @@ class Bundle:
         Raises:
             BundleFormatError, DigestError: if it does not decompress or does not match its digest.
         """
-        info, payload = self.manifest.graph, self.payloads[self.manifest.graph.payload]
-        if sha256(payload.data) != info.coded_sha256:
-            raise DigestError("graph: the stored bytes do not match their digest")
-        data = decompress(payload.data, info.size, "graph", info.coding)
+        info = self.manifest.graph
+        data = graph_of(self.container.head, self.container.manifest_size, info.size)
         if sha256(data) != info.sha256:
             raise DigestError("graph: the decompressed bytes do not match their digest")
         return data
@@ -81,44 +89,46 @@ class Bundle:
         shape = canned.count, rule.height, rule.width, rule.channels
         return random_bytes(canned.seed, tensor_id=0, count=prod(shape)).reshape(shape)
 
-    def canned_pictures(self) -> Iterator[tuple[U8, str]]:
-        """Draw the canned pictures: uint8 [h, w, 1 to 4], and the SHA-256 of what the rule must make of each."""
+    def canned_pictures(self) -> Iterator[U8]:
+        """Draw the canned pictures: uint8 [h, w, 1 to 4]."""
         canned = self.manifest.canned
-        for index, each in enumerate(canned.pictures):
-            yield draw_picture(canned.seed, index, each.height, each.width, each.channels), each.sha256
+        for index, (height, width, channels) in enumerate(canned.pictures.sizes):
+            yield draw_picture(canned.seed, index, height, width, channels)
 
     def canned_logits(self) -> F32:
         """Return the logits that the canned images must give: float32 array [count, classes].
 
         Raises:
             DigestError: if the stored bytes do not match their digest.
-            BundleFormatError: if a logit is not finite, since no answer can be close to it.
         """
-        canned = self.manifest.canned
-        data = self.payloads[canned.payload].data
-        if sha256(data) != canned.sha256:
-            raise DigestError("canned vectors: the stored bytes do not match their digest")
-        logits = np.frombuffer(data, "<f4").reshape(canned.count, len(self.manifest.labels))
-        if not np.isfinite(logits).all():
-            raise BundleFormatError("canned vectors hold logits that are not finite")
-        return logits
+        canned, labels = self.manifest.canned, len(self.manifest.labels)
+        _, data = split_rest(self.container, canned, labels)
+        check_logits(canned, data)
+        steps = np.frombuffer(data, "<i2").astype(np.float32).reshape(canned.count, labels)
+        return np.multiply(steps, np.float32(2.0**-canned.exponent), dtype=np.float32)
 
 
-def _check_payloads(manifest: Manifest, payloads: Mapping[str, Payload]) -> None:
-    wanted = [entry.name for entry in manifest.tensors if entry.seeded is None]
-    wanted += [manifest.graph.payload, manifest.canned.payload]
-    if len(set(wanted)) != len(wanted):
-        raise BundleFormatError("manifest uses one payload twice")
-    if missing := sorted(set(wanted) - set(payloads)):
-        raise BundleFormatError(f"manifest names payloads that are not in the file: {', '.join(missing):.200}")
-    if extra := sorted(set(payloads) - set(wanted)):
-        raise BundleFormatError(f"file holds payloads that the manifest does not name: {', '.join(extra):.200}")
-    for entry in manifest.tensors:
-        if entry.seeded is None:
-            check_payload(entry.name, payloads[entry.name], entry.coding, entry.shape)
-    check_payload(manifest.graph.payload, payloads[manifest.graph.payload], manifest.graph.coding, ())
-    logits_shape = (manifest.canned.count, len(manifest.labels))
-    check_payload(manifest.canned.payload, payloads[manifest.canned.payload], "raw-f32", logits_shape)
+def check_logits(canned: Canned, data: memoryview) -> None:
+    """Check the digest of the stored logits.
+
+    Raises:
+        DigestError: if it is another one.
+    """
+    if sha256(data) != canned.sha256:
+        raise DigestError("canned vectors: the stored bytes do not match their digest")
+
+
+def split_rest(container: Container, canned: Canned, labels: int) -> tuple[memoryview, memoryview]:
+    """Split the bytes behind the head into the integers of the tensors and the logits of the canned vectors.
+
+    Raises:
+        BundleFormatError: if there are fewer bytes than the logits take.
+    """
+    size = 2 * canned.count * labels
+    rest = container.rest
+    if len(rest) < size:
+        raise BundleFormatError(f"the file has {len(rest)} bytes behind the graph; the canned logits take {size}")
+    return rest[: len(rest) - size], rest[len(rest) - size :]
 
 
 def read_bundle(data: bytes) -> Bundle:
@@ -126,15 +136,13 @@ def read_bundle(data: bytes) -> Bundle:
 
     Raises:
         BundleFormatError: if it is malformed, over a cap, or of an unknown version or coding.
-        DigestError: if the manifest does not match its digest.
+        DigestError: if the stored bytes do not match their digest.
     """
-    container = read_container(data)
-    manifest = Manifest.parse(container.manifest)
-    # Checked after the format version: a later version may keep its digest elsewhere, and must be refused as such.
-    if sha256(container.manifest) != container.manifest_sha256:
-        raise DigestError("manifest: the text does not match its digest")
-    _check_payloads(manifest, container.payloads)
-    return Bundle(manifest, container.payloads, len(data), sha256(data))
+    container = read_container(data, FORMAT)
+    manifest = Manifest.parse(manifest_of(container.head, container.manifest_size))
+    bundle = Bundle(manifest, container, len(data), sha256(data))
+    bundle.stored.check(manifest.tensors)
+    return bundle
 
 
 def open_bundle(path: str | Path) -> Bundle:

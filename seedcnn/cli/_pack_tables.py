@@ -122,10 +122,10 @@ def _say_int8(console: Console, result: PackResult) -> None:
 def say_sizes(result: PackResult, config: TrainConfig) -> None:
     """Print the size of other codings of the same tensors, and of the network before it was converted."""
     from seedcnn.evaluate import cost
-    from seedcnn.pack.sizes import plain_sizes
+    from seedcnn.pack.sizes import other_storages, plain_sizes
     from seedcnn.train import build_model
 
-    sizes = {"this bundle": len(result.data)} | plain_sizes(result.learned)
+    sizes = {"this bundle": len(result.data)} | other_storages(result.data) | plain_sizes(result.learned)
     if config.convert is not None:
         vanilla = build_model(replace(config, convert=None, overrides={}, distill=None))
         sizes["vanilla network, float32"] = cost(vanilla).fp32_bytes

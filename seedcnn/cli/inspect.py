@@ -57,6 +57,8 @@ def _say_labels(labels: tuple[str, ...]) -> None:
 
 
 def _inspect_bundle(opened: Bundle, tensors: bool) -> None:
+    from seedcnn.bundle.parts import alone, sizes_by_part
+
     opened.graph()
     opened.canned_logits()
     expanded = opened.tensors()
@@ -68,12 +70,15 @@ def _inspect_bundle(opened: Bundle, tensors: bool) -> None:
     _say_labels(m.labels)
     typer.echo(m.preprocessing.in_words())
     _say_accuracy(m.measured)
-    canned = f"{m.canned.count} canned images, {len(m.canned.pictures)} canned pictures"
+    canned = f"{m.canned.count} canned images, {len(m.canned.pictures.sizes)} canned pictures"
     typer.echo(f"graph {m.graph.size:,} bytes, {canned}")
+    parts = sizes_by_part(opened)
+    typer.echo("bytes: " + ", ".join(f"{name} {size:,}" for name, size in parts.items() if size))
+    sizes = alone(opened) if tensors else {}
     for entry in m.tensors if tensors else ():
-        stored = 0 if entry.seeded else len(opened.payloads[entry.name].data)
         shape = "x".join(map(str, entry.shape))
-        typer.echo(f"{entry.name:<44} {shape:>14}  {entry.coding:<16} {stored:>9,} B")
+        scaled = f"  scaled by {entry.scale}" if entry.scale else ""
+        typer.echo(f"{entry.name:<44} {shape:>14}  {entry.coding:<14} {sizes[entry.name]:>9,} B alone{scaled}")
     total = sum(value.size for value in expanded.values())
     typer.echo(f"{len(expanded)} tensors, {total:,} values, all digests match")
 
@@ -91,9 +96,8 @@ def _inspect_delta(file: Path, tensors: bool) -> None:
     typer.echo(f"delta to release {found.release}, {found.size:,} bytes, sha256 {found.sha256}")
     typer.echo(f"from content {found.parent}\nto content   {found.result}")
     _say_accuracy(found.measured)
-    for entry in found.tensors if tensors else ():
-        stored = len(found.payloads[entry.name].data) if entry.name in found.payloads else 0
-        typer.echo(f"{entry.name:<44} {entry.coding:<16} {stored:>9,} B")
+    for change in found.tensors if tensors else ():
+        typer.echo(f"tensor {change.index} of the parent: {change.coding}")
     typer.echo(f"{len(found.tensors)} tensors change; `seedcnn apply` checks that they fit the parent")
 
 
@@ -117,7 +121,8 @@ def _inspect_other(file: Path, tensors: bool, no_bundle: BundleFormatError) -> N
         except ConfigError as no_weights:
             if is_zipfile(file):  # torch's file format
                 raise
-            if "seedcnn.manifest" in file.read_bytes()[: 1 << 20].decode("latin-1"):
+            head = file.read_bytes()[: 1 << 20].decode("latin-1")
+            if '"seedcnn":"seedcnn-' in head or "seedcnn.manifest" in head:
                 raise no_bundle from None
             raise ConfigError(
                 f"{file} is no bundle ({no_bundle}), delta or checkpoint, and no file of weights ({no_weights})"

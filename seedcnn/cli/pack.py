@@ -63,7 +63,7 @@ _CalibrationPictures = Annotated[
         help="Number of calibration images; default: 5000 for a search, 512 with --parent, 256 for int8.", min=1
     ),
 ]
-_Compression = Annotated[str, typer.Option(help="zstd, or zlib or xz for devices without zstd.")]
+_Compression = Annotated[str, typer.Option(help="How integers are stored: entropy (the smallest), zstd, zlib or xz.")]
 _Target = Annotated[str, typer.Option(help="Runtime that the graph is written for.")]
 _Int8 = Annotated[bool, typer.Option("--int8", help="Quantise the convolutions; refused if int8 is slower here.")]
 _ForceInt8 = Annotated[
@@ -109,7 +109,7 @@ def pack(
     delta_price: _DeltaPrice = 0.1,
     calibration: _Calibration = "",
     calibration_pictures: _CalibrationPictures = None,
-    compression: _Compression = "zstd",
+    compression: _Compression = "entropy",
     target: _Target = "onnxruntime",
     int8: _Int8 = False,
     force_int8: _ForceInt8 = False,

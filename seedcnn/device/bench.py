@@ -109,7 +109,7 @@ def bench(slots: Slots, *, runtimes: Sequence[str] = (), threads: int = 1, round
         sha256=bundle.sha256,
         bundle_bytes=bundle.size,
         expanded_bytes=sum(value.nbytes for value in tensors.values()),
-        graph_coded_bytes=len(bundle.payloads[info.payload].data),
+        graph_coded_bytes=bundle.container.head_size,
         graph_bytes=info.size,
         latency=latency,
         footprint=footprint,

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from seedcnn.bundle.canonical import load_json
-from seedcnn.bundle.container import read_container
+from seedcnn.bundle.container import FORMAT, read_container
+from seedcnn.bundle.head import manifest_of
 from seedcnn.device.agent import open_home
 from seedcnn.device.choice import current_key, installed_runtimes, remembered
 from seedcnn.device.config import read_config
@@ -42,7 +43,9 @@ def _date(seconds: float | None) -> str:
 def _model(active: Active) -> str:
     """Return the model's name from the manifest, or "" if the bundle's format is not known."""
     try:
-        return str(load_json(read_container(active.data).manifest, "manifest")["model"])
+        container = read_container(active.data, FORMAT)
+        text = manifest_of(container.head, container.manifest_size)
+        return str(load_json(text, "manifest")["model"])
     except (BundleError, KeyError, TypeError):
         return ""
 

@@ -105,7 +105,7 @@ class OnGrid:
             return self.grid.step
         return self.grid.step * float(np.sqrt(np.square(self.scale, dtype=np.float64).mean()))
 
-    def encode(self, name: str, values: F32, compression: str = "zstd") -> list[Coded]:
+    def encode(self, name: str, values: F32) -> list[Coded]:
         """Code a tensor, and behind it the scale, which takes its name and ``.scale``.
 
         Raises:
@@ -117,12 +117,12 @@ class OnGrid:
             own = self.scale_grid
             if own is None and (found := vector_grids({where: self.scale})):
                 own = found[where].grid
-            plain = encode_raw(where, self.scale) if own is None else encode_grid(where, self.scale, own, compression)
+            plain = encode_raw(where, self.scale) if own is None else encode_grid(where, self.scale, own)
             scale = as_scale(plain)
         if self.integers is None:
-            coded = encode_grid(name, values, self.grid, compression, scale=scale)
+            coded = encode_grid(name, values, self.grid, scale=scale)
         else:
-            coded = encode_integers(name, self.integers, self.grid, compression, scale=scale)
+            coded = encode_integers(name, self.integers, self.grid, scale=scale)
         return [coded] if scale is None else [coded, scale]
 
 
@@ -167,23 +167,18 @@ def grids_of_step(tensors: Mapping[str, F32], step: float, divisors: Collection[
     return found | vector_grids(tensors, divisors)
 
 
-def encode_tensors(
-    model: OnnxModel, grids: Mapping[str, OnGrid] | None = None, compression: str = "zstd"
-) -> list[Coded]:
+def encode_tensors(model: OnnxModel, grids: Mapping[str, OnGrid] | None = None) -> list[Coded]:
     """Code every tensor of a graph: learned ones by :func:`encode_learned`, constants exactly, fixed ones as seeds."""
     seeded = [encode_seeded(name, shape, drawn) for name, (shape, drawn) in model.seeded.items()]
     constants = [encode_raw(name, values) for name, values in model.constants.items()]
-    return [*encode_learned(model.tensors, grids, compression), *constants, *seeded]
+    return [*encode_learned(model.tensors, grids), *constants, *seeded]
 
 
-def encode_learned(
-    tensors: Mapping[str, F32], grids: Mapping[str, OnGrid] | None = None, compression: str = "zstd"
-) -> list[Coded]:
+def encode_learned(tensors: Mapping[str, F32], grids: Mapping[str, OnGrid] | None = None) -> list[Coded]:
     """Code learned tensors, each followed by its scale if it has one.
 
     Args:
         grids: grid by tensor name; other tensors are stored as float32.
-        compression: see :mod:`seedcnn.bundle.compression`.
 
     Raises:
         BundleError: see :meth:`OnGrid.encode`; or if a scale would take the name of another tensor.
@@ -191,7 +186,7 @@ def encode_learned(
     coded: list[Coded] = []
     for name, values in tensors.items():
         place = (grids or {}).get(name)
-        coded += [encode_raw(name, values)] if place is None else place.encode(name, values, compression)
+        coded += [encode_raw(name, values)] if place is None else place.encode(name, values)
     if taken := {item.entry.name for item in coded if item.entry.role} & tensors.keys():
         raise BundleError(f"the scale of a tensor would take the name of another one: {min(taken)!r}")
     return coded
@@ -210,7 +205,7 @@ def to_bundle(
     grids: Mapping[str, OnGrid] | None = None,
     tolerance: float = RELATIVE_TOLERANCE,
     libraries: Sequence[Path] = (),
-    compression: str = "zstd",
+    compression: str = "entropy",
 ) -> bytes:
     """Write a bundle: coded tensors, seeds, graph, manifest and eight canned test vectors.
 
@@ -221,7 +216,7 @@ def to_bundle(
         grids: grid by tensor name, instead of a step.
         tolerance: largest deviation of a device's logits on the canned vectors, as a share of the largest logit.
         libraries: shared libraries of the operators that the graph needs, see ``seedcnn.runtime.custom_op``.
-        compression: compression of tensors and graph, see :mod:`seedcnn.bundle.compression`.
+        compression: of the integers, one of :data:`seedcnn.bundle.compression.STORAGES`.
 
     Raises:
         BundleError: if a weight is not finite or does not fit the grid.
@@ -229,7 +224,7 @@ def to_bundle(
     """
     if grids is None and step is not None:
         grids = grids_of_step(model.tensors, step, model.divisors)
-    coded = encode_tensors(model, grids, compression)
+    coded = encode_tensors(model, grids)
     session = open_session(model.graph, _initializers(coded), libraries=libraries)
     rule = info.preprocessing
     shape = (CANNED_COUNT, rule.height, rule.width, rule.channels)

@@ -126,7 +126,7 @@ def quantize_bundle(
     calibration: npt.NDArray[np.uint8],
     runtime: Runtime,
     parent: Bundle | None = None,
-    compression: str = "zstd",
+    compression: str = "entropy",
 ) -> Expanded:
     """Replace the graph of a float32 bundle by an int8 graph, calibrated with the weights that are shipped.
 

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
-from seedcnn.arrays import F32
-from seedcnn.bundle import Measured, Preprocessing, read_bundle, with_accuracy
+from seedcnn.arrays import F32, I16
+from seedcnn.bundle import Bundle, Measured, Preprocessing, read_bundle, with_accuracy
 from seedcnn.bundle.delta import write_delta
+from seedcnn.bundle.integers import stored_size
 from seedcnn.convert.filters import convolutions
 from seedcnn.convert.given import unwrapped
 from seedcnn.errors import ExportError
@@ -233,6 +234,15 @@ def _check_finite(model: nn.Module) -> None:
             raise ExportError(f"{name} holds {bad} values that are not finite; only finite weights can be packed")
 
 
+def _weight_bytes(bundle: Bundle, compression: str) -> int:
+    """Bytes of the weights alone, stored as in the bundle."""
+    integers: dict[str, I16] = {}
+    bundle.unscaled(integers)
+    weights = [entry for entry in bundle.manifest.tensors if entry.seeded is None and is_weight(entry.shape)]
+    raw = sum(4 * entry.elements for entry in weights if entry.grid is None)
+    return raw + stored_size([integers[entry.name] for entry in weights if entry.grid is not None], compression)
+
+
 def _plain(model: nn.Module) -> tuple[str, ...]:
     found = list(convolutions(model))
     names = tuple(name for name, module, _ in found if not isinstance(module, ConvLayer))
@@ -268,7 +278,7 @@ def _pack(
         export=export,
         step=step,
         weights=sum(entry.elements for entry in weights),
-        weight_bytes=sum(len(shipped.bundle.payloads[entry.name].data) for entry in weights),
+        weight_bytes=_weight_bytes(shipped.bundle, wanted.compression),
         seeded_values=sum(entry.elements for entry in tensors if entry.seeded is not None),
         plain=_plain(model),
         int8=int8,
@@ -294,7 +304,7 @@ def pack(
     target: str = "onnxruntime",
     libraries: Sequence[Path] = (),
     int8: Int8 | None = None,
-    compression: str = "zstd",
+    compression: str = "entropy",
     memory: str | None = None,
     grid_steps: Mapping[str, float] | None = None,
     original: nn.Module | None = None,
@@ -316,7 +326,7 @@ def pack(
             "openvino", and in ONNX Runtime for any other target.
         libraries: the fused operator for "onnxruntime-custom-op", see :mod:`seedcnn.runtime.custom_op`.
         int8: quantise the convolutions, see :func:`seedcnn.export.quantize.quantize`; None keeps float32.
-        compression: "zstd", or "zlib" or "xz" for devices without it.
+        compression: of the integers, one of :data:`seedcnn.bundle.compression.STORAGES`: "entropy" is the smallest.
         memory: a limit for the memory of this process, such as "2GB", which is the default: it decides how many images
             are answered at a time and how many layers' statistics are held. Importing and exporting take what they
             take, :func:`seedcnn.pack.memory.peak_memory` says how much that was.

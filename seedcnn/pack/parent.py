@@ -12,9 +12,9 @@ import onnx
 import torch
 from torch import fx
 
-from seedcnn.arrays import F32
+from seedcnn.arrays import F32, I16
 from seedcnn.bundle import Bundle, Preprocessing
-from seedcnn.bundle.codings import decode, integers_of, sha256
+from seedcnn.bundle.codings import sha256
 from seedcnn.errors import BundleError
 from seedcnn.export import OnnxModel
 from seedcnn.export.bundles import DIVISOR_LEVELS, LARGEST, OnGrid, divisor_step, is_weight, vector_grids
@@ -26,7 +26,7 @@ from seedcnn.pack.statistics import fisher_information, input_grams
 __all__ = ["Parent", "check_follows", "check_kind", "parent_grids"]
 
 _INFORMED = 64  # images for the Fisher information
-_OPENING = 300  # naming a tensor in a delta (name, digests, offsets) takes as many bytes as this number of changes
+_OPENING = 40  # naming a tensor in a delta takes as many bytes as this number of changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,9 +174,10 @@ def parent_grids(
     known = {name: entry for name, entry in table.items() if not entry.role}
     scales = {name: table[entry.scale] for name, entry in known.items() if entry.scale}
     grids = {name: OnGrid(entry.grid) for name, entry in known.items() if entry.grid is not None}
+    olds: dict[str, I16] = {}
+    values = parent.bundle.unscaled(olds)
     for name, entry in scales.items():
-        scale = decode(entry, parent.bundle.payloads.get(entry.name))
-        grids[name] = replace(grids[name], scale=scale, scale_grid=entry.grid)
+        grids[name] = replace(grids[name], scale=values[entry.name], scale_grid=entry.grid)
     outgrown = [name for name in grids if _outgrown(name, exported, grids[name].grid.step)]
     fresh = {name: grid for name, grid in vector_grids(exported.tensors, exported.divisors).items() if name in outgrown}
     grids = {name: grid for name, grid in grids.items() if name not in outgrown}
@@ -190,7 +191,7 @@ def parent_grids(
 
     def follow(name: str, gram: torch.Tensor | None) -> None:
         place = grids[name]
-        before = integers_of(known[name], parent.bundle.payloads.get(name))
+        before = olds[name]
         wanted = _unscaled(tensors[name], place.scale)
         try:
             integers = integers_near(name, wanted, gram, place.grid.step, before, prices[name], opening=_OPENING)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from torch import nn
 
 from seedcnn.bundle import Bundle, check_family, open_bundle
-from seedcnn.bundle.compression import COMPRESSIONS
+from seedcnn.bundle.compression import STORAGES
 from seedcnn.bundle.limits import MAX_NAME_BYTES
 from seedcnn.data.pictures.decoders import ByRule, CenterCrop
 from seedcnn.data.pictures.folder import ImageFolder
@@ -59,7 +59,7 @@ class PackRequest:
         calibration: NAME or NAME:DIRECTORY of a data set; its training images serve a search, a parent and int8. ""
             takes the set of ``data``.
         calibration_pictures: number of those images; None takes 5000 for a search, 512 with a parent, 256 for int8.
-        compression: "zstd", "zlib" or "xz".
+        compression: "entropy", "zstd", "zlib" or "xz": how integers are stored.
         target: a key of :data:`seedcnn.export.TARGETS`; the fused operator is built where the target needs it.
         int8: quantise the convolutions; refused where int8 is not faster than float32.
         force_int8: the same, but accepted where it is slower.
@@ -80,7 +80,7 @@ class PackRequest:
     delta_price: float = Parent.price
     calibration: str = ""
     calibration_pictures: int | None = None
-    compression: str = "zstd"
+    compression: str = "entropy"
     target: str = "onnxruntime"
     int8: bool = False
     force_int8: bool = False
@@ -91,7 +91,7 @@ class PackRequest:
             check_family(self.family)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        known = (("target", self.target, TARGETS), ("compression", self.compression, COMPRESSIONS))
+        known = (("target", self.target, TARGETS), ("compression", self.compression, STORAGES))
         for field, value, names in known:
             if value not in names:
                 raise ConfigError(f"`{field}` is {value!r}; it must be one of {', '.join(names)}")

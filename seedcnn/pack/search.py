@@ -12,7 +12,7 @@ from torch import fx
 
 from seedcnn.arrays import F32
 from seedcnn.bundle import Preprocessing, grid_of_step
-from seedcnn.bundle.codings import encode_integers
+from seedcnn.bundle.integers import stored_size
 from seedcnn.errors import DataError, ExportError
 from seedcnn.evaluate import Predict, predict_logits
 from seedcnn.export import OnnxModel
@@ -196,7 +196,7 @@ class _Trials:
 
     def measure(self, step: float, grids: Mapping[str, OnGrid]) -> Candidate:
         """Code the weights on these grids and ask the graph with them, until it is clear what it loses."""
-        size = sum(self._size(name, grids[name]) for name in self._weights)
+        size = stored_size([self._integers(name, grids[name]) for name in self._weights], self._compression)
         distinct = self.answers.total if self._search.distinct is None else self._search.distinct
         facts = (step, size, 8 * size / self._count)
         predict = self._predict(_expanded(self._exported, grids))
@@ -221,11 +221,11 @@ class _Trials:
         counted = (found.lost, found.lost_error, 100 * same / found.n)
         return Candidate(bool(accepted), *facts, found.drop, error, *counted, found.n, distinct)
 
-    def _size(self, name: str, place: OnGrid) -> int:
+    @staticmethod
+    def _integers(name: str, place: OnGrid) -> npt.NDArray[np.int16]:
         if place.integers is None:
             raise ValueError(f"`grids` give {name} no integers")
-        payload = encode_integers(name, place.integers, place.grid, self._compression).payload
-        return 0 if payload is None else len(payload.data)
+        return place.integers
 
 
 def _judged(found: Drop, most: float, last: bool) -> bool | None:
@@ -251,7 +251,7 @@ def search_grids(
     rule: Preprocessing,
     search: Search,
     runtime: Runtime,
-    compression: str = "zstd",
+    compression: str = "entropy",
     memory: Memory | None = None,
     watch: Stopwatch | None = None,
 ) -> tuple[dict[str, OnGrid], tuple[Candidate, ...]]:

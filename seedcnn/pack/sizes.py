@@ -7,9 +7,26 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from seedcnn.bundle.compression import compress
+from seedcnn.arrays import I16
+from seedcnn.bundle import read_bundle
+from seedcnn.bundle.compression import STORAGES, compress
+from seedcnn.bundle.integers import store_integers
 
-__all__ = ["plain_sizes"]
+__all__ = ["other_storages", "plain_sizes"]
+
+
+def other_storages(data: bytes) -> dict[str, int]:
+    """Bytes of a bundle if its integers were stored in the other ways; {} if no tensor is on a grid."""
+    bundle = read_bundle(data)
+    integers: dict[str, I16] = {}
+    bundle.unscaled(integers)
+    entries = [entry for entry in bundle.manifest.tensors if entry.grid is not None]
+    if not entries:
+        return {}
+    rest = len(data) - len(bundle.stored.integers)
+    pairs = [(integers[entry.name], entry.width) for entry in entries]
+    others = [name for name in STORAGES if name != bundle.manifest.integers]
+    return {f"this bundle, {name}": rest + len(store_integers(pairs, name)) for name in others}
 
 
 def plain_sizes(tensors: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from seedcnn.arrays import F32
+from seedcnn.bundle.codings import store
 from seedcnn.convert import ConversionConfig
 from seedcnn.evaluate.costs import cost
 from seedcnn.export import fold
@@ -106,7 +107,8 @@ def tensor_bytes(model: nn.Module, step: float | None = None) -> int:
     """
     tensors, divisors = _folded_tensors(model)
     coded = encode_learned(tensors, None if step is None else grids_of_step(tensors, step, divisors))
-    return sum(len(each.payload.data) for each in coded if each.payload is not None)
+    stored, _ = store(coded, "entropy")
+    return len(stored.integers) + sum(len(data) for data in stored.floats.values())
 
 
 def _bytes_at(model: nn.Module, bytes_a_weight: float) -> int:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from seedcnn.arrays import U8
-from seedcnn.bundle import Bundle, CannedPicture, Preprocessing
+from seedcnn.bundle import Bundle, CannedPictures, Preprocessing
 from seedcnn.bundle.reader import draw_picture
 from seedcnn.errors import ImageError
 from seedcnn.runtime.resampling import Window, resample
@@ -299,32 +299,31 @@ def _middle(rest: int) -> int:
     return half + (odd & half)
 
 
-def canned_pictures(seed: int, rule: Preprocessing) -> tuple[CannedPicture, ...]:
+def canned_pictures(seed: int, rule: Preprocessing) -> CannedPictures:
     """Make the canned pictures of a bundle: two odd sizes, in 1 to 4 channels; the rule's own size if it is fixed."""
     height, width = rule.height, rule.width
     if rule.resize == "none":
         sizes = [(height, width)]
     else:
         sizes = [_odd(3 * height // 2, 2 * width, rule), _odd(2 * height // 3, width // 2, rule)]
-    found: list[CannedPicture] = []
-    for height, width in sizes:
-        for channels in (1, 2, 3, 4):
-            picture = draw_picture(seed, len(found), height, width, channels)
-            found.append(CannedPicture(height, width, channels, _digest(prepare(picture, rule))))
-    return tuple(found)
+    pictures = tuple((height, width, channels) for height, width in sizes for channels in (1, 2, 3, 4))
+    digest = hashlib.sha256()
+    for index, each in enumerate(pictures):
+        digest.update(prepare(draw_picture(seed, index, *each), rule).tobytes())
+    return CannedPictures(pictures, digest.hexdigest())
 
 
 def check_canned_pictures(bundle: Bundle) -> None:
-    """Prepare a bundle's canned pictures and compare the results with the bundle's digests.
+    """Prepare a bundle's canned pictures and compare the results with the bundle's digest.
 
     Raises:
         ImageError: if a picture comes out differently, or the rule refuses its size.
     """
-    rule = bundle.manifest.preprocessing
-    for index, (picture, wanted) in enumerate(bundle.canned_pictures()):
-        if _digest(prepare(picture, rule)) != wanted:
-            shape = " x ".join(map(str, picture.shape))
-            raise ImageError(f"canned picture {index} ({shape}) does not become the bytes that the bundle states")
+    digest = hashlib.sha256()
+    for picture in bundle.canned_pictures():
+        digest.update(prepare(picture, bundle.manifest.preprocessing).tobytes())
+    if digest.hexdigest() != bundle.manifest.canned.pictures.sha256:
+        raise ImageError("the canned pictures do not become the bytes that the bundle states")
 
 
 def _odd(height: int, width: int, rule: Preprocessing) -> tuple[int, int]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 
 import pytest
 
-from seedcnn.bundle.container import Payload
-from seedcnn.bundle.delta import apply_delta, read_delta
+from seedcnn.bundle.container import BYTES, Container, read_container, write_container
+from seedcnn.bundle.delta import DELTA_FORMAT, read_delta
+from seedcnn.bundle.head import dictionary, manifest_of
 from seedcnn.errors import BundleError
 from tests.attacks.memory import printed
 from tests.bundle.deltas import setting, signed
@@ -34,14 +34,9 @@ def _bomb(megabytes: int) -> bytes:
 
 
 def test_differences_that_expand_to_a_quarter_of_a_gigabyte(parent_file, delta, tmp_path):
-    frame = _bomb(256)
-    digest = hashlib.sha256(frame).hexdigest()
-
-    def change(value):
-        value["tensors"][0].update(coding="sparse-zlib", coded_sha256=digest)
-
     path = tmp_path / "bomb.delta"
-    path.write_bytes(signed(delta, change, {"body.weight": Payload.of_bytes(frame)}))
+    logits = bytes(read_container(delta, DELTA_FORMAT).rest)[-12:]
+    path.write_bytes(signed(delta, setting("integers", "zlib"), _bomb(256) + logits))
     message, grown = printed(CHILD, parent_file, path)
     assert "does not decompress to exactly" in message
     assert int(grown) < 16 << 20
@@ -56,23 +51,26 @@ def parent_file(parent, tmp_path):
     return path
 
 
-def test_a_frame_that_is_stated_larger_than_all_changes_could_be(parent, delta):
-    with pytest.raises(BundleError, match="size must be an integer"):
-        read_delta(signed(delta, setting("tensors", 0, "size", 1 << 30)))
+def test_a_manifest_that_expands_to_a_quarter_of_a_gigabyte(parent_file, delta, tmp_path):
+    compressor = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_DEFAULT_STRATEGY, dictionary())
+    container = read_container(delta, DELTA_FORMAT)
+    text = manifest_of(container.head, container.manifest_size)
+    zeros = bytes(1 << 20)
+    head = b"".join([compressor.compress(text), *(compressor.compress(zeros) for _ in range(256)), compressor.flush()])
+    path = tmp_path / "bomb.delta"
+    path.write_bytes(write_container(Container(DELTA_FORMAT, len(text), len(head), {BYTES: head})))
+    message, grown = printed(CHILD, parent_file, path)
+    assert "the graph does not decompress to exactly 0 bytes" in message
+    assert int(grown) < 16 << 20
 
 
-def test_more_changes_than_values(parent, delta):
-    def change(value):
-        value["tensors"][0].update(count=100_000_000, size=200_000_000)
-
-    with pytest.raises(BundleError, match="changes 100000000 values; the tensor has 3456"):
-        apply_delta(parent, read_delta(signed(delta, change)))
+@pytest.mark.parametrize("index", [-1, 16_384, 1 << 40, "0"])
+def test_a_tensor_that_no_parent_can_have(delta, index):
+    with pytest.raises(BundleError, match=r"index must be an integer in \[0, 16383\]"):
+        read_delta(signed(delta, setting("tensors", 0, "index", index)))
 
 
-def test_a_tensor_of_another_size_in_its_place(parent, delta):
-    def change(value):
-        entry = value["tensors"][1]
-        entry.update(shape=[1 << 28])
-
-    with pytest.raises(BundleError, match=r"shape must hold integers in \[1, 134217728\]"):
-        apply_delta(parent, read_delta(signed(delta, change)))
+@pytest.mark.parametrize("name", ["shape", "name", "scale", "role"])
+def test_a_tensor_keeps_its_shape_and_name(delta, name):
+    with pytest.raises(BundleError, match=f"unknown fields: .*{name}"):
+        read_delta(signed(delta, setting("tensors", 1, name, [1 << 28])))

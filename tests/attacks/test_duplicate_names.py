@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from seedcnn.bundle.container import read_container, write_container
-from tests.bundle.bundles import with_header_text, with_manifest
+from seedcnn.bundle import read_bundle
+from tests.bundle.bundles import with_header_text, with_manifest, with_text
 
 
 def _header_text(data: bytes) -> bytes:
@@ -14,8 +14,8 @@ def _header_text(data: bytes) -> bytes:
 
 def test_in_the_payload_table(tiny, refused):
     text = _header_text(tiny)
-    entry = json.loads(text)["head.bias"]
-    twice = text[:-1] + b',"head.bias":' + json.dumps(entry, separators=(",", ":")).encode() + b"}"
+    entry = json.loads(text)["f32"]
+    twice = text[:-1] + b',"f32":' + json.dumps(entry, separators=(",", ":")).encode() + b"}"
     refused(with_header_text(tiny, twice), "duplicate key")
 
 
@@ -32,9 +32,8 @@ def test_the_metadata(tiny, refused):
 
 
 def test_in_the_manifest(tiny, refused):
-    container = read_container(tiny)
-    text = container.manifest.replace(b'"model":"tiny"', b'"model":"tiny","model":"evil"')
-    refused(write_container(text, container.payloads), "duplicate key")
+    text = read_bundle(tiny).manifest.dump().replace(b'"model":"tiny"', b'"model":"tiny","model":"evil"')
+    refused(with_text(tiny, text), "duplicate key")
 
 
 def test_in_the_tensor_table(tiny, refused):

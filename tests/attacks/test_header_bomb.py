@@ -8,9 +8,9 @@ import tracemalloc
 import pytest
 
 from seedcnn.bundle import read_bundle
-from seedcnn.bundle.container import write_container
+from seedcnn.bundle.container import FORMAT, read_container
 from seedcnn.errors import BundleError
-from tests.bundle.bundles import with_header, with_header_text, with_manifest
+from tests.bundle.bundles import with_head, with_header, with_header_text, with_manifest, with_text
 
 
 @pytest.mark.parametrize("length", [(8 << 20) + 8, 1 << 31, 1 << 32, 1 << 62, 2**63, 2**64 - 8, 2**64 - 1])
@@ -40,17 +40,29 @@ def test_nesting_that_closes(tiny, refused):
 @pytest.mark.parametrize(
     "text", [b'{"a":' + b"[" * 200_000, b'{"a":' * 200_000, b'{"a":' + b"[" * 50 + b"]" * 50 + b"}"]
 )
-def test_deep_nesting_in_the_manifest(refused, text):
-    refused(write_container(text, {}), "manifest is not JSON|deeper than 8")
+def test_deep_nesting_in_the_manifest(tiny, refused, text):
+    refused(with_text(tiny, text), "manifest is not JSON|deeper than 8")
 
 
-def test_a_manifest_over_the_cap(refused):
-    refused(write_container(b'{"a":"' + b"x" * (4 << 20) + b'"}', {}), "manifest has 4194312 bytes; at most 4194304")
+def test_a_manifest_over_the_cap(tiny, refused):
+    text = b'{"a":"' + b"x" * (4 << 20) + b'"}'
+    refused(with_text(tiny, text), "manifest has 4194312 bytes; 1 to 4194304 are allowed")
+
+
+@pytest.mark.parametrize("by", [-1, 1, 1 << 20])
+def test_a_manifest_of_another_size(tiny, refused, by):
+    bundle = read_container(tiny, FORMAT)
+    refused(with_head(tiny, bytes(bundle.head), bundle.manifest_size + by), "not JSON|does not decompress")
+
+
+def test_no_manifest(tiny, refused):
+    refused(with_head(tiny, b"", 1), "not a zlib stream with the dictionary of this format")
+    refused(with_head(tiny, bytes(read_container(tiny, FORMAT).head), 0), "manifest has 0 bytes")
 
 
 def test_too_many_payloads(tiny, refused):
     entry = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
-    refused(with_header(tiny, lambda h: h.update({f"p{i}": entry for i in range(16_384)})), "at most 16384")
+    refused(with_header(tiny, lambda h: h.update({f"p{i}": entry for i in range(16_384)})), "has a payload 'p")
 
 
 def test_too_many_tensors(tiny, refused):
@@ -66,12 +78,13 @@ def test_endless_numbers(tiny, refused, text):
 
 
 def test_a_name_over_the_cap(tiny, refused):
-    refused(with_header(tiny, lambda h: h.update({"n" * 257: h.pop("head.bias")})), "at most 256 bytes")
-    refused(with_header(tiny, lambda h: h.update({"é" * 129: h.pop("head.bias")})), "at most 256 bytes")
+    for name in ("n" * 257, "é" * 129):
+        data = with_manifest(tiny, lambda m, name=name: m["tensors"][0].update(name=name))
+        refused(data, r"tensors\[\]\.name must be a string of at most 256 bytes")
 
 
 @pytest.mark.parametrize(
-    "text", [b'{"\\ud800":1}', b'{"__metadata__":{"seedcnn.manifest":"\\udfff"}}', b'{"a":"\xff"}', b"\x00"]
+    "text", [b'{"\\ud800":1}', b'{"__metadata__":{"seedcnn":"\\udfff"}}', b'{"a":"\xff"}', b"\x00"]
 )
 def test_text_that_is_not_unicode(tiny, refused, text):
     refused(with_header_text(tiny, text), "surrogate|not JSON")

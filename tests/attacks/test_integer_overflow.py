@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pytest
 
 from seedcnn.bundle import encode_grid, grid_of_step, read_bundle
-from seedcnn.bundle.compression import compress
-from seedcnn.bundle.container import Payload
-from seedcnn.bundle.delta import apply_delta, read_delta
-from seedcnn.bundle.sparse import add_sparse
+from seedcnn.bundle.codings import encode_integers
+from seedcnn.bundle.container import read_container
+from seedcnn.bundle.delta import DELTA_FORMAT, apply_delta, read_delta, write_delta
+from seedcnn.bundle.integers import store_integers
 from seedcnn.errors import BundleError
-from tests.bundle.bundles import with_header, with_manifest
+from tests.bundle.bundles import tiny_bundle, with_header, with_manifest
 from tests.bundle.deltas import signed
 
 OUTSIDE = r"manifest integer [0-9]+ is outside"  # what no field may hold
@@ -23,7 +21,7 @@ WIDE = [2**31, 2**32, 2**53, 2**63 - 1, 2**63, 2**64, 2**64 + 1, 10**30]
 @pytest.mark.parametrize("number", WIDE)
 def test_an_offset(tiny, refused, number):
     def change(header):
-        header["head.bias"]["data_offsets"] = [number, number + 20]
+        header["f32"]["data_offsets"] = [number, number + 20]
 
     refused(with_header(tiny, change), "offset|starts at")
 
@@ -31,7 +29,7 @@ def test_an_offset(tiny, refused, number):
 @pytest.mark.parametrize("shape", [[2**32, 2**32], [2**63], [2**16] * 4, [2**53, 3], [3, 2**64]], ids=str)
 def test_a_shape_whose_product_wraps_to_something_small(tiny, refused, shape):
     refused(with_manifest(tiny, lambda m: m["tensors"][0].update(shape=shape)), f"shape|{OUTSIDE}")
-    refused(with_header(tiny, lambda header: header["head.bias"].update(shape=shape)), "size|spans")
+    refused(with_header(tiny, lambda header: header["f32"].update(shape=shape)), "size|spans")
 
 
 @pytest.mark.parametrize("number", WIDE)
@@ -65,21 +63,18 @@ def test_an_integer_times_its_step_beyond_float32(tiny, refused):
 
 @pytest.mark.parametrize("start", [32767, -32767])
 def test_a_sum_of_a_delta_beyond_16_bits(start):
-    data = bytes([0, 1 if start > 0 else 2])  # one change, gap 0, by +1 (spelled 1) or -1 (spelled 2), away from zero
-    with pytest.raises(BundleError, match="beyond 32767"):
-        add_sparse(np.array([start], np.int16), data, 1, "t")
-
-
-def test_gaps_whose_sum_goes_around(parent, delta):
-    """Each gap is allowed by itself; together they pass the end of any tensor."""
-    data = bytes([255, 255, 255, 127] * 3 + [2] * 3)
-    frame = compress(data, "zstd")
-
-    def change(value):
-        value["tensors"][0].update(count=3, size=len(data), coded_sha256=hashlib.sha256(frame).hexdigest())
-
-    with pytest.raises(BundleError, match="changes value"):
-        apply_delta(parent, read_delta(signed(delta, change, {"body.weight": Payload.of_bytes(frame)})))
+    before = np.random.default_rng(0).integers(-99, 99, (4, 9)).astype(np.int16)
+    before[1, 2] = start
+    after = before.copy()
+    after[1, 2] -= np.sign(start)
+    coded = [[encode_integers("w", q, grid_of_step(0.5))] for q in (before, after)]
+    old, new = (read_bundle(tiny_bundle(tensors=coded[i], release=3 + i)) for i in (0, 1))
+    delta = write_delta(old, new)
+    assert [change.coding for change in read_delta(delta).tensors] == ["difference-i8"]
+    logits = bytes(read_container(delta, DELTA_FORMAT).rest)[-12:]
+    away = store_integers([(before - after, 1)], "entropy")
+    with pytest.raises(BundleError, match="'w' of the delta leads to the integer 32768"):
+        apply_delta(old, read_delta(signed(delta, lambda value: None, away + logits)))
 
 
 def test_the_length_of_the_header(tiny):

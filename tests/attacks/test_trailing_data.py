@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+import zlib
 
 import pytest
 
-from seedcnn.bundle.codings import compress
-from seedcnn.bundle.container import Payload, read_container, write_container
-from tests.bundle.bundles import with_header_text, with_manifest, with_payloads
+from seedcnn.bundle import read_bundle
+from seedcnn.bundle.compression import STORAGES, compress
+from seedcnn.bundle.container import FORMAT, read_container
+from tests.bundle.bundles import integers_of, tiny_bundle, with_head, with_header_text, with_integers, with_text
 
 
 @pytest.mark.parametrize("tail", [b"\x00", b"\n", b"PK\x03\x04", bytes(4096)])
@@ -33,14 +34,18 @@ def test_before_the_header(tiny, refused, head):
 
 
 @pytest.mark.parametrize("tail", [b"\x00", compress(b""), compress(b"more"), b"\x50\x2a\x4d\x18\x01\x00\x00\x00!"])
-def test_after_a_frame(tiny, refused, tail):
-    frame = bytes(read_container(tiny).payloads["graph.onnx"].data) + tail
-    data = with_payloads(tiny, lambda p: p.update({"graph.onnx": Payload.of_bytes(frame)}))
-    digest = hashlib.sha256(frame).hexdigest()
-    refused(with_manifest(data, lambda m: m["graph"].update(coded_sha256=digest)), "exactly 198 bytes")
+@pytest.mark.parametrize("storage", STORAGES)
+def test_after_the_integers(refused, storage, tail):
+    data = tiny_bundle(compression=storage)
+    refused(with_integers(data, integers_of(data) + tail), "exactly 81 bytes|does not end where its values do")
+
+
+@pytest.mark.parametrize("tail", [b"\x00", zlib.compress(b"more")])
+def test_after_the_graph(tiny, refused, tail):
+    head = bytes(read_container(tiny, FORMAT).head)
+    refused(with_head(tiny, head + tail), "the graph does not decompress to exactly 198 bytes")
 
 
 @pytest.mark.parametrize("tail", [b" ", b"\n", b"{}", b"x"])
 def test_after_the_manifest(tiny, refused, tail):
-    container = read_container(tiny)
-    refused(write_container(container.manifest + tail, container.payloads), "canonical form|not JSON")
+    refused(with_text(tiny, read_bundle(tiny).manifest.dump() + tail), "canonical form|not JSON")

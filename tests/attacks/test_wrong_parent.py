@@ -49,7 +49,7 @@ def test_another_network(delta):
         apply_delta(read_bundle(tiny_bundle(release=3)), read_delta(delta))
 
 
-@pytest.mark.parametrize("compression", ["zlib", "xz"])
+@pytest.mark.parametrize("compression", ["zstd", "zlib", "xz"])
 def test_the_same_content_in_another_compression_is_the_same_parent(parent, delta, compression):
     made = apply_delta(read_bundle(bundle(3, compression=compression)), read_delta(delta))
     wanted = read_bundle(apply_delta(parent, read_delta(delta))).manifest

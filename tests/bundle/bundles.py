@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ from seedcnn.bundle import (
     encode_raw,
     encode_seeded,
     grid_of_step,
+    read_bundle,
     write_bundle,
 )
-from seedcnn.bundle.container import Payload, read_container, write_container
+from seedcnn.bundle.container import BYTES, FORMAT, Container, read_container, write_container
+from seedcnn.bundle.head import graph_of, manifest_of, pack_head
 from seedcnn.rng import FixedPoint
 from seedcnn.runtime.pictures import canned_pictures
 
@@ -27,18 +30,18 @@ RULE = Preprocessing(
 )
 
 
-def tiny_tensors(compression: str = "zstd", bias: float = 0.0) -> list[Any]:
+def tiny_tensors(bias: float = 0.0) -> list[Any]:
     """One tensor of each coding: raw in three precisions, int8, int16, seeded; and a scaled one with its scale."""
     values = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
-    scale = as_scale(encode_grid("deep.weight.scale", np.abs(values[0, :3]), grid_of_step(2.0**-12), compression))
+    scale = as_scale(encode_grid("deep.weight.scale", np.abs(values[0, :3]), grid_of_step(2.0**-12)))
     return [
         encode_raw("head.bias", values[0] + np.float32(bias)),
-        encode_grid("conv.weight", values, grid_of_step(0.05), compression),
-        encode_grid("head.weight", values.reshape(5, 3) * 4, grid_of_step(1e-3), compression),
+        encode_grid("conv.weight", values, grid_of_step(0.05)),
+        encode_grid("head.weight", values.reshape(5, 3) * 4, grid_of_step(1e-3)),
         encode_seeded("conv.phase", (2, 7), Seeded(0xFEED, 1, 2, FixedPoint.from_range(-1, 1), 5, 3)),
         encode_raw("norm.half", values[1], "raw-f16"),
         encode_raw("norm.bf16", values[2], "raw-bf16"),
-        encode_grid("deep.weight", values.reshape(3, 5, 1), grid_of_step(0.03), compression, scale=scale),
+        encode_grid("deep.weight", values.reshape(3, 5, 1), grid_of_step(0.03), scale=scale),
         scale,
     ]
 
@@ -74,20 +77,50 @@ def explore(bundle: Any) -> None:
 
 
 def with_manifest(data: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
-    """The bundle with ``change`` applied to its manifest, in canonical form and with the right manifest digest."""
-    container = read_container(data)
-    value = json.loads(container.manifest)
+    """The bundle with ``change`` applied to its manifest, in canonical form and with the right digest."""
+    bundle = read_container(data, FORMAT)
+    text = manifest_of(bundle.head, bundle.manifest_size)
+    value = json.loads(text)
+    graph = graph_of(bundle.head, len(text), value["graph"]["size"])
     change(value)
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    return write_container(text, container.payloads)
+    return with_text(data, json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(), graph)
 
 
-def with_payloads(data: bytes, change: Callable[[dict[str, Payload]], Any]) -> bytes:
-    """The bundle with ``change`` applied to its payloads, the manifest unchanged."""
-    container = read_container(data)
-    payloads = dict(container.payloads)
+def with_text(data: bytes, text: bytes, graph: bytes | None = None) -> bytes:
+    """The bundle with another text of the manifest, and perhaps another graph."""
+    bundle = read_container(data, FORMAT)
+    if graph is None:
+        old = manifest_of(bundle.head, bundle.manifest_size)
+        graph = graph_of(bundle.head, len(old), json.loads(old)["graph"]["size"])
+    return with_head(data, pack_head(text, graph), len(text))
+
+
+def with_head(data: bytes, head: bytes, size: int | None = None) -> bytes:
+    """The bundle with another compressed head, of a manifest of ``size`` bytes, and the right digest."""
+    bundle = read_container(data, FORMAT)
+    payloads = dict(bundle.payloads) | {BYTES: head + bytes(bundle.rest)}
+    return write_container(Container(FORMAT, bundle.manifest_size if size is None else size, len(head), payloads))
+
+
+def integers_of(data: bytes) -> bytes:
+    """The stored integers of all tensors."""
+    return bytes(read_bundle(data).stored.integers)
+
+
+def with_integers(data: bytes, integers: bytes) -> bytes:
+    """The bundle with other stored integers and the right digest."""
+    bundle = read_container(data, FORMAT)
+    logits = bytes(bundle.rest)[len(integers_of(data)) :]
+    payloads = dict(bundle.payloads) | {BYTES: bytes(bundle.head) + integers + logits}
+    return write_container(replace(bundle, payloads=payloads))
+
+
+def with_payloads(data: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
+    """The bundle with ``change`` applied to its payloads, and the right digest."""
+    bundle = read_container(data, FORMAT)
+    payloads = {name: bytes(each) for name, each in bundle.payloads.items()}
     change(payloads)
-    return write_container(container.manifest, payloads)
+    return write_container(replace(bundle, payloads=payloads))
 
 
 def with_header(data: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:

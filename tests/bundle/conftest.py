@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundle.bundles import tiny_bundle, tiny_tensors
+from tests.bundle.bundles import tiny_bundle
 from tests.bundle.c_reader import build
 
 
@@ -17,7 +17,7 @@ def tiny() -> bytes:
 @pytest.fixture(scope="session")
 def tiny_zlib() -> bytes:
     """A bundle with every coding, that the reader in C reads without a library."""
-    return tiny_bundle(tensors=tiny_tensors("zlib"), compression="zlib")
+    return tiny_bundle(compression="zlib")
 
 
 @pytest.fixture(scope="session")

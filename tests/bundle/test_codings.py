@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -13,13 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seedcnn.bundle import Grid, Seeded, encode_grid, encode_raw, encode_seeded, grid_of_step
-from seedcnn.bundle.codings import decode
-from seedcnn.bundle.compression import COMPRESSIONS, decompress
-from seedcnn.bundle.container import Payload
+from seedcnn.bundle.codings import Stored, store
+from seedcnn.bundle.compression import STORAGES, decompress
 from seedcnn.errors import BundleError, BundleFormatError, DigestError
 from seedcnn.rng import FixedPoint, uniform
 
 SHAPES = st.lists(st.integers(1, 4), max_size=4).map(tuple)
+
+
+def decode(coded, storage="entropy"):
+    """What a reader makes of one coded tensor."""
+    stored, digest = store([coded], storage)
+    return stored.tensors([coded.entry], digest)[coded.entry.name]
 
 
 def _values(shape: tuple[int, ...], seed: int, scale: float) -> np.ndarray:
@@ -31,10 +35,10 @@ def _values(shape: tuple[int, ...], seed: int, scale: float) -> np.ndarray:
 def test_raw_comes_back_bit_equal(shape, seed, scale):
     values = _values(shape, seed, scale)
     coded = encode_raw("t", values)
-    result = decode(coded.entry, coded.payload)
+    result = decode(coded)
     assert result.shape == shape
     assert result.tobytes() == values.tobytes() == coded.expanded.tobytes()
-    assert coded.entry.expanded_sha256 == hashlib.sha256(values.tobytes()).hexdigest()
+    assert store([coded], "entropy")[1] == hashlib.sha256(values.tobytes()).hexdigest()
 
 
 @settings(deadline=None)
@@ -42,10 +46,10 @@ def test_raw_comes_back_bit_equal(shape, seed, scale):
 def test_half_precision_is_the_nearest_number(shape, seed, scale, coding):
     values = _values(shape, seed, scale)
     coded = encode_raw("t", values, coding)
-    result = decode(coded.entry, coded.payload)
+    result = decode(coded)
     dtype = torch.float16 if coding == "raw-f16" else torch.bfloat16
     assert result.tobytes() == torch.from_numpy(values).to(dtype).float().numpy().tobytes() == coded.expanded.tobytes()
-    assert len(coded.payload.data) == 2 * values.size
+    assert len(coded.data) == 2 * values.size
 
 
 def test_what_is_too_large_for_half_precision_is_refused():
@@ -61,7 +65,7 @@ def test_grid_comes_back_bit_equal_and_within_half_a_step(shape, seed, steps_wid
     grid = grid_of_step(step)
     values = _values(shape, seed, steps_wide * step)
     coded = encode_grid("t", values, grid)
-    result = decode(coded.entry, coded.payload)
+    result = decode(coded)
     assert result.dtype == np.float32
     assert result.shape == shape
     assert result.tobytes() == coded.expanded.tobytes()
@@ -98,11 +102,11 @@ def test_a_grid_that_is_not_exact_is_refused(grid, name):
     ("largest", "width"),
     [(127, "i8"), (-127, "i8"), (128, "i16"), (-128, "i16"), (32767, "i16"), (-32767, "i16")],
 )
-@pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_the_narrowest_integer_that_fits_is_taken(largest, width, compression):
-    coded = encode_grid("t", [0.0, largest * 0.25], grid_of_step(0.25), compression)
-    assert coded.entry.coding == f"grid-{width}-{compression}"
-    assert decode(coded.entry, coded.payload).tolist() == [0.0, largest * 0.25]
+@pytest.mark.parametrize("storage", STORAGES)
+def test_the_narrowest_integer_that_fits_is_taken(largest, width, storage):
+    coded = encode_grid("t", [0.0, largest * 0.25], grid_of_step(0.25))
+    assert coded.entry.coding == f"grid-{width}"
+    assert decode(coded, storage).tolist() == [0.0, largest * 0.25]
 
 
 def test_a_grid_that_is_too_fine_is_refused():
@@ -112,12 +116,12 @@ def test_a_grid_that_is_too_fine_is_refused():
 
 def test_int16_travels_as_two_byte_planes_low_bytes_first():
     coded = encode_grid("t", [0x0102, -2, 0], grid_of_step(1))
-    assert decompress(coded.payload.data, 6, "t") == bytes([0x02, 0xFE, 0x00, 0x01, 0xFF, 0x00])
+    assert decompress(store([coded], "zstd")[0].integers, 6, "t") == bytes([0x02, 0xFE, 0x00, 0x01, 0xFF, 0x00])
 
 
 def test_no_negative_zero_leaves_the_grid():
     coded = encode_grid("t", [-0.1, -0.0], grid_of_step(1))
-    assert decode(coded.entry, coded.payload).tobytes() == bytes(8)
+    assert decode(coded).tobytes() == bytes(8)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf"), 1e39])
@@ -130,10 +134,8 @@ def test_values_that_are_not_finite_in_float32_are_refused(bad):
 def test_a_raw_payload_that_is_not_finite_is_refused_even_with_the_right_digest():
     coded = encode_raw("w", [1.0])
     data = np.array([np.nan], "<f4").tobytes()
-    digest = hashlib.sha256(data).hexdigest()
-    entry = replace(coded.entry, coded_sha256=digest, expanded_sha256=digest)
     with pytest.raises(BundleFormatError, match="not finite"):
-        decode(entry, Payload("F32", (1,), data))
+        Stored(b"", "entropy", {"f32": data}).tensors([coded.entry], hashlib.sha256(data).hexdigest())
 
 
 @settings(deadline=None)
@@ -144,16 +146,25 @@ def test_seeded_draws_are_repeated_and_cut_to_size(shape, repeat, seed):
     seeded = Seeded(seed, 4, 5, FixedPoint.from_range(-0.5, 3), -(-elements // repeat), repeat)
     coded = encode_seeded("t", shape, seeded)
     draws = uniform(seed, seeded.fixed, tensor_id=4, stream=5, count=seeded.count)
-    assert coded.payload is None
-    assert decode(coded.entry, None).reshape(-1).tolist() == [float(draws[i // repeat]) for i in range(elements)]
+    assert coded.integers is None
+    assert coded.data is None
+    assert decode(coded).reshape(-1).tolist() == [float(draws[i // repeat]) for i in range(elements)]
 
 
-def test_both_digests_are_checked():
-    coded = encode_grid("t", [1.0, 2.0], grid_of_step(1))
-    other = encode_grid("t", [1.0, 3.0], grid_of_step(1))
-    with pytest.raises(DigestError, match="'t': the stored bytes"):
-        decode(coded.entry, other.payload)
-    with pytest.raises(DigestError, match="'t': the expanded values"):
-        decode(replace(other.entry, expanded_sha256=coded.entry.expanded_sha256), other.payload)
-    with pytest.raises(BundleFormatError, match="'t' has no payload"):
-        decode(coded.entry, None)
+def test_the_digest_is_checked():
+    coded, other = (encode_grid("t", [1.0, last], grid_of_step(1)) for last in (2.0, 3.0))
+    with pytest.raises(DigestError, match="the expanded values of the tensors do not match"):
+        store([other], "entropy")[0].tensors([other.entry], store([coded], "entropy")[1])
+
+
+@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("storage", ["zstd", "zlib", "xz"])
+def test_the_integer_without_an_opposite_is_refused(storage, width):
+    from seedcnn.bundle.compression import compress
+    from seedcnn.bundle.integers import load_integers
+
+    planes = compress(bytes([0x80]) if width == 1 else bytes([0x00, 0x80]), storage)
+    with pytest.raises(
+        BundleFormatError, match=r"the stream of integers holds -(128|32768); -(127|32767) is the least"
+    ):
+        list(load_integers(planes, [((1,), width)], storage))

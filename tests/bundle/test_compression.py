@@ -147,14 +147,14 @@ for name in sys.argv[1:]:
 
 
 def test_a_machine_without_zstd_reads_the_others_and_says_what_is_missing(tmp_path):
-    from tests.bundle.bundles import tiny_bundle, tiny_tensors
+    from tests.bundle.bundles import tiny_bundle
 
     paths = []
-    for compression in COMPRESSIONS:
-        paths.append(tmp_path / compression)
-        paths[-1].write_bytes(tiny_bundle(tensors=tiny_tensors(compression), compression=compression))
+    for storage in ("zstd", "entropy", "zlib", "xz"):
+        paths.append(tmp_path / storage)
+        paths[-1].write_bytes(tiny_bundle(compression=storage))
     done = subprocess.run([sys.executable, "-c", CHILD, *paths], capture_output=True, text=True, check=True)
     missing, *read = done.stdout.splitlines()
     assert missing.startswith("this machine has no zstd: install Python 3.14 or")
     assert missing.endswith("or pack bundles for it with zlib or xz")
-    assert read == ["198 [5, 15, 15, 14, 5, 5, 15]"] * 2
+    assert read == ["198 [5, 15, 15, 14, 5, 5, 15]"] * 3

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
 
 from seedcnn.bundle import Measured, apply_delta, read_bundle, read_delta, with_accuracy, write_delta
-from seedcnn.bundle.canonical import dump_canonical
-from seedcnn.bundle.container import read_container, write_container
 from seedcnn.errors import BundleFormatError
-from tests.bundle.bundles import explore, tiny_bundle
+from tests.bundle.bundles import explore, tiny_bundle, with_manifest
+from tests.bundle.c_reader import agree
 
 FOUND = Measured("photos", 351, 400)
 
@@ -22,7 +20,7 @@ def test_a_bundle_states_its_accuracy_and_is_the_same_otherwise():
     explore(stated)
     assert plain.manifest.measured is None
     assert stated.manifest == replace(plain.manifest, measured=FOUND)
-    assert stated.payloads == plain.payloads
+    assert stated.stored == plain.stored
     assert stated.manifest.measured.top1 == 87.75
     assert stated.manifest.content_sha256() != plain.manifest.content_sha256()
 
@@ -39,11 +37,16 @@ def test_a_bundle_states_its_accuracy_and_is_the_same_otherwise():
     ids=str,
 )
 def test_an_accuracy_that_cannot_be_is_refused(change, message):
-    container = read_container(with_accuracy(read_bundle(tiny_bundle()), FOUND))
-    value = json.loads(container.manifest)
-    value["measured"] |= change
+    data = with_accuracy(read_bundle(tiny_bundle()), FOUND)
+    changed = with_manifest(data, lambda manifest: manifest["measured"].update(change))
     with pytest.raises(BundleFormatError, match=message):
-        read_bundle(write_container(dump_canonical(value), dict(container.payloads)))
+        read_bundle(changed)
+
+
+@pytest.mark.parametrize("change", [{}, {"correct": 401}, {"count": 0}, {"data": ""}, {"points": 3}], ids=str)
+def test_the_reader_in_c_agrees(reader, tmp_path, change):
+    data = with_accuracy(read_bundle(tiny_bundle()), FOUND)
+    agree(reader, tmp_path / "changed", with_manifest(data, lambda manifest: manifest["measured"].update(change)))
 
 
 @pytest.mark.parametrize("before", [None, Measured("", 0, 1)], ids=["none before", "another before"])

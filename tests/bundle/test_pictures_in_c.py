@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seedcnn.bundle import CannedPicture, Preprocessing
-from seedcnn.bundle.container import read_container
+from seedcnn.bundle import CannedPictures, Preprocessing, read_bundle
 from seedcnn.bundle.manifest import Manifest
 from seedcnn.bundle.preprocessing import FILTERS, MODES
 from seedcnn.bundle.reader import draw_picture
 from seedcnn.errors import BundleFormatError, ImageError
 from seedcnn.runtime.pictures import canned_pictures, prepare
-from tests.bundle.bundles import replace_one, tiny_bundle, tiny_tensors, with_manifest
+from tests.bundle.bundles import replace_one, tiny_bundle, with_manifest
 from tests.bundle.c_reader import agree, run
 
 SEED = 77
@@ -29,19 +28,20 @@ BACKGROUNDS = [(255, 255, 255), (0, 0, 0), (250, 128, 3)]
 SHORT = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def _pictures(rule: Preprocessing, sizes: list[tuple[int, int]]) -> list[CannedPicture]:
-    found: list[CannedPicture] = []
-    for height, width in sizes:
-        for channels in (1, 2, 3, 4):
-            made = prepare(draw_picture(SEED, len(found), height, width, channels), rule)
-            found.append(CannedPicture(height, width, channels, hashlib.sha256(made.tobytes()).hexdigest()))
-    return found
+def _digest(rule: Preprocessing, pictures: Sequence[tuple[int, int, int]]) -> str:
+    digest = hashlib.sha256()
+    for index, each in enumerate(pictures):
+        digest.update(prepare(draw_picture(SEED, index, *each), rule).tobytes())
+    return digest.hexdigest()
 
 
-def _zlib_bundle(rule: Preprocessing, pictures: Any) -> bytes:
-    return tiny_bundle(
-        tensors=tiny_tensors("zlib"), compression="zlib", preprocessing=rule, canned_pictures=tuple(pictures)
-    )
+def _pictures(rule: Preprocessing, sizes: list[tuple[int, int]]) -> CannedPictures:
+    found = tuple((height, width, channels) for height, width in sizes for channels in (1, 2, 3, 4))
+    return CannedPictures(found, _digest(rule, found))
+
+
+def _zlib_bundle(rule: Preprocessing, pictures: CannedPictures) -> bytes:
+    return tiny_bundle(compression="zlib", preprocessing=rule, canned_pictures=pictures)
 
 
 def _rules() -> list[Preprocessing]:
@@ -60,13 +60,13 @@ def _rules() -> list[Preprocessing]:
 
 @pytest.mark.parametrize("rule", _rules(), ids=lambda rule: f"{rule.resize}-{rule.filter}-{rule.channels}")
 def test_every_way_and_filter(reader, tmp_path, rule):
-    pictures = _pictures(rule, SIZES)
-    place = tmp_path / "x.bundle"
-    place.write_bytes(_zlib_bundle(rule, pictures))
-    done = run([reader, place])
-    assert done.returncode == 0, done.stderr
-    told = [line for line in done.stdout.splitlines() if line.startswith("picture ")]
-    assert told == [f"picture {p.height}x{p.width}x{p.channels} {p.sha256}" for p in pictures]
+    for size in SIZES:
+        pictures = _pictures(rule, [size])
+        place = tmp_path / "x.bundle"
+        place.write_bytes(_zlib_bundle(rule, pictures))
+        done = run([reader, place])
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == f"pictures {pictures.sha256}"
 
 
 @pytest.mark.parametrize("background", BACKGROUNDS)
@@ -74,8 +74,8 @@ def test_every_way_and_filter(reader, tmp_path, rule):
 def test_no_resizing(reader, tmp_path, channels, background):
     rule = Preprocessing.exact((14, 9), background=background, **COLOURS[channels])
     agree(reader, tmp_path / "x", _zlib_bundle(rule, canned_pictures(SEED, rule)))
-    wrong = [replace(picture, width=8) for picture in canned_pictures(SEED, rule)]
-    agree(reader, tmp_path / "x", _zlib_bundle(rule, wrong))
+    wrong = tuple((height, 8, channels) for height, _, channels in canned_pictures(SEED, rule).sizes)
+    agree(reader, tmp_path / "x", _zlib_bundle(rule, CannedPictures(wrong)))
     assert "refuses" in run([reader, tmp_path / "x"]).stderr
 
 
@@ -84,7 +84,8 @@ def test_large_inputs(reader, tmp_path, filter):
     """The canned pictures of a usual network, and sides where the weights of bicubic lose bits."""
     usual, wide = Preprocessing.crop(224, filter=filter), Preprocessing.squash((40, 4096), filter=filter)
     for rule in (usual, wide):
-        agree(reader, tmp_path / "x", _zlib_bundle(rule, canned_pictures(SEED, rule)[::2]))
+        sizes = canned_pictures(SEED, rule).sizes[::2]
+        agree(reader, tmp_path / "x", _zlib_bundle(rule, CannedPictures(sizes, _digest(rule, sizes))))
     narrow = Preprocessing.crop((9, 8), short_side=4090, filter=filter)  # the long side is scaled to 65,440
     data = _zlib_bundle(narrow, _pictures(narrow, [(1, 16), (48, 3)]))
     agree(reader, tmp_path / "x", data)
@@ -94,7 +95,7 @@ def test_large_inputs(reader, tmp_path, filter):
 def test_a_scaled_side_over_the_limit_is_refused(reader, tmp_path):
     rule = Preprocessing.crop(4, short_side=4096)
     for sizes, wanted in (((1, 15), 0), ((1, 16), 1), ((16, 1), 1), ((15, 1), 0)):
-        pictures = [CannedPicture(*sizes, 3, "0" * 64)] if wanted else _pictures(rule, [sizes])
+        pictures = CannedPictures(((*sizes, 3),)) if wanted else _pictures(rule, [sizes])
         agree(reader, tmp_path / "x", _zlib_bundle(rule, pictures))
         assert run([reader, tmp_path / "x"]).returncode == wanted
 
@@ -102,14 +103,14 @@ def test_a_scaled_side_over_the_limit_is_refused(reader, tmp_path):
 @pytest.mark.parametrize("resize", MODES)
 def test_one_wrong_digest_is_refused(reader, tmp_path, resize):
     rules = {rule.resize: rule for rule in _rules()} | {"none": Preprocessing.exact(6)}
-    pictures = list(canned_pictures(SEED, rules[resize]))
-    for index, picture in enumerate(pictures):
-        last = "0" if picture.sha256[-1] != "0" else "1"
-        changed = [*pictures[:index], replace(picture, sha256=picture.sha256[:-1] + last), *pictures[index + 1 :]]
+    pictures = canned_pictures(SEED, rules[resize])
+    for at in (0, 31, 63):
+        other = "0" if pictures.sha256[at] != "0" else "1"
+        changed = pictures._replace(sha256=pictures.sha256[:at] + other + pictures.sha256[at + 1 :])
         agree(reader, tmp_path / "x", _zlib_bundle(rules[resize], changed))
         done = run([reader, tmp_path / "x"])
         assert done.returncode == 1
-        assert done.stderr == "refused: a canned picture does not become the bytes that are stated\n"
+        assert done.stderr == "refused: the canned pictures do not become the bytes that are stated\n"
 
 
 VALUES = st.one_of(
@@ -126,9 +127,7 @@ def _sealed(value: dict[str, Any]) -> dict[str, Any]:
     try:
         rule = Preprocessing.from_json(value["preprocessing"])
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        for index, picture in enumerate(Manifest.parse(text).canned.pictures):
-            made = prepare(draw_picture(SEED, index, picture.height, picture.width, picture.channels), rule)
-            value["canned"]["pictures"][index]["sha256"] = hashlib.sha256(made.tobytes()).hexdigest()
+        value["canned"]["pictures_sha256"] = _digest(rule, Manifest.parse(text).canned.pictures.sizes)
     except (BundleFormatError, ImageError):
         pass
     return value
@@ -145,7 +144,7 @@ def _sealed(value: dict[str, Any]) -> dict[str, Any]:
 def test_c_and_python_refuse_the_same_rules(reader, tmp_path, resize, sizes, changes, names, given):
     """Fields of the rule and of the pictures change, appear and go, and the digests follow where there is a rule."""
     rule = {rule.resize: rule for rule in _rules()[1:4]} | {"none": Preprocessing.exact((14, 11))}
-    data = _zlib_bundle(rule[resize], [] if resize == "none" else _pictures(rule[resize], sizes))
+    data = _zlib_bundle(rule[resize], CannedPictures() if resize == "none" else _pictures(rule[resize], sizes))
 
     def change(value: dict[str, Any]) -> None:
         parts = {"preprocessing": value["preprocessing"], "pictures": value["canned"]["pictures"]}
@@ -199,5 +198,5 @@ def test_c_and_python_take_the_same_rules(reader, tmp_path, resize, sizes, field
 
 def test_the_manifest_of_the_tests_is_sealed_as_written():
     rule = _rules()[0]
-    value = json.loads(read_container(_zlib_bundle(rule, canned_pictures(SEED, rule))).manifest)
+    value = json.loads(read_bundle(_zlib_bundle(rule, canned_pictures(SEED, rule))).manifest.dump())
     assert _sealed(json.loads(json.dumps(value))) == value

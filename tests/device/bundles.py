@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -71,12 +70,12 @@ def make_bundle(
     only: str = "",
     parent: int = 0,
     rule: Preprocessing = RULE,
-    wrong_picture: int = -1,
+    wrong_pictures: bool = False,
 ) -> bytes:
     """A bundle whose weights depend on ``release``; ``logit_error`` spoils the canned logit of image 3, class 2.
 
     ``only`` names the one runtime that can run it. With ``parent`` the weights are that release's except for a few.
-    ``wrong_picture`` is the canned picture whose digest is spoilt.
+    ``wrong_pictures`` spoils the digest of the canned pictures.
     """
     rng = np.random.default_rng(parent or release)
     weight = rng.normal(0, 0.4, (width, 3, 3, 3))
@@ -95,9 +94,9 @@ def make_bundle(
     images = random_bytes(CANNED_SEED, tensor_id=0, count=count).reshape(CANNED_COUNT, 32, 32, 3)
     (logits,) = session.run(["logits"], {"x": preprocess(images, rule)})
     logits[3, 2] += logit_error
-    pictures = list(canned_pictures(CANNED_SEED, rule))
-    if wrong_picture >= 0:
-        pictures[wrong_picture] = replace(pictures[wrong_picture], sha256="0" * 64)
+    pictures = canned_pictures(CANNED_SEED, rule)
+    if wrong_pictures:
+        pictures = pictures._replace(sha256="0" * 64)
     return write_bundle(
         model="tiny",
         family=family,

@@ -25,7 +25,7 @@ def session_of(bundle, **changes):
 
 
 def test_self_test_passes_and_tells_the_error(bundle):
-    assert 0 <= self_test(session_of(bundle), bundle) < 1e-4
+    assert 0 <= self_test(session_of(bundle), bundle) < 3e-4
 
 
 def test_self_test_names_image_and_difference(make_bundle):
@@ -33,7 +33,7 @@ def test_self_test_names_image_and_difference(make_bundle):
     with pytest.raises(SelfTestError, match=r"canned image 3 is off by 0.25; 0.001 is allowed"):
         self_test(session_of(bundle), bundle)
     lenient = read_bundle(make_bundle(1, logit_error=0.25, tolerance=0.3))
-    assert self_test(session_of(lenient), lenient) == pytest.approx(0.25, abs=1e-4)
+    assert self_test(session_of(lenient), lenient) == pytest.approx(0.25, abs=3e-4)
 
 
 def test_self_test_refuses_numbers_that_are_not_finite(bundle):
@@ -64,10 +64,9 @@ def test_expand_checks_the_cap_before_it_allocates(bundle):
 
 
 def test_expand_checks_digests(bundle):
-    payload = bundle.payloads["conv.weight"]
-    spoilt = dataclasses.replace(payload, data=bytes(payload.data[:-1]) + b"\0")
-    with pytest.raises(DigestError, match=r"conv.weight"):
-        expand(dataclasses.replace(bundle, payloads={**bundle.payloads, "conv.weight": spoilt}))
+    manifest = dataclasses.replace(bundle.manifest, tensors_sha256="0" * 64)
+    with pytest.raises(DigestError, match="the expanded values of the tensors do not match their digest"):
+        expand(dataclasses.replace(bundle, manifest=manifest))
 
 
 def test_model_from_a_file(tmp_path, make_bundle):
@@ -94,7 +93,7 @@ def test_batches_of_any_size_give_the_same_answers(bundle):
     images = np.tile(bundle.canned_images(), (17, 1, 1, 1))
     assert len(images) == 17 * CANNED_COUNT > 2 * 64
     logits = model.logits(images)
-    np.testing.assert_allclose(logits, np.tile(bundle.canned_logits(), (17, 1)), atol=1e-4)
+    np.testing.assert_allclose(logits, np.tile(bundle.canned_logits(), (17, 1)), atol=3e-4)
     assert model.logits(images[:0]).shape == (0, 10)
     assert model.predict(images[:0]).labels == ()
     with pytest.raises(ValueError, match="must be uint8"):

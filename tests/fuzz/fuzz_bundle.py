@@ -12,7 +12,6 @@ digests are reached.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import resource
@@ -32,17 +31,19 @@ except ImportError:  # the corpus alone is tested without it
 with atheris.instrument_imports(include=["seedcnn"]) if atheris else nullcontext():
     from seedcnn.bundle import read_bundle
     from seedcnn.bundle.compression import compress, decompress
-    from seedcnn.bundle.container import Payload, read_container, write_container
+    from seedcnn.bundle.container import BYTES, FORMAT, Container, read_container, write_container
     from seedcnn.bundle.delta import DELTA_FORMAT, apply_delta, read_delta
-    from seedcnn.bundle.entries import TensorEntry
+    from seedcnn.bundle.head import graph_of, manifest_of, pack_head
     from seedcnn.errors import BundleError
 
 CORPUS = Path(__file__).parent / "corpus"
 DECLARED = 2 << 20  # bytes; a file that declares more is only opened
 SPARE = 16 << 20
 LARGEST_INPUT = 8192
+LABELS = ("cat", "dog", "häß")  # of the parent; a delta has none of its own
+SHAPES = ((5,), (3, 5), (5, 3), (2, 7), (5,), (5,), (3, 5, 1), (3,))
 NUMBERS = (-1, 0, 1, 255, 2**31, 2**53, 2**63, 10**40, 0.5)
-JUNK: tuple[Any, ...] = (*NUMBERS, "", "raw-f32", "grid-i8-zstd", None, True, [], {})
+JUNK: tuple[Any, ...] = (*NUMBERS, "", "raw-f32", "grid-i8", "difference-i16", "entropy", "scale", None, True, [], {})
 
 Mutate = Callable[[bytes, int], bytes]
 
@@ -52,7 +53,7 @@ def _declared(manifest: Any) -> int:
     rule, canned = manifest.preprocessing, manifest.canned
     tensors = sum(4 * max(entry.elements, 1) for entry in manifest.tensors)
     images = canned.count * rule.height * rule.width * rule.channels
-    return int(tensors + manifest.graph.size + images + sum(picture.size for picture in canned.pictures))
+    return int(tensors + manifest.graph.size + images + sum(h * w * c for h, w, c in canned.pictures.sizes))
 
 
 def parent() -> Any:
@@ -65,9 +66,6 @@ def answer(data: bytes, base: Any) -> str:
     try:
         if DELTA_FORMAT.encode() in data:
             delta = read_delta(data)
-            whole = [entry for entry in delta.tensors if isinstance(entry, TensorEntry)]
-            if sum(4 * entry.elements for entry in whole) > DECLARED:
-                return "large"
             apply_delta(base, delta)
             return "delta"
         bundle = read_bundle(data)
@@ -108,41 +106,33 @@ def _change_manifest(manifest: Any, rng: random.Random, mutate: Mutate) -> None:
         del node[key]
 
 
-def _change_payload(manifest: Any, payloads: dict[str, Payload], rng: random.Random, mutate: Mutate) -> None:
-    """The stored bytes of one payload, or those inside its compression, and their digest and size in the manifest."""
-    name = rng.choice(sorted(payloads))
-    payload = payloads[name]
-    data = bytes(payload.data)
-    named = [one for one in (*manifest.get("tensors", ()), manifest.get("graph"), manifest.get("canned")) if one]
-    entry = next((one for one in named if one.get("name", one.get("payload")) == name), None)
-    if entry is None or payload.dtype != "U8":
-        data = mutate(data, len(data))[: len(data)].ljust(len(data), b"\0")
-    elif rng.randrange(3) == 0:
-        data = mutate(data, len(data) + 64)
-    else:
-        compression = str(entry.get("coding", "raw-f32")).rpartition("-")[2]
-        try:
-            size = max(0, min(_stored_size(entry), 1 << 16))
-            inner = decompress(memoryview(data), size, "payload", compression)
-            inner = mutate(inner, len(inner) + 16)
-            if "size" in entry:
-                entry["size"] = len(inner)
-            data = compress(inner, compression, fast=True)
-        except (BundleError, ValueError):
-            data = mutate(data, len(data) + 64)
-    if entry is not None:
-        entry["coded_sha256" if "coded_sha256" in entry else "sha256"] = hashlib.sha256(data).hexdigest()
-    shape = (len(data),) if payload.dtype == "U8" else payload.shape
-    payloads[name] = Payload(payload.dtype, shape, data)
+def _change_rest(manifest: Any, payloads: dict[str, bytes], rest: bytes, rng: random.Random, mutate: Mutate) -> bytes:
+    """Mutate the stored integers and logits, the bytes inside their compression, or a payload of floats."""
+    floats = sorted(set(payloads) - {BYTES})
+    if floats and rng.randrange(3) == 0:
+        name = rng.choice(floats)
+        payloads[name] = mutate(payloads[name], len(payloads[name]))[: len(payloads[name])].ljust(
+            len(payloads[name]), b"\0"
+        )
+        return rest
+    if rng.randrange(2) or manifest.get("integers") == "entropy":
+        return mutate(rest, len(rest) + 64)
+    logits = 2 * manifest["canned"]["count"] * len(manifest.get("labels", LABELS))
+    stored, tail = rest[: len(rest) - logits], rest[len(rest) - logits :]
+    inner = decompress(stored, _stored_size(manifest), "integers", manifest["integers"])
+    return compress(mutate(inner, len(inner) + 16), manifest["integers"], fast=True) + tail
 
 
-def _stored_size(entry: Any) -> int:
-    if "size" in entry:
-        return int(entry["size"])
-    elements = 1
-    for size in entry["shape"]:
-        elements *= int(size)
-    return elements * (2 if "i16" in entry["coding"] else 1)
+def _stored_size(manifest: Any) -> int:
+    """Bytes of all integers before compression; a delta's differences are as many as the parent's values."""
+    sizes = 0
+    for entry in manifest["tensors"]:
+        shape = entry["shape"] if "shape" in entry else SHAPES[entry["index"]]
+        elements = 1
+        for size in shape:
+            elements *= int(size)
+        sizes += elements * {"i8": 1, "i16": 2}.get(entry["coding"].rpartition("-")[2], 0)
+    return min(sizes, 1 << 16)
 
 
 def mutated(data: bytes, largest: int, seed: int, mutate: Mutate) -> bytes:
@@ -150,17 +140,23 @@ def mutated(data: bytes, largest: int, seed: int, mutate: Mutate) -> bytes:
     rng = random.Random(seed)
     if rng.randrange(2):
         return mutate(data, largest)
+    wanted = DELTA_FORMAT if DELTA_FORMAT.encode() in data else FORMAT
     try:
-        container = read_container(data)
-        manifest = json.loads(container.manifest)
-        payloads = dict(container.payloads)
+        container = read_container(data, wanted)
+        text = manifest_of(container.head, container.manifest_size)
+        manifest = json.loads(text)
+        graph = graph_of(container.head, len(text), manifest["graph"]["size"]) if "graph" in manifest else b""
+        payloads = {name: bytes(each) for name, each in container.payloads.items()}
+        rest = bytes(container.rest)
         for _ in range(rng.randint(1, 3)):
-            if payloads and rng.randrange(2):
-                _change_payload(manifest, payloads, rng, mutate)
+            if rng.randrange(2):
+                rest = _change_rest(manifest, payloads, rest, rng, mutate)
             else:
                 _change_manifest(manifest, rng, mutate)
         text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        made = write_container(text, payloads)
+        head = pack_head(text, graph)
+        payloads[BYTES] = head + rest
+        made = write_container(Container(wanted, len(text), len(head), payloads))
     except (BundleError, UnicodeError, ValueError, AttributeError, TypeError, KeyError, IndexError, struct.error):
         return mutate(data, largest)  # it is too broken to be sealed
     return made if len(made) <= largest else mutate(data, largest)

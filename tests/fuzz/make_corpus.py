@@ -22,8 +22,8 @@ def main() -> None:
     """Write all files."""
     parent = tiny_bundle()
     for name, rule in RULES.items():
-        compression = name if name in ("zlib", "xz") else "zstd"
-        data = tiny_bundle(tensors=tiny_tensors(compression), compression=compression, preprocessing=rule)
+        compression = {"parent": "entropy", "none": "zstd"}.get(name, name)
+        data = tiny_bundle(compression=compression, preprocessing=rule)
         (CORPUS / f"{name}.bundle").write_bytes(data)
     moved = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
     moved[0, 1] += 0.1
@@ -31,7 +31,7 @@ def main() -> None:
     tensors = tiny_tensors(bias=0.25)
     tensors[1] = encode_grid("conv.weight", moved, grid_of_step(0.05))
     result = read_bundle(tiny_bundle(tensors=tensors, release=4))
-    for compression in ("zstd", "zlib", "xz"):
+    for compression in ("entropy", "zstd", "zlib", "xz"):
         delta = write_delta(read_bundle(parent), result, compression=compression)
         (CORPUS / f"{compression}.delta").write_bytes(delta)
 
