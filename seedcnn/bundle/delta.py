@@ -357,7 +357,7 @@ def _entropy(values: np.ndarray[Any, Any]) -> float:
 def _check_kin(old: Manifest, new: Manifest) -> None:
     unlike = [
         name
-        for name in ("model", "family", "preprocessing", "labels", "rng")
+        for name in ("model", "family", "preprocessing", "labels", "norms", "rng")
         if getattr(old, name) != getattr(new, name)
     ]
     if old.graph.sha256 != new.graph.sha256:

@@ -76,6 +76,10 @@ _Memory = Annotated[
         "means smaller pieces, and perhaps another grid (default: 2GB)."
     ),
 ]
+_Adaptable = Annotated[
+    bool,
+    typer.Option("--adaptable", help="Let devices give the norms statistics of their own: seedcnn-device adapt."),
+]
 _Tune = Annotated[
     int | None,
     typer.Option(
@@ -118,6 +122,7 @@ def pack(
     sizes: _Sizes = False,
     tune: _Tune = None,
     bytes_: _Bytes = None,
+    adaptable: _Adaptable = False,
     plugin: Plugins = None,
 ) -> None:
     """Pack a trained network as a bundle, and measure what that costs in accuracy.
@@ -142,6 +147,7 @@ def pack(
             calibration_pictures=calibration_pictures,
             **graph,
             memory=memory,
+            adaptable=adaptable,
         )
     _check_files(request, out, plot)
     if tune is not None or bytes_ is not None:

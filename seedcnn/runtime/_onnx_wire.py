@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from seedcnn.errors import BundleError
 
-__all__ = ["embed_initializers", "encode_varint"]
+__all__ = ["append_to_graph", "embed_initializers", "encode_varint"]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_DEPTH = 32
@@ -253,3 +253,18 @@ def embed_initializers(model: bytes, tensors: Mapping[str, npt.NDArray[Any]]) ->
     if not graphs:
         raise BundleError("it holds no graph")
     return b"".join(parts)
+
+
+def append_to_graph(model: bytes, fields: bytes) -> bytes:
+    """Append encoded fields to a model's main graph; every other byte stays.
+
+    Raises:
+        BundleError: if the bytes are malformed, or hold no graph or several.
+    """
+    reader = _Reader(memoryview(model))
+    graphs = [item for item in reader.fields(0, len(model)) if item.number == _MODEL_GRAPH]
+    if len(graphs) != 1 or graphs[0].wire != _BYTES:
+        raise BundleError(f"it holds {len(graphs)} graphs; it must hold one")
+    graph = graphs[0]
+    parts = _message(_MODEL_GRAPH, [reader.data[graph.begin : graph.end], memoryview(fields)])
+    return b"".join([reader.data[: graph.start], *parts, reader.data[graph.end :]])
