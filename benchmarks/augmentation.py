@@ -4,7 +4,7 @@ Processor time of this process on one thread; the augmentations and the step tak
 all of them. The step is that of a recipe's network: loss, gradients and update, without its data. The first rows are
 what every batch takes: a random crop with mirroring, and the normalisation.
 
-Run: python benchmarks/augmentation.py [--recipe demo:vanilla] [--batch 128] [--rounds 30] [--precision fp32]
+Run: python benchmarks/augmentation.py [--recipe resnet8:vanilla] [--batch 128] [--rounds 30] [--precision fp32]
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SLOW = 5  # rounds of what works image by image
 def options() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", default="demo:vanilla", help="whose network takes the training step")
+    parser.add_argument("--recipe", default="resnet8:vanilla", help="whose network takes the training step")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))

@@ -45,7 +45,7 @@ RUNS: dict[str, tuple[ConversionConfig | None, DistillConfig | None]] = {
 def config(run: str, arguments: argparse.Namespace, seed: int) -> TrainConfig:
     """Return the config of one run; all of them clip gradients at 5, as MonoCNN's code does."""
     convert, distill = RUNS[run]
-    base = find_recipe("demo:vanilla")
+    base = find_recipe("resnet8:vanilla")
     teacher = distill and replace(distill, teacher=str(path_of("vanilla", arguments, seed)))
     training = {"epochs": arguments.epochs, "lr": 0.2, "precision": "bf16", "clip_grad": 5.0}
     return replace(base, convert=convert, distill=teacher, seed=seed, **training)

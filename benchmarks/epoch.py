@@ -3,7 +3,7 @@
 Processor time of this process, on the demo's network and CIFAR-10. Training steps are timed as a whole, and within them
 what the network takes (loss, gradients, update) and what the batches take; the log is the rest.
 
-Run: python benchmarks/epoch.py [--recipe demo:groupnl] [--steps 40] [--repeats 5] [--validated 3000]
+Run: python benchmarks/epoch.py [--recipe resnet8:groupnl] [--steps 40] [--repeats 5] [--validated 3000]
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def validation_of(network: nn.Module, cifar: TrainData) -> tuple[float, float]:
 def main() -> None:
     """Measure, and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", default="demo:groupnl")
+    parser.add_argument("--recipe", default="resnet8:groupnl")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--validated", type=int, default=3000, help="number of test images")

@@ -1,6 +1,6 @@
 """Does it help to start a GroupNL network from the trained dense one? A small experiment on CIFAR-10.
 
-The teacher is ``demo:vanilla`` (ResNet-8, five epochs, learning rate 0.2). The same network with normalised sine layers
+The teacher is ``resnet8:vanilla`` (ResNet-8, five epochs, learning rate 0.2). The same network with normalised sine layers
 is then trained for two epochs at a quarter of that rate from fresh weights (scratch); from the teacher's filters
 (from_dense); from these with every generated channel switched off for good (pruned: plain channel pruning, to show
 whether the generated channels contribute); and with ``--long`` from fresh weights for as many epochs as teacher and
@@ -41,7 +41,7 @@ ARMS = ("from_dense", "pruned", "scratch")
 
 def configs(protocol: str, seed: int, teacher: Path) -> dict[str, TrainConfig]:
     """Return the runs of one seed by name; ``teacher`` is the path of the teacher's checkpoint."""
-    dense = replace(find_recipe("demo:vanilla"), seed=seed, lr=0.2)
+    dense = replace(find_recipe("resnet8:vanilla"), seed=seed, lr=0.2)
     student = replace(dense, convert=GroupNLConfig.paper(normalize="batch"))
     if protocol == "short":
         tune = replace(student, epochs=2, lr=student.lr / 4, warmup_epochs=0.2)

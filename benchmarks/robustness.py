@@ -57,7 +57,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 
 def config(form: str, task: str, seed: int, classes: int) -> TrainConfig:
     """Return the config of one form."""
-    base = find_recipe("demo:narrow" if form == "narrowed" else "demo:vanilla")
+    base = find_recipe("resnet8:narrow" if form == "narrowed" else "resnet8:vanilla")
     shape = {**base.model_options, "num_classes": classes}
     return replace(base, model_options=shape, convert=FORMS[form], seed=seed, **PROTOCOLS[task])
 

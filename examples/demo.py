@@ -35,7 +35,7 @@ from seedcnn.pack import PackResult, Parent, Search, pack, preprocessing_of
 from seedcnn.progress import Progress, duration
 from seedcnn.server.repository import init_repository, publish
 from seedcnn.server.static import serve
-from seedcnn.train import TrainData, TrainProgress, find_recipe, train
+from seedcnn.train import TrainConfig, TrainData, find_recipe, load_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from demo_report import (
@@ -53,11 +53,13 @@ from demo_report import (
     verdict,
     versions,
 )
+from demo_training import Told, train_side_by_side
 
 ROOT = Path(__file__).resolve().parent.parent
 FAMILY = "demo-cifar10"
 DEVICE_IMAGES = 1000
 NAMES = {"vanilla": "vanilla", "narrow": "narrowed", "groupnl": "GroupNL r=2", "recommended": "recommended"}
+LONGEST_FIRST = ("groupnl", "vanilla", "recommended", "narrow")  # in training
 RELEASES = {"groupnl": 1, "recommended": 3}  # of FAMILY; the device never sees the other two
 CALIBRATION, MAX_DROP = 5000, 0.5  # the search for a grid: training images, and the points it may lose on them
 progress = Progress()
@@ -80,37 +82,29 @@ class Stages:
         console.print(f"{self.seconds[name]:.1f} s", style="dim")
 
 
-class OneBar(TrainProgress):
-    """A bar for the training of one network, and a line when it is done."""
+class Bars:
+    """A bar for each network in training, and a line when it is done."""
 
-    def __init__(self, name: str, epochs: int) -> None:
-        super().__init__(name, epochs, 0, quiet=True)
-        self._open, self._advance, self._row = ExitStack(), None, {}
-        self._begun = time.monotonic()
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._bars: dict[str, tuple[Advance, int]] = {}
 
-    def begin(self, total: int, done: int) -> None:
-        """Open the bar."""
-        self._advance: Advance | None = self._open.enter_context(progress.steps(self.name, total))
-        self._advance(done)
+    def __call__(self, told: Told) -> None:
+        """Show a batch, or the end of a training."""
+        if told.name not in self._bars:
+            self._bars[told.name] = self._open.enter_context(progress.steps(told.name, told.total)), 0
+        advance, done = self._bars[told.name]
+        advance(told.done - done, f"epoch {told.epoch}, accuracy {told.accuracy:.1f} %")
+        self._bars[told.name] = advance, told.done
+        if told.finished:
+            said = f"loss {told.loss:.3f}, accuracy on training images {told.accuracy:.1f} %"
+            console.print(f"{told.name:<12} {counted(told.epoch, 'epoch')} in {duration(told.seconds)}, {said}")
 
-    def step(self, epoch: int, loss: float, accuracy: float) -> None:
-        """Show a finished batch."""
-        super().step(epoch, loss, accuracy)
-        if self._advance is not None:
-            self._advance(1, f"epoch {epoch + 1}, accuracy {accuracy:.1f} %")
-
-    def epoch(self, number: int, row: dict[str, float]) -> None:
-        """Keep the latest epoch for the line."""
-        super().epoch(number, row)
-        self._row = row
+    def __enter__(self) -> Bars:
+        return self
 
     def __exit__(self, *error: object) -> None:
-        """Close the bar, and say how the training ended."""
         self._open.close()
-        if self._row:
-            took = duration(time.monotonic() - self._begun)
-            said = f"loss {self._row['loss']:.3f}, accuracy on training images {self._row['accuracy']:.1f} %"
-            console.print(f"{self.name:<12} {counted(self.epochs, 'epoch')} in {took}, {said}")
 
 
 class Device:
@@ -167,16 +161,26 @@ def shorten(cifar: Cifar10, images: int | None) -> Cifar10:
     )
 
 
-def train_all(cifar: Cifar10, out: Path, epochs: int | None) -> dict[str, Network]:
-    """Train the four recipes of recipes/demo.py."""
+def trained(runs: dict[str, tuple[TrainConfig, Path]], cifar: Cifar10) -> dict[str, Network]:
+    """Train networks side by side."""
     data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
-    networks = {}
-    for key, name in NAMES.items():
+    with Bars() as show:
+        train_side_by_side({NAMES.get(key, key): run for key, run in runs.items()}, data, show)
+    models = {key: load_model(path)[0] for key, (_, path) in runs.items()}
+    return {key: Network(NAMES.get(key, key), model, cost(model)) for key, model in models.items()}
+
+
+def train_all(cifar: Cifar10, out: Path, epochs: int | None) -> dict[str, Network]:
+    """Train the four recipes of recipes/demo.py, those that take longest first."""
+    runs = {}
+    for key in LONGEST_FIRST:
         config = find_recipe(f"demo:{key}")
         config = config if epochs is None else replace(config, epochs=epochs, warmup_epochs=min(1.0, epochs / 2))
-        model, _ = train(config, data, out / f"{key}.ckpt", progress=OneBar(name, config.epochs))
-        networks[key] = Network(name, model, cost(model))
-    return networks
+        few = len(cifar.train_images) // 16  # so that a quick look has some updates, too
+        config = replace(config, batch_size=max(16, min(config.batch_size, few)))
+        runs[key] = config, out / f"{key}.ckpt"
+    networks = trained(runs, cifar)
+    return {key: networks[key] for key in NAMES}
 
 
 def pack_one(
@@ -230,9 +234,8 @@ def check_device(device: Device, images: Path, cifar: Cifar10, network: Network)
 def fine_tune(cifar: Cifar10, out: Path, parent: PackResult) -> Network:
     """Train one more epoch at a low learning rate and pack it as release 2 on the grid of release 1."""
     config = replace(find_recipe("demo:finetune"), init_from=str(out / "groupnl.ckpt"))
-    data = TrainData(cifar.train_images, cifar.train_labels, cifar.mean, cifar.std)
-    model, _ = train(config, data, out / "groupnl-2.ckpt", progress=OneBar("fine-tune", config.epochs))
-    tuned = Network(NAMES["groupnl"], model, cost(model))
+    (tuned,) = trained({"fine-tune": (config, out / "groupnl-2.ckpt")}, cifar).values()
+    tuned.name = NAMES["groupnl"]
     tuned.packed = pack_one(tuned, cifar, FAMILY, 2, parent)
     return tuned
 

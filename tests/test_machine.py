@@ -4,7 +4,7 @@ import platform
 
 import pytest
 
-from seedcnn.machine import processor
+from seedcnn.machine import computes_in_bf16, processor
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,20 @@ def test_without_a_list_the_platform_is_asked(tmp_path):
 
 def test_this_machine_has_a_name():
     assert processor().strip() == processor() != ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16\n", True),
+        ("flags\t\t: fpu amx_bf16 amx_tile\n", True),
+        ("Features\t: fp asimd bf16\n", True),
+        ("flags\t\t: fpu avx512f avx2\n", False),
+        ("model name\t: bf16\n", False),
+    ],
+)
+def test_a_processor_that_computes_in_bf16(tmp_path, text, expected):
+    path = tmp_path / "cpuinfo"
+    path.write_text(text)
+    assert computes_in_bf16(path) is expected
+    assert computes_in_bf16(tmp_path / "missing") is False

@@ -52,8 +52,8 @@ class Opened:
 
         The papers' rows are of single answers, so none belongs to it.
         """
-        said = {"digest": f"{self.digest}, flip-averaged", "kind": f"{self.kind}, flip-averaged"}
-        return replace(self, predict=flip_averaging(self.predict), published=None, **said)
+        predict, kind = flip_averaging(self.predict), f"{self.kind}, flip-averaged"
+        return replace(self, predict=predict, digest=f"{self.digest}, flip-averaged", kind=kind, published=None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,6 +75,10 @@ def test_notebooks_and_reports_mark_them(found, models, tmp_path):
     assert page.count(SENTENCE) == 2  # below the heat map and below the numbers
 
 
+def test_averaging_over_mirror_images_keeps_the_mark(models):
+    assert models["noisy"].flip_averaged().seen == NOISE
+
+
 def test_the_sentence_names_what_was_seen():
     assert footnote([(), ()]) == ""
     seen = ("brightness", "contrast", "gaussian_noise")

@@ -16,20 +16,29 @@ from seedcnn.models import create_model
 from seedcnn.plan import narrow_to_macs
 from seedcnn.train import build_model, find_recipe
 
-DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "examples" / "demo.py"
 
 
-def test_narrowed_recipe_is_what_the_planner_gives():
-    vanilla, grown = find_recipe("demo:vanilla"), build_model(find_recipe("demo:groupnl"))
+@pytest.mark.parametrize("file", ["demo", "resnet8"])
+def test_narrowed_recipe_is_what_the_planner_gives(file):
+    vanilla, grown = find_recipe(f"{file}:vanilla"), build_model(find_recipe(f"{file}:groupnl"))
     widths = narrow_to_macs(vanilla.model, cost(grown).macs, **vanilla.model_options)
-    assert find_recipe("demo:narrow").model_options["widths"] == widths
+    assert find_recipe(f"{file}:narrow").model_options["widths"] == widths
 
 
 def test_recipe_docstrings_state_the_counts():
-    model = create_model("resnet8_cifar", widths=(32, 64, 128), patch=2)
-    assert (cost(model).params, round(cost(model).macs / 1e6, 1)) == (308_170, 12.2)
-    convert_(model, GroupNLConfig())
-    assert (cost(model).params, round(cost(model).macs / 1e6, 1)) == (156_234, 6.1)
+    counts = {
+        "resnet8": (create_model("resnet8_cifar", widths=(32, 64, 128), patch=2), (308_170, 12.2), (156_234, 6.1)),
+        "demo": (create_model("air_cifar", widths=(16, 64, 128)), (272_122, 12.8), (137_738, 6.6)),
+    }
+    for file, (model, vanilla, seeds) in counts.items():
+        assert (cost(model).params, round(cost(model).macs / 1e6, 1)) == vanilla
+        convert_(model, GroupNLConfig())
+        assert (cost(model).params, round(cost(model).macs / 1e6, 1)) == seeds
+        text = (ROOT / "recipes" / f"{file}.py").read_text()
+        assert f"{vanilla[0]:,} parameters, {vanilla[1]} MMACs" in text
+        assert f"{seeds[0]:,} parameters, {seeds[1]} MMACs" in text
 
 
 def in_process(arguments, capsys):
@@ -90,8 +99,8 @@ def test_demo_end_to_end(run, images, corrupted, epochs, tmp_path, cifar10, caps
         "narrowed",
         "vanilla",
         "recommended",
-        "156,234",
-        "308,170",
+        "137,738",
+        "272,122",
         "gaussian_noise, severity 3",
         "<svg",
     ):

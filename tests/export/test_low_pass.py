@@ -17,6 +17,7 @@ from seedcnn.bundle import read_bundle
 from seedcnn.convert import DepthwiseSeparableConfig, GhostConfig, GroupNLConfig, MonoConfig, convert_, lowpass_
 from seedcnn.evaluate import accuracy, bundle_predictor
 from seedcnn.export import BundleInfo, fold, to_bundle, to_onnx
+from seedcnn.layers import LowPass
 from seedcnn.layers.low_pass import LowPassed, binomial
 from seedcnn.models import create_model
 from seedcnn.pack import Int8, Parent, Search, draw_calibration, pack, preprocessing_of
@@ -211,3 +212,15 @@ def test_a_network_that_was_trained_on_a_grid(trained):
     assert tensors[0] == tensors[1]
     assert results[0].export.max_rel < 1e-5
     assert results[0].before.top1 == results[0].after.top1
+
+
+def test_the_layer_in_a_network_of_ones_own():
+    torch.manual_seed(0)
+    body = [nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), LowPass(2)]
+    model = nn.Sequential(LowPass(), *body, nn.Flatten(), nn.Linear(8 * 8 * 8, 4)).eval()
+    x = noise(2, 3, 16, 16)
+    folded = fold(model, check=x)
+    assert filters(folded) == 2
+    exported = to_onnx(folded, (3, 16, 16))
+    assert not exported.constants
+    assert set(exported.tensors) == {"1.weight", "1.bias", "6.weight", "6.bias"}
