@@ -1,7 +1,7 @@
 """Does it help to start a GroupNL network from the trained dense one? A small experiment on CIFAR-10.
 
-The teacher is ``resnet8:vanilla`` (ResNet-8, five epochs, learning rate 0.2). The same network with normalised sine layers
-is then trained for two epochs at a quarter of that rate from fresh weights (scratch); from the teacher's filters
+The teacher is ``resnet8:vanilla`` (five epochs, learning rate 0.2). The same network with normalised sine layers is
+then trained for two epochs at a quarter of that rate from fresh weights (scratch); from the teacher's filters
 (from_dense); from these with every generated channel switched off for good (pruned: plain channel pruning, to show
 whether the generated channels contribute); and with ``--long`` from fresh weights for as many epochs as teacher and
 fine-tuning together, at the full learning rate (scratch_long). Two seeds, all 50,000 training and 10,000 test images.

@@ -25,7 +25,7 @@ _PATIENCE = 0.2  # seconds between two looks at the processes
 
 @dataclass(frozen=True)
 class Told:
-    """What a training says: batches done of all, its epoch and accuracy, and in the end a line."""
+    """A message of a training: batches done of all, its epoch and accuracy, and in the end its loss and seconds."""
 
     name: str
     done: int = 0

@@ -606,10 +606,10 @@ static void estimate(Model *m, uint64_t lanes) {
     }
 }
 
-static void begin_model(Model *m, int top) {
+static void begin_model(Model *m, int top, int forgotten) {
     for (int c = 0; c < CONTEXTS; c++)
         for (int t = 0; t < TOKENS; t++) {
-            m->counts[c][t] = m->counts[c][t] >> 3 ? m->counts[c][t] >> 3 : 1;
+            m->counts[c][t] = m->counts[c][t] >> forgotten ? m->counts[c][t] >> forgotten : 1;
             m->fresh[c][t] = 0;
         }
     m->values = m->due = 0, m->top = top;
@@ -631,6 +631,7 @@ static int next_token(Decoder *d, Model *m, uint32_t *state, int context) {
 
 static void tokens_of(Decoder *d, uint8_t *tokens, size_t size, size_t row, Model *m) {
     static const uint32_t levels[CONTEXTS - 1] = {24, 48, 80, 128, 192, 320, 640};
+    if (row > 1 << 20) row = 1 << 20;
     row *= row < d->lanes ? d->lanes / row : 1;
     size_t steps = (row + d->lanes - 1) / d->lanes;
     uint32_t *faded = take(row * sizeof *faded), *last = take(d->lanes * 2 * sizeof *last);
@@ -666,7 +667,7 @@ static void integers_of(Decoder *d, int16_t *q, size_t size, size_t row, int vec
     uint8_t *tokens = take(size), *negative = take(size);
     memset(tokens, 0, size);
     if (top) {
-        begin_model(&d->models[vector], top);
+        begin_model(&d->models[vector], top, vector ? 1 : 3);
         tokens_of(d, tokens, size, row, &d->models[vector]);
     }
     for (size_t i = 0; i < size; i++) negative[i] = (uint8_t)(tokens[i] && next_bit(d));
@@ -701,7 +702,7 @@ static void open_decoder(Decoder *d, const uint8_t *in, size_t length, size_t te
     d->bits_left = 8 * (length - head - 2 * d->words_left);
     for (int i = 0; i < 2; i++)
         for (int c = 0; c < CONTEXTS; c++)
-            for (int t = 0; t < TOKENS; t++) d->models[i].counts[c][t] = (uint64_t)1024 >> (t < 10 ? t : 10);
+            for (int t = 0; t < TOKENS; t++) d->models[i].counts[c][t] = i ? 64 : (uint64_t)1024 >> (t < 10 ? t : 10);
 }
 
 static void close_decoder(Decoder *d) {

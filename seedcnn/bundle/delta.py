@@ -24,8 +24,8 @@ from seedcnn.bundle.entries import CODINGS, TensorEntry
 from seedcnn.bundle.fields import Fields
 from seedcnn.bundle.head import graph_of, manifest_of
 from seedcnn.bundle.integers import load_integers, store_integers, width_of
-from seedcnn.bundle.manifest import FORMAT, Canned, Manifest, Measured
-from seedcnn.bundle.reader import Bundle, check_logits, read_bundle, split_rest
+from seedcnn.bundle.manifest import FORMAT, MOST_EXPONENT, Canned, Manifest, Measured
+from seedcnn.bundle.reader import Bundle, read_bundle, split_rest
 from seedcnn.bundle.writer import assemble
 from seedcnn.errors import BundleError, BundleFormatError, DigestError
 from seedcnn.rng import RNG_NAME
@@ -60,11 +60,11 @@ class Change:
 
     @classmethod
     def from_json(cls, value: Any) -> Change:
-        """Parse the wire form; :meth:`entry` checks the fields of a new entry."""
+        """Parse the wire form of a tensor that is replaced; :meth:`entry` checks the fields of a new entry."""
         f = Fields(value, "delta.tensors[]")
-        index, coding = f.integer("index", 0, limits.MAX_TENSORS - 1), f.one_of("coding", (*DIFFERENCES, *CODINGS))
+        index, coding = f.integer("index", 0, limits.MAX_TENSORS - 1), f.one_of("coding", CODINGS)
         fields = {name: each for name, each in value.items() if name not in ("index", "coding")}
-        if coding in DIFFERENCES or fields.keys() & set(_KEPT):
+        if fields.keys() & set(_KEPT):
             f.end()
         return cls(index, coding, fields)
 
@@ -87,7 +87,7 @@ class Delta:
         release, min_release: of the result.
         integers: how integers and differences are stored, one of :data:`seedcnn.bundle.compression.STORAGES`.
         tensors: the changes, in the order of the parent's table.
-        canned: test vectors of the result.
+        exponent, tolerance_e6: of the test vectors of the result, see :class:`seedcnn.bundle.manifest.Canned`.
         measured: accuracy of the result; None if it was not measured.
         container: the parsed file.
         size, sha256: of the file.
@@ -99,7 +99,8 @@ class Delta:
     min_release: int
     integers: str
     tensors: tuple[Change, ...]
-    canned: Canned
+    exponent: int
+    tolerance_e6: int
     measured: Measured | None = None
     container: Container | None = None
     size: int = 0
@@ -116,8 +117,10 @@ class Delta:
                 "release": self.release,
                 "min_release": self.min_release,
                 "integers": self.integers,
-                "tensors": [change.to_json() for change in self.tensors],
-                "canned": self.canned.to_json(),
+                "tensors": [change.to_json() for change in self.tensors if change.coding not in DIFFERENCES],
+                **{name: [each.index for each in self.tensors if each.coding == name] for name in DIFFERENCES},
+                "exponent": self.exponent,
+                "tolerance_e6": self.tolerance_e6,
                 **({} if self.measured is None else {"measured": self.measured.to_json()}),
             }
         )
@@ -137,18 +140,20 @@ def read_delta(data: bytes) -> Delta:
     f.one_of("format", (DELTA_FORMAT,))
     f.one_of("rng", (RNG_NAME,))
     release = f.integer("release", 1, limits.MAX_INT)
-    changes = tuple(Change.from_json(item) for item in f.list("tensors", limits.MAX_TENSORS))
-    order = [change.index for change in changes]
-    if order != sorted(set(order)):
-        raise BundleFormatError("delta.tensors must be in the order of their indices, each once")
+    changes = [Change.from_json(item) for item in f.list("tensors", limits.MAX_TENSORS)]
+    for name in DIFFERENCES:
+        indices = f.integers(name, 0, limits.MAX_TENSORS - 1, limits.MAX_TENSORS)
+        changes += [Change(index, name, {}) for index in indices]
+    _check_order(changes)
     delta = Delta(
         parent=f.digest("parent"),
         result=f.digest("result"),
         release=release,
         min_release=f.integer("min_release", 0, release),
         integers=f.one_of("integers", STORAGES),
-        tensors=changes,
-        canned=Canned.from_json(f.object("canned"), "delta"),
+        tensors=tuple(sorted(changes, key=lambda change: change.index)),
+        exponent=f.integer("exponent", -MOST_EXPONENT, MOST_EXPONENT),
+        tolerance_e6=f.integer("tolerance_e6", 0, 10**9),
         measured=Measured.from_json(f.object("measured"), "delta") if "measured" in value else None,
         container=container,
         size=len(data),
@@ -156,6 +161,15 @@ def read_delta(data: bytes) -> Delta:
     )
     f.end()
     return delta
+
+
+def _check_order(changes: list[Change]) -> None:
+    """Check that every index occurs once, and that those of each kind grow, so that a delta has one text."""
+    kinds: dict[str, list[int]] = {}
+    for change in changes:
+        kinds.setdefault(change.coding if change.coding in DIFFERENCES else "", []).append(change.index)
+    if any(order != sorted(order) for order in kinds.values()) or len({each.index for each in changes}) != len(changes):
+        raise BundleFormatError("the tensors of a delta must be in the order of their indices, each once")
 
 
 def apply_delta(parent: Bundle, delta: Delta) -> bytes:
@@ -177,8 +191,8 @@ def apply_delta(parent: Bundle, delta: Delta) -> bytes:
     table = list(parent.manifest.tensors)
     replaced = _entries(delta, table)
     floats = {name: data for name, data in delta.container.payloads.items() if name != BYTES}
-    integers, logits = split_rest(delta.container, delta.canned, len(parent.manifest.labels))
-    check_logits(delta.canned, logits)
+    canned = replace(parent.manifest.canned, exponent=delta.exponent, tolerance_e6=delta.tolerance_e6)
+    integers, logits = split_rest(delta.container, canned, len(parent.manifest.labels))
     changes = dict(_changes(delta, table, replaced, Stored(integers, delta.integers, floats)))
     tensors = _changed(parent, changes)
     stored, digest = store(tensors, "zlib", fast=True)
@@ -189,7 +203,7 @@ def apply_delta(parent: Bundle, delta: Delta) -> bytes:
         tensors=tuple(coded.entry for coded in tensors),
         tensors_sha256=digest,
         integers="zlib",
-        canned=delta.canned,
+        canned=replace(canned, sha256=sha256(logits)),
         measured=delta.measured,
     )
     if (content := manifest.content_sha256()) != delta.result:
@@ -317,7 +331,8 @@ def write_delta(parent: Bundle, result: Bundle, *, compression: str = "entropy")
         min_release=new.min_release,
         integers=compression,
         tensors=tuple(changes),
-        canned=new.canned,
+        exponent=new.canned.exponent,
+        tolerance_e6=new.canned.tolerance_e6,
         measured=new.measured,
     )
     joined = {name: b"".join(parts) for name, parts in floats.items()}
@@ -354,6 +369,11 @@ def _entropy(values: np.ndarray[Any, Any]) -> float:
     return float(-(counts * np.log2(counts / values.size)).sum())
 
 
+def _questions(canned: Canned) -> Canned:
+    """The images and pictures of canned vectors, without the answers."""
+    return replace(canned, exponent=0, tolerance_e6=0, sha256="")
+
+
 def _check_kin(old: Manifest, new: Manifest) -> None:
     unlike = [
         name
@@ -362,6 +382,8 @@ def _check_kin(old: Manifest, new: Manifest) -> None:
     ]
     if old.graph.sha256 != new.graph.sha256:
         unlike.append("graph")
+    if _questions(old.canned) != _questions(new.canned):
+        unlike.append("the images of their canned vectors")
     parts = [[(entry.name, entry.shape, entry.scale, entry.role) for entry in each.tensors] for each in (old, new)]
     if parts[0] != parts[1]:
         unlike.append("the names or shapes of their tensors")

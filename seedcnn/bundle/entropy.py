@@ -31,6 +31,7 @@ _MOST_BETWEEN = 1 << 17  # tokens between two estimates
 _CONTEXT_OF = np.searchsorted(_LEVELS, np.arange(1 << 13), side="right").astype(np.int64) << _BITS
 _TOKEN_OF = np.arange(_CONTEXTS * TOKENS, dtype=np.int64) % TOKENS
 _MOST_LANES = 12  # log2 of lanes
+_LONGEST_ROW = 1 << 20  # values; the memory of the columns takes eight bytes each
 _PIECE = 1 << 16  # values that get their signs at a time
 
 Shape = tuple[int, ...]
@@ -45,16 +46,18 @@ def lanes_for(values: int) -> int:
 class _Model:
     """Counts of tokens by context, and the frequencies estimated from them, which add up to 2**14 in each context."""
 
-    def __init__(self, lanes: int) -> None:
-        self._lanes = lanes
-        self.counts = np.tile(1024 >> np.minimum(np.arange(TOKENS), 10), (_CONTEXTS, 1)).astype(np.int64)
+    def __init__(self, lanes: int, vectors: bool) -> None:
+        """Begin with counts that suit weights, most of which are small, or vectors, whose numbers are of any size."""
+        self._lanes, self._forgotten = lanes, 1 if vectors else 3
+        first = np.full(TOKENS, 64) if vectors else 1024 >> np.minimum(np.arange(TOKENS), 10)
+        self.counts = np.tile(first, (_CONTEXTS, 1)).astype(np.int64)
         self.frequency = self.start = np.zeros(0, np.int64)
         self._seen: list[I64] = []
         self._values = self._due = 0
 
     def begin(self, top: int) -> None:
-        """Begin a tensor whose largest token is ``top``: what was learned from others counts for little."""
-        self.counts = np.maximum(self.counts >> 3, 1)
+        """Begin a tensor whose largest token is ``top``: what was learned from others counts for less."""
+        self.counts = np.maximum(self.counts >> self._forgotten, 1)
         self._seen, self._values, self._due, self._top = [], 0, 0, top
 
     def ready(self) -> bool:
@@ -88,7 +91,7 @@ def _is_vector(shape: Shape) -> bool:
 
 def _layout(shape: Shape, lanes: int) -> tuple[int, int]:
     """Values in a row of a tensor, and steps that they take."""
-    row = prod(shape[1:])
+    row = min(prod(shape[1:]), _LONGEST_ROW)
     row *= max(1, lanes // row)
     return row, -(-row // lanes)
 
@@ -282,7 +285,7 @@ def decode_stream(
     if (states < _LOW).any():
         raise BundleFormatError(f"{what} has a lane that begins below 2**16")
     decoder = _Decoder(states, np.frombuffer(view[begin : begin + words], "<u2"), what)
-    models, bits = (_Model(lanes), _Model(lanes)), _Bits(view[begin + words :], what)
+    models, bits = (_Model(lanes, False), _Model(lanes, True)), _Bits(view[begin + words :], what)
     for shape, top, limit in zip(shapes, tops, limits, strict=True):
         values = np.zeros(prod(shape), np.float32)
         if top:
@@ -325,7 +328,7 @@ def encode_stream(tensors: Sequence[Integers]) -> bytes:
     """
     size = lanes_for(sum(each.size for each in tensors))
     lanes = 1 << size
-    models, encoder, tops, bits = (_Model(lanes), _Model(lanes)), _Encoder(lanes), [], []
+    models, encoder, tops, bits = (_Model(lanes, False), _Model(lanes, True)), _Encoder(lanes), [], []
     for integers in tensors:
         tokens = _tokens(integers)
         tops.append(int(tokens.max()))

@@ -24,6 +24,7 @@ from seedcnn.rng import RNG_NAME
 
 __all__ = [
     "FORMAT",
+    "MOST_EXPONENT",
     "Canned",
     "CannedPictures",
     "Graph",
@@ -33,7 +34,7 @@ __all__ = [
 
 CONTENT = "seedcnn-content/1"
 _OF_TENSOR = ("name", "shape", "role", "scale")  # the last two where they are present
-_MOST_EXPONENT = 60
+MOST_EXPONENT = 60
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Canned:
         """Parse and check the wire form."""
         f = Fields(value, f"{what}.canned")
         seed, count = f.word64("seed"), f.integer("count", 1, limits.MAX_CANNED_IMAGES)
-        exponent, digest = f.integer("exponent", -_MOST_EXPONENT, _MOST_EXPONENT), f.digest("sha256")
+        exponent, digest = f.integer("exponent", -MOST_EXPONENT, MOST_EXPONENT), f.digest("sha256")
         tolerance = f.integer("tolerance_e6", 0, 10**9)
         sizes = tuple(_picture(item, f.what) for item in f.list("pictures", limits.MAX_CANNED_PICTURES))
         pictures = CannedPictures(sizes, f.digest("pictures_sha256"))

@@ -18,7 +18,7 @@ from seedcnn.bundle.manifest import FORMAT, Canned, Manifest
 from seedcnn.errors import BundleError, BundleFormatError, DigestError
 from seedcnn.rng import random_bytes
 
-__all__ = ["Bundle", "check_logits", "draw_picture", "open_bundle", "read_bundle", "split_rest"]
+__all__ = ["Bundle", "draw_picture", "open_bundle", "read_bundle", "split_rest"]
 
 
 def draw_picture(seed: int, index: int, height: int, width: int, channels: int) -> U8:
@@ -103,19 +103,10 @@ class Bundle:
         """
         canned, labels = self.manifest.canned, len(self.manifest.labels)
         _, data = split_rest(self.container, canned, labels)
-        check_logits(canned, data)
+        if sha256(data) != canned.sha256:
+            raise DigestError("canned vectors: the stored bytes do not match their digest")
         steps = np.frombuffer(data, "<i2").astype(np.float32).reshape(canned.count, labels)
         return np.multiply(steps, np.float32(2.0**-canned.exponent), dtype=np.float32)
-
-
-def check_logits(canned: Canned, data: memoryview) -> None:
-    """Check the digest of the stored logits.
-
-    Raises:
-        DigestError: if it is another one.
-    """
-    if sha256(data) != canned.sha256:
-        raise DigestError("canned vectors: the stored bytes do not match their digest")
 
 
 def split_rest(container: Container, canned: Canned, labels: int) -> tuple[memoryview, memoryview]:

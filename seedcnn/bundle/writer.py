@@ -13,14 +13,14 @@ from seedcnn.bundle.adaptable import Site
 from seedcnn.bundle.codings import Coded, Stored, sha256, store
 from seedcnn.bundle.container import BYTES, Container, write_container
 from seedcnn.bundle.head import pack_head
-from seedcnn.bundle.manifest import FORMAT, Canned, CannedPictures, Graph, Manifest, Measured
+from seedcnn.bundle.manifest import FORMAT, MOST_EXPONENT, Canned, CannedPictures, Graph, Manifest, Measured
 from seedcnn.bundle.preprocessing import Preprocessing
 from seedcnn.bundle.reader import Bundle, read_bundle, split_rest
 from seedcnn.errors import BundleFormatError
 
 __all__ = ["assemble", "with_accuracy", "write_bundle"]
 
-_LARGEST, _MOST_EXPONENT = 32767, 60
+_LARGEST = 32767
 
 
 def assemble(text: bytes, wanted: str, graph: bytes, stored: Stored, logits: bytes | memoryview) -> bytes:
@@ -48,15 +48,15 @@ def _steps_of(logits: F32, tolerance: float) -> tuple[bytes, int]:
     if not np.isfinite(logits).all():
         raise BundleFormatError("canned vectors hold logits that are not finite")
     largest = float(np.abs(logits).max(initial=0))
-    exponent = _MOST_EXPONENT if largest < 2.0**-40 else min(_MOST_EXPONENT, floor(log2(_LARGEST / largest)))
-    if exponent < -_MOST_EXPONENT:
+    exponent = MOST_EXPONENT if largest < 2.0**-40 else min(MOST_EXPONENT, floor(log2(_LARGEST / largest)))
+    if exponent < -MOST_EXPONENT:
         raise BundleFormatError(f"canned vectors hold the logit {largest:g}, which is too large")
     steps = np.rint(logits.astype(np.float64) * 2.0**exponent)
     apart = float(np.abs(steps * 2.0**-exponent - logits).max(initial=0))
     if 0 <= tolerance < 2 * apart:
         raise BundleFormatError(
-            f"canned vectors: a tolerance of {tolerance:g} is too small for logits up to {largest:g}, which are rounded "
-            f"by up to {apart:g}"
+            f"canned vectors: a tolerance of {tolerance:g} is too small for logits up to {largest:g}, which are "
+            f"rounded by up to {apart:g}"
         )
     return steps.astype("<i2").tobytes(), exponent
 

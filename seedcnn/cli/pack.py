@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seedcnn.cli._arguments import Plugins, as_options, check_outputs, load_plugins
+from seedcnn.cli._arguments import Plugins, as_options, check_outputs, load_plugins, refuse_without_effect
 from seedcnn.cli._trained import Mean, NetworkInput, Resize, Set, Std, Weights, open_trained
 from seedcnn.errors import BundleError, ConfigError
 from seedcnn.files import write_file
 
 if TYPE_CHECKING:
+    from seedcnn.networks import Trained
     from seedcnn.pack import PackRequest, PackResult
     from seedcnn.progress import Progress
     from seedcnn.train import TrainConfig
@@ -131,41 +132,44 @@ def pack(
     """
     load_plugins(plugin)
     from seedcnn.cli._pack_tables import draw_search, say_result, say_sizes
-    from seedcnn.networks import request_for
     from seedcnn.pack import PackRequest
 
     graph: dict[str, Any] = {"target": target, "int8": int8, "force_int8": force_int8, "compression": compression}
+    graph["adaptable"] = adaptable
+    search: dict[str, Any] = {"step": step, "max_accuracy_drop": max_accuracy_drop, "calibration": calibration}
+    search |= {"calibration_pictures": calibration_pictures, "memory": memory}
     with as_options():
         request = PackRequest(
             *(_family(family, parent), release, min_release),
             data=data,
-            step=step,
-            max_accuracy_drop=max_accuracy_drop,
             parent=parent,
             delta_price=delta_price,
-            calibration=calibration,
-            calibration_pictures=calibration_pictures,
-            **graph,
-            memory=memory,
-            adaptable=adaptable,
+            **(graph | search),
         )
     _check_files(request, out, plot)
-    if tune is not None or bytes_ is not None:
-        with _nothing_written() as say:
-            result, config = _tuned(network, request, tune, bytes_, {"--weights": weights, "--plot": plot}, say)
-        _write(result, out, None)
-        say_result(result, request, out)
-        if sizes:
-            say_sizes(result, config)
-        return
     with _nothing_written() as say:
-        found = open_trained(network, data, weights, input_, resize, mean, std, set_, say)
-        request = request_for(request, found)
-        result = request.pack(found.module, found.name, say, trained_on=found.trained_on, grid_steps=found.grid_steps)
+        if tune is not None or bytes_ is not None:
+            result, config = _tuned(network, request, tune, bytes_, {"--weights": weights, "--plot": plot}, say)
+        else:
+            found = open_trained(network, data, weights, input_, resize, mean, std, set_, say)
+            result, config = _packed(found, request, plot, say), found.config
     _write(result, out, None if plot is None else (plot, draw_search(result)))
     say_result(result, request, out)
     if sizes:
-        say_sizes(result, found.config)
+        say_sizes(result, config)
+
+
+def _packed(found: Trained, request: PackRequest, plot: Path | None, say: Progress) -> PackResult:
+    """The result without --tune."""
+    from seedcnn.networks import request_for
+
+    if found.grid_steps:
+        unfit = {"--calibration": request.calibration or None, "--plot": plot}
+        refuse_without_effect(unfit, "on a network that was trained on its grid")
+    steps = found.grid_steps
+    return request_for(request, found).pack(
+        found.module, found.name, say, trained_on=found.trained_on, grid_steps=steps
+    )
 
 
 def _tuned(
@@ -173,7 +177,7 @@ def _tuned(
     request: PackRequest,
     epochs: int | None,
     most_bytes: int | None,
-    unfit: dict[str, object],
+    unfit: Mapping[str, object],
     say: Progress,
 ) -> tuple[PackResult, TrainConfig]:
     """The result of --tune, and the config of the tuned network."""

@@ -35,6 +35,7 @@ __all__ = [
     "DIVISOR_LEVELS",
     "LARGEST",
     "SCALE_ENDING",
+    "VECTOR_LEVELS",
     "BundleInfo",
     "OnGrid",
     "divisor_step",
@@ -46,11 +47,11 @@ __all__ = [
     "vector_grids",
 ]
 
-CANNED_COUNT = 8
+CANNED_COUNT = 4
 _CANNED_SEED = 0x5EEDC44E
 RELATIVE_TOLERANCE = 1e-3
 _MAX_LOGIT = 1e6
-_VECTOR_LEVELS = 8_000
+VECTOR_LEVELS = 500
 SCALE_ENDING = ".scale"
 _SHORTEST_VECTOR = 8  # elements; a shorter vector is not worth a step in the manifest
 LARGEST = 32_000  # largest integer on a grid, which leaves a later release room on the same grid
@@ -134,22 +135,25 @@ def divisor_step(values: F32) -> float:
     return float(sizes.min(initial=np.inf)) / DIVISOR_LEVELS
 
 
-def vector_grids(tensors: Mapping[str, F32], divisors: Collection[str] = ()) -> dict[str, OnGrid]:
-    """Give each per-channel tensor (biases, folded norms) that is long enough its own 16-bit grid.
+def vector_grids(
+    tensors: Mapping[str, F32], divisors: Collection[str] = (), levels: int = VECTOR_LEVELS
+) -> dict[str, OnGrid]:
+    """Give each per-channel tensor (biases, folded norms) that is long enough its own grid.
 
-    The step is a power of two, which is short in the manifest. The error is at most 1/16,000 of the largest number,
-    and a later release may grow twofold on the same grid. A divisor gets no grid if its smallest number needs a finer
+    The step is a power of two, which is short in the manifest. The error is at most half a step, and a later release
+    may grow thirtyfold on the same grid. A divisor gets no grid if its smallest number needs a finer
     step than its largest allows.
 
     Args:
         divisors: tensors that the graph divides by, see :func:`divisor_step`.
+        levels: steps up to the largest number, at least; twice as many at most.
     """
     found = {}
     for name, values in tensors.items():
         largest = float(np.abs(values).max(initial=0))
         if is_weight(values.shape) or values.size < _SHORTEST_VECTOR or not 2.0**-80 < largest < 2.0**30:
             continue
-        step = largest / _VECTOR_LEVELS
+        step = largest / levels
         if name in divisors:
             step = min(step, divisor_step(values))
         step = 2.0 ** floor(log2(step))
@@ -211,7 +215,7 @@ def to_bundle(
     norms: NormSites | None = None,
     norms_grid: Grid | None = None,
 ) -> bytes:
-    """Write a bundle: coded tensors, seeds, graph, manifest and eight canned test vectors.
+    """Write a bundle: coded tensors, seeds, graph, manifest and four canned test vectors.
 
     ONNX Runtime computes the expected logits of the canned vectors from the tensors as the device will expand them.
 

@@ -79,7 +79,7 @@ def tuned_config(config: TrainConfig, start: str | Path, epochs: int, weight: fl
 
 @dataclass(frozen=True)
 class Goal:
-    """What a tuned bundle must keep to: at most ``most_bytes`` bytes, or at most ``max_drop`` points lost."""
+    """The bound that a tuned bundle keeps to: at most ``most_bytes`` bytes, or at most ``max_drop`` points lost."""
 
     most_bytes: int | None = None
     max_drop: float | None = None

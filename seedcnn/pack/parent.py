@@ -25,6 +25,7 @@ from seedcnn.pack.statistics import fisher_information, input_grams
 
 __all__ = ["Parent", "check_follows", "check_kind", "parent_grids"]
 
+_SHRUNK = 4  # a per-channel tensor that became this much smaller gets a finer grid
 _INFORMED = 64  # images for the Fisher information
 _OPENING = 40  # naming a tensor in a delta takes as many bytes as this number of changes
 
@@ -74,11 +75,12 @@ def _unscaled(weight: torch.Tensor, scale: F32 | None) -> torch.Tensor:
     return torch.where(factors != 0, weight / torch.where(factors != 0, factors, 1), 0)
 
 
-def _outgrown(name: str, exported: OnnxModel, step: float) -> bool:
+def _outgrown(name: str, exported: OnnxModel, step: float, before: I16) -> bool:
     values = exported.tensors[name]
     if name in exported.divisors and divisor_step(values) * DIVISOR_LEVELS < step:
         return True
-    return not is_weight(values.shape) and bool(np.abs(values).max() > LARGEST * step)
+    largest, old = float(np.abs(values).max()), step * float(np.abs(before.astype(np.int32)).max())
+    return not is_weight(values.shape) and not old / _SHRUNK <= largest <= LARGEST * step
 
 
 def check_kind(parent: Bundle, int8: bool) -> None:
@@ -162,8 +164,8 @@ def parent_grids(
 ) -> dict[str, OnGrid]:
     """The parent's grids for a network of the same architecture, and the integers too where the parent has images.
 
-    A bias or folded norm gets a new grid if it has outgrown the old one, or if the old one would round to zero a number
-    that the graph divides by.
+    A bias or folded norm gets a new grid if it is far larger or smaller than before, or if the old one would round to
+    zero a number that the graph divides by.
 
     Raises:
         BundleError: if names or shapes of the tensors or the graphs differ, or a weight does not fit the parent's grid.
@@ -178,7 +180,7 @@ def parent_grids(
     values = parent.bundle.unscaled(olds)
     for name, entry in scales.items():
         grids[name] = replace(grids[name], scale=values[entry.name], scale_grid=entry.grid)
-    outgrown = [name for name in grids if _outgrown(name, exported, grids[name].grid.step)]
+    outgrown = [name for name in grids if _outgrown(name, exported, grids[name].grid.step, olds[name])]
     fresh = {name: grid for name, grid in vector_grids(exported.tensors, exported.divisors).items() if name in outgrown}
     grids = {name: grid for name, grid in grids.items() if name not in outgrown}
     if parent.images is None:

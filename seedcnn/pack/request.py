@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -180,13 +181,7 @@ class PackRequest:
         """
         if grid_steps and self.step is not None:
             raise ConfigError(f"`step` {self.step:g} has no effect: the network was trained on its grid; leave it out")
-        parent = None if self.parent is None else open_bundle(self.parent)
-        if parent is not None:
-            check_kind(parent, self.quantizes)
-            check_follows(parent, release=self.release, family=self.family, model=model)
-            if self.adaptable and not parent.manifest.norms:
-                raise ConfigError(f"`adaptable` needs an adaptable parent; {self.parent} is none")
-        libraries = [built()] if TARGETS[self.target].operator else []
+        parent = self._opened_parent(model)
         data = self.data or (trained_on.source if trained_on is not None else "")
         if not data:
             raise ConfigError("`data` is needed: nothing says what the network was trained on")
@@ -195,8 +190,7 @@ class PackRequest:
             if trained_on is not None:
                 trained_on.check_images(test.test, data)
             search, follow, quantized = self._calibrated(parent, data, trained_on, progress, trained=bool(grid_steps))
-        if search is not None and progress is not None and (few := search.distinct or 0) < _UNSURE:
-            progress(f"{few:,} calibration images say little about half a point: the bundle may lose more than they do")
+        _warn_of_few(search, progress)
         found = pack(
             network,
             self._info(model, test, trained_on),
@@ -206,20 +200,32 @@ class PackRequest:
             search=search,
             parent=follow,
             max_drop=self.max_accuracy_drop if grid_steps else self._most,
-            threads=_THREADS,
-            target=self.target,
-            libraries=libraries,
             int8=quantized,
-            compression=self.compression,
-            memory=self.memory,
             grid_steps=grid_steps,
             adaptable=self.adaptable,
             original=original,
             progress=progress,
+            **self._runtime(),
         )
         if not grid_steps:
             self._check_lost(found)
         return found
+
+    def _runtime(self) -> dict[str, Any]:
+        """The options of :func:`seedcnn.pack.pack` that say where and how a bundle runs."""
+        libraries = [built()] if TARGETS[self.target].operator else []
+        how = {"target": self.target, "compression": self.compression, "memory": self.memory}
+        return {"threads": _THREADS, "libraries": libraries, **how}
+
+    def _opened_parent(self, model: str) -> Bundle | None:
+        if self.parent is None:
+            return None
+        parent = open_bundle(self.parent)
+        check_kind(parent, self.quantizes)
+        check_follows(parent, release=self.release, family=self.family, model=model)
+        if self.adaptable and not parent.manifest.norms:
+            raise ConfigError(f"`adaptable` needs an adaptable parent; {self.parent} is none")
+        return parent
 
     def _check_lost(self, found: PackResult) -> None:
         """Refuse a searched bundle that surely loses more on the test images than ``max_accuracy_drop``, if given."""
@@ -261,6 +267,11 @@ class PackRequest:
             count = self.calibration_pictures or CALIBRATION_COUNT
             quantized = Int8(images[:count] if parent is None else None, force=self.force_int8)
         return search, follow, quantized
+
+
+def _warn_of_few(search: Search | None, progress: Say | None) -> None:
+    if search is not None and progress is not None and (few := search.distinct or 0) < _UNSURE:
+        progress(f"{few:,} calibration images say little about half a point: the bundle may lose more than they do")
 
 
 def _name_of(test: NamedTest) -> str:

@@ -74,7 +74,7 @@ class Rated:
             reestimate_batchnorm_(self.network, (images for images, _, _ in batches.epoch(epoch, 0, count)))
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps, by name."""
+        """All that a checkpoint keeps of it, by name."""
         return {f"{_PREFIX}{name}": value for name, value in self.grid.state().items()}
 
     def load(self, task: dict[str, Tensor], steps: Mapping[str, float]) -> None:

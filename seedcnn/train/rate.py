@@ -182,7 +182,7 @@ class LatentGrid:
         self.log_scales.grad = found[-1] / self.weight if self.weight else None
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps beside the latent numbers."""
+        """All that a checkpoint keeps beside the latent numbers."""
         return {"log_scales": self.log_scales.detach(), "updates": torch.tensor(self._updates)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:

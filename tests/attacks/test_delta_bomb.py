@@ -73,4 +73,4 @@ def test_a_tensor_that_no_parent_can_have(delta, index):
 @pytest.mark.parametrize("name", ["shape", "name", "scale", "role"])
 def test_a_tensor_keeps_its_shape_and_name(delta, name):
     with pytest.raises(BundleError, match=f"unknown fields: .*{name}"):
-        read_delta(signed(delta, setting("tensors", 1, name, [1 << 28])))
+        read_delta(signed(delta, setting("tensors", 0, name, [1 << 28])))

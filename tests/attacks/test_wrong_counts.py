@@ -42,7 +42,7 @@ def test_integers_that_are_not_as_many_as_the_values(tiny, refused, index, shape
 
 
 def test_changes_of_tensors_that_are_not_there(parent, delta):
-    opened = read_delta(signed(delta, setting("tensors", 1, "index", 99)))
+    opened = read_delta(signed(delta, setting("tensors", 0, "index", 99)))
     with pytest.raises(BundleError, match="changes tensor 99; its parent has 4 tensors"):
         apply_delta(parent, opened)
 
@@ -50,4 +50,4 @@ def test_changes_of_tensors_that_are_not_there(parent, delta):
 @pytest.mark.parametrize("index", [1, 2, 3])
 def test_changes_of_a_tensor_of_another_size(parent, delta, index):
     with pytest.raises(BundleError, match=r"stream of integers|not on a grid|each once"):
-        apply_delta(parent, read_delta(signed(delta, setting("tensors", 0, "index", index))))
+        apply_delta(parent, read_delta(signed(delta, setting("difference-i8", [index]))))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nst
 
+from seedcnn.bundle import grid_of_step
+from seedcnn.bundle.codings import encode_integers
 from seedcnn.bundle.compression import compress
 from seedcnn.bundle.entropy import TOKENS, decode_stream, encode_stream, lanes_for
 from seedcnn.errors import BundleFormatError
+from tests.bundle.bundles import tiny_bundle
+from tests.bundle.c_reader import run
+from tests.bundle.make_vectors import told
 
 SHAPES = nst.array_shapes(min_dims=0, max_dims=4, max_side=9)
 SPREADS = st.sampled_from([0.05, 0.3, 1.0, 5.0, 300.0, 9000.0])
@@ -51,6 +58,16 @@ def test_shapes_of_layers_come_back(shape, spread):
     assert _same([_draw(shape, 0, spread), _draw((17,), 1, 500), np.zeros((4, 4), np.int16), _draw(shape, 2, spread)])
 
 
+def test_a_row_of_over_a_million_values_comes_back(reader, tmp_path):
+    """In both readers: such rows are cut."""
+    values = _draw((1, 3, 400_000), 0, 0.4)
+    assert _same([values])
+    data = tiny_bundle(tensors=[encode_integers("w", values, grid_of_step(1))])
+    (tmp_path / "long").write_bytes(data)
+    done = run([reader, tmp_path / "long"])
+    assert (done.returncode, done.stdout) == (0, told(data)), done.stderr
+
+
 def test_every_token_comes_back():
     edges = [0, 1, 11, 12, 15, 16, 23, 24, 39, 40, 16_391, 16_392, 32_766, 32_767]
     assert _same([np.array([*edges, *(-value for value in edges)], np.int16)])
@@ -79,6 +96,12 @@ def test_patterns_make_it_smaller():
     dead[:, ::2] = 0
     shuffled = np.random.default_rng(0).permutation(dead.reshape(-1)).reshape(dead.shape)
     assert len(encode_stream([dead])) < 0.87 * len(encode_stream([shuffled]))
+
+
+def test_the_example_is_the_documented_one():
+    integers = np.array([3, 0, 0, -1, 0, 2, 0, 0, 0, 0, 40, 1], np.int16).reshape(3, 4)
+    text = (Path(__file__).parents[2] / "docs" / "bundle-format.md").read_text()
+    assert f"`{encode_stream([integers]).hex(' ')}`" in text
 
 
 def test_the_number_of_lanes_grows_with_the_values():

@@ -103,12 +103,9 @@ def _flip(delta):
     return delta[:-1] + bytes([delta[-1] ^ 1])
 
 
-def _other(*path):
+def _other(word):
     def change(manifest):
-        *way, last = path
-        for step in way:
-            manifest = manifest[step]
-        manifest[last] = ("0" if manifest[last][0] != "0" else "1") + manifest[last][1:]
+        manifest[word] = ("0" if manifest[word][0] != "0" else "1") + manifest[word][1:]
 
     return lambda delta: signed(delta, change)
 
@@ -119,9 +116,8 @@ def _other(*path):
         (_flip, "the stored bytes do not match their digest"),
         (_other("parent"), "the delta applies to the bundle with content"),
         (_other("result"), "it makes content"),
-        (_other("canned", "sha256"), "do not match their digest"),
     ],
-    ids=["tampered", "wrong parent", "another result", "logits"],
+    ids=["tampered", "wrong parent", "another result"],
 )
 def test_a_signed_delta_that_lies_gives_way_to_the_whole(fleet, device, make_bundle, change, why):
     _signed_delta(fleet, make_bundle, change)

@@ -32,7 +32,7 @@ with atheris.instrument_imports(include=["seedcnn"]) if atheris else nullcontext
     from seedcnn.bundle import read_bundle
     from seedcnn.bundle.compression import compress, decompress
     from seedcnn.bundle.container import BYTES, FORMAT, Container, read_container, write_container
-    from seedcnn.bundle.delta import DELTA_FORMAT, apply_delta, read_delta
+    from seedcnn.bundle.delta import DELTA_FORMAT, DIFFERENCES, apply_delta, read_delta
     from seedcnn.bundle.head import graph_of, manifest_of, pack_head
     from seedcnn.errors import BundleError
 
@@ -40,7 +40,7 @@ CORPUS = Path(__file__).parent / "corpus"
 DECLARED = 2 << 20  # bytes; a file that declares more is only opened
 SPARE = 16 << 20
 LARGEST_INPUT = 8192
-LABELS = ("cat", "dog", "häß")  # of the parent; a delta has none of its own
+PARENT_LOGITS = 6
 SHAPES = ((5,), (3, 5), (5, 3), (2, 7), (5,), (5,), (3, 5, 1), (3,))
 NUMBERS = (-1, 0, 1, 255, 2**31, 2**53, 2**63, 10**40, 0.5)
 JUNK: tuple[Any, ...] = (*NUMBERS, "", "raw-f32", "grid-i8", "difference-i16", "entropy", "scale", None, True, [], {})
@@ -117,7 +117,7 @@ def _change_rest(manifest: Any, payloads: dict[str, bytes], rest: bytes, rng: ra
         return rest
     if rng.randrange(2) or manifest.get("integers") == "entropy":
         return mutate(rest, len(rest) + 64)
-    logits = 2 * manifest["canned"]["count"] * len(manifest.get("labels", LABELS))
+    logits = 2 * (manifest["canned"]["count"] * len(manifest["labels"]) if "canned" in manifest else PARENT_LOGITS)
     stored, tail = rest[: len(rest) - logits], rest[len(rest) - logits :]
     inner = decompress(stored, _stored_size(manifest), "integers", manifest["integers"])
     return compress(mutate(inner, len(inner) + 16), manifest["integers"], fast=True) + tail
@@ -126,7 +126,8 @@ def _change_rest(manifest: Any, payloads: dict[str, bytes], rest: bytes, rng: ra
 def _stored_size(manifest: Any) -> int:
     """Bytes of all integers before compression; a delta's differences are as many as the parent's values."""
     sizes = 0
-    for entry in manifest["tensors"]:
+    changed = [{"index": i, "coding": name} for name in DIFFERENCES for i in manifest.get(name, ())]
+    for entry in (*changed, *manifest["tensors"]):
         shape = entry["shape"] if "shape" in entry else SHAPES[entry["index"]]
         elements = 1
         for size in shape:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from seedcnn.bundle import Measured, Preprocessing, limits, read_bundle, with_accuracy
-from seedcnn.bundle.container import DIGEST_KEY, MANIFEST_KEY
+from seedcnn.bundle.compression import STORAGES
+from seedcnn.bundle.container import ITEM_BYTES
 from seedcnn.bundle.entries import CODINGS
 from seedcnn.bundle.manifest import FORMAT, Manifest
 from seedcnn.rng import RNG_NAME
@@ -117,7 +118,7 @@ def test_the_format_page_has_every_limit_with_its_value(format_page):
 
 
 def test_the_format_page_has_the_names_and_the_known_answers(format_page):
-    for text in (FORMAT, RNG_NAME, MANIFEST_KEY, DIGEST_KEY, *CODINGS):
+    for text in (FORMAT, RNG_NAME, *ITEM_BYTES, *STORAGES, *CODINGS):
         assert f"`{text}`" in format_page
     for _, _, answer in RANDOM123:
         assert " ".join(f"{word:08x}" for word in answer) in format_page

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from seedcnn.bundle import read_bundle
-from seedcnn.bundle.codings import integers_of
 from seedcnn.convert import (
     ConditionalReductionConfig,
     DepthwiseSeparableConfig,
@@ -90,7 +89,7 @@ def test_the_integers_of_every_form_travel(convert):
     network, steps = on_grid(convert)
     result = packed(network, steps)
     mixed = isinstance(convert, SineFMConfig)  # whose fold multiplies input channels, too
-    assert result.grid.max_rel < (5e-3 if mixed else 2e-3)
+    assert result.grid.max_rel < 1e-2
     bundle = read_bundle(result.data)
     exported = to_onnx(fold(network))
     grids, others = trained_grids(network, steps, exported)
@@ -101,7 +100,9 @@ def test_the_integers_of_every_form_travel(convert):
     )
     entries = [entry for entry in bundle.manifest.tensors if entry.grid is not None and entry.name in grids]
     entries = [entry for entry in entries if grids[entry.name].integers is not None]
-    found = np.concatenate([integers_of(entry, bundle.payloads[entry.name]).flatten() for entry in entries])
+    integers = {}
+    bundle.unscaled(integers)
+    found = np.concatenate([integers[entry.name].flatten() for entry in entries])
     left = Counter(own.astype(np.int16).tolist())
     left.subtract(found.tolist())
     assert min(left.values()) >= 0
@@ -123,7 +124,7 @@ def test_dead_channels_keep_their_place():
         network.stages[0][0].bn1.weight[3] = 0
         network.stages[1][0].conv1.weight.zero_()
     result = packed(network, steps)
-    assert result.grid.max_rel < 2e-3
+    assert result.grid.max_rel < 1e-2
 
 
 def test_a_network_that_was_changed_since_is_refused():
@@ -158,12 +159,14 @@ def test_a_child_on_the_same_steps_is_a_small_delta():
                 module.weight *= 1.1
                 module.bias += 0.01
     child = packed(network, steps, 2, parent=Parent(parent, pictures()[0]))
-    assert child.grid.max_rel < 2e-3
+    assert child.grid.max_rel < 1e-2
     assert len(child.delta) < 0.6 * len(child.data)
-    by_name = {entry.name: entry for entry in parent.manifest.tensors}
-    for entry in read_bundle(child.data).manifest.tensors:
-        if entry.scale:
-            assert entry.expanded_sha256 == by_name[entry.name].expanded_sha256
+    before, after = {}, {}
+    parent.unscaled(before)
+    read_bundle(child.data).unscaled(after)
+    scaled = [entry for entry in parent.manifest.tensors if entry.scale]
+    assert all(np.array_equal(before[entry.name], after[entry.name]) for entry in scaled)
+    assert any(not np.array_equal(before[entry.scale], after[entry.scale]) for entry in scaled)
     with torch.no_grad():
         network.conv1.weight[0, 0, 0, 0] += steps["conv1.weight"]
     changed = packed(network, steps, 3, parent=Parent(parent, pictures()[0]))
@@ -184,10 +187,10 @@ def test_other_runtimes_and_int8(target):
     images = pictures()[0]
     result = packed(network, steps, target=target, int8=Int8(images, force=True), max_drop=100.0)
     assert result.int8 is not None
-    assert result.grid.max_rel < 2e-3
+    assert result.grid.max_rel < 1e-2
 
 
 def test_a_plain_network_that_pools_before_its_norms():
     network, steps = on_grid(model="air_cifar", widths=(8, 8, 16))
     result = packed(network, steps)
-    assert result.grid.max_rel < 2e-3
+    assert result.grid.max_rel < 1e-2
