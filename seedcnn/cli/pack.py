@@ -135,17 +135,11 @@ def pack(
     from seedcnn.pack import PackRequest
 
     graph: dict[str, Any] = {"target": target, "int8": int8, "force_int8": force_int8, "compression": compression}
-    graph["adaptable"] = adaptable
     search: dict[str, Any] = {"step": step, "max_accuracy_drop": max_accuracy_drop, "calibration": calibration}
     search |= {"calibration_pictures": calibration_pictures, "memory": memory}
     with as_options():
-        request = PackRequest(
-            *(_family(family, parent), release, min_release),
-            data=data,
-            parent=parent,
-            delta_price=delta_price,
-            **(graph | search),
-        )
+        rest = {"data": data, "parent": parent, "delta_price": delta_price, "adaptable": adaptable}
+        request = PackRequest(_family(family, parent), release, min_release, **(graph | search | rest))
     _check_files(request, out, plot)
     with _nothing_written() as say:
         if tune is not None or bytes_ is not None:

@@ -23,7 +23,7 @@ from seedcnn.errors import BundleError
 from seedcnn.runtime.session import Session, open_session, preprocess
 from seedcnn.runtime.taps import with_outputs
 
-__all__ = ["Norms", "Statistics", "adapted", "first_norm", "measure"]
+__all__ = ["Norms", "Statistics", "adapted", "distance", "first_norm", "measure"]
 
 _BATCH = 64
 _MOST = 32.0  # by which a channel's scale may grow or shrink: beyond it the images say nothing about the channel
@@ -67,8 +67,8 @@ class Norms:
         manifest = bundle.manifest
         if not manifest.norms:
             raise BundleError(
-                f"{manifest.model} release {manifest.release} cannot be adapted, because it does not say where its norms "
-                "are: pack it with --adaptable"
+                f"{manifest.model} release {manifest.release} cannot be adapted: it does not say where its norms are; "
+                "pack it with --adaptable"
             )
         entry = next(entry for entry in manifest.tensors if entry.role == NORMS)
         means, stds = bundle.unscaled()[entry.name]
@@ -80,6 +80,17 @@ class Norms:
     def counts(self) -> list[int]:
         """Channels of each site."""
         return [site.channels for site in self.sites]
+
+
+def distance(one: Statistics, other: Statistics) -> float:
+    """How far two statistics of the same channels lie apart: 0 if they are equal, symmetric, at most a few.
+
+    The mean over channels of ``((m - m')**2 + (d - d')**2) / (d**2 + d'**2)``, where no channel counts for more than 2.
+    """
+    apart = np.square(one.means - other.means, dtype=np.float64) + np.square(one.stds - other.stds, dtype=np.float64)
+    width = np.square(one.stds, dtype=np.float64) + np.square(other.stds, dtype=np.float64)
+    each = np.divide(apart, width, out=np.where(apart > 0, 2.0, 0.0), where=width > 0)
+    return float(np.minimum(each, 2.0).mean())
 
 
 def _renormed(
