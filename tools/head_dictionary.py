@@ -69,7 +69,7 @@ def pieces(model: OnnxModel) -> list[bytes]:
 
 
 def key(piece: bytes) -> bytes:
-    """What two pieces share that differ only in names: nodes their attributes, initializers the end."""
+    """Bytes that two pieces share if they differ only in names: of nodes the attributes, of initializers the end."""
     at = piece.find(b'"')
     return piece[-14:] if b"location" in piece else piece[at:]
 

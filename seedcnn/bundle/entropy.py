@@ -39,7 +39,7 @@ Integers = npt.NDArray[np.int16]
 
 
 def lanes_for(values: int) -> int:
-    """The binary logarithm of the number of lanes for a stream of so many values: at least 4, at most 4,096 lanes."""
+    """The binary logarithm of the number of lanes for a stream of this number of values: 4 to 4,096 lanes."""
     return min(_MOST_LANES, max(2, (max(values, 1) - 1).bit_length() - 13))
 
 

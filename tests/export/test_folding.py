@@ -266,7 +266,7 @@ def test_grid_rounds_weights_and_leaves_the_rest():
         elif len(values) < 8:
             assert error == 0
         else:
-            assert error <= np.abs(values).max() / 15_000
+            assert error <= np.abs(values).max() / 900  # half a step of 500 levels or more
 
 
 def test_bundle_weights_loaded_back_into_torch_give_the_bundle_s_answers():

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from seedcnn.bundle import Preprocessing
+from seedcnn.bundle import Preprocessing, read_bundle
+from seedcnn.bundle.delta import apply_delta, read_delta
 from seedcnn.convert import GroupNLConfig
 from seedcnn.data.sets.own import load_folder
 from seedcnn.errors import ConfigError, DataError, ExportError
@@ -188,3 +189,27 @@ def test_the_command_writes_the_bundle_and_names_the_tuned_network(trained, tmp_
     assert out.stat().st_size <= 20_000
     assert "the tuned network is" in done.stderr
     assert "the grid it was trained on" in " ".join(done.stdout.split())
+
+
+def test_an_update_that_pays_for_differences_is_a_small_delta(trained, tmp_path):
+    """Trained on the grid, packed; trained on from there with the price on differences, packed with its parent."""
+    saved = load_checkpoint(trained)
+    data = load_folder(Path(saved.source.partition(":")[2]), preprocessing=saved.preprocessing)
+    first = tuned_config(saved.config, trained, 2, 0.1)
+    train(first, data, tmp_path / "first.ckpt")
+    parent = pack_checkpoint(tmp_path / "first.ckpt", family="family", release=1)
+    (tmp_path / "first.bundle").write_bytes(parent.data)
+    sizes = {}
+    for price in (0.0, 20.0):
+        rate = replace(first.rate, steps="start", weight=price, lr=0.5)
+        config = replace(first, init_from=str(tmp_path / "first.ckpt"), rate=rate, epochs=6)
+        train(config, data, tmp_path / f"{price}.ckpt")
+        found = pack_checkpoint(
+            tmp_path / f"{price}.ckpt", family="family", release=2, parent=tmp_path / "first.bundle"
+        )
+        again = apply_delta(read_bundle(parent.data), read_delta(found.delta))
+        content = read_bundle(found.data).manifest.content_sha256()
+        assert read_bundle(again).manifest.content_sha256() == content
+        sizes[price] = len(found.delta)
+    assert sizes[20.0] < sizes[0.0]
+    assert sizes[20.0] < 0.7 * len(parent.data)
