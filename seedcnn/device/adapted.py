@@ -1,4 +1,4 @@
-"""What a device has learned about its places: sets of norm statistics, in one file beside the models.
+"""Sets of norm statistics that a device has learned of its places, in one file beside the models.
 
 The file names the bundle that its sets are of, so that a new release drops them and a fallback does not take them for
 its own. It is replaced as a whole; whatever is wrong with it, the model answers as shipped.

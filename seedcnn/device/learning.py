@@ -36,7 +36,7 @@ _COLLAPSED = 0.4  # of the shipped model's number of classes
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What a device has learned.
+    """A set that a device has learned.
 
     Attributes:
         name: of the set.

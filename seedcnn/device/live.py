@@ -69,7 +69,7 @@ class LiveModel:
             AdaptError: as there; or if fewer than ``last`` images are in memory.
         """
         if len(self._recent) < last:
-            raise AdaptError(f"{len(self._recent)} images are in memory; the last {last} cannot be had")
+            raise AdaptError(f"{len(self._recent)} images are in memory; {last} were asked for")
         found = adapt(self._slots.home, np.stack(list(self._recent)[-last:]), name=name, threads=self._threads)
         self.reload()
         return found

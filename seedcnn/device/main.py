@@ -87,6 +87,25 @@ def _add_reports(add: Callable[[str, str, str], argparse.ArgumentParser]) -> Non
     command.set_defaults(run=_status)
 
 
+def _add_adapt(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    command = add(
+        "adapt",
+        "learn the norm statistics of this place from unlabelled pictures, or forget them",
+        "adapt --images today/",
+    )
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--images", nargs="+", type=Path, metavar="PATH", help="pictures, directories of them, or .npy of uint8 NHWC"
+    )
+    what.add_argument(
+        "--last", type=_positive, metavar="N", help="refused: no process of this command keeps images; see LiveModel"
+    )
+    what.add_argument("--undo", action="store_true", help="forget the set of --set, or all without it")
+    command.add_argument("--set", metavar="NAME", help="name of the place (default: here)")
+    command.set_defaults(run=_adapt)
+    _add_threads(command)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="seedcnn-device",
@@ -118,23 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add("update", "install the release that the repository's rollout rule requires", "update")
     command.set_defaults(run=_update)
 
-    command = add(
-        "adapt",
-        "learn the norm statistics of this place from unlabelled pictures, or forget them",
-        "adapt --images today/",
-    )
-    what = command.add_mutually_exclusive_group(required=True)
-    what.add_argument(
-        "--images", nargs="+", type=Path, metavar="PATH", help="pictures, directories of them, or .npy of uint8 NHWC"
-    )
-    what.add_argument(
-        "--last", type=_positive, metavar="N", help="refused: no process of this command keeps images; see LiveModel"
-    )
-    what.add_argument("--undo", action="store_true", help="forget the set of --set, or all without it")
-    command.add_argument("--set", metavar="NAME", help="name of the place (default: here)")
-    command.set_defaults(run=_adapt)
-    _add_threads(command)
-
+    _add_adapt(add)
     command = add("predict", "classify pictures", "predict cat.png holiday/")
     command.add_argument(
         "pictures", nargs="+", type=Path, metavar="PATH", help="picture, directory of pictures, or .npy of uint8 NHWC"

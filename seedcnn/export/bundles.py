@@ -244,16 +244,7 @@ def to_bundle(
     shape = (CANNED_COUNT, rule.height, rule.width, rule.channels)
     images = random_bytes(_CANNED_SEED, tensor_id=0, count=int(np.prod(shape))).reshape(shape)
     logits = Answerer(session, INPUT, OUTPUT, rule).logits(images)
-    if not np.isfinite(logits).all():
-        raise ExportError("the network answers the canned vectors with values that are not finite")
-    largest = float(np.abs(logits).max())
-    if largest > _MAX_LOGIT:
-        raise ExportError(
-            f"the network answers the canned vectors with logits up to {largest:.1e}; at most {_MAX_LOGIT:.0e} can be "
-            "checked on a device (were the running statistics of its norms ever estimated?)"
-        )
-    if logits.shape != (CANNED_COUNT, len(info.labels)):
-        raise ExportError(f"the network gives logits of shape {logits.shape} but there are {len(info.labels)} labels")
+    largest = _check_logits(logits, len(info.labels))
     return write_bundle(
         model=info.model,
         family=info.family,
@@ -272,3 +263,18 @@ def to_bundle(
         compression=compression,
         norms=table,
     )
+
+
+def _check_logits(logits: F32, labels: int) -> float:
+    """The largest logit of the canned vectors, [CANNED_COUNT, labels]."""
+    if not np.isfinite(logits).all():
+        raise ExportError("the network answers the canned vectors with values that are not finite")
+    largest = float(np.abs(logits).max())
+    if largest > _MAX_LOGIT:
+        raise ExportError(
+            f"the network answers the canned vectors with logits up to {largest:.1e}; at most {_MAX_LOGIT:.0e} can be "
+            "checked on a device (were the running statistics of its norms ever estimated?)"
+        )
+    if logits.shape != (CANNED_COUNT, labels):
+        raise ExportError(f"the network gives logits of shape {logits.shape} but there are {labels} labels")
+    return largest

@@ -172,6 +172,8 @@ class _Folding:
                 self._note(name, norm)
                 _replace(self.traced, name, ChannelAffine(norm))
 
+        self.traced.meta["norms"] = self.noted
+
     def _note(self, name: str, norm: nn.Module | None, folded: nn.Module | None = None, layer: Any = None) -> None:
         """Note which norm stands behind what a module returns, and behind the seeds inside it."""
         inner = {} if layer is None else dict(layer.named_modules())
@@ -319,9 +321,8 @@ def fold(
             differently while it is traced (it asks ``isinstance(x, Tensor)``, say) goes unnoticed.
 
     Returns:
-        A module on the CPU in float32 and eval mode, without gradients, that returns logits. It keeps the names of the
-        network's modules; if the network's own code cannot be traced, they start with "network.". Its
-        ``meta["norms"]`` has the norm behind what each module returns, by the module's name.
+        A module on the CPU in float32 and eval mode, without gradients, that returns logits. It keeps modules' names,
+        with "network." before them if the network's own code cannot be traced; ``meta["norms"]`` has norms by them.
 
     Raises:
         ValueError: if ``target`` or ``mono`` is not one of these.
@@ -334,8 +335,7 @@ def fold(
     if check is not None and input_size is None:
         input_size = (check.shape[1], check.shape[2], check.shape[3])
     traced = _trace(plain_norms_(standalone(model)))
-    folding = _Folding(traced, forms, input_size)
-    folding.run()
+    _Folding(traced, forms, input_size).run()
     _return_logits(traced)
     traced.delete_all_unused_submodules()
     _carry_numbers(traced)
@@ -344,7 +344,6 @@ def fold(
     if forms.target.operator:
         use_custom_op(traced)
     traced.eval().requires_grad_(False)
-    traced.meta["norms"] = folding.noted
     if check is not None:
         check_folded(model, traced, check)
     return traced

@@ -154,7 +154,7 @@ def _norms(folded: fx.GraphModule) -> Iterator[_Norm | str]:
 
 
 def _outputs(folded: fx.GraphModule, paths: list[str], x: Tensor) -> dict[str, F32]:
-    """What the modules return; those that are called more than once, or return no tensor, are left out."""
+    """The values that modules return; those that are called more than once, or return no tensor, are left out."""
     found: dict[str, list[Any]] = {path: [] for path in paths}
 
     def noting(path: str) -> Any:

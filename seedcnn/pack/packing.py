@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,8 @@ import torch
 from torch import fx, nn
 
 from seedcnn.arrays import F32, I16
-from seedcnn.bundle import Bundle, Grid, Measured, Preprocessing, read_bundle, with_accuracy
+from seedcnn.bundle import Bundle, Measured, Preprocessing, read_bundle, with_accuracy
 from seedcnn.bundle.delta import write_delta
-from seedcnn.bundle.entries import NORMS
-from seedcnn.bundle.head import pack_head
 from seedcnn.bundle.integers import stored_size
 from seedcnn.convert.filters import convolutions
 from seedcnn.convert.given import unwrapped
@@ -29,16 +27,17 @@ from seedcnn.evaluate import (
     predict_logits,
     torch_predictor,
 )
-from seedcnn.export import TARGETS, BundleInfo, OnnxModel, absorbed_norms, fold, load_tensors, to_bundle, to_onnx
+from seedcnn.export import BundleInfo, OnnxModel, absorbed_norms, fold, load_tensors, to_bundle, to_onnx
 from seedcnn.export.bundles import OnGrid, grids_of_step, is_weight
-from seedcnn.export.norm_sites import NORMS_TENSOR, NormSites, find_norms
+from seedcnn.export.norm_sites import NormSites
 from seedcnn.layers import ConvLayer
 from seedcnn.messages import Advance, Say
 from seedcnn.pack.int8 import Int8, Int8Result, quantize_bundle
 from seedcnn.pack.measuring import Expanded, Runtime
 from seedcnn.pack.memory import Activations, Memory
+from seedcnn.pack.norms import adapts_of, check_adaptable, norms_to_pack
 from seedcnn.pack.parent import Parent, check_follows, check_kind, parent_grids
-from seedcnn.pack.result import Adapts, PackResult
+from seedcnn.pack.result import PackResult
 from seedcnn.pack.search import Candidate, Search, search_grids
 from seedcnn.pack.stopwatch import Stopwatch
 from seedcnn.pack.trained import trained_grids
@@ -88,7 +87,8 @@ class _Wanted:
             names = ("release", "family", "model", "preprocessing")
             facts = {name: getattr(self.info, name) for name in names} | {"labels": tuple(self.info.labels)}
             check_follows(self.parent.bundle, **facts)
-        self._check_adaptable()
+        if self.adaptable:
+            check_adaptable(self.target, self.parent, int8=self.int8 is not None)
         images = None if self.int8 is None else self.int8.calibration
         if self.int8 is not None and self.parent is None and images is None:
             raise ValueError("`int8.calibration` is None; only the child of an int8 parent needs no images")
@@ -97,24 +97,6 @@ class _Wanted:
                 f"`int8.calibration` holds {len(images)} images; leave it out: the child of an int8 parent keeps its "
                 "parent's ranges"
             )
-
-    def _check_adaptable(self) -> None:
-        if not self.adaptable:
-            return
-        if self.int8 is not None:
-            raise ValueError("`adaptable` contradicts `int8`: an int8 graph has the ranges of its activations built in")
-        if TARGETS[self.target].operator:
-            raise ValueError(f"`adaptable` contradicts `target` {self.target!r}: the operator hides what its norms see")
-        if self.parent is not None and not self.parent.bundle.manifest.norms:
-            raise ValueError("`adaptable` needs a parent that is adaptable: no delta adds the norms' statistics")
-
-    def sites(self, folded: fx.GraphModule, exported: OnnxModel) -> tuple[NormSites | None, Grid | None]:
-        """The norms that travel, and the parent's grid for them; a child is adaptable if its parent is."""
-        entries = () if self.parent is None else self.parent.bundle.manifest.tensors
-        grid = next((entry.grid for entry in entries if entry.role == NORMS), None)
-        if not self.adaptable and (self.parent is None or not self.parent.bundle.manifest.norms):
-            return None, None
-        return find_norms(folded, exported, self.info.preprocessing.shape), grid
 
     @property
     def most(self) -> float | None:
@@ -172,7 +154,7 @@ def _export(model: nn.Module, wanted: _Wanted, images: npt.NDArray[np.uint8]) ->
         at_once = wanted.memory.at_once(Activations.of(folded, rule.shape).forward)
     with watch("exporting"):
         exported = to_onnx(folded, rule.shape)
-    norms, grid = wanted.sites(folded, exported)
+    norms, grid = norms_to_pack(folded, exported, rule, wanted.parent, wanted.adaptable)
     grids, tried = wanted.grids(model, folded, exported)
     compression = wanted.compression
     with watch("coding"):
@@ -320,21 +302,8 @@ def _pack(
         learned=exact.exported.tensors,
         seconds=wanted.watch.seconds,
         trained=bool(wanted.steps),
-        adapts=None if exact.norms is None else _adapts(shipped.bundle, exact.norms),
+        adapts=None if exact.norms is None else adapts_of(shipped.bundle, exact.norms),
     )
-
-
-def _adapts(bundle: Bundle, norms: NormSites) -> Adapts:
-    manifest = bundle.manifest
-    tensors = tuple(entry for entry in manifest.tensors if entry.role != NORMS)
-    bare = len(pack_head(replace(manifest, norms=(), tensors=tensors).dump(), bundle.graph()))
-    integers: dict[str, npt.NDArray[np.int16]] = {}
-    bundle.unscaled(integers)
-    size = len(pack_head(manifest.dump(), bundle.graph())) - bare
-    size += stored_size(list(integers.values()), manifest.integers)
-    del integers[NORMS_TENSOR]
-    size -= stored_size(list(integers.values()), manifest.integers)
-    return Adapts(len(norms.channels), norms.left, size)
 
 
 def pack(
@@ -370,30 +339,25 @@ def pack(
         max_drop: largest accepted accuracy drop in percentage points. None accepts any drop and reports it; with
             ``int8``, None means the search's bound, or 1 if there is no search.
         threads: threads of the runtime while accuracy is measured; latency is measured on one.
-        target: form of the graph, see :func:`seedcnn.export.fold`; accuracy and latency are measured in OpenVINO for
-            "openvino", and in ONNX Runtime for any other target.
+        target: form of the graph, see :func:`seedcnn.export.fold`; measured in OpenVINO or else in ONNX Runtime.
         libraries: the fused operator for "onnxruntime-custom-op", see :mod:`seedcnn.runtime.custom_op`.
         int8: quantise the convolutions, see :func:`seedcnn.export.quantize.quantize`; None keeps float32.
         compression: of the integers, one of :data:`seedcnn.bundle.compression.STORAGES`: "entropy" is the smallest.
         memory: a limit for the memory of this process, such as "2GB", which is the default: it decides how many images
-            are answered at a time and how many layers' statistics are held. Importing and exporting take what they
-            take, :func:`seedcnn.pack.memory.peak_memory` says how much that was.
+            are answered at a time and how many layers' statistics are held, not what importing and exporting take.
         grid_steps: name of a weight -> step of the grid that it was trained on (``Checkpoint.steps``), instead of
             ``step`` and ``search``; each output channel then has a scale of its own (:mod:`seedcnn.pack.trained`).
-        adaptable: let devices give the norms statistics of their own: mean and standard deviation of each channel
-            travel, too. With a parent it is so if the parent is.
+        adaptable: let devices give the norms statistics of their own; a child is adaptable if its parent is.
         original: the network to compare the bundle with, if ``model`` was made from it by training on the grid.
         progress: told about each stage; a :class:`seedcnn.progress.Progress` shows bars.
 
     Raises:
         ConfigError: if the memory does not hold the activations of one image, or the process holds more already.
-        ValueError: if there is no such target, the calibration images have the wrong size or type, or ``adaptable``
-            stands beside int8, the fused operator or a parent that is not adaptable.
+        ValueError: if there is no such target, options contradict, or calibration images have the wrong size or type.
         ExportError: if a weight is not finite, the network cannot be folded, its folded form answers differently
             (:func:`seedcnn.export.checking.check_folded`), the bundle and the torch network with the bundle's weights
             differ by more than 1e-4 of the largest logit, the accuracy drop is over ``max_drop``, no grid of the search
-            is good enough, int8 is not faster than float32 and not forced, or no norm of an adaptable network can be
-            adapted.
+            is good enough, int8 is not faster than float32 and not forced, or no norm can be made adaptable.
         BundleError: if a weight does not fit the grid, a library is needed and not given, or no delta can lead from the
             parent to this network, because its architecture differs or only one of the two is int8.
     """

@@ -16,7 +16,7 @@ __all__ = ["Adapts", "PackResult"]
 
 @dataclass(frozen=True)
 class Adapts:
-    """What makes a bundle adaptable on devices.
+    """The norms of an adaptable bundle.
 
     Attributes:
         norms: how many norms a device can give statistics of its own.

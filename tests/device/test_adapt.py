@@ -325,7 +325,7 @@ def test_a_live_model_chooses_by_its_last_images(place):
     shipped = Model.load(place.slots)
     for image in noisy[:48]:
         live.predict(image[None])
-    with pytest.raises(AdaptError, match="48 images are in memory; the last 49 cannot be had"):
+    with pytest.raises(AdaptError, match="48 images are in memory; 49 were asked for"):
         live.adapt(49)
     assert live.adapt(48, "night").images == 48
     for image in noisy[48:]:
