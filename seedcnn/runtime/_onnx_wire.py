@@ -255,8 +255,11 @@ def embed_initializers(model: bytes, tensors: Mapping[str, npt.NDArray[Any]]) ->
     return b"".join(parts)
 
 
-def append_to_graph(model: bytes, fields: bytes) -> bytes:
+def append_to_graph(model: bytes, fields: bytes, instead_of: int = 0) -> bytes:
     """Append encoded fields to a model's main graph; every other byte stays.
+
+    Args:
+        instead_of: number of the fields of the graph that are left out; 0 for none.
 
     Raises:
         BundleError: if the bytes are malformed, or hold no graph or several.
@@ -266,5 +269,7 @@ def append_to_graph(model: bytes, fields: bytes) -> bytes:
     if len(graphs) != 1 or graphs[0].wire != _BYTES:
         raise BundleError(f"it holds {len(graphs)} graphs; it must hold one")
     graph = graphs[0]
-    parts = _message(_MODEL_GRAPH, [reader.data[graph.begin : graph.end], memoryview(fields)])
+    kept = [item for item in reader.fields(graph.begin, graph.end) if item.number != instead_of]
+    inside = [reader.data[item.start : item.end] for item in kept]
+    parts = _message(_MODEL_GRAPH, [*inside, memoryview(fields)])
     return b"".join([reader.data[: graph.start], *parts, reader.data[graph.end :]])

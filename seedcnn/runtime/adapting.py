@@ -5,7 +5,8 @@ training images. From those of z on other images follow the scale and the bias t
 in training mode would. The layers go in the order of the graph, because each must see the adapted ones before it.
 
 Taps, not a second graph: each z becomes a further output of the bundle's own graph, so nothing more travels, and every
-form of a layer and every runtime is served. The price is one session for each norm while the statistics are taken.
+form of a layer and every runtime is served. The price is one session for each norm while the statistics are taken;
+it computes the graph up to the norm.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ class _Tapped:
 
 
 def _tapped(bundle: Bundle, tensors: Mapping[str, F32], site: Site, runtime: str, threads: int) -> _Tapped:
-    graph = with_outputs(bundle.graph(), [site.value])
+    graph = with_outputs(bundle.graph(), [site.value], alone=True)
     return _Tapped(open_session(graph, tensors, runtime=runtime, threads=threads), site.value, bundle)
 
 
