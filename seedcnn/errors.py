@@ -15,6 +15,7 @@ The tree::
     ├── ProcessError           a process that torchrun started and that is lost, or differs from the others
     ├── RepositoryError        a publishing repository or a key that cannot be used
     ├── DeviceError            the device cannot do what was asked
+    │   ├── AdaptError             statistics of a place were refused or could not be kept; the model answers as before
     │   ├── UpdateError            an update was refused or could not finish; the active model is unchanged
     │   ├── SlotError              no usable model in any slot
     │   ├── SelfTestError          a model that fails its canned test vectors
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "AdaptError",
     "BundleError",
     "BundleFormatError",
     "ConfigError",
@@ -112,6 +114,10 @@ class DeviceError(SeedCNNError):
 
 class UpdateError(DeviceError):
     """An update was refused or could not finish; the active model is unchanged."""
+
+
+class AdaptError(DeviceError):
+    """Statistics of a device's place that were refused or could not be kept; the model answers as before."""
 
 
 class SlotError(DeviceError):

@@ -24,6 +24,8 @@ enum {
     MAX_MANIFEST_BYTES = 4 << 20,
     MAX_JSON_DEPTH = 8,
     MAX_TENSORS = 16384,
+    MAX_NORMS = 4096,
+    MAX_PLACES = 12,
     MAX_NAME_BYTES = 256,
     MAX_RANK = 8,
     MAX_TENSOR_BYTES = 1 << 29,
@@ -800,7 +802,7 @@ struct Tensor {
     Node *name, *scale_name;
     Tensor *scale;
     size_t elements;
-    int rank, kind, raw, width, is_scale, scales;
+    int rank, kind, raw, width, is_scale, is_norms, scales;
     int64_t shape[MAX_RANK], lo, span, frac, repeat;
     uint32_t tensor, stream;
     uint64_t seed;
@@ -820,8 +822,8 @@ static Tensor read_tensor(Node *node) {
     if (has(node, "scale")) t.scale_name = text(node, "scale");
     if (has(node, "role")) {
         Node *role = field(node, "role", TEXT);
-        if (!is(role->text, role->length, "scale")) refuse("an unknown role", role->text, role->length);
-        t.is_scale = 1;
+        t.is_scale = is(role->text, role->length, "scale"), t.is_norms = is(role->text, role->length, "norms");
+        if (!t.is_scale && !t.is_norms) refuse("an unknown role", role->text, role->length);
     }
     if (shape->children > MAX_RANK) refuse("too many axes", t.name->text, t.name->length);
     t.elements = 1;
@@ -868,13 +870,55 @@ static void pair_scales(Tensor *tensors, size_t count) {
             if (tensors[k].is_scale && tensors[k].name->length == t->scale_name->length &&
                 !memcmp(tensors[k].name->text, t->scale_name->text, t->scale_name->length))
                 t->scale = &tensors[k];
-        if (!t->scale || t->is_scale || t->scale->scales++ || t->kind != GRID || t->step < ldexpf(1, -80) ||
+        if (!t->scale || t->is_scale || t->is_norms || t->scale->scales++ || t->kind != GRID || t->step < ldexpf(1, -80) ||
             !t->rank || t->scale->rank != 1 || t->scale->shape[0] != t->shape[0])
             refuse("a tensor and its scale do not belong together", t->name->text, t->name->length);
     }
     for (size_t i = 0; i < count; i++)
         if (tensors[i].is_scale && !tensors[i].scales)
             refuse("the scale of no tensor", tensors[i].name->text, tensors[i].name->length);
+}
+
+/* Check the table of norms, which only a device that gives them statistics of its own needs. */
+static void read_norms(Node *norms, const Tensor *tensors, size_t count) {
+    int64_t total = 0;
+    size_t found = 0;
+    if (norms && (norms->children < 1 || norms->children > MAX_NORMS)) refuse_plain("too few or too many norms");
+    for (Node *site = norms ? norms->first : NULL; site; site = site->next) {
+        if (site->kind != OBJECT) refuse_plain("a norm that is not an object");
+        Node *value = text(site, "value"), *places = field(site, "places", LIST);
+        int64_t channels = integer(site, "channels", 1, MAX_TENSOR_BYTES / 4);
+        if (!places->children || places->children % 3 || places->children > MAX_PLACES)
+            refuse("places that are no triples", value->text, value->length);
+        for (Node *place = places->first; place; place = place->next->next->next) {
+            Node *other = place->next, *first = other->next;
+            if (place->kind != INTEGER || other->kind != INTEGER || first->kind != INTEGER)
+                refuse("a place that is not an integer", value->text, value->length);
+            const Tensor *scale = &tensors[whole(place->integer, 0, (int64_t)count - 1, "places")];
+            const Tensor *bias = &tensors[whole(other->integer, 0, (int64_t)count - 1, "places")];
+            int64_t last = whole(first->integer, 0, MAX_TENSOR_BYTES / 4, "places") + (int64_t)bias->elements;
+            int fits = scale->rank && last <= channels && scale != bias;
+            fits = fits && !(scale->shape[0] % (int64_t)bias->elements);
+            if (!fits || scale->is_scale || scale->is_norms || scale->kind == SEEDED || bias->is_scale ||
+                bias->is_norms || bias->kind == SEEDED)
+                refuse("a norm and its tensors do not belong together", value->text, value->length);
+        }
+        for (const Node *before = norms->first; before != site; before = before->next)
+            for (const Node *child = before->first; child; child = child->next)
+                if (child->kind == TEXT && child->length == value->length &&
+                    !memcmp(child->text, value->text, value->length))
+                    refuse("two norms of one value", value->text, value->length);
+        done(site);
+        total += channels;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (tensors[i].is_norms) {
+            found++;
+            if (tensors[i].rank != 2 || tensors[i].shape[0] != 2 || tensors[i].shape[1] != total ||
+                tensors[i].kind == SEEDED)
+                refuse("norms of another shape", tensors[i].name->text, tensors[i].name->length);
+        }
+    if (found != (norms != NULL)) refuse_plain("norms without their table, or a table without its norms");
 }
 
 static void expand(const Tensor *t, Sink *s) {
@@ -913,7 +957,7 @@ static void use_tensor(const Tensor *t, Sha *all) {
     expand(t, &s);
     free(scale);
     sha_end(&s.own, hex);
-    if (t->is_scale) return;
+    if (t->is_scale || t->is_norms) return;
     printf("tensor %.*s ", (int)t->name->length, t->name->text);
     for (int i = 0; i < t->rank; i++) printf("%s%lld", i ? "x" : "", (long long)t->shape[i]);
     printf(" %s\n", hex);
@@ -1379,6 +1423,7 @@ int main(int argc, char **argv) {
             read_measured(field(manifest, "measured", OBJECT));
             break;
         }
+    read_norms(has(manifest, "norms") ? field(manifest, "norms", LIST) : NULL, tensors, count);
     done(manifest);
     size_t logits = 2 * (size_t)images * labels->children, rest = bytes->bytes - facts.head;
     if (rest < logits) refuse_plain("the canned logits are truncated");

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from seedcnn.arrays import F32, I16
 from seedcnn.bundle.container import ITEM_BYTES
-from seedcnn.bundle.entries import SCALE, Grid, Seeded, TensorEntry
+from seedcnn.bundle.entries import NORMS, SCALE, Grid, Seeded, TensorEntry
 from seedcnn.bundle.integers import load_integers, store_integers, width_of
 from seedcnn.errors import BundleError, BundleFormatError, DigestError
 from seedcnn.rng import RNG_NAME, uniform_pieces
@@ -20,6 +20,7 @@ from seedcnn.rng import RNG_NAME, uniform_pieces
 __all__ = [
     "Coded",
     "Stored",
+    "as_norms",
     "as_scale",
     "encode_grid",
     "encode_integers",
@@ -131,6 +132,11 @@ def as_scale(coded: Coded) -> Coded:
     """
     _check_scale(coded.entry.name, coded.expanded)
     return replace(coded, entry=replace(coded.entry, role=SCALE))
+
+
+def as_norms(coded: Coded) -> Coded:
+    """Give a coded tensor [2, channels] the role of the norms, see :mod:`seedcnn.bundle.adaptable`."""
+    return replace(coded, entry=replace(coded.entry, role=NORMS))
 
 
 def _check_scale(name: str, scale: F32) -> None:

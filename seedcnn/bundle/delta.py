@@ -377,7 +377,7 @@ def _questions(canned: Canned) -> Canned:
 def _check_kin(old: Manifest, new: Manifest) -> None:
     unlike = [
         name
-        for name in ("model", "family", "preprocessing", "labels", "rng")
+        for name in ("model", "family", "preprocessing", "labels", "norms", "rng")
         if getattr(old, name) != getattr(new, name)
     ]
     if old.graph.sha256 != new.graph.sha256:

@@ -12,7 +12,7 @@ from seedcnn.bundle.fields import Fields
 from seedcnn.errors import BundleFormatError
 from seedcnn.rng import RNG_NAME, FixedPoint
 
-__all__ = ["CODINGS", "SCALE", "Grid", "Seeded", "TensorEntry", "check_scales"]
+__all__ = ["CODINGS", "NORMS", "SCALE", "Grid", "Seeded", "TensorEntry", "check_scales"]
 
 CODINGS = (
     *("raw-f32", "raw-f16", "raw-bf16"),
@@ -21,6 +21,8 @@ CODINGS = (
 )
 SCALE = "scale"
 """The role of a tensor that the graph does not read: it holds the scales of another one's output channels."""
+NORMS = "norms"
+"""The role of the tensor of norms, see :mod:`seedcnn.bundle.adaptable`; the graph does not read it."""
 
 _FINEST = 2.0**-80  # step of a scaled tensor: with scales within 2**+-40 every product is a normal float32
 
@@ -74,7 +76,7 @@ class TensorEntry:
         grid: of the integers; None for other codings.
         seeded: the draws of a tensor that travels as a seed.
         scale: name of the tensor [shape[0]] that the values of each output channel are multiplied by, or "".
-        role: "" for an initializer of the graph, :data:`SCALE` for the scales of one other tensor.
+        role: "" for an initializer of the graph, :data:`SCALE` for the scales of one other tensor, or :data:`NORMS`.
     """
 
     name: str
@@ -116,7 +118,7 @@ class TensorEntry:
         """Parse and check the wire form."""
         f = Fields(value, "manifest.tensors[]")
         scale = f.text("scale") if "scale" in value else ""
-        role = f.one_of("role", (SCALE,)) if "role" in value else ""
+        role = f.one_of("role", (SCALE, NORMS)) if "role" in value else ""
         name, coding = f.text("name"), f.text("coding")
         if coding not in CODINGS:
             raise BundleFormatError(f"tensor {name!r} has coding {coding!r}; this version knows {', '.join(CODINGS)}")

@@ -12,6 +12,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from seedcnn.bundle import limits
+from seedcnn.bundle.adaptable import Site, check_norms, sites_from_json
 from seedcnn.bundle.canonical import dump_canonical, parse_canonical
 from seedcnn.bundle.compression import STORAGES
 from seedcnn.bundle.container import FORMAT
@@ -161,6 +162,7 @@ class Manifest:
         integers: how the integers of tensors on grids are stored, one of :data:`seedcnn.bundle.codings.STORAGES`.
         tensors_sha256: of the float32 values of all tensors, one after another, before any channels are scaled.
         measured: None if no accuracy was measured.
+        norms: the norms that a device can give statistics of its own; () if it can give them to none.
     """
 
     model: str
@@ -175,6 +177,7 @@ class Manifest:
     labels: tuple[str, ...]
     canned: Canned
     measured: Measured | None = None
+    norms: tuple[Site, ...] = ()
     rng: str = field(default=RNG_NAME)
 
     def dump(self) -> bytes:
@@ -195,6 +198,7 @@ class Manifest:
                 "labels": list(self.labels),
                 "canned": self.canned.to_json(),
                 **({} if self.measured is None else {"measured": self.measured.to_json()}),
+                **({"norms": [site.to_json() for site in self.norms]} if self.norms else {}),
             }
         )
 
@@ -230,6 +234,8 @@ class Manifest:
         if len({entry.name for entry in tensors}) != len(tensors):
             raise BundleFormatError("manifest.tensors has a duplicate name")
         check_scales(tensors)
+        norms = sites_from_json(f.list("norms", limits.MAX_NORMS)) if "norms" in value else ()
+        check_norms(norms, tensors)
         total = sum(entry.elements for entry in tensors) * 4
         if total > limits.MAX_EXPANDED_BYTES:
             raise BundleFormatError(f"tensors expand to {total} bytes; at most {limits.MAX_EXPANDED_BYTES} are allowed")
@@ -260,6 +266,7 @@ class Manifest:
             labels=labels,
             canned=canned,
             measured=Measured.from_json(f.object("measured"), "manifest") if "measured" in value else None,
+            norms=norms,
             rng=rng,
         )
         f.end()

@@ -9,6 +9,7 @@ from math import floor, log2
 import numpy as np
 
 from seedcnn.arrays import F32
+from seedcnn.bundle.adaptable import Site
 from seedcnn.bundle.codings import Coded, Stored, sha256, store
 from seedcnn.bundle.container import BYTES, Container, write_container
 from seedcnn.bundle.head import pack_head
@@ -77,6 +78,7 @@ def write_bundle(
     canned_tolerance: float,
     canned_pictures: CannedPictures = CannedPictures(),  # noqa: B008
     compression: str = "entropy",
+    norms: Sequence[Site] = (),
 ) -> bytes:
     """Serialise a bundle and read it back; the same input gives the same bytes.
 
@@ -87,6 +89,7 @@ def write_bundle(
         canned_tolerance: largest allowed absolute difference of a logit.
         canned_pictures: see :func:`seedcnn.runtime.pictures.canned_pictures`.
         compression: of the integers, one of :data:`seedcnn.bundle.compression.STORAGES`.
+        norms: see :mod:`seedcnn.bundle.adaptable`.
 
     Raises:
         BundleFormatError: if the result cannot be read, tensors, graph and canned vectors included.
@@ -110,6 +113,7 @@ def write_bundle(
         canned=Canned(
             canned_seed, len(logits), exponent, sha256(steps), round(canned_tolerance * 1e6), canned_pictures
         ),
+        norms=tuple(norms),
     )
     data = assemble(manifest.dump(), FORMAT, graph, stored, steps)
     bundle = read_bundle(data)

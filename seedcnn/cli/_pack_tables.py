@@ -56,6 +56,9 @@ def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
     grid = next((way for way, taken in ways.items() if taken), f"grid step {result.step or 0:.3g}")
     rate = "" if float32 else f", {result.bits_per_weight:.2f} bits a weight"
     prose(console, f"{out}: {len(result.data):,} bytes ({grid}{rate}; {result.seeded_values} values travel as seeds)")
+    if result.adapts is not None:
+        kept = f"; left as they are: {', '.join(result.adapts.left)}" if result.adapts.left else ""
+        prose(console, f"adaptable: {result.adapts.norms} norms, {result.adapts.size:,} bytes of these{kept}")
     if result.delta is not None:
         share = 100 * len(result.delta) / len(result.data)
         prose(console, f"{out}.delta: {len(result.delta):,} bytes, {share:.1f} % of the bundle")

@@ -77,6 +77,10 @@ _Memory = Annotated[
         "means smaller pieces, and perhaps another grid (default: 2GB)."
     ),
 ]
+_Adaptable = Annotated[
+    bool,
+    typer.Option("--adaptable", help="Let devices give the norms statistics of their own: seedcnn-device adapt."),
+]
 _Tune = Annotated[
     int | None,
     typer.Option(
@@ -119,6 +123,7 @@ def pack(
     sizes: _Sizes = False,
     tune: _Tune = None,
     bytes_: _Bytes = None,
+    adaptable: _Adaptable = False,
     plugin: Plugins = None,
 ) -> None:
     """Pack a trained network as a bundle, and measure what that costs in accuracy.
@@ -133,13 +138,8 @@ def pack(
     search: dict[str, Any] = {"step": step, "max_accuracy_drop": max_accuracy_drop, "calibration": calibration}
     search |= {"calibration_pictures": calibration_pictures, "memory": memory}
     with as_options():
-        request = PackRequest(
-            *(_family(family, parent), release, min_release),
-            data=data,
-            parent=parent,
-            delta_price=delta_price,
-            **(graph | search),
-        )
+        rest = {"data": data, "parent": parent, "delta_price": delta_price, "adaptable": adaptable}
+        request = PackRequest(_family(family, parent), release, min_release, **(graph | search | rest))
     _check_files(request, out, plot)
     with _nothing_written() as say:
         if tune is not None or bytes_ is not None:

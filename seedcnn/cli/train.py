@@ -113,6 +113,11 @@ _SaveSteps = Annotated[int, typer.Option(help="Also write the checkpoint every N
 _Workers = Annotated[int | None, typer.Option(help="Processes that decode image files (ImageNet); 2 by default.")]
 
 
+_Update = Annotated[
+    str | None, typer.Option(help="What learns: all, norms, head or norms+head; the rest stays, for a small update.")
+]
+
+
 def train(
     what: _Target,
     out: Annotated[Path, typer.Option(help="Checkpoint to write.")] = Path("runs/model.ckpt"),
@@ -122,6 +127,7 @@ def train(
     resize: _Resize = None,
     val: _Val = None,
     pretrained: _Pretrained = False,
+    update: _Update = None,
     weights: _Weights = None,
     flip: _Flip = True,
     strict: _Strict = False,
@@ -148,7 +154,7 @@ def train(
         from seedcnn.train import train as run
 
     _check_out(out)
-    start = (what, tuple(set_ or ()), data, input_, resize, val, pretrained, weights)
+    start = (what, _settings(set_, update), data, input_, resize, val, pretrained, weights)
     request = TrainRequest(*start, flip=flip, strict=strict, plan=plan, workers=workers, validate=validate)
     with steps(say, "loading the data"):
         prepared = request.prepare(say)
@@ -170,6 +176,10 @@ def train(
             measured = None if prepared.measure is None else prepared.measure(model)
         console = open_console(highlight=False)
         prose(console, _summary(out, checkpoint, prepared.where, measured))
+
+
+def _settings(set_: list[str] | None, update: str | None) -> tuple[str, ...]:
+    return (*(set_ or ()), *(() if update is None else (f"update={update}",)))
 
 
 def _check_out(out: Path) -> None:

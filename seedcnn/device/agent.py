@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seedcnn.bundle import check_family
+from seedcnn.device.adapted import FILE
 from seedcnn.device.choice import remember
 from seedcnn.device.config import Config, check_url, dump_config, read_config
 from seedcnn.device.records import Active, SlotRecord, dump
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from seedcnn.device.fetcher import DownloadLimits
     from seedcnn.device.updater import Offer, Source, Target
 
-__all__ = ["UpdateResult", "init", "open_home", "update"]
+__all__ = ["UpdateResult", "finish_interrupted", "init", "open_home", "update"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -141,6 +142,18 @@ def _try_bundle(
     return SlotRecord(family, manifest.release, manifest.min_release, digest, bundle.size, content, artefact or digest)
 
 
+def finish_interrupted(slots: Slots, before: Active | None) -> None:
+    """Record the commit of a run that was interrupted after its switch. Needs the lock.
+
+    Args:
+        before: the active model.
+    """
+    last = slots.journal.last()
+    if before and last and (last.state, last.slot, last.release) == ("SWITCH", before.source, before.record.release):
+        slots.raise_floor(before.record)
+        slots.journal.append("COMMITTED", release=last.release, slot=last.slot)
+
+
 @dataclass
 class _Attempt:
     """One run of :func:`update`. ``slot`` is empty until staging begins; ``way`` reports on the delta, if any."""
@@ -237,17 +250,13 @@ class _Attempt:
             self.slots.discard()
         except OSError as error:
             _LOG.warning("release %d is active, but what it replaced could not be removed: %s", self.release, error)
-
-    def finish_interrupted(self, before: Active | None) -> None:
-        """Record the commit of a run that was interrupted after its switch."""
-        last = self.slots.journal.last()
-        if (
-            before
-            and last
-            and (last.state, last.slot, last.release) == ("SWITCH", before.source, before.record.release)
-        ):
-            self.slots.raise_floor(before.record)
-            self.slots.journal.append("COMMITTED", release=last.release, slot=last.slot)
+        try:
+            remove(self.slots.home / FILE)
+        except OSError as error:
+            # Nothing else: the sets name their bundle, and no other one takes them.
+            _LOG.warning(
+                "release %d is active, but the sets of the one before could not be removed: %s", self.release, error
+            )
 
     def refuse(self, reason: str) -> None:
         """Free the space and journal the reason. A failure in here must not hide that reason."""
@@ -297,7 +306,7 @@ def update(home: str | Path, url: str | None = None, *, limits: DownloadLimits |
         attempt = _Attempt(slots, config)
         try:
             before = slots.repair()
-            attempt.finish_interrupted(before)
+            finish_interrupted(slots, before)
             attempt.step("CHECK")
             root = (slots.home / "root.json").read_bytes()
             with closing(Source(slots.home, url or config.url, root, limits or DownloadLimits())) as source:

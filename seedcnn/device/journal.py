@@ -24,6 +24,8 @@ STATES = (
     "COMMITTED",
     "REFUSED",
     "ROLLED_BACK",
+    "ADAPTED",
+    "UNADAPTED",
 )
 _FORMAT = "seedcnn-journal/1"
 _KEPT = 64
@@ -33,13 +35,13 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Entry:
-    """One step of an update.
+    """One step of an update, or of adapting.
 
     Attributes:
         state: one of :data:`STATES`.
         time: seconds since 1970 by the device's clock.
         release, slot: what the step concerns; 0 and "" if nothing.
-        reason: of REFUSED and ROLLED_BACK.
+        reason: of REFUSED and ROLLED_BACK; the sets of ADAPTED and UNADAPTED.
     """
 
     state: str

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from seedcnn.bundle import check_family
 from seedcnn.device.config import check_url
-from seedcnn.errors import ImageError
+from seedcnn.errors import DeviceError, ImageError
 from seedcnn.messages import shown
 from seedcnn.runtime.names import AUTO, RUNTIMES
 from seedcnn.terminal import run_program, version
@@ -87,6 +87,25 @@ def _add_reports(add: Callable[[str, str, str], argparse.ArgumentParser]) -> Non
     command.set_defaults(run=_status)
 
 
+def _add_adapt(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    command = add(
+        "adapt",
+        "learn the norm statistics of this place from unlabelled pictures, or forget them",
+        "adapt --images today/",
+    )
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--images", nargs="+", type=Path, metavar="PATH", help="pictures, directories of them, or .npy of uint8 NHWC"
+    )
+    what.add_argument(
+        "--last", type=_positive, metavar="N", help="refused: no process of this command keeps images; see LiveModel"
+    )
+    what.add_argument("--undo", action="store_true", help="forget the set of --set, or all without it")
+    command.add_argument("--set", metavar="NAME", help="name of the place (default: here)")
+    command.set_defaults(run=_adapt)
+    _add_threads(command)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="seedcnn-device",
@@ -118,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add("update", "install the release that the repository's rollout rule requires", "update")
     command.set_defaults(run=_update)
 
+    _add_adapt(add)
     command = add("predict", "classify pictures", "predict cat.png holiday/")
     command.add_argument(
         "pictures", nargs="+", type=Path, metavar="PATH", help="picture, directory of pictures, or .npy of uint8 NHWC"
@@ -153,7 +173,30 @@ def _update(arguments: argparse.Namespace) -> None:
     print(update(arguments.home).message)
 
 
+def _adapt(arguments: argparse.Namespace) -> None:
+    from seedcnn.device.learning import DEFAULT_SET, adapt, undo
+
+    if arguments.last is not None:
+        raise DeviceError(
+            "--last needs a process that keeps its last images in memory, and this command keeps none: give --images, "
+            "or call LiveModel.adapt in your own process"
+        )
+    if arguments.undo:
+        print(f"forgotten: {shown(', '.join(undo(arguments.home, arguments.set)))}")
+        return
+    name = DEFAULT_SET if arguments.set is None else arguments.set
+    try:
+        found = adapt(arguments.home, arguments.images, name=name, threads=arguments.threads)
+    except ValueError as error:
+        raise DeviceError(str(error)) from None
+    print(
+        f"learned the set {shown(found.name)} from {found.images} images: {found.norms} norms; the answers spread "
+        f"over {found.classes:.1f} classes (as shipped: {found.shipped_classes:.1f})"
+    )
+
+
 def _model(arguments: argparse.Namespace) -> Model:
+    from seedcnn.device.adaptive import AdaptiveModel
     from seedcnn.device.agent import open_home
     from seedcnn.device.health import self_test
     from seedcnn.device.runtime import Model
@@ -162,7 +205,7 @@ def _model(arguments: argparse.Namespace) -> Model:
     if arguments.runtime is not None:
         # The update tested the model in init's runtime, not in this one.
         self_test(model.session, model.bundle)
-    return model
+    return AdaptiveModel.beside(model, open_home(arguments.home), threads=arguments.threads)
 
 
 def _predict(arguments: argparse.Namespace) -> None:

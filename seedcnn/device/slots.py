@@ -8,6 +8,7 @@ Layout of the home directory::
     models/1, 2, 3        model.bundle and slot.json      lock           held by the process that changes any of this
     factory.bundle        optional last resort, with its record factory.json
     floor.json            highest release ever committed  journal.json   what the updater did last
+    adapted.json          norm statistics of this place, of the active bundle
 
 The slots point to two of the three places in ``models``. An update is staged in the third, so that a refused one leaves
 both slots as they were. A place is complete when it has a ``slot.json``, which is written last, after the self-test.

@@ -12,6 +12,7 @@ from typing import Any
 from seedcnn.bundle.canonical import load_json
 from seedcnn.bundle.container import FORMAT, read_container
 from seedcnn.bundle.head import manifest_of
+from seedcnn.device.adapted import read_sets
 from seedcnn.device.agent import open_home
 from seedcnn.device.choice import current_key, installed_runtimes, remembered
 from seedcnn.device.config import read_config
@@ -98,8 +99,9 @@ def status(home: str | Path) -> dict[str, Any]:
     """Return the state of a device: URL, family, active model, slots, factory model, floor, last journal entry.
 
     ``runtimes`` has the installed runtimes, and ``choices`` the runtimes that "auto" chose for the active model, with
-    the medians. ``previous`` is the model that answers if the active one cannot. Dates are ISO dates in UTC; ``last``
-    also has its time in seconds since 1970. What cannot be used has the reason under ``unusable``.
+    the medians. ``sets`` are those that were learned for it. ``previous`` is the model that answers if the active one
+    cannot. Dates are ISO dates in UTC; ``last`` also has its time in seconds since 1970. What cannot be used has the
+    reason under ``unusable``.
 
     Raises:
         DeviceError: if the home is not initialised.
@@ -107,7 +109,7 @@ def status(home: str | Path) -> dict[str, Any]:
     slots = open_home(home)
     config = read_config(slots.home)
     result: dict[str, Any] = {"home": str(slots.home), **asdict(config), "runtimes": installed_runtimes()}
-    result |= {"current": slots.current() or "", "choices": []}
+    result |= {"current": slots.current() or "", "choices": [], "sets": []}
     try:
         active = slots.active()
     except SlotError as error:
@@ -120,6 +122,8 @@ def status(home: str | Path) -> dict[str, Any]:
             "since": since,
             **asdict(active.record),
         }
+        sets = read_sets(slots.home, active.record.sha256)
+        result["sets"] = [{"name": each.name, "images": each.images, "date": _date(each.time)} for each in sets]
         if config.runtime == AUTO:
             result["choices"] = _choices(slots, active.record.sha256)
     for slot in SLOTS:

@@ -61,6 +61,8 @@ def _last(last: dict[str, Any] | None, now: float) -> str:
         return f"slot {last['slot']} is bad, so {went}, {ago}"
     if state == "CHECK":
         return f"checked {ago}"
+    if state in ("ADAPTED", "UNADAPTED"):
+        return f"{'learned' if state == 'ADAPTED' else 'forgot'} {_short(last['reason'])}, {ago}"
     if state == "COMMITTED":
         return f"installed {release}, {ago}"
     return f"the {_BEGUN[state]} of {release} began {ago} and has not ended"
@@ -132,6 +134,10 @@ def full(status: dict[str, Any]) -> list[str]:
         rows["choices"] = "; ".join(map(_choice, status["choices"])) or "none yet"
     places = {"a": "slot a", "b": "slot b", FACTORY: "factory model"}
     rows["active"] = f"{places[active['source']]}{since}" if active else f"none: {status['problem']}"
+    learned = [
+        f"{each['name']} ({counted(each['images'], 'image')}, {_day_and_time(each['date'])})" for each in status["sets"]
+    ]
+    rows["learned"] = "; ".join(learned) or "-"
     rows |= {"slot a": _model(status["slot_a"]), "slot b": _model(status["slot_b"]), "factory": _model(status[FACTORY])}
     rows["floor"] = floor.get("unusable") or ", ".join(
         [f"release {floor['release']}", f"minimum release {floor['min_release']}"]

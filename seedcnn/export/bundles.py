@@ -21,8 +21,10 @@ from seedcnn.bundle import (
     grid_of_step,
     write_bundle,
 )
+from seedcnn.bundle.adaptable import Site
 from seedcnn.bundle.codings import Coded, encode_integers
 from seedcnn.errors import BundleError, ExportError
+from seedcnn.export.norm_sites import NormSites
 from seedcnn.export.onnx_graphs import INPUT, OUTPUT, OnnxModel
 from seedcnn.rng import random_bytes
 from seedcnn.runtime.answerer import Answerer
@@ -210,6 +212,8 @@ def to_bundle(
     tolerance: float = RELATIVE_TOLERANCE,
     libraries: Sequence[Path] = (),
     compression: str = "entropy",
+    norms: NormSites | None = None,
+    norms_grid: Grid | None = None,
 ) -> bytes:
     """Write a bundle: coded tensors, seeds, graph, manifest and four canned test vectors.
 
@@ -221,6 +225,8 @@ def to_bundle(
         tolerance: largest deviation of a device's logits on the canned vectors, as a share of the largest logit.
         libraries: shared libraries of the operators that the graph needs, see ``seedcnn.runtime.custom_op``.
         compression: of the integers, one of :data:`seedcnn.bundle.compression.STORAGES`.
+        norms: what a device needs to adapt the norms, see :func:`seedcnn.export.norm_sites.find_norms`.
+        norms_grid: grid of their statistics, a parent's.
 
     Raises:
         BundleError: if a weight is not finite or does not fit the grid.
@@ -229,21 +235,16 @@ def to_bundle(
     if grids is None and step is not None:
         grids = grids_of_step(model.tensors, step, model.divisors)
     coded = encode_tensors(model, grids)
+    table: tuple[Site, ...] = ()
+    if norms is not None:
+        coded.append(norms.encode(norms_grid))
+        table = norms.table([item.entry.name for item in coded])
     session = open_session(model.graph, _initializers(coded), libraries=libraries)
     rule = info.preprocessing
     shape = (CANNED_COUNT, rule.height, rule.width, rule.channels)
     images = random_bytes(_CANNED_SEED, tensor_id=0, count=int(np.prod(shape))).reshape(shape)
     logits = Answerer(session, INPUT, OUTPUT, rule).logits(images)
-    if not np.isfinite(logits).all():
-        raise ExportError("the network answers the canned vectors with values that are not finite")
-    largest = float(np.abs(logits).max())
-    if largest > _MAX_LOGIT:
-        raise ExportError(
-            f"the network answers the canned vectors with logits up to {largest:.1e}; at most {_MAX_LOGIT:.0e} can be "
-            "checked on a device (were the running statistics of its norms ever estimated?)"
-        )
-    if logits.shape != (CANNED_COUNT, len(info.labels)):
-        raise ExportError(f"the network gives logits of shape {logits.shape} but there are {len(info.labels)} labels")
+    largest = _check_logits(logits, len(info.labels))
     return write_bundle(
         model=info.model,
         family=info.family,
@@ -260,4 +261,20 @@ def to_bundle(
         canned_tolerance=max(1e-4, tolerance * largest),
         canned_pictures=canned_pictures(_CANNED_SEED, rule),
         compression=compression,
+        norms=table,
     )
+
+
+def _check_logits(logits: F32, labels: int) -> float:
+    """The largest logit of the canned vectors, [CANNED_COUNT, labels]."""
+    if not np.isfinite(logits).all():
+        raise ExportError("the network answers the canned vectors with values that are not finite")
+    largest = float(np.abs(logits).max())
+    if largest > _MAX_LOGIT:
+        raise ExportError(
+            f"the network answers the canned vectors with logits up to {largest:.1e}; at most {_MAX_LOGIT:.0e} can be "
+            "checked on a device (were the running statistics of its norms ever estimated?)"
+        )
+    if logits.shape != (CANNED_COUNT, labels):
+        raise ExportError(f"the network gives logits of shape {logits.shape} but there are {labels} labels")
+    return largest

@@ -22,7 +22,9 @@ from seedcnn.export._watching import watched_norms
 from seedcnn.export.checking import check_folded
 from seedcnn.export.custom_op import use_custom_op
 from seedcnn.layers import ConvLayer, SeededConv2d
-from seedcnn.layers.forms import ChannelAffine, FoldedSeeded, is_affine, split_norm, with_norm
+from seedcnn.layers.forms import ChannelAffine, DepthwiseSum, FoldedSeeded, Rescaled, is_affine, split_norm, with_norm
+from seedcnn.layers.group_nl_form import FoldedGroupNL
+from seedcnn.layers.local_binary import FoldedLocalBinary
 from seedcnn.layers.low_pass import plain_, plain_type
 from seedcnn.layers.norms import BatchNorm2d
 from seedcnn.layers.shift import ChannelShift
@@ -106,6 +108,12 @@ def _fold_layer(name: str, module: nn.Module, norm: Any, forms: _Forms) -> nn.Mo
     return with_norm(module, norm)
 
 
+def _place_inside(part: str, folded: nn.Module | None) -> str:
+    """Name in a folded layer of what returns the values of the norm ``part`` inside; "" if it returns them itself."""
+    kinds = {FoldedGroupNL: "seed_conv", FoldedLocalBinary: "before", nn.Conv2d: "", DepthwiseSum: "", Rescaled: ""}
+    return kinds.get(type(folded), part) if part == "norm" else part
+
+
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
@@ -138,6 +146,7 @@ class _Folding:
                 self.calls[str(node.target)] += 1
         self.hidden.update(map(id, self._hidden_parts()))
         self.norms: dict[str, str] = {}
+        self.noted: dict[str, nn.Module] = {}
         self.inside: dict[int, tuple[nn.Module, nn.Module]] = {}  # by ``id`` of the first: exchanged in whole modules
 
     def _hidden_parts(self) -> Iterator[nn.Module]:
@@ -159,8 +168,22 @@ class _Folding:
         if self.inside:
             exchange_references(self.traced, {key: new for key, (_, new) in self.inside.items()})
         for name in self.calls:
-            if is_affine(self._module(name)) and name not in self.read:
-                _replace(self.traced, name, ChannelAffine(self._module(name)))
+            if is_affine(norm := self._module(name)) and name not in self.read:
+                self._note(name, norm)
+                _replace(self.traced, name, ChannelAffine(norm))
+
+        self.traced.meta["norms"] = self.noted
+
+    def _note(self, name: str, norm: nn.Module | None, folded: nn.Module | None = None, layer: Any = None) -> None:
+        """Note which norm stands behind what a module returns, and behind the seeds inside it."""
+        inner = {} if layer is None else dict(layer.named_modules())
+        for part, own in inner.items():
+            if is_affine(own):
+                place = _place_inside(part, folded)
+                # What only scales and shifts stands for one norm, the outer one if there are two.
+                self.noted[f"{name}.{place}" if place else name] = own
+        if norm is not None:
+            self.noted[name] = norm
 
     def _fold_node(self, node: fx.Node) -> None:
         name = str(node.target)
@@ -179,8 +202,10 @@ class _Folding:
         norm = None if norm_node is None else self._module(str(norm_node.target))
         folded = _fold_layer(name, module, norm, self.forms)
         if folded is not None:
+            self._note(name, norm, folded, module)
             _replace(self.traced, name, folded)
             if norm_node is not None:
+                self.calls.pop(str(norm_node.target))
                 norm_node.replace_all_uses_with(node)
                 self.traced.graph.erase_node(norm_node)
         else:
@@ -207,15 +232,20 @@ class _Folding:
         for full, layer in inside.items():
             if full in self.read or full in norms.values() or full.startswith(done):
                 continue
-            folded = _fold_layer(full, layer, inside.get(norms.get(full, "")), self.forms)
+            norm = inside.get(norms.get(full, ""))
+            folded = _fold_layer(full, layer, norm, self.forms)
             if folded is not None:
                 taken.add(norms.get(full, ""))
+                self._note(full, norm, folded, layer)
             elif is_affine(layer):
                 folded = ChannelAffine(layer)
+                self._note(full, layer)
             if folded is not None:
                 self._replace_inside(full, folded)
                 done = (*done, f"{full}.")
         for norm in norms.values():
+            if norm not in taken:
+                self._note(norm, inside[norm])
             self._replace_inside(norm, nn.Identity() if norm in taken else ChannelAffine(inside[norm]))
 
     def _replace_inside(self, name: str, new: nn.Module) -> None:
@@ -291,8 +321,8 @@ def fold(
             differently while it is traced (it asks ``isinstance(x, Tensor)``, say) goes unnoticed.
 
     Returns:
-        A module on the CPU in float32 and eval mode, without gradients, that returns logits. It keeps the names of the
-        network's modules; if the network's own code cannot be traced, they start with "network.".
+        A module on the CPU in float32 and eval mode, without gradients, that returns logits. It keeps modules' names,
+        with "network." before them if the network's own code cannot be traced; ``meta["norms"]`` has norms by them.
 
     Raises:
         ValueError: if ``target`` or ``mono`` is not one of these.

@@ -29,11 +29,13 @@ from seedcnn.evaluate import (
 )
 from seedcnn.export import BundleInfo, OnnxModel, absorbed_norms, fold, load_tensors, to_bundle, to_onnx
 from seedcnn.export.bundles import OnGrid, grids_of_step, is_weight
+from seedcnn.export.norm_sites import NormSites
 from seedcnn.layers import ConvLayer
 from seedcnn.messages import Advance, Say
 from seedcnn.pack.int8 import Int8, Int8Result, quantize_bundle
 from seedcnn.pack.measuring import Expanded, Runtime
 from seedcnn.pack.memory import Activations, Memory
+from seedcnn.pack.norms import adapts_of, check_adaptable, norms_to_pack
 from seedcnn.pack.parent import Parent, check_follows, check_kind, parent_grids
 from seedcnn.pack.result import PackResult
 from seedcnn.pack.search import Candidate, Search, search_grids
@@ -74,6 +76,7 @@ class _Wanted:
     watch: Stopwatch
     steps: Mapping[str, float]
     original: nn.Module | None
+    adaptable: bool
 
     def __post_init__(self) -> None:
         """Refuse options that cannot work together, before any work is done."""
@@ -84,6 +87,8 @@ class _Wanted:
             names = ("release", "family", "model", "preprocessing")
             facts = {name: getattr(self.info, name) for name in names} | {"labels": tuple(self.info.labels)}
             check_follows(self.parent.bundle, **facts)
+        if self.adaptable:
+            check_adaptable(self.target, self.parent, int8=self.int8 is not None)
         images = None if self.int8 is None else self.int8.calibration
         if self.int8 is not None and self.parent is None and images is None:
             raise ValueError("`int8.calibration` is None; only the child of an int8 parent needs no images")
@@ -129,6 +134,7 @@ class _Float32:
     opened: Expanded
     compared: npt.NDArray[np.uint8]
     at_once: int
+    norms: NormSites | None = None
 
 
 def _compared(images: npt.NDArray[np.uint8], rule: Preprocessing) -> npt.NDArray[np.uint8]:
@@ -148,13 +154,22 @@ def _export(model: nn.Module, wanted: _Wanted, images: npt.NDArray[np.uint8]) ->
         at_once = wanted.memory.at_once(Activations.of(folded, rule.shape).forward)
     with watch("exporting"):
         exported = to_onnx(folded, rule.shape)
+    norms, grid = norms_to_pack(folded, exported, rule, wanted.parent, wanted.adaptable)
     grids, tried = wanted.grids(model, folded, exported)
     compression = wanted.compression
     with watch("coding"):
-        data = to_bundle(exported, wanted.info, grids=grids, libraries=runtime.libraries, compression=compression)
+        data = to_bundle(
+            exported,
+            wanted.info,
+            grids=grids,
+            libraries=runtime.libraries,
+            compression=compression,
+            norms=norms,
+            norms_grid=grid,
+        )
         opened = runtime.expand(data)
         load_tensors(folded, opened.tensors, exported.constants)
-    return _Float32(folded, exported, grids, tried, opened, some, at_once)
+    return _Float32(folded, exported, grids, tried, opened, some, at_once, norms)
 
 
 def _watched(predict: Predict, advance: Advance) -> Predict:
@@ -287,6 +302,7 @@ def _pack(
         learned=exact.exported.tensors,
         seconds=wanted.watch.seconds,
         trained=bool(wanted.steps),
+        adapts=None if exact.norms is None else adapts_of(shipped.bundle, exact.norms),
     )
 
 
@@ -308,6 +324,7 @@ def pack(
     memory: str | None = None,
     grid_steps: Mapping[str, float] | None = None,
     original: nn.Module | None = None,
+    adaptable: bool = False,
     progress: Say | None = None,
 ) -> PackResult:
     """Fold, export and code a network, and measure what that costs.
@@ -322,31 +339,30 @@ def pack(
         max_drop: largest accepted accuracy drop in percentage points. None accepts any drop and reports it; with
             ``int8``, None means the search's bound, or 1 if there is no search.
         threads: threads of the runtime while accuracy is measured; latency is measured on one.
-        target: form of the graph, see :func:`seedcnn.export.fold`; accuracy and latency are measured in OpenVINO for
-            "openvino", and in ONNX Runtime for any other target.
+        target: form of the graph, see :func:`seedcnn.export.fold`; measured in OpenVINO or else in ONNX Runtime.
         libraries: the fused operator for "onnxruntime-custom-op", see :mod:`seedcnn.runtime.custom_op`.
         int8: quantise the convolutions, see :func:`seedcnn.export.quantize.quantize`; None keeps float32.
         compression: of the integers, one of :data:`seedcnn.bundle.compression.STORAGES`: "entropy" is the smallest.
         memory: a limit for the memory of this process, such as "2GB", which is the default: it decides how many images
-            are answered at a time and how many layers' statistics are held. Importing and exporting take what they
-            take, :func:`seedcnn.pack.memory.peak_memory` says how much that was.
+            are answered at a time and how many layers' statistics are held, not what importing and exporting take.
         grid_steps: name of a weight -> step of the grid that it was trained on (``Checkpoint.steps``), instead of
             ``step`` and ``search``; each output channel then has a scale of its own (:mod:`seedcnn.pack.trained`).
+        adaptable: let devices give the norms statistics of their own; a child is adaptable if its parent is.
         original: the network to compare the bundle with, if ``model`` was made from it by training on the grid.
         progress: told about each stage; a :class:`seedcnn.progress.Progress` shows bars.
 
     Raises:
         ConfigError: if the memory does not hold the activations of one image, or the process holds more already.
-        ValueError: if there is no such target, or the calibration images have the wrong size or type.
+        ValueError: if there is no such target, options contradict, or calibration images have the wrong size or type.
         ExportError: if a weight is not finite, the network cannot be folded, its folded form answers differently
             (:func:`seedcnn.export.checking.check_folded`), the bundle and the torch network with the bundle's weights
             differ by more than 1e-4 of the largest logit, the accuracy drop is over ``max_drop``, no grid of the search
-            is good enough, or int8 is not faster than float32 and not forced.
+            is good enough, int8 is not faster than float32 and not forced, or no norm can be made adaptable.
         BundleError: if a weight does not fit the grid, a library is needed and not given, or no delta can lead from the
             parent to this network, because its architecture differs or only one of the two is int8.
     """
     runtime = Runtime("openvino" if target == "openvino" else "onnxruntime", threads, tuple(libraries))
     step = step if parent is None and search is None and not grid_steps else None
-    how = (runtime, Memory.of(memory), Stopwatch(progress), grid_steps or {}, original)
+    how = (runtime, Memory.of(memory), Stopwatch(progress), grid_steps or {}, original, adaptable)
     wanted = _Wanted(info, step, search, parent, max_drop, int8, target, compression, *how)
     return _pack(unwrapped(model), wanted, images, labels)

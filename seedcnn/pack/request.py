@@ -65,6 +65,7 @@ class PackRequest:
         int8: quantise the convolutions; refused where int8 is not faster than float32.
         force_int8: the same, but accepted where it is slower.
         memory: a limit for the memory of this process, see :func:`seedcnn.pack.pack`.
+        adaptable: let devices give the norms statistics of their own; a child is adaptable if its parent is.
 
     Raises:
         ConfigError: if a value is unknown, or two contradict each other.
@@ -86,6 +87,7 @@ class PackRequest:
     int8: bool = False
     force_int8: bool = False
     memory: str | None = None
+    adaptable: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -99,10 +101,17 @@ class PackRequest:
         if self.parent is not None and self.step is not None:
             raise ConfigError("`parent` brings its own grid; leave `step` out")
         self._check_effects()
+        self._check_adaptable()
         if self.memory is not None:
             bytes_of(self.memory)
         if self.calibration_pictures is not None and self.calibration_pictures < 1:
             raise ConfigError(f"`calibration_pictures` is {self.calibration_pictures}; it must be at least 1")
+
+    def _check_adaptable(self) -> None:
+        if self.adaptable and self.quantizes:
+            raise ConfigError("`adaptable` contradicts int8: its graph has the ranges of the activations built in")
+        if self.adaptable and TARGETS[self.target].operator:
+            raise ConfigError(f"`adaptable` contradicts `target` {self.target!r}: its operator hides the norms' inputs")
 
     def _check_effects(self) -> None:
         if self.max_accuracy_drop is not None and not 0 <= self.max_accuracy_drop <= 100:
@@ -193,6 +202,7 @@ class PackRequest:
             max_drop=self.max_accuracy_drop if grid_steps else self._most,
             int8=quantized,
             grid_steps=grid_steps,
+            adaptable=self.adaptable,
             original=original,
             progress=progress,
             **self._runtime(),
@@ -213,6 +223,8 @@ class PackRequest:
         parent = open_bundle(self.parent)
         check_kind(parent, self.quantizes)
         check_follows(parent, release=self.release, family=self.family, model=model)
+        if self.adaptable and not parent.manifest.norms:
+            raise ConfigError(f"`adaptable` needs an adaptable parent; {self.parent} is none")
         return parent
 
     def _check_lost(self, found: PackResult) -> None:

@@ -11,7 +11,22 @@ from seedcnn.evaluate import Accuracy, Equivalence
 from seedcnn.pack.int8 import Int8Result
 from seedcnn.pack.search import Candidate
 
-__all__ = ["PackResult"]
+__all__ = ["Adapts", "PackResult"]
+
+
+@dataclass(frozen=True)
+class Adapts:
+    """The norms of an adaptable bundle.
+
+    Attributes:
+        norms: how many norms a device can give statistics of its own.
+        left: names of the layers whose norms stay as they are.
+        size: bytes of the file that this takes.
+    """
+
+    norms: int
+    left: tuple[str, ...]
+    size: int
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,7 @@ class PackResult:
         learned: the tensors that travel, before rounding.
         seconds: where the time went, by stage.
         trained: whether the network was trained on its grid, which ``step`` then does not tell.
+        adapts: what devices can adapt; None if nothing.
     """
 
     data: bytes
@@ -55,6 +71,7 @@ class PackResult:
     learned: Mapping[str, F32] = field(default_factory=dict, repr=False)
     seconds: Mapping[str, float] = field(default_factory=dict, repr=False)
     trained: bool = False
+    adapts: Adapts | None = None
 
     @property
     def drop(self) -> float:

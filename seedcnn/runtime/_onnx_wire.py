@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from seedcnn.errors import BundleError
 
-__all__ = ["embed_initializers", "encode_varint"]
+__all__ = ["append_to_graph", "embed_initializers", "encode_varint"]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_DEPTH = 32
@@ -253,3 +253,23 @@ def embed_initializers(model: bytes, tensors: Mapping[str, npt.NDArray[Any]]) ->
     if not graphs:
         raise BundleError("it holds no graph")
     return b"".join(parts)
+
+
+def append_to_graph(model: bytes, fields: bytes, instead_of: int = 0) -> bytes:
+    """Append encoded fields to a model's main graph; every other byte stays.
+
+    Args:
+        instead_of: number of the fields of the graph that are left out; 0 for none.
+
+    Raises:
+        BundleError: if the bytes are malformed, or hold no graph or several.
+    """
+    reader = _Reader(memoryview(model))
+    graphs = [item for item in reader.fields(0, len(model)) if item.number == _MODEL_GRAPH]
+    if len(graphs) != 1 or graphs[0].wire != _BYTES:
+        raise BundleError(f"it holds {len(graphs)} graphs; it must hold one")
+    graph = graphs[0]
+    kept = [item for item in reader.fields(graph.begin, graph.end) if item.number != instead_of]
+    inside = [reader.data[item.start : item.end] for item in kept]
+    parts = _message(_MODEL_GRAPH, [*inside, memoryview(fields)])
+    return b"".join([reader.data[: graph.start], *parts, reader.data[graph.end :]])

@@ -55,7 +55,7 @@ class Rated:
             some = [(images, labels) for images, labels, _ in batches.epoch(0, 0, min(count, batches.steps))]
             steps = processes.from_first(lambda: sensitivity_steps(model, some, rate.loss, seed=config.seed))
         self.grid = LatentGrid(model, steps, rate.weight, start=start, seed=config.seed)
-        self.batch_size = config.batch_size
+        self.batch_size, self.norms_learn = config.batch_size, config.update != "head"
         self.network = copy.deepcopy(model)
         self._round()
 
@@ -70,7 +70,9 @@ class Rated:
         """Bring the rounded network up to date after an epoch, its norms with statistics of their own."""
         self._round()
         count = min(batches.steps, -(-_ESTIMATED // self.batch_size))
-        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.network.modules()):
+        if self.norms_learn and any(
+            isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.network.modules()
+        ):
             reestimate_batchnorm_(self.network, (images for images, _, _ in batches.epoch(epoch, 0, count)))
 
     def state(self) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from seedcnn.data.sets.named import FOLDER
 from seedcnn.data.sets.own import VAL_SHARE
 from seedcnn.errors import ConfigError, did_you_mean
 from seedcnn.models import list_models
+from seedcnn.train.freezing import UPDATES
 
 __all__ = ["GEOMETRY", "MAPS", "MUON_SGD", "check", "in_memory_only"]
 
@@ -173,6 +174,18 @@ def _check_rate(config: Any) -> None:
             raise ConfigError(f"rate contradicts {name}={value!r}: weights are rounded in every forward pass")
 
 
+def _check_update(config: Any) -> None:
+    _one_of("update", config.update, UPDATES)
+    if config.update == "all":
+        return
+    if config.rate is not None and config.rate.steps != "start":
+        raise ConfigError(f"update (={config.update!r}) needs rate.steps 'start': other steps would change what stays")
+    unfit = {"whiten_stem": config.whiten_stem, "plan": config.plan, "distill": config.distill}
+    for name, value in unfit.items():
+        if value:
+            raise ConfigError(f"update (={config.update!r}) contradicts {name}, which changes what stays")
+
+
 def _check_together(config: Any) -> None:
     if (config.data == FOLDER) != (config.preprocessing is not None):
         raise ConfigError(
@@ -238,4 +251,5 @@ def check(config: Any) -> None:
     _check_schedule(config)
     _check_optimizer(config)
     _check_rate(config)
+    _check_update(config)
     _check_together(config)

@@ -28,6 +28,7 @@ from seedcnn.train.checkpoint import Checkpoint, check_network_file, load_checkp
 from seedcnn.train.config import TrainConfig, differences
 from seedcnn.train.data import FolderData, TrainData, open_batches
 from seedcnn.train.distill import Distiller
+from seedcnn.train.freezing import Frozen
 from seedcnn.train.progress import TrainProgress
 from seedcnn.train.randomness import capture, restore, seed_everything
 from seedcnn.train.updates import Update
@@ -82,6 +83,16 @@ def _start_from(
     other = bool(saved.labels and classes and saved.labels != classes)
     unplanned = bool(config.plan) and saved.config.plan != config.plan
     return lambda network: load_weights(network, saved.weights, path, say, other_classes=other), unplanned
+
+
+def _kept_steps(config: TrainConfig) -> dict[str, float]:
+    """The steps of the checkpoint that the run starts from, if its weights stay."""
+    if config.update != "norms" or not config.init_from:
+        return {}
+    try:
+        return dict(load_checkpoint(config.init_from).steps)
+    except TrainingError:
+        return {}  # a file of weights
 
 
 def _check_data(config: TrainConfig, data: TrainData | FolderData) -> None:
@@ -159,6 +170,9 @@ class Run:
         if (largest := int(data.labels.max())) >= classes:
             raise ConfigError(f"the network has {classes} classes, but there is a label {largest}")
         self.mixup = self._mixup(classes)
+        if config.update != "all" and model is None and not (config.init_from or config.pretrained):
+            raise ConfigError(f"update (={config.update!r}) needs init_from or pretrained: what stays would be random")
+        self.frozen = Frozen(self.model, config.update, data.size)
         self._make_task(data.size, teacher)
         if processes.rank:
             seed_everything(config.seed, processes.rank)
@@ -202,6 +216,7 @@ class Run:
         config, processes = self.config, self.processes
         shown = data_parallel(self.model, processes.device) if config.strategy == "dp" else self.model
         self.task = make_task(config, shown, teacher, size)
+        self._kept_steps = _kept_steps(config)
         self.rated = None if config.rate is None else Rated(config, self.model, self.batches, processes)
         self.update = self._update()
         compiled: Any = torch.compile(self.task) if config.compile else self.task
@@ -250,7 +265,7 @@ class Run:
             source=self.data.source,
             network_sha256=self.sha256,
             data_sha256=self.data.sha256,
-            steps={} if self.rated is None else self.rated.grid.steps,
+            steps=self._kept_steps if self.rated is None else self.rated.grid.steps,
         )
 
     def restore(self, saved: Checkpoint, path: object) -> None:
@@ -306,6 +321,7 @@ class Run:
             NotFiniteError: in all processes, at the first loss that is not finite; the weights are those before it.
         """
         self.task.train()
+        self.frozen.train()
         last, group = self.counts[epoch], self.config.grad_accumulation
         for step, (images, labels, indices) in enumerate(self.batches.epoch(epoch, first, last), first):
             together = min(group, last - step // group * group)  # the last update of an epoch may have fewer
@@ -360,6 +376,7 @@ class Run:
 
     def close(self) -> None:
         """Remove everything that the run attached to the network."""
+        self.frozen.restore()
         if isinstance(self.task, Distiller):
             self.task.close()
         if self.config.compile:

@@ -101,6 +101,9 @@ class TrainConfig:
         strategy: on several GPUs: "ddp", a process each (torchrun), or "dp", one process (``nn.DataParallel``).
         sampling: reduced sampling, or None for every batch of every epoch.
         distill: distillation from a teacher, or None.
+        update: what learns: "all", "norms", "head" (the layer that makes the logits) or "norms+head"; the rest stays as
+            ``init_from`` or ``pretrained`` has it, norms that do not learn with their running statistics. The steps of
+            a checkpoint that was trained on a grid stay with "norms"; a head goes on with ``rate.steps="start"``.
         rate: training on the grid with a price on bits, or None; needs optimizer "adam", whose ``lr`` is that of all
             that is no weight.
 
@@ -165,6 +168,7 @@ class TrainConfig:
     strategy: str = "ddp"
     sampling: SamplingConfig | None = None
     distill: DistillConfig | None = None
+    update: str = "all"
     rate: RateConfig | None = None
 
     def __post_init__(self) -> None:

@@ -117,7 +117,7 @@ def _set(index, **fields):
         (_set(WEIGHT, scale=""), r"tensors\[\]\.scale must be a string"),
         (_set(WEIGHT, scale=7), r"tensors\[\]\.scale must be a string"),
         (_set(WEIGHT, role="scale"), "a scale is not scaled itself"),
-        (_set(SCALE, role="norm"), r"tensors\[\]\.role must be one of scale, not 'norm'"),
+        (_set(SCALE, role="norm"), r"tensors\[\]\.role must be one of scale, norms, not 'norm'"),
         (_set(SCALE, role=["scale"]), r"tensors\[\]\.role must be one of scale"),
         (_set(SCALE, scale="deep.weight.scale"), "a scale is not scaled itself"),
         (_set(1, scale="deep.weight.scale"), "which scales another tensor too"),

@@ -186,7 +186,9 @@ def test_kill_after_delays_across_the_whole_update(zygote, prepared):
     assert codes.count(KILLED) >= 10
 
 
-@pytest.mark.parametrize("state", [state for state in STATES if state not in ("REFUSED", "ROLLED_BACK")])
+@pytest.mark.parametrize(
+    "state", [state for state in STATES if state not in ("REFUSED", "ROLLED_BACK", "ADAPTED", "UNADAPTED")]
+)
 def test_kill_on_seeing_a_journal_state(zygote, prepared, state):
     home, answers = prepared
     device = fresh(home, "killed")

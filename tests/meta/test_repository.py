@@ -15,7 +15,7 @@ from seedcnn.bundle.container import ITEM_BYTES
 from seedcnn.bundle.entries import CODINGS
 from seedcnn.bundle.manifest import FORMAT, Manifest
 from seedcnn.rng import RNG_NAME
-from tests.bundle.bundles import tiny_bundle
+from tests.bundle.test_norms import bundle as with_norms
 from tests.test_rng import MAPPING, RANDOM123
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +98,7 @@ def test_the_format_page_has_every_manifest_field_and_no_other(format_page):
 
     fields = set()
     for rule in (Preprocessing.crop(4), Preprocessing.pad(4)):  # each has a field that the other lacks
-        stated = with_accuracy(read_bundle(tiny_bundle(preprocessing=rule)), Measured("d", 1, 2))
+        stated = with_accuracy(read_bundle(with_norms(preprocessing=rule)), Measured("d", 1, 2))
         manifest = read_bundle(stated).manifest.dump()
         assert Manifest.parse(manifest).dump() == manifest
         fields |= _field_names(json.loads(manifest))
