@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from seedcnn.bundle import Preprocessing
+from seedcnn.bundle.container import KEY as BUNDLE
 from seedcnn.convert import METHODS, ConversionConfig, loaded_plugins, method_of
 from seedcnn.convert.plugins import Plugin
 from seedcnn.data.sets.own import TrainedOn
@@ -225,7 +226,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         with safe_open(str(path), framework="pt") as file:
             found = file.metadata() or {}
-            if _KEY not in found and "seedcnn.manifest" in found:
+            if _KEY not in found and (BUNDLE in found or "seedcnn.manifest" in found):
                 raise TrainingError(f"{path} is a bundle, not a checkpoint: give the checkpoint it was packed from")
             meta: dict[str, Any] = parse_json(found[_KEY])
             for key in file.keys():  # noqa: SIM118

@@ -104,7 +104,7 @@ def test_few_calibration_images_get_shifted_copies():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"compression": "lz4"}, "`compression` is 'lz4'; it must be one of zstd, zlib, xz"),
+        ({"compression": "lz4"}, "`compression` is 'lz4'; it must be one of entropy, zstd, zlib, xz"),
         ({"target": "tensorrt"}, "`target` is 'tensorrt'; it must be one of onnxruntime"),
         ({"parent": "p", "step": 0.1}, "`parent` brings its own grid; leave `step` out"),
         ({"calibration_pictures": 0}, "`calibration_pictures` is 0; it must be at least 1"),

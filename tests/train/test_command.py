@@ -70,7 +70,7 @@ def test_cifar10_in_short(tmp_path, cifar10):
         "model_options.patch=8",
     ]
     sets = [part for text in small for part in ("--set", text)]
-    result = call("demo:groupnl", "--out", out, "--validate", "--device", "cpu", *sets)
+    result = call("resnet8:groupnl", "--out", out, "--validate", "--device", "cpu", *sets)
     assert result.exception is None
     assert f"{out}: 1 epoch, test accuracy" in result.output
     assert "(n = 10000" in result.output
