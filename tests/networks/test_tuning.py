@@ -88,7 +88,7 @@ def test_every_field_of_a_config_is_kept_or_replaced():
     default = (
         "opt_eps momentum muon_lr muon_momentum warmup_lr min_lr cooldown_epochs lr_noise whiten_stem pretrained "
         "lr_base_batch decay_epochs decay_rate decay_norms grad_accumulation clip_grad ema compile sync_bn strategy "
-        "sampling distill"
+        "sampling distill update"
     )
     assert {each.name for each in fields(TrainConfig)} == {*_KEPT, *replaced.split(), *default.split()}
 
