@@ -41,6 +41,7 @@ def test_the_committed_notebook_has_no_outputs_and_no_paths():
     assert not re.search(r"/(home|root|tmp|Users)/", NOTEBOOK.read_text())
 
 
+@pytest.mark.slow
 def test_it_runs_and_shows_its_results(tmp_path):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     start = time.monotonic()

@@ -130,6 +130,7 @@ def test_a_network_is_tuned_to_a_number_of_bytes(trained, tmp_path):
     assert packed.data == result.data
 
 
+@pytest.mark.slow
 def test_the_bundle_is_compared_with_the_network_before(trained):
     result, checkpoint = tune(trained, replace(REQUEST, max_accuracy_drop=60.0), epochs=1)
     original, tuned = open_checkpoint(trained).module, open_checkpoint(checkpoint).module
