@@ -36,7 +36,7 @@ def test_every_layer_is_in_the_list():
 
 
 def _leaves(kind):
-    """The classes of this package below ``kind``; other tests derive layers of their own, and filters go before some."""
+    """The classes of this package below ``kind``; other tests derive their own, and filters go before some."""
     own = [child for child in kind.__subclasses__() if child.__module__.startswith("seedcnn.")]
     children = [child for child in own if not issubclass(child, LowPassed)]
     return [leaf for child in children for leaf in _leaves(child)] if children else [kind]
