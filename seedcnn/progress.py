@@ -34,11 +34,19 @@ class Progress:
     Args:
         console: where to write; None for standard error.
         clock: seconds from any start.
+        soon, later: seconds until a stage shows its bar in a terminal, or its first line elsewhere.
     """
 
-    def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        console: Console | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        soon: float = _SOON,
+        later: float = _LATER,
+    ) -> None:
         self.console = console or open_console(stderr=True, highlight=False)
-        self._clock = clock
+        self._clock, self._soon, self._later = clock, soon, later
         self._bars: Bars | None = None
         self._open = 0
         self._wanting = self.console.is_jupyter and not _has_widgets()
@@ -61,7 +69,7 @@ class Progress:
     @contextmanager
     def _bar(self, what: str, total: int | None) -> Iterator[Advance]:
         if self._bars is None:
-            self._bars = _Bars(self.console)
+            self._bars = _Bars(self.console, self._soon)
         bars = self._bars
         task: TaskID = bars.add_task(what, total=total, note="")
         self._open += 1
@@ -88,7 +96,7 @@ class Progress:
 
     @contextmanager
     def _lines(self, what: str, total: int | None) -> Iterator[Advance]:
-        stage = _Lines(self._line, what, total, self._clock)
+        stage = _Lines(self._line, what, total, self._clock, self._later)
         try:
             yield stage
             stage.end()
@@ -107,12 +115,14 @@ def _has_widgets() -> bool:
 class _Lines:
     """The lines of one stage; the first comes from a timer, since the first step may take long."""
 
-    def __init__(self, say: Callable[[str], None], what: str, total: int | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, say: Callable[[str], None], what: str, total: int | None, clock: Callable[[], float], later: float
+    ) -> None:
         self._say, self._what, self._total, self._clock = say, what, total, clock
         self._start, self._done, self._said = clock(), 0, 0
-        self._next = self._start + _LATER
+        self._next = self._start + later
         self._lock = threading.Lock()
-        self._timer = threading.Timer(_LATER, self._first)
+        self._timer = threading.Timer(later, self._first)
         self._timer.daemon = True
         self._timer.start()
 
@@ -171,7 +181,8 @@ class _Count(ProgressColumn):
 class _Bars(Bars):
     """Bars that show only stages which take their time, and shorten texts rather than break them."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, soon: float) -> None:
+        self._soon = soon
         bar = () if console.width < _NARROW else (BarColumn(bar_width=12),)
         super().__init__(
             TextColumn("{task.description}", markup=False, table_column=_column(ratio=3)),
@@ -185,7 +196,7 @@ class _Bars(Bars):
         )
 
     def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
-        return super().make_tasks_table([task for task in tasks if (task.elapsed or 0.0) >= _SOON])
+        return super().make_tasks_table([task for task in tasks if (task.elapsed or 0.0) >= self._soon])
 
 
 def _column(ratio: int | None = None, justify: str = "left") -> Column:

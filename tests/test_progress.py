@@ -46,9 +46,8 @@ def test_a_short_stage_says_nothing_through_a_pipe(pipe):
     assert pipe.getvalue() == ""
 
 
-def test_a_stage_whose_first_step_takes_long_is_named_meanwhile(pipe, monkeypatch):
-    monkeypatch.setattr("seedcnn.progress._LATER", 0.05)
-    progress = Progress(Console(file=pipe))
+def test_a_stage_whose_first_step_takes_long_is_named_meanwhile(pipe):
+    progress = Progress(Console(file=pipe), later=0.05)
     with progress.steps("exporting", None) as advance:
         while not pipe.getvalue():
             pass
@@ -72,11 +71,10 @@ def test_a_stage_that_fails_is_not_called_done(pipe):
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 100])
-def test_a_terminal_shows_bars_that_fit_it_and_keeps_the_lines(width, monkeypatch):
-    monkeypatch.setattr("seedcnn.progress._SOON", 0.0)
+def test_a_terminal_shows_bars_that_fit_it_and_keeps_the_lines(width):
     screen = io.StringIO()
     console = Console(file=screen, width=width, force_terminal=True, color_system=None)
-    progress = Progress(console)
+    progress = Progress(console, soon=0.0)
     with progress.steps("timing the layers of a network with a long name", 4) as advance:
         advance(note="layer1.0.conv1.of.a.long.name in abs-r2-groups4")
         progress("accepted")

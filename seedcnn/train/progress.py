@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 
-from rich.console import Console
-
 from seedcnn.messages import Advance, steps
 from seedcnn.progress import Progress, duration
 
@@ -20,15 +18,15 @@ class TrainProgress:
         name: name of the run.
         epochs: total number of epochs.
         steps: number of batches of an epoch.
-        console: where to write; None for standard error.
+        progress: what shows it; None for one on standard error.
         quiet: write nothing.
     """
 
     def __init__(
-        self, name: str, epochs: int, steps: int, *, console: Console | None = None, quiet: bool = False
+        self, name: str, epochs: int, steps: int, *, progress: Progress | None = None, quiet: bool = False
     ) -> None:
         self.name, self.epochs, self.steps, self.quiet = name, epochs, steps, quiet
-        self._progress = Progress(console)
+        self._progress = progress or Progress()
         self._stack = ExitStack()
         self._advance: Advance | None = None
         self._total = epochs * steps

@@ -16,6 +16,7 @@ from seedcnn.evaluate.benchmark import Measurement
 from seedcnn.evaluate.costs import cost
 from seedcnn.evaluate.tables import cost_row, print_bench
 from seedcnn.latency import Latency
+from seedcnn.progress import Progress
 from seedcnn.train.progress import TrainProgress
 
 ROOT = Path(__file__).parents[2] / "seedcnn"
@@ -50,7 +51,7 @@ def test_a_line_of_training(capsys):
 @pytest.mark.parametrize("terminal", [True, False])
 def test_training_on_a_console_of_the_user(terminal):
     console = Console(file=io.StringIO(), force_terminal=terminal, width=200, color_system=None)
-    with TrainProgress(ODD, 2, 3, console=console) as progress:
+    with TrainProgress(ODD, 2, 3, progress=Progress(console)) as progress:
         progress.step(0, 1.0, 50.0)
         progress.epoch(0, {"loss": 1.0, "accuracy": 50.0, "seconds": 1.0, "images_per_s": 10.0})
     assert ODD in console.file.getvalue()

@@ -10,37 +10,16 @@ import torch
 from torch import nn
 
 from seedcnn.bundle import read_bundle
-from seedcnn.convert import (
-    ConditionalReductionConfig,
-    DepthwiseSeparableConfig,
-    GhostConfig,
-    GroupNLConfig,
-    LocalBinaryConfig,
-    MonoConfig,
-    ShiftConfig,
-    SineFMConfig,
-    convert_,
-)
+from seedcnn.convert import GroupNLConfig, SineFMConfig, convert_
 from seedcnn.errors import BundleError, ExportError
 from seedcnn.export import BundleInfo, fold, to_onnx
 from seedcnn.models import create_model
 from seedcnn.pack import Int8, Parent, Search, pack, preprocessing_of
 from seedcnn.pack.trained import trained_grids
 from seedcnn.train.rate import on_the_grid
+from tests.forms import FORMS
 
 CLASSES = tuple("abcdefghij")
-FORMS = [
-    None,
-    GroupNLConfig(),
-    GroupNLConfig.paper(nlf_groups=2, normalize="batch", sparse=True),
-    MonoConfig(),
-    GhostConfig(),
-    DepthwiseSeparableConfig(),
-    SineFMConfig(),
-    ShiftConfig(),
-    LocalBinaryConfig(),
-    ConditionalReductionConfig(),
-]
 
 
 def on_grid(convert=None, *, seed=0, model="resnet8_cifar", widths=(8, 8, 16), scale=1.0):

@@ -10,37 +10,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from seedcnn.convert import (
-    ConditionalReductionConfig,
-    DepthwiseSeparableConfig,
-    GhostConfig,
-    GroupNLConfig,
-    LocalBinaryConfig,
-    MonoConfig,
-    PerturbativeConfig,
-    ShiftConfig,
-    SineFMConfig,
-)
 from seedcnn.errors import ConfigError
 from seedcnn.train import load_checkpoint, load_model
 from seedcnn.train.rate import LatentGrid, bits_of, on_the_grid, sensitivity_steps
 from seedcnn.train.rate_config import RateConfig
+from tests.forms import FORMS
 from tests.train.runs import changed, coloured, run, same
 
 GRID = {"optimizer": "adam", "lr": 1e-3, "rate": RateConfig(0.3)}
-FORMS = [
-    None,
-    GroupNLConfig(),
-    GroupNLConfig.paper(nlf_groups=2, normalize="batch", sparse=True),
-    MonoConfig(),
-    GhostConfig(),
-    DepthwiseSeparableConfig(),
-    SineFMConfig(),
-    ShiftConfig(),
-    LocalBinaryConfig(),
-    PerturbativeConfig(),
-    ConditionalReductionConfig(),
-]
 
 
 def on_its_grid(state, steps):

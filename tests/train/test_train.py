@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from seedcnn.data.transforms import normalize, random_crop_flip
 from seedcnn.errors import ConfigError, MissingExtraError, TrainingError
+from seedcnn.progress import Progress
 from seedcnn.train import TrainData, TrainProgress, build_model, load_checkpoint, train
 from tests.train.runs import SMALL, changed, coloured, run, same
 
@@ -126,11 +127,10 @@ def test_progress_without_a_terminal_writes_one_line_an_epoch(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("width", [40, 80, 160])
-def test_in_a_terminal_the_epochs_stay_above_a_bar(tmp_path, monkeypatch, width):
-    monkeypatch.setattr("seedcnn.progress._SOON", 0.0)
+def test_in_a_terminal_the_epochs_stay_above_a_bar(tmp_path, width):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=width, color_system=None)
-    shown = TrainProgress("a network", 2, 6, console=console)
+    shown = TrainProgress("a network", 2, 6, progress=Progress(console, soon=0.0))
     train(SMALL, coloured(), tmp_path / "p.ckpt", progress=shown, device="cpu", validate=lambda network: 12.5)
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", screen.getvalue()).splitlines()
     assert max(map(len, lines)) <= width
