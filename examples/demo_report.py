@@ -27,7 +27,7 @@ from seedcnn.pack import PackResult
 from seedcnn.train import TrainConfig, find_recipe
 
 SHOWN = ("gaussian_noise", "gaussian_blur", "contrast", "pixelate")  # of the 19 corruptions
-TRAINING = 0.7  # points; standard deviation between trainings of demo:recommended and demo:narrow, by seed
+TRAINING = 0.7  # points; standard deviation between trainings of resnet8:recommended and resnet8:narrow, by seed
 console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 80)
 
 

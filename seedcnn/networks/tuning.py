@@ -231,7 +231,16 @@ class _Tuning:
         )
         few = self.images[:64], self.labels[:64]
         how = self.request
-        return pack(network, info, *few, grid_steps=state.steps, target=how.target, compression=how.compression)
+        return pack(
+            network,
+            info,
+            *few,
+            grid_steps=state.steps,
+            adaptable=how.adaptable,
+            target=how.target,
+            compression=how.compression,
+            memory=how.memory,
+        )
 
 
 def tune(

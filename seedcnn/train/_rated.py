@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from seedcnn.convert import reestimate_batchnorm_
+from seedcnn.convert.copies import copy_model
 from seedcnn.errors import ConfigError, ExportError, TrainingError
 from seedcnn.export import fold
 from seedcnn.processes import Processes
@@ -44,7 +44,7 @@ class Rated:
         if not weights:
             raise ConfigError("rate: the network has no weights of two or more axes that could be rounded")
         try:
-            fold(copy.deepcopy(model).cpu().eval())
+            fold(model)  # a copy
         except ExportError as error:
             raise ConfigError(f"rate: the network cannot be packed, so it is not trained for it: {error}") from None
         start: dict[str, Tensor] = {}
@@ -56,7 +56,7 @@ class Rated:
             steps = processes.from_first(lambda: sensitivity_steps(model, some, rate.loss, seed=config.seed))
         self.grid = LatentGrid(model, steps, rate.weight, start=start, seed=config.seed)
         self.batch_size, self.norms_learn = config.batch_size, config.update != "head"
-        self.network = copy.deepcopy(model)
+        self.network = copy_model(model)
         self._round()
 
     @torch.no_grad()

@@ -130,6 +130,14 @@ def test_a_network_is_tuned_to_a_number_of_bytes(trained, tmp_path):
     assert packed.data == result.data
 
 
+def test_what_the_norms_take_counts_in_every_trial(trained):
+    plain, _ = tune(trained, REQUEST, epochs=1, most_bytes=20_000)
+    found, _ = tune(trained, replace(REQUEST, adaptable=True), epochs=1, most_bytes=len(plain.data))
+    assert found.adapts is not None
+    assert found.weight_bytes < plain.weight_bytes
+    assert len(found.data) <= len(plain.data)
+
+
 @pytest.mark.slow
 def test_the_bundle_is_compared_with_the_network_before(trained):
     result, checkpoint = tune(trained, replace(REQUEST, max_accuracy_drop=60.0), epochs=1)

@@ -51,15 +51,8 @@ def trivial_augment(images: Tensor, generator: torch.Generator) -> Tensor:
     Three of its maps are test corruptions: brightness, contrast and colour (saturation). It works on one image at a
     time, on the CPU, and is slow.
 
-    Args:
-        images: uint8 [N, C, H, W], with one or three channels.
-        generator: a CPU generator; it seeds torch's global one, whose state is restored.
-
-    Returns:
-        uint8 [N, C, H, W] on the device of ``images``, which do not change.
-
-    Raises:
-        TypeError, ValueError: naming the argument, its value and the rule.
+    Args, Returns, Raises:
+        As :func:`augmix`.
     """
     from torchvision.transforms import v2
 
