@@ -21,7 +21,7 @@ from seedcnn.bundle.integers import load_integers, store_integers, stored_size, 
 from seedcnn.export.bundles import is_weight
 from seedcnn.models import create_model
 
-SCALES = (0.52, 1.0)  # of the Laplace distributions, in steps
+SCALES = (0.3, 0.52)  # of the Laplace distributions, in steps
 
 
 def drawn(scale: float) -> list[I16]:
