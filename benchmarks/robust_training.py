@@ -1,4 +1,4 @@
-"""What noise and a low-pass filter in training win and lose, on CIFAR-10.
+"""Noise and a low-pass filter in training: gains and losses on CIFAR-10.
 
     python benchmarks/robust_training.py [--epochs 7] [--record results/robust-training.json]
 
