@@ -27,6 +27,7 @@ from seedcnn.data.sets.cifar10 import load_cifar10
 from seedcnn.errors import TrainingError
 from seedcnn.evaluate import accuracy, torch_predictor
 from seedcnn.files import write_file
+from seedcnn.machine import computes_in_bf16
 from seedcnn.train import TrainConfig, TrainData, TrainProgress, train
 
 START = {"muon_lr": 0.08, "lr": 0.1}
@@ -64,7 +65,7 @@ def fast(epochs: int) -> TrainConfig:
         label_smoothing=0.1,
         augment="shift2",
         flip="alternating",
-        precision="bf16",
+        precision="bf16" if computes_in_bf16() else "fp32",
     )
 
 

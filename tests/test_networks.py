@@ -121,13 +121,13 @@ def _check(plan, config, *, export):
     OUTCOMES["exported"] += 1
 
 
-@settings(max_examples=200, derandomize=True, **CHECKS)
+@settings(max_examples=80, derandomize=True, **CHECKS)
 @given(plan=plans(), config=configs())
 def test_networks_are_folded_right_or_refused(plan, config):
     _check(plan, config, export=False)
 
 
-@settings(max_examples=20, derandomize=True, **CHECKS)
+@settings(max_examples=8, derandomize=True, **CHECKS)
 @given(plan=plans(), config=configs())
 def test_networks_are_exported_right_or_refused(plan, config):
     _check(plan, config, export=True)

@@ -76,6 +76,7 @@ def test_mistakes_are_named(model, options, words):
         command(model, **options)
 
 
+@pytest.mark.slow
 def test_a_method_that_saves_nothing_has_no_narrowed_network():
     done = bench("resnet8_cifar", "--methods", "mono:scope=stride1:pointwise=true", "--rounds", 1, "--json")
     forms = list(json.loads(done.stdout)["costs"])

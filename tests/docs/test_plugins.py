@@ -117,6 +117,7 @@ def test_the_folded_layer_is_the_same_function(folder):
     torch.testing.assert_close(fold(model)(x), model(x), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_seeded_layer_from_the_file_to_the_bundle(folder, cifar10):
     said = {}
     for program, *words in SEEDED_COMMANDS:

@@ -41,7 +41,9 @@ class Restless(nn.Module):
         return (x + torch.rand_like(x)).mean((2, 3))
 
 
-@pytest.mark.parametrize("runtime", RUNNERS)
+@pytest.mark.parametrize(
+    "runtime", [pytest.param(name, marks=[pytest.mark.slow] if name == "torch-compile" else []) for name in RUNNERS]
+)
 def test_a_runner_is_the_same_function(runtime):
     model = settled(small(GroupNLConfig.paper(sparse=True)), SIZE)
     images = np.random.default_rng(0).standard_normal((2, *SIZE)).astype(np.float32)

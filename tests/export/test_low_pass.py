@@ -22,6 +22,7 @@ from seedcnn.layers.low_pass import LowPassed, binomial
 from seedcnn.models import create_model
 from seedcnn.pack import Int8, Parent, Search, draw_calibration, pack, preprocessing_of
 from seedcnn.train.rate import on_the_grid
+from tests.few import few
 from tests.pack.trained import INFO, small_trained
 
 CONFIGS = [
@@ -55,7 +56,7 @@ def filters(graph):
 
 @pytest.mark.parametrize(
     ("config", "where"),
-    [*((config, "stem+strides") for config in CONFIGS), (None, "stem"), (CONFIGS[1], "strides")],
+    few([*((config, "stem+strides") for config in CONFIGS), (None, "stem"), (CONFIGS[1], "strides")], [1, 5]),
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_folded_it_answers_the_same_with_the_same_tensors(config, where):
@@ -121,7 +122,7 @@ def test_a_network_whose_code_cannot_be_traced():
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
 
 
-@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "tf_efficientnet_lite0"])
+@pytest.mark.parametrize("name", few(["mobilenetv3_small_050", "tf_efficientnet_lite0"], [1]))
 def test_networks_of_timm(name):
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=5).eval()
@@ -163,7 +164,8 @@ def with_filters(trained, where):
 
 
 @pytest.mark.parametrize(
-    ("where", "target"), [("stem", "onnxruntime"), ("strides", "onnxruntime"), ("stem+strides", "openvino")]
+    ("where", "target"),
+    few([("stem", "onnxruntime"), ("strides", "onnxruntime"), ("stem+strides", "openvino")], [1]),
 )
 def test_a_bundle_answers_as_the_network_for_a_few_bytes_more(trained, where, target):
     model, images, labels = with_filters(trained, where), *trained[1:]
@@ -199,6 +201,7 @@ def test_a_search_a_delta_and_int8(trained):
     assert small.int8.logits.agreement > 97
 
 
+@pytest.mark.slow
 def test_a_network_that_was_trained_on_a_grid(trained):
     model, plain = network(GroupNLConfig(normalize="batch"), "stem+strides")
     steps = {}

@@ -34,10 +34,10 @@ def key(row):
     return f"{row['network']}-{row['method']}".replace(" ", "_")
 
 
-def sized(rows):
+def sized(rows, name=key):
     """The slow tests count the deep networks."""
     deep = ("resnet34_cifar", "resnet101_cifar")
-    return [pytest.param(r, id=key(r), marks=[pytest.mark.slow] if r["network"] in deep else []) for r in rows]
+    return [pytest.param(r, id=name(r), marks=[pytest.mark.slow] if r["network"] in deep else []) for r in rows]
 
 
 def learnable(model):
@@ -56,7 +56,7 @@ def test_the_tables_are_whole():
     ]
 
 
-@pytest.mark.parametrize("row", METHODS, ids=key)
+@pytest.mark.parametrize("row", sized(METHODS))
 def test_parameters_of_every_method(row):
     with torch.device("meta"):
         assert learnable(build(row["network"], row["method"])) == row["params"]
@@ -68,7 +68,7 @@ def test_macs_of_every_method(row):
     assert cost(model, convention="torchprofile").macs == row["macs"]
 
 
-@pytest.mark.parametrize("row", PRINTED, ids=lambda row: f"{row['source']}-{key(row)}".replace(" ", "_"))
+@pytest.mark.parametrize("row", sized(PRINTED, lambda row: f"{row['source']}-{key(row)}".replace(" ", "_")))
 def test_printed_parameters(row):
     with torch.device("meta"):
         found = learnable(build(row["network"], row["method"]))

@@ -191,6 +191,7 @@ def test_wrong_options_of_the_command(trained, tmp_path, options, words):
     assert not (tmp_path / "a.bundle").exists()
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_bundle_and_names_the_tuned_network(trained, tmp_path):
     out = tmp_path / "a.bundle"
     done = in_process(

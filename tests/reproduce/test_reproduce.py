@@ -191,6 +191,7 @@ def test_a_diverged_run_is_a_row_that_failed(tmp_path, cifar10):
     assert _one(run, "groupnl_table6:resnet18_groupnl", 0, ["top1"]) == found
 
 
+@pytest.mark.slow
 def test_several_processes_deal_out_the_trainings(tmp_path, start_group, cifar10, one_thread):
     """Each run is trained by one process, as by a single one; a finished run is not repeated."""
     rows = ["--rows", "resnet18_vanilla,resnet18_groupnl"]

@@ -127,6 +127,7 @@ def test_every_recipe_is_a_config_that_a_checkpoint_can_hold(table):
         assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
+@pytest.mark.slow
 def test_parameters_are_as_printed():
     counted, sizes = {}, {}
     for name, printed in every_recipe():

@@ -15,6 +15,7 @@ from seedcnn.convert import GroupNLConfig
 from seedcnn.errors import ConfigError, TrainingError
 from seedcnn.train import TrainConfig, load_checkpoint, save_checkpoint
 from seedcnn.train.config import differences
+from tests.few import few
 from tests.train.runs import EVERYTHING, SMALL, changed, run, same, work
 
 
@@ -58,8 +59,11 @@ FAST = dataclasses.replace(
 ROBUST = dataclasses.replace(EVERYTHING, augment="crop+prime", noise=0.1, lowpass="stem+strides")
 
 
-@pytest.mark.parametrize("config", [EVERYTHING, FAST, ROBUST], ids=["adamw", "muon+sgd", "prime and filters"])
-@pytest.mark.parametrize("world", [1, 2], ids=["one process", "two gloo processes"])
+@pytest.mark.parametrize(
+    ("config", "world"),
+    few([(config, world) for config in (EVERYTHING, FAST, ROBUST) for world in (1, 2)], [0, 3, 5]),
+    ids=[f"{name}, {world}" for name in ("adamw", "muon+sgd", "prime and filters") for world in ("one", "two")],
+)
 def test_kill_and_resume_gives_the_weights_of_an_unbroken_run(tmp_path, start_group, world, config):
     """A real kill -9, anywhere after the first checkpoint, which is written after the first update.
 
