@@ -147,6 +147,8 @@ _EXTRA_OF_MODULE = {
     "PIL": "device",
     "backports": "device",
     "cryptography": "server",
+    "starlette": "server",
+    "uvicorn": "server",
     "typer": "torch",
     "rich": "torch",
     "torch": "torch",

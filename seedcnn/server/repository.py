@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,6 +32,7 @@ from seedcnn.bundle import Rollout, bundle_name, release_of, rollout_name
 from seedcnn.bundle.rollout import MAX_DELTAS
 from seedcnn.errors import RepositoryError
 from seedcnn.files import drop_temporaries, fsync_directory
+from seedcnn.server.clock import check_clock, note_clock, utc
 from seedcnn.server.deltas import make_deltas
 from seedcnn.server.intake import accept, check_interface
 from seedcnn.server.keys import ROOT_THRESHOLD, generate_keys, load_signers, refuse_keys
@@ -123,6 +124,8 @@ class _Repository:
             )
         signed.version += int(bump)
         signed.expires = self.now + self.expires.of(role)
+        if isinstance(signed, Timestamp):
+            note_clock(signed, self.now)
         metadata.signatures.clear()
         for signer in signers:
             metadata.sign(signer, append=True)
@@ -169,14 +172,6 @@ class _Repository:
         write_public(self.directory / "root.json", data)
 
 
-def _utc(now: datetime | None) -> datetime:
-    if now is None:
-        return datetime.now(UTC)
-    if now.tzinfo is None:
-        raise ValueError(f"`now` (={now.isoformat()}) must carry a time zone")
-    return now.astimezone(UTC)
-
-
 @contextmanager
 def _writing(directory: Path) -> Iterator[None]:
     """Turn what the file system refuses into a sentence."""
@@ -187,8 +182,8 @@ def _writing(directory: Path) -> Iterator[None]:
         raise RepositoryError(f"{directory} cannot be written: {error.strerror or error}{where}") from None
 
 
-def _load(directory: Path, now: datetime, expires: Expires) -> _Repository:
-    """Read the published state and check every signature, so that nothing foreign gets signed again."""
+def _load(directory: Path, now: datetime, expires: Expires, *, clock_ok: bool) -> _Repository:
+    """Read the published state and check every signature and the clock, so that nothing foreign gets signed again."""
     metadata = directory / "public" / "metadata"
     if not (directory / "root.json").is_file() or not metadata.is_dir():
         raise RepositoryError(f"{directory} is not a repository; make one with: seedcnn repo init {directory}")
@@ -217,6 +212,7 @@ def _load(directory: Path, now: datetime, expires: Expires) -> _Repository:
         raise RepositoryError(
             f"{metadata} holds metadata that was not signed by this repository's keys: {error}"
         ) from None
+    check_clock(timestamp.signed, now, clock_ok=clock_ok)
     return _Repository(directory, now, expires, root, targets, snapshot, timestamp)
 
 
@@ -242,7 +238,7 @@ def init_repository(directory: str | Path, *, now: datetime | None = None, expir
         with exclusive(directory):
             made = directory / _MAKING
             if not (made / "root.json").exists() and not _finished(directory):
-                _make(made, _utc(now), expires or Expires())
+                _make(made, utc(now), expires or Expires())
             _move(made, directory)
     return directory / "root.json"
 
@@ -309,6 +305,7 @@ def publish(
     *,
     deltas: int = 3,
     changes_interface: bool = False,
+    clock_ok: bool = False,
     now: datetime | None = None,
     expires: Expires | None = None,
 ) -> Published:
@@ -319,12 +316,13 @@ def publish(
         deltas: number of latest releases to make deltas from. A release that differs in more than its weights gets
             none, nor does one whose delta is not smaller than the bundle; devices then fetch the whole bundle.
         changes_interface: accept other labels, or an input of another shape, than the family's last release.
+        clock_ok: sign even if the clock says a time before the last signing, or more than seven days after it.
         now, expires: see :func:`init_repository`.
 
     Raises:
         RepositoryError: if the bundle does not open or expand, its family's name is not allowed, its release is not
             above the published one, its labels or its input are others than the published one's, the targets, snapshot
-            or timestamp key is missing, or the directory cannot be written.
+            or timestamp key is missing, the clock is implausible, or the directory cannot be written.
         ValueError: if ``deltas`` is negative, or above the 64 that a rollout rule may list.
     """
     if not 0 <= deltas <= MAX_DELTAS:
@@ -332,11 +330,11 @@ def publish(
     directory = Path(directory)
     accepted = accept(bundle)
     family, release = accepted.family, accepted.release
-    moment = _utc(now)
+    moment = utc(now)
     if not directory.is_dir():
         raise RepositoryError(f"{directory} is not a repository; make one with: seedcnn repo init {directory}")
     with _writing(directory), exclusive(directory):
-        repository = _load(directory, moment, expires or Expires())
+        repository = _load(directory, moment, expires or Expires(), clock_ok=clock_ok)
         published = max(_releases(repository.targets.signed, family), default=0)
         if release <= published:
             raise RepositoryError(
@@ -362,32 +360,36 @@ def _releases(targets: Targets, family: str) -> list[int]:
     return sorted(release for release in found if release is not None)
 
 
-def resign(directory: str | Path, *, now: datetime | None = None, expires: Expires | None = None) -> Resigned:
+def resign(
+    directory: str | Path, *, clock_ok: bool = False, now: datetime | None = None, expires: Expires | None = None
+) -> Resigned:
     """Sign snapshot and timestamp again, and targets and root once half of their validity has passed.
 
-    Run it at least daily, since the timestamp is valid for three days. It changes nothing that is published.
+    What is valid for longer than its role allows, because a clock was ahead, is renewed, too. Run it at least daily,
+    since the timestamp is valid for three days. It changes nothing that is published.
 
     Raises:
-        RepositoryError: if there is no repository, the snapshot or timestamp key is missing, or the directory cannot
-            be written.
+        RepositoryError: if there is no repository, the snapshot or timestamp key is missing, the clock is implausible
+            (see :func:`publish`), or the directory cannot be written.
     """
     directory = Path(directory)
-    moment = _utc(now)
+    moment = utc(now)
     if not directory.is_dir():
         raise RepositoryError(f"{directory} is not a repository; make one with: seedcnn repo init {directory}")
     with _writing(directory), exclusive(directory):
-        repository = _load(directory, moment, expires or Expires())
+        repository = _load(directory, moment, expires or Expires(), clock_ok=clock_ok)
         roles, due = ["snapshot", "timestamp"], []
         for metadata in (repository.targets, repository.root):
             role, left = metadata.signed.type, metadata.signed.expires - moment
-            if left > repository.expires.of(role) / 2:
+            allowed = repository.expires.of(role)
+            if allowed / 2 < left <= allowed:
                 continue
             if repository.has_keys(role):
                 roles.insert(0, role)
             else:
-                due.append(
-                    f"{role} expires {metadata.signed.expires:%Y-%m-%d} and its keys are not in {directory / 'keys'}"
-                )
+                late = f", later than it may ({allowed.days} days)" if left > allowed else ""
+                until = f"{metadata.signed.expires:%Y-%m-%d}{late}"
+                due.append(f"{role} expires {until} and its keys are not in {directory / 'keys'}")
         if "root" in roles:
             repository.write_root(repository.sign(repository.root))
         repository.commit(targets="targets" in roles)

@@ -240,10 +240,15 @@ def test_resign_renews_the_short_lived_roles(tmp_path):
 
 def test_resign_renews_targets_and_root_at_half_of_their_life(tmp_path):
     init_repository(tmp_path, now=NOW)
-    assert resign(tmp_path, now=NOW + timedelta(days=91)).roles == ("targets", "snapshot", "timestamp")
+    assert resign(tmp_path, now=NOW + timedelta(days=91), clock_ok=True).roles == ("targets", "snapshot", "timestamp")
     assert resign(tmp_path, now=NOW + timedelta(days=92)).roles == ("snapshot", "timestamp")
     (tmp_path / "keys" / "root-3.pem").unlink()
-    assert resign(tmp_path, now=NOW + timedelta(days=183)).roles == ("root", "targets", "snapshot", "timestamp")
+    assert resign(tmp_path, now=NOW + timedelta(days=183), clock_ok=True).roles == (
+        "root",
+        "targets",
+        "snapshot",
+        "timestamp",
+    )
     old = Metadata.from_file(str(tmp_path / "public" / "metadata" / "1.root.json"))
     new = Metadata.from_file(str(tmp_path / "public" / "metadata" / "2.root.json"))
     old.verify_delegate("root", new)
@@ -255,12 +260,44 @@ def test_resign_says_what_is_due_but_has_no_keys(tmp_path):
     init_repository(tmp_path, now=NOW)
     for name in ("root-1", "root-2", "targets"):
         (tmp_path / "keys" / f"{name}.pem").unlink()
-    result = resign(tmp_path, now=NOW + timedelta(days=200))
+    result = resign(tmp_path, now=NOW + timedelta(days=200), clock_ok=True)
     assert result.roles == ("snapshot", "timestamp")
     assert [sentence.split(" its keys")[0] for sentence in result.due] == [
         "targets expires 2026-06-30 and",
         "root expires 2027-01-01 and",
     ]
+
+
+@pytest.mark.parametrize(
+    ("days", "wrong"), [(-1, "before the last signing"), (8, "more than 7 days after the last signing")]
+)
+def test_an_implausible_clock_signs_nothing(repository, make_bundle, days, wrong):
+    resign(repository, now=NOW, clock_ok=True)
+    files = {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()}
+    moment = NOW + timedelta(days=days)
+    for sign in (resign, lambda directory, **options: publish(directory, make_bundle(1), **options)):
+        with pytest.raises(RepositoryError, match=f"{wrong} .* or if it is right, sign with --clock-ok"):
+            sign(repository, now=moment)
+    assert {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()} == files
+    publish(repository, make_bundle(1), now=moment, clock_ok=True)
+    publish(repository, make_bundle(2), now=moment)
+
+
+def test_resign_takes_back_what_a_clock_ahead_has_signed(tmp_path):
+    """Nobody can freeze a fresh device with metadata that is valid for years."""
+    init_repository(tmp_path, now=NOW + timedelta(days=3650))
+    with pytest.raises(RepositoryError, match="before the last signing"):
+        resign(tmp_path, now=NOW)
+    (tmp_path / "keys" / "root-1.pem").rename(tmp_path / "root-1.pem")
+    (tmp_path / "keys" / "root-2.pem").rename(tmp_path / "root-2.pem")
+    result = resign(tmp_path, now=NOW, clock_ok=True)
+    assert result.roles == ("targets", "snapshot", "timestamp")
+    (due,) = result.due
+    assert due.startswith("root expires 2036-12-29, later than it may (365 days) and its keys are not in")
+    (tmp_path / "root-1.pem").rename(tmp_path / "keys" / "root-1.pem")
+    assert resign(tmp_path, now=NOW).roles == ("root", "snapshot", "timestamp")
+    for name, most in (("2.root.json", 365), ("2.targets.json", 180), ("3.snapshot.json", 7), ("timestamp.json", 3)):
+        assert read(tmp_path, name)["expires"] == f"{NOW + timedelta(days=most):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def test_expiries_and_moment_can_be_chosen(tmp_path, make_bundle):

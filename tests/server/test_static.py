@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import http.client
 import os
 import re
@@ -26,6 +27,16 @@ def repository(tmp_path, make_bundle):
 def server(repository):
     with serve(repository) as server:
         yield server
+
+
+def ask(server, path, **headers):
+    """One request with headers; underscores in their names stand for hyphens."""
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
+    connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    return response, body
 
 
 def get(server, path, method="GET"):
@@ -78,7 +89,6 @@ def test_files_are_served_byte_for_byte(server, repository):
         "/%zz/%2",
         "/%ff%fe.json",
         "/%ed%a0%80",
-        "/\xe4\xff",
         "/metadata/timestamp.json/",
         "/metadata/timestamp.json/x",
         "http://[x/metadata/timestamp.json",
@@ -99,6 +109,69 @@ def test_nothing_else_is_served(server, repository, path, capsys):
     response, body = get(server, path, "HEAD")
     assert (response.status, body) == (404, b"")
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_no_request_gets_a_400(server, capsys):
+    assert get(server, "/\xe4\xff")[0].status == 400
+    assert get(server, "/metadata/timestamp.json")[0].status == 200
+    assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def bundle(repository):
+    """URL path and bytes of the published bundle."""
+    (path,) = (repository / "public" / "targets").rglob("*.bundle")
+    return f"/{path.relative_to(repository / 'public')}", path.read_bytes()
+
+
+def test_ranges_are_of_the_file(server, bundle):
+    path, data = bundle
+    whole, _ = ask(server, path)
+    assert whole.headers["Accept-Ranges"] == "bytes"
+    for asked, begin, end in (("0-9", 0, 10), ("100-", 100, len(data)), ("-7", len(data) - 7, len(data))):
+        response, body = ask(server, path, Range=f"bytes={asked}", Accept_Encoding="gzip")
+        assert (response.status, body) == (206, data[begin:end])
+        assert response.headers["Content-Range"] == f"bytes {begin}-{end - 1}/{len(data)}"
+        assert "Content-Encoding" not in response.headers
+    response, _ = ask(server, path, Range=f"bytes={len(data)}-")
+    assert (response.status, response.headers["Content-Range"]) == (416, f"bytes */{len(data)}")
+    tag = whole.headers["ETag"]
+    assert ask(server, path, Range="bytes=5-", If_Range=tag)[1] == data[5:]
+    assert ask(server, path, Range="bytes=5-", If_Range='"other"')[1] == data
+
+
+def test_what_a_client_has_is_not_sent_again(server, repository, make_bundle):
+    path = "/metadata/timestamp.json"
+    for encoding in ("identity", "gzip"):
+        tag = ask(server, path, Accept_Encoding=encoding)[0].headers["ETag"]
+        response, body = ask(server, path, Accept_Encoding=encoding, If_None_Match=tag)
+        assert (response.status, body) == (304, b"")
+    publish(repository, make_bundle(2))
+    assert ask(server, path, If_None_Match=tag)[0].status == 200
+
+
+def test_metadata_is_compressed_and_bundles_are_not(server, repository, bundle):
+    data = (repository / "public" / "metadata" / "1.root.json").read_bytes()
+    response, body = ask(server, "/metadata/1.root.json", Accept_Encoding="gzip")
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert len(body) < len(data)
+    assert gzip.decompress(body) == data
+    plain, body = ask(server, "/metadata/1.root.json")
+    assert body == data
+    # Not the same bytes, so nobody completes one with a range of the other.
+    assert response.headers["ETag"] == f"W/{plain.headers['ETag']}"
+    part, body = ask(server, "/metadata/1.root.json", Accept_Encoding="gzip", Range="bytes=1-4")
+    assert (part.status, body) == (206, data[1:5])
+    response, body = ask(server, bundle[0], Accept_Encoding="gzip")
+    assert "Content-Encoding" not in response.headers
+    assert body == bundle[1]
+
+
+def test_requests_are_logged_when_asked(repository, capfd):
+    for wanted in (False, True):
+        with serve(repository, access_log=wanted) as server:
+            ask(server, "/absent?x=1")
+        assert ('"GET /absent?x=1 HTTP/1.1" 404' in capfd.readouterr().err) is wanted
 
 
 def by_address(server):
@@ -133,7 +206,7 @@ def test_an_address_that_is_none_is_refused_in_words(repository, host):
 
 def test_only_reading_is_allowed(server):
     for method in ("POST", "PUT", "DELETE"):
-        assert get(server, "/metadata/timestamp.json", method)[0].status == 501
+        assert get(server, "/metadata/timestamp.json", method)[0].status == 405
 
 
 def test_connections_are_kept_open(server):
