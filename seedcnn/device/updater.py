@@ -26,6 +26,8 @@ from seedcnn.files import fsync_directory, fsync_file, remove, write_file
 
 __all__ = ["Offer", "Source", "Target", "check_root"]
 
+_PACKED = {"Accept-Encoding": "gzip"}
+
 Target = TargetFile
 """A signed file: name, length and hashes."""
 
@@ -51,27 +53,24 @@ class _Fetcher(FetcherInterface):
         self._client = client
 
     def _fetch(self, url: str) -> Iterator[bytes]:
-        try:
-            return self._guarded(self._client.get(url))
-        except HttpStatusError as error:
-            raise exceptions.DownloadHTTPError(str(error), error.status) from None
-        except TransferError as error:
-            raise exceptions.DownloadError(str(error)) from None
-
-    @staticmethod
-    def _guarded(chunks: Iterator[bytes]) -> Iterator[bytes]:
-        try:
-            yield from chunks
-        except TransferError as error:
-            raise exceptions.DownloadError(str(error)) from None
+        return self._client.get(url, _PACKED)
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
-        """Download at most ``max_length`` bytes to memory; the inherited method uses the system's /tmp."""
+        """Download at most ``max_length`` decoded bytes to memory; the inherited method uses the system's /tmp."""
+        try:
+            return self._client.retrying(url, lambda: self._once(url, max_length))
+        except HttpStatusError as error:
+            raise exceptions.DownloadHTTPError(str(error), error.status) from None
+
+    def _once(self, url: str, max_length: int) -> bytes:
         data = bytearray()
-        for chunk in self.fetch(url):
-            data += chunk
-            if len(data) > max_length:
-                raise exceptions.DownloadLengthMismatchError(f"{url} sends more than the {max_length} bytes allowed")
+        with closing(self._client.get(url, _PACKED)) as chunks:
+            for chunk in chunks:
+                data += chunk
+                if len(data) > max_length:
+                    raise exceptions.DownloadLengthMismatchError(
+                        f"{url} sends more than the {max_length} bytes allowed"
+                    )
         return bytes(data)
 
 
