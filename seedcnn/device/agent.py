@@ -19,6 +19,7 @@ from seedcnn.bundle import check_family
 from seedcnn.device.adapted import FILE
 from seedcnn.device.choice import remember
 from seedcnn.device.config import Config, check_url, dump_config, read_config
+from seedcnn.device.part import drop_parts, is_disk_full
 from seedcnn.device.records import Active, SlotRecord, dump
 from seedcnn.device.slots import MODEL, Slots
 from seedcnn.errors import BundleError, DeviceError, SeedCNNError, SlotError, UpdateError
@@ -172,6 +173,7 @@ class _Attempt:
         offer = source.check(self.config.family, before.record.content if before else "")
         self.release = offer.rollout.release
         if before is not None and before.record.artefact == offer.sha256:
+            drop_parts(self.slots.home)
             return UpdateResult(False, self.release, self.release, f"nothing new: release {self.release} is installed")
         self.check_floor(offer)
         record = self.stage(source, offer, before)
@@ -194,44 +196,55 @@ class _Attempt:
     def stage(self, source: Source, offer: Offer, before: Active | None) -> SlotRecord:
         slots = self.slots
         self.slot = slots.staging()
-        data = self.patched(source, offer, before) or self.whole(source, offer)
-        self.part.rename(self.place / MODEL)
-        fsync_directory(self.place)
+        self.place = slots.fresh()
+        data, part = self.patched(source, offer, before), None
+        if data is None:
+            data, part = self.whole(source, offer)
         record = _try_bundle(slots, self.config, data, self.release, self.step, offer.sha256)
+        if part is None:
+            write_file(self.place / MODEL, data, mode=0o644)
+        else:
+            part.rename(self.place / MODEL)
+            fsync_directory(self.place)
+        drop_parts(slots.home)
         slots.complete(self.place, record)
         return record
 
-    @property
-    def part(self) -> Path:
-        return self.place / f"{MODEL}.part"
+    def fetched(self, source: Source, target: Target) -> tuple[bytes, Path]:
+        """Download a file, verified, to where it stays until it is installed or turns out to be bad."""
+        part = source.part(target)
+        while True:
+            self.step("DOWNLOAD")
+            source.download(target, part)
+            self.step("VERIFY")
+            resumed = part.resumed
+            try:
+                source.verify(target, part)
+            except UpdateError:
+                if not resumed:
+                    raise
+                # Some of it is older than this transfer, and may have come from another server.
+                continue
+            return part.path.read_bytes(), part.path
 
-    def fetched(self, source: Source, target: Target) -> bytes:
-        self.step("DOWNLOAD")
-        self.place = self.slots.fresh()
-        source.download(target, self.part)
-        self.step("VERIFY")
-        source.verify(target, self.part)
-        return self.part.read_bytes()
-
-    def whole(self, source: Source, offer: Offer) -> bytes:
-        data = self.fetched(source, offer.target)
+    def whole(self, source: Source, offer: Offer) -> tuple[bytes, Path]:
+        data, path = self.fetched(source, offer.target)
         if hashlib.sha256(data).hexdigest() != offer.sha256:
             raise UpdateError(f"release {self.release} was refused: the file changed after it was verified")
-        return data
+        return data, path
 
     def patched(self, source: Source, offer: Offer, before: Active | None) -> bytes | None:
         """Make the new bundle from the old one and a delta; return None if there is no delta or it fails."""
         if before is None or offer.delta is None:
             return None
         try:
-            stored = self.fetched(source, offer.delta)
+            stored, _ = self.fetched(source, offer.delta)
             from seedcnn.bundle import apply_delta, read_bundle, read_delta
 
             delta = read_delta(stored)
             if delta.result != offer.rollout.content:
                 raise UpdateError(f"it makes content {delta.result}; the rollout rule requires {offer.rollout.content}")
             data = apply_delta(read_bundle(before.data), delta)
-            write_file(self.part, data, mode=0o644)
         except (UpdateError, BundleError) as error:
             self.way = f"; its delta failed: {error}"
             _LOG.warning("the delta to release %d failed, so the whole bundle is fetched: %s", self.release, error)
@@ -258,14 +271,16 @@ class _Attempt:
                 "release %d is active, but the sets of the one before could not be removed: %s", self.release, error
             )
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, reason: str, error: BaseException) -> None:
         """Free the space and journal the reason. A failure in here must not hide that reason."""
         try:
+            if is_disk_full(error) or is_disk_full(error.__cause__):
+                drop_parts(self.slots.home)
             if self.slot:
                 self.slots.discard()
             self.slots.journal.append("REFUSED", release=self.release, slot=self.slot, reason=reason)
-        except OSError as error:
-            _LOG.warning("the refusal could not be journalled: %s", error)
+        except OSError as problem:
+            _LOG.warning("the refusal could not be journalled: %s", problem)
 
 
 def _sentence(error: BaseException) -> str | None:
@@ -313,7 +328,7 @@ def update(home: str | Path, url: str | None = None, *, limits: DownloadLimits |
                 return attempt.run(source, before)
         except BaseException as error:
             sentence = _sentence(error)
-            attempt.refuse(sentence or f"{type(error).__name__}: {error}")
+            attempt.refuse(sentence or f"{type(error).__name__}: {error}", error)
             if sentence is None or isinstance(error, UpdateError):
                 raise
             raise UpdateError(sentence) from error

@@ -1,13 +1,12 @@
 """Find out what to run and download it verified. No other module of the device knows TUF.
 
 python-tuf's ngclient checks the metadata, always starting from the factory root. Bundles are downloaded by our own
-loop, because ngclient's has no deadline, no minimum rate and no fsync, and then verified with ngclient's length and
-hash check. Needs python-tuf and urllib3, but no numpy.
+loop, because ngclient's has no deadline, no minimum rate, no resume and no fsync, and then verified with ngclient's
+length and hash check. Needs python-tuf and urllib3, but no numpy.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from seedcnn.bundle import Rollout, rollout_name
 from seedcnn.bundle.rollout import MAX_BYTES
 from seedcnn.device.config import check_url
 from seedcnn.device.fetcher import DownloadLimits, HttpStatusError, PacedClient, TransferError
+from seedcnn.device.part import Part
+from seedcnn.device.transfer import fetch
 from seedcnn.errors import UpdateError
 from seedcnn.files import fsync_directory, fsync_file, remove, write_file
 
@@ -100,7 +101,7 @@ def _refusals(url: str) -> Iterator[None]:
     except OSError as error:
         raise UpdateError(
             f"the update could not be stored: {error.strerror or error} ({error.filename or 'home'})"
-        ) from None
+        ) from error
 
 
 def check_root(data: bytes) -> int:
@@ -188,33 +189,32 @@ class Source:
         parent, separator, name = target.path.rpartition("/")
         return f"{self._url}/targets/{parent}{separator}{self._digest(target)}.{name}"
 
-    def download(self, target: Target, path: Path) -> None:
-        """Download a target to ``path``, at most the signed number of bytes, and flush it.
+    def part(self, target: Target) -> Part:
+        """Return the partial download of a target."""
+        return Part(self._home, self._digest(target), target.length)
+
+    def download(self, target: Target, part: Part) -> None:
+        """Complete the partial download of a target, at most the signed number of bytes, and flush it.
 
         Raises:
             UpdateError: if the transfer fails or is too slow, or the disk is full.
         """
-        url = self._target_url(target)
-        received = 0
-        with _refusals(self._url), open(path, "wb") as file:
-            with closing(self._client.get(url)) as chunks:
-                for chunk in chunks:
-                    received += len(chunk)
-                    if received > target.length:
-                        raise UpdateError(f"{url} was refused: it sends more than the {target.length} bytes signed")
-                    file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        fsync_directory(path.parent)
+        with _refusals(self._url):
+            fetch(self._client, self._target_url(target), part)
 
-    def verify(self, target: Target, path: Path) -> None:
-        """Check the file at ``path`` against the signed length and hashes.
+    def verify(self, target: Target, part: Part) -> None:
+        """Check a download against the signed length and hashes. One that fails is removed.
 
         Raises:
             UpdateError: if one of them differs.
         """
-        with _refusals(self._url), open(path, "rb") as file:
-            target.verify_length_and_hashes(file)
+        with _refusals(self._url):
+            try:
+                with open(part.path, "rb") as file:
+                    target.verify_length_and_hashes(file)
+            except exceptions.LengthOrHashMismatchError:
+                part.drop()
+                raise
 
 
 def _drop_debris(directory: Path) -> None:
