@@ -35,7 +35,7 @@ def drop_parts(home: Path) -> None:
 
 
 class Part:
-    """The first bytes of a file of ``length`` bytes whose SHA-256 in hexadecimal is ``sha256``. The caller has the lock.
+    """The first bytes of a file of ``length`` bytes with the SHA-256 ``sha256`` (hexadecimal). The caller has the lock.
 
     ``resumed`` is whether any of them were kept from an earlier transfer.
     """
