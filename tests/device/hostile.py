@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -93,6 +94,7 @@ class Hostile:
     public: Path
     behave: Behaviour
     suffix: str
+    tls: ssl.SSLContext | None = None
     stopped: threading.Event = field(default_factory=threading.Event)
     requests: list[Request] = field(default_factory=list)
 
@@ -113,9 +115,13 @@ class Hostile:
             threading.Thread(target=self.connection, args=(sock,), daemon=True).start()
 
     def connection(self, sock: socket.socket) -> None:
-        with sock, suppress(OSError):
-            sock.settimeout(30)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(30)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(OSError):
+            self.converse(sock if self.tls is None else self.tls.wrap_socket(sock, server_side=True))
+
+    def converse(self, sock: socket.socket) -> None:
+        with sock:
             if self.suffix == "":  # before the request
                 self.behave(Request(self, sock, "", {}, None, len(self.requests)))
                 return
@@ -141,13 +147,15 @@ class Hostile:
 
 
 @contextmanager
-def hostile(public: Path, behave: Behaviour, suffix: str) -> Iterator[tuple[Hostile, str]]:
+def hostile(
+    public: Path, behave: Behaviour, suffix: str, tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[Hostile, str]]:
     """Run such a server; yields it and its URL."""
-    server = Hostile(public, behave, suffix)
+    server = Hostile(public, behave, suffix, tls)
     thread = threading.Thread(target=server.accept, daemon=True)
     thread.start()
     try:
-        yield server, f"http://127.0.0.1:{server.port}"
+        yield server, f"{'https' if tls else 'http'}://127.0.0.1:{server.port}"
     finally:
         server.stopped.set()
         server.listener.shutdown(socket.SHUT_RDWR)
