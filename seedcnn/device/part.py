@@ -11,7 +11,7 @@ import os
 import re
 from pathlib import Path
 
-from seedcnn.files import fsync_directory
+from seedcnn.files import fsync_directory, write_file
 
 __all__ = ["Part", "drop_parts", "is_disk_full"]
 
@@ -73,7 +73,7 @@ class Part:
         self._check_room()
         self.path.touch()
         if _STRONG.fullmatch(etag):
-            self._etag.write_text(etag, "ascii")
+            write_file(self._etag, etag.encode("ascii"), mode=0o644)
         fsync_directory(self.path.parent)
         self.resumed = False
 
