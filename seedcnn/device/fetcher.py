@@ -6,6 +6,7 @@ python-tuf's own fetcher has only the cap.
 from __future__ import annotations
 
 import random
+import re
 import ssl
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -19,6 +20,7 @@ from urllib.parse import urljoin, urlsplit
 import urllib3
 
 from seedcnn.device.sockets import Watchdog, watched_pool
+from seedcnn.messages import shown
 
 if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
@@ -36,6 +38,7 @@ __all__ = [
 _T = TypeVar("_T")
 _CHUNK = 64 << 10
 _REDIRECTS = 3
+_OBJECT = re.compile(r"^\w+\(host=.*?, port=\d+\): ")
 _CONTENT = frozenset({200, 203, 206})
 _BUSY = frozenset({429, 502, 503, 504})
 
@@ -123,6 +126,17 @@ def _is_broken(reason: BaseException) -> bool:
     return isinstance(reason, (urllib3.exceptions.TimeoutError, urllib3.exceptions.NewConnectionError))
 
 
+def _words(error: BaseException) -> str:
+    """Return a failure of urllib3 in a few words: without its objects, and on one line."""
+    text = str(error)
+    if isinstance(error, urllib3.exceptions.ProtocolError) and error.args:
+        words, *causes = error.args
+        text = str(words)
+        if causes and not isinstance(causes[0], IncompleteRead):
+            text = f"{text.rstrip('.')}: {causes[0]}"
+    return f"{shown(_OBJECT.sub('', text)):.300}"
+
+
 class PacedClient:
     """One HTTP connection pool and one deadline. It ignores the environment's proxy variables."""
 
@@ -179,7 +193,7 @@ class PacedClient:
             except urllib3.exceptions.HTTPError as error:
                 self._check_deadline(url)
                 kind = BrokenTransferError if _is_broken(error) else TransferError
-                raise kind(f"{url} cannot be reached: {error}") from None
+                raise kind(f"{url} cannot be reached: {_words(error)}") from None
             location = response.get_redirect_location()
             if not location:
                 return response
@@ -219,7 +233,7 @@ class PacedClient:
         except urllib3.exceptions.HTTPError as error:
             self._check_deadline(url)
             kind = BrokenTransferError if _is_broken(error) else TransferError
-            raise kind(f"{url} broke off after {received} bytes: {error}") from None
+            raise kind(f"{url} broke off after {received} bytes: {_words(error)}") from None
         finally:
             response.close()
 
@@ -253,7 +267,7 @@ class PacedClient:
         if error.status not in _BUSY:
             raise error
         asked = error.wait or 0.0
-        if asked >= self._watchdog.remaining:
+        if asked and asked >= self._watchdog.remaining:
             raise LaterError(url, error.status, asked, self._limits.deadline) from None
         self._pause(error, tried, self._limits.tries, asked)
 

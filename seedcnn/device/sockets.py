@@ -157,6 +157,6 @@ def watched_pool(watchdog: Watchdog, patience: float, **options: Any) -> urllib3
 
     for kind in (Plain, Secure):
         kind.watchdog, kind.patience = watchdog, patience
-    pool = urllib3.PoolManager(timeout=urllib3.Timeout(patience), **options)
+    pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=patience, read=patience), **options)
     pool.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
     return pool

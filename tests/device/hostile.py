@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 LINE = b"\r\n"
@@ -163,6 +164,7 @@ def hostile(
         thread.join()
 
 
+@lru_cache
 def bomb(size: int) -> bytes:
     """A gzip file of many members that expands to ``size`` zero bytes."""
     member = gzip.compress(bytes(16 << 20), 9)
