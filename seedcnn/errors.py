@@ -17,6 +17,7 @@ The tree::
     ├── DeviceError            the device cannot do what was asked
     │   ├── AdaptError             statistics of a place were refused or could not be kept; the model answers as before
     │   ├── UpdateError            an update was refused or could not finish; the active model is unchanged
+    │   │   └── PostponedError         the server asks to come back later
     │   ├── SlotError              no usable model in any slot
     │   ├── SelfTestError          a model that fails its canned test vectors
     │   └── ImageError             an input image that cannot be used
@@ -46,6 +47,7 @@ __all__ = [
     "ImageError",
     "MissingExtraError",
     "PluginError",
+    "PostponedError",
     "ProcessError",
     "RepositoryError",
     "SeedCNNError",
@@ -114,6 +116,14 @@ class DeviceError(SeedCNNError):
 
 class UpdateError(DeviceError):
     """An update was refused or could not finish; the active model is unchanged."""
+
+
+class PostponedError(UpdateError):
+    """An update that a server has put off; ``seconds`` is for how long."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class AdaptError(DeviceError):

@@ -52,7 +52,7 @@ def device_help() -> Iterator[tuple[str, str]]:
         return text.getvalue()
 
     overview = ask()
-    commands = re.findall(r"^    ([a-z-]+) ", overview, re.MULTILINE)
+    commands = re.findall(r"^    ([a-z-]+)(?: |$)", overview, re.MULTILINE)
     if not commands:
         raise RuntimeError("seedcnn-device --help lists no command")
     yield "seedcnn-device", overview

@@ -1,7 +1,8 @@
 """One update from start to finish: CHECK, DOWNLOAD, VERIFY, EXPAND, SELFTEST, SWITCH, COMMITTED, or else REFUSED.
 
 The current slot answers until the new one has passed its self-test. Every step is journalled before it starts, which
-distinguishes a power cut from a refusal. numpy and the runtime are imported only after a bundle has been verified.
+distinguishes a power cut from a refusal; a check that finds nothing new writes nothing, and a refusal that is repeated
+is journalled once a day. numpy and the runtime are imported only after a bundle has been verified.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,13 +19,17 @@ from typing import TYPE_CHECKING
 
 from seedcnn.bundle import check_family
 from seedcnn.device.adapted import FILE
-from seedcnn.device.choice import remember
+from seedcnn.device.bad import find_bad, is_own_fault, note_bad
 from seedcnn.device.config import Config, check_url, dump_config, read_config
+from seedcnn.device.journal import Entry
+from seedcnn.device.part import drop_parts, is_disk_full
+from seedcnn.device.postponed import Postponement, forget, postpone, postponed
 from seedcnn.device.records import Active, SlotRecord, dump
 from seedcnn.device.slots import MODEL, Slots
-from seedcnn.errors import BundleError, DeviceError, SeedCNNError, SlotError, UpdateError
+from seedcnn.device.trial import try_bundle
+from seedcnn.errors import BundleError, DeviceError, PostponedError, SeedCNNError, SlotError, UpdateError
 from seedcnn.files import fsync_directory, remove, write_file
-from seedcnn.runtime.names import AUTO, check_runtime
+from seedcnn.runtime.names import check_runtime
 
 if TYPE_CHECKING:
     from seedcnn.device.fetcher import DownloadLimits
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UpdateResult", "finish_interrupted", "init", "open_home", "update"]
 
+_DAY = 86400
 _LOG = logging.getLogger(__name__)
 
 
@@ -96,7 +103,7 @@ def init(
             remove(slots.home / "factory.bundle")
             if factory is not None:
                 data = Path(factory).read_bytes()
-                record = _try_bundle(slots, config, data, 0, lambda _: None)
+                record = try_bundle(slots, config, data, 0, lambda _: None)
                 write_file(slots.home / "factory.bundle", data, mode=0o644)
                 write_file(slots.home / "factory.json", dump(record), mode=0o644)
                 slots.raise_floor(record)
@@ -104,42 +111,6 @@ def init(
             write_file(slots.home / "config.json", dump_config(config), mode=0o644)
     except OSError as error:
         raise DeviceError(f"{home} cannot be initialised: {error.strerror} ({error.filename})") from None
-
-
-def _try_bundle(
-    slots: Slots, config: Config, data: bytes, release: int, step: Callable[[str], None], artefact: str = ""
-) -> SlotRecord:
-    """Open, expand and self-test a bundle in the runtime that will run it. The caller holds the lock.
-
-    Args:
-        release: the announced release; 0 accepts any.
-        step: called with each state before it starts.
-        artefact: SHA-256 of the published file; "" if the bundle is that file.
-    """
-    step("EXPAND")
-    from seedcnn.bundle import read_bundle
-    from seedcnn.device.expand import expand
-    from seedcnn.device.health import self_test
-    from seedcnn.device.measure import choose
-    from seedcnn.device.runtime import Model
-
-    bundle = read_bundle(data)
-    manifest, family = bundle.manifest, config.family
-    if manifest.family != family:
-        raise UpdateError(f"the bundle was refused: its family is {manifest.family!r}, not {family!r}")
-    if release and manifest.release != release:
-        raise UpdateError(f"the bundle was refused: it is release {manifest.release}, but was announced as {release}")
-    if config.runtime == AUTO:
-        tensors = expand(bundle)
-        step("SELFTEST")
-        choice, _ = choose(bundle, tensors)
-        remember(slots, choice, locked=True)
-    else:
-        model = Model.of_bundle(bundle, "candidate", runtime=config.runtime)
-        step("SELFTEST")
-        self_test(model.session, bundle)
-    content, digest = manifest.content_sha256(), bundle.sha256
-    return SlotRecord(family, manifest.release, manifest.min_release, digest, bundle.size, content, artefact or digest)
 
 
 def finish_interrupted(slots: Slots, before: Active | None) -> None:
@@ -156,7 +127,10 @@ def finish_interrupted(slots: Slots, before: Active | None) -> None:
 
 @dataclass
 class _Attempt:
-    """One run of :func:`update`. ``slot`` is empty until staging begins; ``way`` reports on the delta, if any."""
+    """One run of :func:`update`. ``slot`` is empty until staging begins; ``way`` reports on the delta, if any.
+
+    A check that finds nothing is not journalled, so that it writes nothing: ``begun`` is whether there is more.
+    """
 
     slots: Slots
     config: Config
@@ -164,16 +138,27 @@ class _Attempt:
     slot: str = ""
     place: Path = Path()
     way: str = ""
+    begun: bool = False
 
-    def step(self, state: str) -> None:
-        self.slots.journal.append(state, release=self.release, slot=self.slot)
+    def step(self, state: str, reason: str = "") -> None:
+        if not self.begun:
+            self.begun = True
+            self.slots.journal.append("CHECK")
+        self.slots.journal.append(state, release=self.release, slot=self.slot, reason=reason)
 
     def run(self, source: Source, before: Active | None) -> UpdateResult:
         offer = source.check(self.config.family, before.record.content if before else "")
         self.release = offer.rollout.release
+        forget(self.slots.home)
         if before is not None and before.record.artefact == offer.sha256:
+            drop_parts(self.slots.home)
             return UpdateResult(False, self.release, self.release, f"nothing new: release {self.release} is installed")
         self.check_floor(offer)
+        if bad := find_bad(self.slots.home, offer.sha256):
+            raise UpdateError(
+                f"release {self.release} was refused: its bundle {bad.sha256} has failed {bad.count} times and is not "
+                f"fetched again, unless seedcnn-device forget-bad is given that digest; the reason: {bad.reason}"
+            )
         record = self.stage(source, offer, before)
         self.step("SWITCH")
         self.slots.switch(self.slot, self.place)
@@ -194,50 +179,88 @@ class _Attempt:
     def stage(self, source: Source, offer: Offer, before: Active | None) -> SlotRecord:
         slots = self.slots
         self.slot = slots.staging()
-        data = self.patched(source, offer, before) or self.whole(source, offer)
-        self.part.rename(self.place / MODEL)
-        fsync_directory(self.place)
-        record = _try_bundle(slots, self.config, data, self.release, self.step, offer.sha256)
+        self.place = slots.fresh()
+        data, part = self.patched(source, offer, before), None
+        if data is None:
+            data, part = self.whole(source, offer)
+        try:
+            record = try_bundle(slots, self.config, data, self.release, self.step, offer.sha256)
+        except Exception as error:
+            self.note_bad(offer.sha256, error)
+            raise
+        if part is None:
+            write_file(self.place / MODEL, data, mode=0o644)
+        else:
+            part.rename(self.place / MODEL)
+            fsync_directory(self.place)
+        drop_parts(slots.home)
         slots.complete(self.place, record)
         return record
 
-    @property
-    def part(self) -> Path:
-        return self.place / f"{MODEL}.part"
+    def note_bad(self, sha256: str, error: Exception) -> None:
+        """Count a failure that is the file's own fault, and drop the file."""
+        if not is_own_fault(error):
+            return
+        try:
+            note_bad(self.slots.home, sha256, self.release, _sentence(error) or "")
+            drop_parts(self.slots.home)
+        except OSError as problem:
+            _LOG.warning("the bad file %s could not be noted: %s", sha256, problem)
 
-    def fetched(self, source: Source, target: Target) -> bytes:
-        self.step("DOWNLOAD")
-        self.place = self.slots.fresh()
-        source.download(target, self.part)
-        self.step("VERIFY")
-        source.verify(target, self.part)
-        return self.part.read_bytes()
+    def fetched(self, source: Source, target: Target) -> tuple[bytes, Path]:
+        """Download a file, verified, to where it stays until it is installed or turns out to be bad."""
+        part = source.part(target)
+        for last in (False, True):
+            self.step("DOWNLOAD")
+            source.download(target, part)
+            self.step("VERIFY")
+            resumed = part.resumed
+            try:
+                source.verify(target, part)
+                break
+            except UpdateError:
+                # Bytes of several transfers may be of several servers: the file is fetched anew, once.
+                if last or not resumed:
+                    raise
+        return part.path.read_bytes(), part.path
 
-    def whole(self, source: Source, offer: Offer) -> bytes:
-        data = self.fetched(source, offer.target)
+    def whole(self, source: Source, offer: Offer) -> tuple[bytes, Path]:
+        data, path = self.fetched(source, offer.target)
         if hashlib.sha256(data).hexdigest() != offer.sha256:
             raise UpdateError(f"release {self.release} was refused: the file changed after it was verified")
-        return data
+        return data, path
 
     def patched(self, source: Source, offer: Offer, before: Active | None) -> bytes | None:
         """Make the new bundle from the old one and a delta; return None if there is no delta or it fails."""
         if before is None or offer.delta is None:
             return None
+        digest = source.digest(offer.delta)
         try:
-            stored = self.fetched(source, offer.delta)
+            if bad := find_bad(self.slots.home, digest):
+                raise UpdateError(f"it has failed {bad.count} times and is not fetched again: {bad.reason}")
+            stored, _ = self.fetched(source, offer.delta)
+        except PostponedError:
+            raise
+        except UpdateError as error:
+            self.without_delta(error)
+            return None
+        try:
             from seedcnn.bundle import apply_delta, read_bundle, read_delta
 
             delta = read_delta(stored)
             if delta.result != offer.rollout.content:
                 raise UpdateError(f"it makes content {delta.result}; the rollout rule requires {offer.rollout.content}")
             data = apply_delta(read_bundle(before.data), delta)
-            write_file(self.part, data, mode=0o644)
         except (UpdateError, BundleError) as error:
-            self.way = f"; its delta failed: {error}"
-            _LOG.warning("the delta to release %d failed, so the whole bundle is fetched: %s", self.release, error)
+            self.note_bad(digest, error)
+            self.without_delta(error)
             return None
         self.way = f"; by a delta of {offer.delta.length} bytes"
         return data
+
+    def without_delta(self, error: Exception) -> None:
+        self.way = f"; its delta failed: {error}"
+        _LOG.warning("the delta to release %d failed, so the whole bundle is fetched: %s", self.release, error)
 
     def commit(self, record: SlotRecord) -> None:
         try:
@@ -258,14 +281,18 @@ class _Attempt:
                 "release %d is active, but the sets of the one before could not be removed: %s", self.release, error
             )
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, reason: str, error: BaseException) -> None:
         """Free the space and journal the reason. A failure in here must not hide that reason."""
         try:
+            if is_disk_full(error) or is_disk_full(error.__cause__):
+                drop_parts(self.slots.home)
             if self.slot:
                 self.slots.discard()
-            self.slots.journal.append("REFUSED", release=self.release, slot=self.slot, reason=reason)
-        except OSError as error:
-            _LOG.warning("the refusal could not be journalled: %s", error)
+            entry, last = Entry("REFUSED", int(time.time()), self.release, self.slot, reason), self.slots.journal.last()
+            if self.begun or last is None or not entry.repeats(last) or not 0 <= entry.time - last.time < _DAY:
+                self.step("REFUSED", reason)
+        except OSError as problem:
+            _LOG.warning("the refusal could not be journalled: %s", problem)
 
 
 def _sentence(error: BaseException) -> str | None:
@@ -281,18 +308,29 @@ def _sentence(error: BaseException) -> str | None:
     return None
 
 
-def update(home: str | Path, url: str | None = None, *, limits: DownloadLimits | None = None) -> UpdateResult:
+def update(
+    home: str | Path,
+    url: str | None = None,
+    *,
+    limits: DownloadLimits | None = None,
+    now: bool = False,
+    clock: Callable[[], float] = time.time,
+) -> UpdateResult:
     """Install what the repository's rollout rule requires, or leave everything unchanged.
 
     Args:
         url: repository to ask instead of the home's own. The family is always the home's own.
         limits: when to give up a download.
+        now: ask even if the repository has asked to wait.
+        clock: seconds since 1970, for such a wait.
 
     Raises:
         ValueError: if ``url`` is not an http or https URL.
         DeviceError: if the home is not initialised, or another update is running.
         UpdateError: if the update was refused or could not finish. The message and the journal say why, and the
             previous model stays active.
+        PostponedError: if the repository asks to wait beyond the deadline. Until then, a day at most, an update does
+            nothing and says so.
         ModuleNotFoundError: if python-tuf or the runtime is not installed.
     """
     from seedcnn.device.fetcher import DownloadLimits
@@ -302,18 +340,37 @@ def update(home: str | Path, url: str | None = None, *, limits: DownloadLimits |
         check_url(url)
     slots = open_home(home)
     config = read_config(slots.home)
+    url = check_url(url or config.url)
     with slots.lock():
         attempt = _Attempt(slots, config)
         try:
             before = slots.repair()
             finish_interrupted(slots, before)
-            attempt.step("CHECK")
+            if not now and (wait := postponed(slots.home, clock(), url)):
+                return _waiting(wait, before)
             root = (slots.home / "root.json").read_bytes()
-            with closing(Source(slots.home, url or config.url, root, limits or DownloadLimits())) as source:
+            with closing(Source(slots.home, url, root, limits or DownloadLimits())) as source:
                 return attempt.run(source, before)
         except BaseException as error:
             sentence = _sentence(error)
-            attempt.refuse(sentence or f"{type(error).__name__}: {error}")
+            if isinstance(error, PostponedError):
+                _put_off(slots.home, url, error, clock())
+            attempt.refuse(sentence or f"{type(error).__name__}: {error}", error)
             if sentence is None or isinstance(error, UpdateError):
                 raise
             raise UpdateError(sentence) from error
+
+
+def _waiting(wait: Postponement, before: Active | None) -> UpdateResult:
+    date = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(wait.until))
+    release = before.record.release if before else 0
+    return UpdateResult(
+        False, release, release, f"nothing is asked before {date}, because {wait.url} wants it so; --now asks at once"
+    )
+
+
+def _put_off(home: Path, url: str, error: PostponedError, now: float) -> None:
+    try:
+        postpone(home, url, error.seconds, str(error), now)
+    except OSError as problem:
+        _LOG.warning("the next update could not be put off: %s", problem)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,10 @@ class Entry:
     slot: str = ""
     reason: str = ""
 
+    def repeats(self, other: Entry) -> bool:
+        """Return whether it is the same refusal as another one, apart from the time."""
+        return self.state == "REFUSED" and replace(self, time=other.time) == other
+
 
 def _entry(item: dict[str, Any]) -> Entry:
     entry = Entry(**item)
@@ -93,9 +97,16 @@ class Journal:
         if state not in STATES:
             raise ValueError(f"`state` (={state!r}) must be one of {', '.join(STATES)}")
         entries = list(self.entries())
-        # Hourly checks that find nothing must not push the history out.
+        entry = Entry(state, int(time.time()), release, slot, reason)
+        # Checks that find nothing, or the same refusal again, must not push the history out.
         if entries and entries[-1].state == state == "CHECK":
             entries.pop()
-        entries.append(Entry(state, int(time.time()), release, slot, reason))
+        elif len(entries) > 1 and entries[-1].state == "CHECK" and entry.repeats(entries[-2]):
+            check = entries.pop()
+            entries.pop()
+            if entries and entries[-1].state == "CHECK":
+                entries.pop()
+            entries.append(check)
+        entries.append(entry)
         value = {"format": _FORMAT, "entries": [asdict(entry) for entry in entries[-_KEPT:]]}
         write_file(self._path, json.dumps(value, separators=(",", ":")).encode(), mode=0o644)

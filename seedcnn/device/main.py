@@ -135,7 +135,16 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_init)
 
     command = add("update", "install the release that the repository's rollout rule requires", "update")
+    command.add_argument("--now", action="store_true", help="ask even if the repository has asked to wait")
     command.set_defaults(run=_update)
+
+    command = add(
+        "forget-bad", "let a bundle that failed here be fetched and tried again", "forget-bad 5f0c1a3e9b7d2c48"
+    )
+    command.add_argument(
+        "digest", metavar="DIGEST", help="its SHA-256 as status shows it, or the first 8 digits or more"
+    )
+    command.set_defaults(run=_forget_bad)
 
     _add_adapt(add)
     command = add("predict", "classify pictures", "predict cat.png holiday/")
@@ -170,7 +179,17 @@ def _init(arguments: argparse.Namespace) -> None:
 def _update(arguments: argparse.Namespace) -> None:
     from seedcnn.device.agent import update
 
-    print(update(arguments.home).message)
+    print(update(arguments.home, now=arguments.now).message)
+
+
+def _forget_bad(arguments: argparse.Namespace) -> None:
+    from seedcnn.device.agent import open_home
+    from seedcnn.device.bad import forget_bad
+
+    slots = open_home(arguments.home)
+    with slots.lock():
+        found = forget_bad(slots.home, arguments.digest)
+    print(f"forgotten: {found.sha256} of release {found.release}")
 
 
 def _adapt(arguments: argparse.Namespace) -> None:

@@ -9,6 +9,8 @@ Layout of the home directory::
     factory.bundle        optional last resort, with its record factory.json
     floor.json            highest release ever committed  journal.json   what the updater did last
     adapted.json          norm statistics of this place, of the active bundle
+    download/             the file that is being downloaded, as far as it has come
+    bad.json              files that failed here         postponed.json  until when the server asked to wait
 
 The slots point to two of the three places in ``models``. An update is staged in the third, so that a refused one leaves
 both slots as they were. A place is complete when it has a ``slot.json``, which is written last, after the self-test.

@@ -14,9 +14,11 @@ from seedcnn.bundle.container import FORMAT, read_container
 from seedcnn.bundle.head import manifest_of
 from seedcnn.device.adapted import read_sets
 from seedcnn.device.agent import open_home
+from seedcnn.device.bad import bad_files
 from seedcnn.device.choice import current_key, installed_runtimes, remembered
 from seedcnn.device.config import read_config
 from seedcnn.device.journal import Entry
+from seedcnn.device.postponed import postponed
 from seedcnn.device.records import Active
 from seedcnn.device.slots import SLOTS, Slots
 from seedcnn.errors import BundleError, SlotError
@@ -100,8 +102,9 @@ def status(home: str | Path) -> dict[str, Any]:
 
     ``runtimes`` has the installed runtimes, and ``choices`` the runtimes that "auto" chose for the active model, with
     the medians. ``sets`` are those that were learned for it. ``previous`` is the model that answers if the active one
-    cannot. Dates are ISO dates in UTC; ``last`` also has its time in seconds since 1970. What cannot be used has the
-    reason under ``unusable``.
+    cannot. ``bad`` are files that failed here, and ``postponed`` says until when the repository has asked to wait.
+    Dates are ISO dates in UTC; ``last`` also has its time in seconds since 1970. What cannot be used has the reason
+    under ``unusable``.
 
     Raises:
         DeviceError: if the home is not initialised.
@@ -135,5 +138,8 @@ def status(home: str | Path) -> dict[str, Any]:
         result["floor"] = {"unusable": str(error)}
     result["previous"] = _previous(slots, result)
     last = slots.journal.last()
+    result["bad"] = [{"date": _date(each.time), **asdict(each)} for each in bad_files(slots.home)]
+    wait = postponed(slots.home, time.time())
+    result["postponed"] = {"date": _date(wait.until), **asdict(wait)} if wait else None
     result["last"] = {"date": _date(last.time), **asdict(last)} if last else None
     return result

@@ -124,6 +124,13 @@ def _model(record: dict[str, Any] | None) -> str:
     return f"release {record['release']}{lowest}, {record['size']:,} bytes, SHA-256 {record['sha256']}{delta}"
 
 
+def _bad(file: dict[str, Any]) -> str:
+    return (
+        f"{file['sha256']} of release {file['release']}, {counted(file['count'], 'time')}, "
+        f"{_day_and_time(file['date'])}: {file['reason']}"
+    )
+
+
 def full(status: dict[str, Any]) -> list[str]:
     """Return the rest of the state, a line for each thing, with dates in UTC."""
     active, floor, last = status["active"], status["floor"], status["last"]
@@ -143,6 +150,9 @@ def full(status: dict[str, Any]) -> list[str]:
         [f"release {floor['release']}", f"minimum release {floor['min_release']}"]
         + [f"SHA-256 {floor['sha256']}"] * bool(floor["sha256"])
     )
+    rows["bad"] = "; ".join(map(_bad, status["bad"])) or "-"
+    if wait := status["postponed"]:
+        rows["waiting"] = f"until {_day_and_time(wait['date'])}: {wait['reason']}"
     rows["last"] = "-"
     if last:
         about = [f"release {last['release']}"] * bool(last["release"]) + [f"slot {last['slot']}"] * bool(last["slot"])

@@ -1,15 +1,14 @@
 """Find out what to run and download it verified. No other module of the device knows TUF.
 
 python-tuf's ngclient checks the metadata, always starting from the factory root. Bundles are downloaded by our own
-loop, because ngclient's has no deadline, no minimum rate and no fsync, and then verified with ngclient's length and
-hash check. Needs python-tuf and urllib3, but no numpy.
+loop, because ngclient's has no deadline, no minimum rate, no resume and no fsync, and then verified with ngclient's
+length and hash check. Needs python-tuf and urllib3, but no numpy.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +19,15 @@ from tuf.ngclient import FetcherInterface, Updater
 from seedcnn.bundle import Rollout, rollout_name
 from seedcnn.bundle.rollout import MAX_BYTES
 from seedcnn.device.config import check_url
-from seedcnn.device.fetcher import DownloadLimits, HttpStatusError, PacedClient, TransferError
-from seedcnn.errors import UpdateError
-from seedcnn.files import fsync_directory, fsync_file, remove, write_file
+from seedcnn.device.fetcher import DownloadLimits, HttpStatusError, LaterError, PacedClient, TransferError
+from seedcnn.device.part import Part
+from seedcnn.device.transfer import fetch
+from seedcnn.errors import PostponedError, UpdateError
+from seedcnn.files import remove, write_file
 
 __all__ = ["Offer", "Source", "Target", "check_root"]
+
+_PACKED = {"Accept-Encoding": "gzip"}
 
 Target = TargetFile
 """A signed file: name, length and hashes."""
@@ -51,28 +54,43 @@ class _Fetcher(FetcherInterface):
         self._client = client
 
     def _fetch(self, url: str) -> Iterator[bytes]:
-        try:
-            return self._guarded(self._client.get(url))
-        except HttpStatusError as error:
-            raise exceptions.DownloadHTTPError(str(error), error.status) from None
-        except TransferError as error:
-            raise exceptions.DownloadError(str(error)) from None
-
-    @staticmethod
-    def _guarded(chunks: Iterator[bytes]) -> Iterator[bytes]:
-        try:
-            yield from chunks
-        except TransferError as error:
-            raise exceptions.DownloadError(str(error)) from None
+        return self._client.get(url, _PACKED)
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
-        """Download at most ``max_length`` bytes to memory; the inherited method uses the system's /tmp."""
+        """Download at most ``max_length`` decoded bytes to memory; the inherited method uses the system's /tmp."""
+        try:
+            return self._client.retrying(url, lambda: self._once(url, max_length))
+        except HttpStatusError as error:
+            raise exceptions.DownloadHTTPError(str(error), error.status) from None
+
+    def _once(self, url: str, max_length: int) -> bytes:
         data = bytearray()
-        for chunk in self.fetch(url):
-            data += chunk
-            if len(data) > max_length:
-                raise exceptions.DownloadLengthMismatchError(f"{url} sends more than the {max_length} bytes allowed")
+        with closing(self._client.get(url, _PACKED)) as chunks:
+            for chunk in chunks:
+                data += chunk
+                if len(data) > max_length:
+                    raise exceptions.DownloadLengthMismatchError(
+                        f"{url} sends more than the {max_length} bytes allowed"
+                    )
         return bytes(data)
+
+
+class _Updater(Updater):
+    """python-tuf's updater, except that it writes a file only if it has changed, and flushes it.
+
+    Its own writes every root at every check, and flushes nothing. If a newer python-tuf calls these methods by other
+    names, a check writes more than it need; the tests count the writes.
+    """
+
+    def _persist_file(self, filename: str, data: bytes) -> None:
+        path = Path(filename)
+        with suppress(OSError):
+            if path.read_bytes() == data:
+                return
+        write_file(path, data, mode=0o644)
+
+    def _update_root_symlink(self) -> None:
+        """Leave out the link to the newest root: a check starts from the factory root, so nobody reads it."""
 
 
 @contextmanager
@@ -96,12 +114,14 @@ def _refusals(url: str) -> Iterator[None]:
         raise UpdateError(f"{url} was refused: a file is not what was signed ({error})") from None
     except exceptions.RepositoryError as error:
         raise UpdateError(f"{url} was refused: its metadata is not valid ({error})") from None
+    except LaterError as error:
+        raise PostponedError(f"the update is put off: {error}", error.seconds) from None
     except (exceptions.DownloadError, TransferError) as error:
         raise UpdateError(f"the update could not be downloaded: {error}") from None
     except OSError as error:
         raise UpdateError(
             f"the update could not be stored: {error.strerror or error} ({error.filename or 'home'})"
-        ) from None
+        ) from error
 
 
 def check_root(data: bytes) -> int:
@@ -145,11 +165,8 @@ class Source:
         with _refusals(self._url):
             directory.mkdir(exist_ok=True)
             _drop_debris(directory)
-            try:
-                updater = Updater(str(directory), f"{self._url}/metadata/", fetcher=self._fetcher, bootstrap=self._root)
-                updater.refresh()
-            finally:
-                _fsync_tree(directory)
+            updater = _Updater(str(directory), f"{self._url}/metadata/", fetcher=self._fetcher, bootstrap=self._root)
+            updater.refresh()
             rule = updater.get_targetinfo(rollout_name(family))
             if rule is None:
                 raise UpdateError(f"{self._url} has published nothing for family {family!r}")
@@ -165,7 +182,7 @@ class Source:
                 f"this device accepts {self._limits.max_bytes}"
             )
         smaller = delta is not None and delta.length < target.length
-        return Offer(rollout, target.length, self._digest(target), target, delta if smaller else None)
+        return Offer(rollout, target.length, self.digest(target), target, delta if smaller else None)
 
     def _rule_text(self, rule: TargetFile) -> bytes:
         cached = self._home / "rollout.json"
@@ -180,42 +197,46 @@ class Source:
         write_file(cached, data, mode=0o644)
         return data
 
-    def _digest(self, target: TargetFile) -> str:
+    def digest(self, target: Target) -> str:
+        """Return the signed SHA-256 of a target, in hexadecimal.
+
+        Raises:
+            UpdateError: if it is signed without one.
+        """
         if "sha256" not in target.hashes:
             raise UpdateError(f"{target.path} was refused: it is signed without a SHA-256 digest")
         return target.hashes["sha256"]
 
     def _target_url(self, target: TargetFile) -> str:
         parent, separator, name = target.path.rpartition("/")
-        return f"{self._url}/targets/{parent}{separator}{self._digest(target)}.{name}"
+        return f"{self._url}/targets/{parent}{separator}{self.digest(target)}.{name}"
 
-    def download(self, target: Target, path: Path) -> None:
-        """Download a target to ``path``, at most the signed number of bytes, and flush it.
+    def part(self, target: Target) -> Part:
+        """Return the partial download of a target."""
+        return Part(self._home, self.digest(target), target.length)
+
+    def download(self, target: Target, part: Part) -> None:
+        """Complete the partial download of a target, at most the signed number of bytes, and flush it.
 
         Raises:
             UpdateError: if the transfer fails or is too slow, or the disk is full.
         """
-        url = self._target_url(target)
-        received = 0
-        with _refusals(self._url), open(path, "wb") as file:
-            with closing(self._client.get(url)) as chunks:
-                for chunk in chunks:
-                    received += len(chunk)
-                    if received > target.length:
-                        raise UpdateError(f"{url} was refused: it sends more than the {target.length} bytes signed")
-                    file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        fsync_directory(path.parent)
+        with _refusals(self._url):
+            fetch(self._client, self._target_url(target), part)
 
-    def verify(self, target: Target, path: Path) -> None:
-        """Check the file at ``path`` against the signed length and hashes.
+    def verify(self, target: Target, part: Part) -> None:
+        """Check a download against the signed length and hashes. One that fails is removed.
 
         Raises:
             UpdateError: if one of them differs.
         """
-        with _refusals(self._url), open(path, "rb") as file:
-            target.verify_length_and_hashes(file)
+        with _refusals(self._url):
+            try:
+                with open(part.path, "rb") as file:
+                    target.verify_length_and_hashes(file)
+            except exceptions.LengthOrHashMismatchError:
+                part.drop()
+                raise
 
 
 def _drop_debris(directory: Path) -> None:
@@ -223,13 +244,3 @@ def _drop_debris(directory: Path) -> None:
     for path in (*directory.glob("*"), *directory.glob("root_history/*")):
         if path.is_file() and (path.suffix != ".json" or path.stat().st_size == 0):
             remove(path)
-
-
-def _fsync_tree(directory: Path) -> None:
-    history = directory / "root_history"
-    for path in (*directory.glob("*.json"), *history.glob("*.json")):
-        if path.is_file():
-            fsync_file(path)
-    if history.is_dir():
-        fsync_directory(history)
-    fsync_directory(directory)
