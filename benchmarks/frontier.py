@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from seedcnn.data.sets.cifar10 import load_cifar10
+from seedcnn.data.sets.cifar10 import CLASSES, load_cifar10
 from seedcnn.evaluate import accuracy, cost, torch_predictor
 from seedcnn.export import BundleInfo
 from seedcnn.files import write_file
@@ -95,7 +95,7 @@ class Frontier:
         start = self.start(point)
         config = tuned_config(config_of(point), start, epochs, price)
         network, state = self.train(config, start.with_suffix(f".{epochs}-{price:g}.ckpt"))
-        info = BundleInfo(point["family"], "frontier", 1, self.cifar.preprocessing, self.cifar.classes)
+        info = BundleInfo(point["family"], "frontier", 1, self.data.preprocessing, list(CLASSES))
         packed = pack(network, info, *self.test(), grid_steps=state.steps)
         seconds = round(sum(each["cpu_seconds"] for each in state.history))
         self.keep({**full, "top1": round(packed.after.top1, 2), "bytes": len(packed.data), "cpu_seconds": seconds})

@@ -23,7 +23,7 @@ from harness import about_runs
 
 from seedcnn.bundle import read_bundle
 from seedcnn.data.corruptions import corrupt
-from seedcnn.data.sets.cifar10 import Cifar10, load_cifar10
+from seedcnn.data.sets.cifar10 import CLASSES, Cifar10, load_cifar10
 from seedcnn.evaluate import accuracy, torch_predictor
 from seedcnn.export import BundleInfo
 from seedcnn.files import write_file
@@ -58,7 +58,7 @@ def run(start: Path, epochs: int, count: int) -> list[dict[str, Any]]:
     data = TrainData(images, cifar.train_labels[which], cifar.mean, cifar.std)
     test, labels = corrupt(cifar.test_images, *NOISE), cifar.test_labels
     base = open_checkpoint(start)
-    info = BundleInfo("net", "updates", 1, cifar.preprocessing, cifar.classes)
+    info = BundleInfo("net", "updates", 1, data.preprocessing, list(CLASSES))
     parent = pack(base.module, info, test[:FEW], labels[:FEW], grid_steps=base.grid_steps).data
     before = accuracy(torch_predictor(base.module, cifar.mean, cifar.std), test, labels).top1
     rows: list[dict[str, Any]] = [{"update": "none", "bytes": 0, "top1": round(before, 2), "parent": len(parent)}]
