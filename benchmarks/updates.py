@@ -86,10 +86,11 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw accuracy over the bytes of the delta."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     axes.axhline(rows[0]["top1"], color="grey", linestyle=":", label="no update")
-    for row in rows[1:]:
-        axes.plot(row["bytes"] / 1000, row["top1"], "o")
-        axes.annotate(row["update"], (row["bytes"] / 1000, row["top1"]), xytext=(5, 4), textcoords="offset points")
+    for row, marker in zip(rows[1:], "os^vDPX*", strict=False):
+        axes.plot(row["bytes"] / 1000, row["top1"], marker, markersize=8, alpha=0.8, label=row["update"])
     axes.set(xscale="log", xlabel="delta, kB", ylabel="top-1 under noise, %")
+    axes.set_xticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
+    axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     path.parent.mkdir(parents=True, exist_ok=True)
