@@ -24,7 +24,11 @@ from seedcnn.server.public import public_directory
 from seedcnn.server.roles import TOP, Expires, families, is_online, role_of
 from seedcnn.server.state import Repository
 
-__all__ = ["adopt_pending", "commit_or_prepare", "export", "import_todo", "sign_todo", "summary"]
+__all__ = ["PreparedError", "adopt_pending", "commit_or_prepare", "export", "import_todo", "sign_todo", "summary"]
+
+
+class PreparedError(RepositoryError):
+    """A change that waits for the keys of root or targets; the message says which commands finish it."""
 
 
 def adopt_pending(repository: Repository, role: str) -> None:
@@ -47,7 +51,7 @@ def commit_or_prepare(repository: Repository, what: str) -> None:
         what: the change, as the beginning of a sentence.
 
     Raises:
-        RepositoryError: if keys of root or targets are missing; it says which commands finish the change.
+        PreparedError: if keys of root or targets are missing; it says which commands finish the change.
         MissingKeysError: if other keys are missing.
     """
     try:
@@ -62,7 +66,7 @@ def commit_or_prepare(repository: Repository, what: str) -> None:
                 path = pending_path(repository.directory, name)
                 Todo.write_metadata(path, repository.of(name))
         todo.write(pending_path(repository.directory, error.role))
-        raise RepositoryError(
+        raise PreparedError(
             f"{what} is prepared, not done, because {error}: {_commands(repository.directory, error.role)}"
         ) from None
 
@@ -83,7 +87,7 @@ def _todo(repository: Repository, role: str) -> Todo:
     here = role_of(repository.root.signed, repository.targets.signed, role)
     keyids = set(here.keyids)
     if role == "root":
-        keyids |= set(repository.base.signed.roles["root"].keyids)
+        keyids |= set(repository.old_root.roles["root"].keyids)
     for signer in repository.keyring.signers(role, keyids):
         metadata.sign(signer, append=True)
     return Todo(role, here.threshold, sorted(keyids), metadata)
@@ -176,7 +180,7 @@ def import_todo(
         role = todo.role
         role_of(repository.root.signed, repository.targets.signed, role)
         current = repository.of(role)
-        if current.signed == todo.metadata.signed and repository.base.signed.version != repository.root.signed.version:
+        if current.signed == todo.metadata.signed and repository.interrupted:
             return tuple(repository.commit())  # interrupted after the new root was written
         _check(repository, todo, path)
         if role == "root":

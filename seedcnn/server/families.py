@@ -17,7 +17,7 @@ from tuf.api.metadata import Targets
 
 from seedcnn.bundle import check_family
 from seedcnn.errors import RepositoryError
-from seedcnn.server.ceremony import adopt_pending, commit_or_prepare
+from seedcnn.server.ceremony import PreparedError, adopt_pending, commit_or_prepare
 from seedcnn.server.clock import utc
 from seedcnn.server.keys import Keyring, MissingKeysError, Passphrase, load_public, short
 from seedcnn.server.loading import opened
@@ -126,15 +126,27 @@ def add_family(
             publics = [targets.get_key(keyid) for keyid in waiting]
         else:
             _check_team(repository, role, publics, threshold)
+            if (at_hand := sum(signer is not None for _, signer in read)) < threshold:
+                raise RepositoryError(f"{role} needs {threshold} of its keys; {at_hand} at hand")
             rule = keyring.first(rule_role(family))
             check_unused(root, targets, rule.public_key, rule_role(family))
             add_family_roles(targets, family, publics, threshold, rule.public_key)
         _sign_first(repository, family, [signer for _, signer in read if signer is not None])
         repository.dirty.add("targets")
-        note_places(directory, {key.keyid: path for (key, _), path in zip(read, files, strict=False)})
-        commit_or_prepare(repository, f"adding family {family!r}")
+        seen = {key.keyid: path for (key, _), path in zip(read, files, strict=False)}
+        _commit(repository, f"adding family {family!r}", seen)
         made = role_of(root, repository.targets.signed, rule_role(family)).keyids[0]
     return Added(tuple(key.keyid for key in publics), made, None if files else keyring.directory / f"{role}.pem")
+
+
+def _commit(repository: Repository, what: str, seen: dict[str, Path]) -> None:
+    """Commit or prepare, and remember where keys are in either case."""
+    try:
+        commit_or_prepare(repository, what)
+    except PreparedError:
+        note_places(repository.directory, seen)
+        raise
+    note_places(repository.directory, seen)
 
 
 def _own_key(keyring: Keyring, role: str) -> tuple[Key, CryptoSigner]:
@@ -182,7 +194,7 @@ def rotate(directory: str | Path, role: str, *, access: Access | None = None) ->
                 f"seedcnn repo revoke {directory} KEYID --replace-with NEW.pem"
             )
         above = "root" if role in TOP else "targets"
-        if repository.base.signed.version != repository.root.signed.version and above == "root":
+        if repository.interrupted and above == "root":
             repository.commit()  # an interrupted rotation, which the new root has decided
             return found.keyids[0]
         keyring.settle(role, found.keyids)  # what an interrupted rotation left
@@ -251,10 +263,9 @@ def revoke(
         adopt_pending(repository, above)
         for role in roles:
             _exchange(repository, above, role, keyid, new)
-        if new is not None and replace_with is not None:
-            note_places(directory, {new.keyid: Path(replace_with)})
+        seen = {new.keyid: Path(replace_with)} if new is not None and replace_with is not None else {}
         try:
-            commit_or_prepare(repository, f"revoking key {short(keyid)}")
+            _commit(repository, f"revoking key {short(keyid)}", seen)
         except MissingKeysError as error:
             raise RepositoryError(
                 f"key {short(keyid)} cannot be revoked yet, because it has signed {error.role}, and {error}; give them "

@@ -65,7 +65,7 @@ def load(directory: Path, now: datetime, expires: Expires, keyring: Keyring, *, 
             try:
                 root.signed.verify_delegate(role, parsed.signed_bytes, parsed.signatures)
             except UnsignedMetadataError:
-                if base is root:
+                if base.signed.version == root.signed.version:
                     raise
                 # A new root was written, and the command ended before the timestamp that belongs to it.
                 base.signed.verify_delegate(role, parsed.signed_bytes, parsed.signatures)

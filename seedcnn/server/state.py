@@ -9,6 +9,7 @@ devices refuse the repository; the next command of any kind writes that timestam
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from tuf.api.serialization.json import JSONSerializer
 
 from seedcnn.bundle import Rollout, rollout_name
 from seedcnn.errors import RepositoryError, UpdateError, did_you_mean
-from seedcnn.files import drop_temporaries
+from seedcnn.files import drop_temporaries, write_in_order
 from seedcnn.server.clock import note_clock
 from seedcnn.server.keys import Keyring, MissingKeysError
 from seedcnn.server.pending import drop_pending, pending_path, read_pending, same_content
@@ -52,6 +53,7 @@ class Repository:
 
     Attributes:
         base: ``DIR/root.json``; older than ``root`` after an interruption.
+        old_root: ``root`` as it was read; a new one is signed by its keys, too.
         roles: metadata of families' roles that has been read or changed, by name.
         dirty: roles to sign at the next commit.
         adopted: roles among them that carry their signatures already.
@@ -71,14 +73,21 @@ class Repository:
     dirty: set[str] = field(default_factory=set)
     adopted: set[str] = field(default_factory=set)
     files: dict[str, bytes] = field(default_factory=dict)
-    _delegated: dict[str, tuple[object, ...]] = field(default_factory=dict)
+    old_root: Root = field(init=False)
+    _delegated: dict[str, tuple[object, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.old_root = deepcopy(self.root.signed)
         self._delegated = {name: _keys(role) for name, role in self._roles_now().items()}
 
     def _roles_now(self) -> dict[str, Any]:
         delegations = self.targets.signed.delegations
         return dict((delegations.roles if delegations else None) or {})
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a new root was written, and the command ended before the rest."""
+        return self.base.signed.version != self.old_root.version
 
     @property
     def public(self) -> Path:
@@ -158,7 +167,7 @@ class Repository:
         """
         wanted = [role_of(self.root.signed, self.targets.signed, role)]
         if role == "root" and self.root.signed.version:
-            wanted.append(self.base.signed.roles["root"])
+            wanted.append(self.old_root.roles["root"])
         named = {keyid for each in wanted for keyid in each.keyids}
         at_hand = self.keyring.signers(role, named)
         chosen: list[CryptoSigner] = []
@@ -205,7 +214,7 @@ class Repository:
             elif self.trusted(name):
                 continue
             self.dirty.add(name)
-        if "root" in self.dirty or self.base.signed.version != self.root.signed.version:
+        if "root" in self.dirty or self.interrupted:
             left = {"targets", "snapshot"} - self.adopted
             self.dirty |= {role for role in left if not self.trusted(role)}
 
@@ -270,13 +279,14 @@ class Repository:
             public_directory(path.parent)
             drop_temporaries(path.parent)
             write_public(path, content)
-        for role in sorted(
-            data, key=lambda each: ("root", "timestamp").index(each) if each in ("root", "timestamp") else -1
-        ):
-            name = "timestamp.json" if role == "timestamp" else f"{self.of(role).signed.version}.{role}.json"
-            write_public(self.metadata / name, data[role])
-        if "root" in data or self.base.signed.version != self.root.signed.version:
-            write_public(self.directory / "root.json", self.root.to_bytes(_SERIALIZER))
+        for role in sorted(set(data) - {"root", "timestamp"}):
+            write_public(self.metadata / f"{self.of(role).signed.version}.{role}.json", data[role])
+        # A root with new keys and the timestamp that they sign: devices that come in between refuse both.
+        last = {self.metadata / f"{self.root.signed.version}.root.json": data["root"]} if "root" in data else {}
+        last[self.metadata / "timestamp.json"] = data["timestamp"]
+        if "root" in data or self.interrupted:
+            last[self.directory / "root.json"] = self.root.to_bytes(_SERIALIZER)
+        write_in_order(last, mode=0o644)
 
     def _settle(self, *, whole: bool) -> None:
         """Do what a repeated command may do again: remove what is superseded, rename keys, forget what waited."""
@@ -284,14 +294,16 @@ class Repository:
         touched = every if whole else sorted({family_of(role) for role in self.dirty if role not in TOP})
         self._sweep(touched)
         changed = {name for name, role in self._roles_now().items() if self._delegated.get(name) != _keys(role)}
-        if "root" in self.dirty or self.base.signed.version != self.root.signed.version:
+        if "root" in self.dirty or self.interrupted:
             changed |= set(TOP)
+        names = {*TOP, *map(rule_role, touched)}
+        changed |= {role for role in names if (self.keyring.directory / f"{role}.new.pem").exists()}
         for role in sorted(changed):
             self.keyring.settle(role, role_of(self.root.signed, self.targets.signed, role).keyids)
             if role not in TOP:
                 drop_pending(self.directory, role)
         for parent in ("root", "targets"):
-            todo = read_pending(self.directory, parent) if parent in self.dirty else None
+            todo = read_pending(self.directory, parent)
             if todo is not None and same_content(todo.metadata, self.of(parent)):
                 drop_pending(self.directory, parent)
 

@@ -48,7 +48,7 @@ def _roots(repository: Repository) -> Iterator[str]:
             yield f"{path} does not lead devices to the next root: {error}"
             return
         before = root
-    if repository.base.signed.version != repository.root.signed.version:
+    if repository.interrupted:
         yield f"a command was interrupted; complete it with: seedcnn repo refresh {repository.directory}"
     elif before is not None and before.to_dict() != repository.root.to_dict():
         yield f"{repository.directory / 'root.json'} is not {path.name}"
