@@ -31,11 +31,11 @@ _OLDER = (
 
 def _roots(directory: Path) -> tuple[Metadata[Root], Metadata[Root]]:
     """Return ``DIR/root.json``, and the newest root that follows from it."""
-    base: Metadata[Root] = Metadata.from_file(str(directory / "root.json"))
+    base: Metadata[Root] = Metadata.from_bytes((directory / "root.json").read_bytes())
     base.signed.verify_delegate("root", base.signed_bytes, base.signatures)
     root = base
     while (path := directory / "public" / "metadata" / f"{root.signed.version + 1}.root.json").exists():
-        following: Metadata[Root] = Metadata.from_file(str(path))
+        following: Metadata[Root] = Metadata.from_bytes(path.read_bytes())
         for above in (root, following):
             above.signed.verify_delegate("root", following.signed_bytes, following.signatures)
         if following.signed.version != root.signed.version + 1:

@@ -224,7 +224,7 @@ class Repository:
         if not waiting.exists():
             return False
         with believed(waiting):
-            metadata: Metadata[Targets] = Metadata.from_file(str(waiting))
+            metadata: Metadata[Targets] = Metadata.from_bytes(waiting.read_bytes())
         before = self.of(name) if name in self._delegated else None
         self.roles[name] = metadata
         if metadata.signed.version == 1 + (before.signed.version if before else 0) and self.trusted(name):

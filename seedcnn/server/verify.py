@@ -39,7 +39,7 @@ def _roots(repository: Repository) -> Iterator[str]:
     for version in range(1, repository.root.signed.version + 1):
         path = repository.metadata / f"{version}.root.json"
         try:
-            root: Metadata[Root] = Metadata.from_file(str(path))
+            root: Metadata[Root] = Metadata.from_bytes(path.read_bytes())
             for above in (root, before or root):
                 above.signed.verify_delegate("root", root.signed_bytes, root.signatures)
             if root.signed.version != version:
