@@ -19,7 +19,7 @@ from seedcnn.errors import RepositoryError
 from seedcnn.server.clock import utc
 from seedcnn.server.keys import Keyring, MissingKeysError, Passphrase, load_signer, short
 from seedcnn.server.loading import opened
-from seedcnn.server.pending import Todo, pending_path, read_pending
+from seedcnn.server.pending import Todo, pending_path, read_pending, same_content
 from seedcnn.server.public import public_directory
 from seedcnn.server.roles import TOP, Expires, families, is_online, role_of
 from seedcnn.server.state import Repository
@@ -218,6 +218,10 @@ def _check(repository: Repository, todo: Todo, path: str | Path) -> None:
             f"{path} is not signed by enough keys of {role}: {error}; sign it with: "
             f"seedcnn repo sign {path} --key KEY.pem"
         ) from None
+    if role not in TOP and not same_content(todo.metadata, repository.of(role)):
+        raise RepositoryError(
+            f"{path} holds another list of files than {role} has; an export renews, it does not publish"
+        )
     if isinstance(signed, Targets) and role == "targets":
         gone = set(families(repository.targets.signed)) - set(families(signed)) if signed.delegations else {"all"}
         if gone or signed.targets:

@@ -12,7 +12,7 @@ from tuf.api.exceptions import UnsignedMetadataError
 from seedcnn.errors import RepositoryError
 from seedcnn.server.ceremony import export, import_todo, sign_todo
 from seedcnn.server.families import Access, add_family, revoke, rotate
-from seedcnn.server.keys import generate_key
+from seedcnn.server.keys import generate_key, load_signer
 from seedcnn.server.lock import exclusive
 from seedcnn.server.refresh import refresh
 from seedcnn.server.repository import init_repository, publish
@@ -40,9 +40,11 @@ def keys(tmp_path, *names):
     return [(tmp_path / f"{name}.pem", generate_key(tmp_path / f"{name}.pem").public_key.keyid) for name in names]
 
 
-def public_of(path, to):
-    from seedcnn.server.keys import load_signer
+def id_of(path):
+    return load_signer(path).public_key.keyid
 
+
+def public_of(path, to):
     key = load_signer(path)._private_key.public_key()
     to.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     return to
@@ -398,6 +400,27 @@ def test_an_import_must_follow_from_the_repository(offline, tmp_path):
     todo.write_text(json.dumps(text))
     sign_todo(todo, [stick / f"targets-{number}.pem" for number in (1, 2)], passphrase=STICK.passphrase)
     refused(offline, lambda: import_todo(offline, todo, now=now), r"would drop families \(demo\)")
+
+
+def test_a_team_renews_its_list_elsewhere(repository, tmp_path, make_bundle):
+    (team, _), (second, _) = keys(tmp_path, "team", "second")
+    add_family(repository, "demo", [team, public_of(second, tmp_path / "p.pem")])
+    publish(repository, make_bundle(1), keys=[team])
+    todo = tmp_path / "todo.json"
+    todo.write_bytes(export(repository, "demo.bundles"))
+    sign_todo(todo, [second])
+    early = todo.read_bytes()
+    assert import_todo(repository, todo) == ("demo.bundles", "snapshot", "timestamp")
+    assert Client(repository, tmp_path / "home").release() == 1
+    # It renews; a list of other files comes from publish, which checks them.
+    todo.write_bytes(export(repository, "demo.bundles").replace(b"demo/1.bundle", b"demo/2.bundle"))
+    sign_todo(todo, [second])
+    refused(repository, lambda: import_todo(repository, todo), r"holds another list of files than demo\.bundles has")
+    # With the list signed by the second key the first one can go.
+    todo.write_bytes(early)
+    refused(repository, lambda: import_todo(repository, todo), r"version 3 of demo\.bundles, .* has version 3 now")
+    revoke(repository, id_of(team))
+    assert Client(repository, tmp_path / "home").release() == 1
 
 
 def test_two_operators_take_turns(repository, tmp_path):
