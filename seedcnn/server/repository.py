@@ -121,26 +121,23 @@ def publish(
         team = bundles_role(accepted.family)
         keyring.check_given(team, role_of(repository.root.signed, repository.targets.signed, team).keyids)
         rule = _is_held(repository, accepted, hold)
+        sizes: dict[int, int] = {}
         if rule is None:
             rule, sizes = _add(repository, accepted, deltas, changes_interface)
-        else:
-            sizes = {}
-        if not hold:
-            repository.edit(rule_role(accepted.family))
-            repository.add_target(rule_role(accepted.family), rollout_name(accepted.family), rule.dump())
-        in_use = rule if not hold else repository.rule(accepted.family)
-        withdrawn = _withdraw(repository, accepted.family, keep, in_use) if team in repository.dirty else ()
+        withdrawn = _offer(repository, rule, hold, keep)
         repository.commit()
-    return Published(
-        accepted.family,
-        accepted.release,
-        rule.artefact,
-        len(accepted.data),
-        accepted.sha256,
-        sizes,
-        not hold,
-        withdrawn,
-    )
+    facts = accepted.family, accepted.release, rule.artefact, len(accepted.data), accepted.sha256
+    return Published(*facts, sizes, not hold, withdrawn)
+
+
+def _offer(repository: Repository, rule: Rollout, hold: bool, keep: int) -> tuple[int, ...]:
+    """Make ``rule`` the family's, unless the bundle is held, and withdraw what is old."""
+    family, team = rule.family, bundles_role(rule.family)
+    if not hold:
+        repository.edit(rule_role(family))
+        repository.add_target(rule_role(family), rollout_name(family), rule.dump())
+    in_use = repository.rule(family) if hold else rule
+    return _withdraw(repository, family, keep, in_use) if team in repository.dirty else ()
 
 
 def _path(repository: Repository, family: str, release: int) -> tuple[Path, str]:
@@ -243,10 +240,8 @@ def prune(
         teams = [role_of(repository.root.signed, repository.targets.signed, bundles_role(each)) for each in every]
         keyring.check_given("the bundles of any family", {keyid for role in teams for keyid in role.keyids})
         for family, role in zip(every, teams, strict=True):
-            rule, releases = (
-                repository.rule(family),
-                releases_of(family, repository.of(bundles_role(family)).signed.targets),
-            )
+            rule = repository.rule(family)
+            releases = releases_of(family, repository.of(bundles_role(family)).signed.targets)
             newest = releases[len(releases) - keep :] if keep < len(releases) else releases
             old = [each for each in releases if each not in newest]
             if rule is not None and rule.release in old:
