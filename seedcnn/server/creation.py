@@ -11,7 +11,7 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Delegations, Root, Snapshot, Targets, Timestamp
 
 from seedcnn.errors import RepositoryError
-from seedcnn.files import fsync_directory, remove, write_file
+from seedcnn.files import drop_temporaries, fsync_directory, remove, write_file
 from seedcnn.server.clock import utc
 from seedcnn.server.keys import ONLINE, THRESHOLD, Keyring, generate_key, load_signer, offline_files
 from seedcnn.server.lock import exclusive
@@ -58,6 +58,7 @@ def init_repository(
     with writing(directory):
         public_directory(directory)
         with exclusive(directory):
+            drop_temporaries(directory)
             made = directory / _MAKING
             if not (made / "root.json").exists() and not _finished(directory):
                 _make(made, stick, passphrase, utc(now), expires or Expires())
@@ -136,6 +137,7 @@ def _keys_on(stick: Path, passphrase: bytes, note: Path) -> dict[str, list[Crypt
         if not note.exists() or note.read_bytes() != here:
             _refuse_keys(stick)
         write_file(note, here, mode=0o600)
+        drop_temporaries(stick)
         signers: dict[str, list[CryptoSigner]] = {}
         for role, files in offline_files(stick).items():
             signers[role] = [

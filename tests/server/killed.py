@@ -1,7 +1,8 @@
 """Makes a repository in a forked child that kills itself before its N-th call that changes a file or a name.
 
-Argument: a directory. For N = 1, 2, ... DIRECTORY/(N - 1) is what the kill before the N-th call leaves; the last one,
-whose number is printed, is whole. Each DIRECTORY/twice-K was killed, repeated and killed again.
+Arguments: a directory, and "offline" for keys on a stick. For N = 1, 2, ... DIRECTORY/(N - 1) is what the kill before
+the N-th call leaves; the last one, whose number is printed, is whole. Each DIRECTORY/twice-K was killed, repeated and
+killed again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,17 @@ from seedcnn.server.repository import init_repository
 
 # Every audited call by which a file or a name can change.
 CALLS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod"}
+
+
+OFFLINE = "offline" in sys.argv[2:]
+
+
+def init(directory: Path) -> None:
+    """The command that is killed."""
+    if OFFLINE:
+        init_repository(directory, offline_keys=directory / "stick", passphrase=b"open sesame")
+    else:
+        init_repository(directory)
 
 
 def run(directory: Path, kill_at: int) -> bool:
@@ -33,7 +45,7 @@ def run(directory: Path, kill_at: int) -> bool:
 
         sys.addaudithook(hook)
         try:
-            init_repository(directory)
+            init(directory)
             os._exit(0)
         except RepositoryError:
             os._exit(0 if (directory / "root.json").exists() else 71)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from seedcnn.errors import RepositoryError
-from seedcnn.server.families import add_family
+from seedcnn.server.families import Access, add_family, rotate
 from seedcnn.server.lock import exclusive
 from seedcnn.server.refresh import refresh
 from seedcnn.server.repository import init_repository, publish
@@ -64,6 +64,36 @@ def test_killed_before_every_call_and_run_again(tmp_path, make_bundle):
         assert before.items() <= keys(directory).items()
         usable(directory, make_bundle(1), device=count % 10 == 0)
     assert 1 <= finished <= 4  # the one that came to its end, and those killed before the last flush
+
+
+@pytest.mark.slow
+def test_killed_with_offline_keys_and_run_again(tmp_path):
+    """The keys that were on the stick stay, and become those of the repository."""
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("killed.py")), str(tmp_path), "offline"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 60
+    options = {"passphrase": b"open sesame"}
+    for directory in sorted(tmp_path.iterdir()):
+        before = {path: path.read_bytes() for path in directory.rglob("*.pem")}
+        left = [directory / name for name in (".seedcnn-init", ".seedcnn-offline.json")]
+        if (directory / "root.json").exists() and not any(path.exists() for path in left):
+            with pytest.raises(RepositoryError, match="already holds a repository"):
+                init_repository(directory, offline_keys=directory / "stick", **options)
+        else:
+            init_repository(directory, offline_keys=directory / "stick", **options)
+        kept = {path: data for path, data in before.items() if path.parent.name == "stick"}
+        assert kept.items() <= {path: path.read_bytes() for path in directory.rglob("*.pem")}.items()
+        assert {path.name for path in directory.iterdir()} == {
+            *("keys", "public", "root.json", "lock", "places.json", "stick"),
+        }
+        assert set(keys(directory)) == {"snapshot.pem", "timestamp.pem"}
+        assert len(list((directory / "stick").iterdir())) == 6
+        rotate(directory, "timestamp", access=Access(directory / "stick", passphrase=lambda _: options["passphrase"]))
 
 
 def test_a_finished_repository_is_never_changed(tmp_path, make_bundle):
