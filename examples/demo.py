@@ -33,6 +33,7 @@ from seedcnn.latency import interleave
 from seedcnn.messages import Advance, counted
 from seedcnn.pack import PackResult, Parent, Search, pack, preprocessing_of
 from seedcnn.progress import Progress, duration
+from seedcnn.server.families import add_family
 from seedcnn.server.repository import init_repository, publish
 from seedcnn.server.static import serve
 from seedcnn.train import TrainConfig, TrainData, find_recipe, load_model
@@ -282,6 +283,7 @@ def device_story(networks: dict[str, Network], cifar: Cifar10, out: Path, stages
         device = Device(out)
         console.print(f"{device.megabytes:.0f} MB installed: {', '.join(device.packages)}")
     init_repository(fleet)
+    add_family(fleet, FAMILY)
     with serve(fleet) as server:
         with stages("release 1: publish, update, classify"):
             publish(fleet, packed(grown).data)

@@ -8,6 +8,7 @@ import os
 import secrets
 import stat
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +21,7 @@ __all__ = [
     "remove",
     "replace_symlink",
     "write_file",
+    "write_in_order",
 ]
 
 # Short and of one shape: a name of the full 255 bytes can be replaced too, and what a power cut leaves can be found.
@@ -70,21 +72,51 @@ def _replaceable(path: Path) -> tuple[Path, int | None] | None:
     return (Path(os.path.realpath(path)) if path.is_symlink() else path), bits
 
 
+def _fill(temporary: Path, data: bytes, mode: int, bits: int | None) -> None:
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        if bits is not None and stat.S_IMODE(os.fstat(descriptor).st_mode) != bits:
+            os.fchmod(descriptor, bits)
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
 def _replace(path: Path, data: bytes, mode: int, bits: int | None) -> None:
     temporary = _temporary(path)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            if bits is not None and stat.S_IMODE(os.fstat(descriptor).st_mode) != bits:
-                os.fchmod(descriptor, bits)
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
+        _fill(temporary, data, mode, bits)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     fsync_directory(path.parent)
+
+
+def write_in_order(files: Mapping[Path, bytes], *, mode: int) -> None:
+    """Write files that belong together: all of them to temporary files, which are then renamed one after the other.
+
+    A disk that is full changes none of them.
+
+    Args:
+        mode: permission bits, whatever the umask says.
+
+    Raises:
+        OSError: if the file system refuses; it names the file. Temporary files are removed.
+    """
+    temporaries = {path: _temporary(path) for path in files}
+    path = Path()
+    try:
+        for path, data in files.items():
+            _fill(temporaries[path], data, mode, mode)
+        for path, temporary in temporaries.items():
+            os.replace(temporary, path)
+            fsync_directory(path.parent)
+    except OSError as error:
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from None
+    finally:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
 
 
 def prepare_output(path: Path) -> None:

@@ -3,70 +3,56 @@
 Layout of the directory::
 
     DIR/root.json                                 the trust anchor for devices (the newest N.root.json)
-    DIR/keys/*.pem                                private keys, never served
-    DIR/public/metadata/N.root.json, N.targets.json, N.snapshot.json, timestamp.json
+    DIR/keys/*.pem                                the online keys, never served
+    DIR/pending/, retired.json                    changes that wait for offline keys; files that will be removed
+    DIR/public/metadata/N.root.json, N.targets.json, N.FAMILY.bundles.json, N.FAMILY.rule.json, N.snapshot.json,
+                        timestamp.json
     DIR/public/targets/FAMILY/SHA256.RELEASE.bundle
     DIR/public/targets/FAMILY/SHA256.RELEASE.from-PARENT.delta
     DIR/public/targets/rollout/SHA256.FAMILY.json
 
 Every file except ``timestamp.json`` has a unique name and never changes. ``timestamp.json`` is replaced last, by a
-rename, so a device sees either the old state or the new one.
+rename, so a device sees either the old state or the new one. A device fetches the roles of its own family only.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
 
-from securesystemslib.signer import CryptoSigner
-from tuf.api.exceptions import RepositoryError as TufRepositoryError
-from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
-from tuf.api.serialization.json import JSONSerializer
-
-from seedcnn.bundle import Rollout, bundle_name, release_of, rollout_name
+from seedcnn.bundle import Rollout, bundle_name, delta_name, read_bundle, rollout_name
 from seedcnn.bundle.rollout import MAX_DELTAS
-from seedcnn.errors import RepositoryError
-from seedcnn.files import drop_temporaries, fsync_directory
-from seedcnn.server.clock import check_clock, note_clock, utc
+from seedcnn.errors import BundleError, RepositoryError
+from seedcnn.server.clock import utc
+from seedcnn.server.creation import init_repository
 from seedcnn.server.deltas import make_deltas
-from seedcnn.server.intake import accept, check_interface
-from seedcnn.server.keys import ROOT_THRESHOLD, generate_keys, load_signers, refuse_keys
-from seedcnn.server.lock import exclusive
-from seedcnn.server.public import public_directory, write_public
+from seedcnn.server.intake import Accepted, accept, check_interface
+from seedcnn.server.keys import Keyring, Passphrase
+from seedcnn.server.loading import opened
+from seedcnn.server.roles import (
+    Expires,
+    bundles_role,
+    families,
+    releases_of,
+    role_of,
+    rule_role,
+    target_release,
+)
+from seedcnn.server.state import Repository
 
-__all__ = ["Expires", "Published", "Resigned", "init_repository", "publish", "resign"]
+__all__ = ["KEEP", "Expires", "Pruned", "Published", "init_repository", "prune", "publish"]
 
-_MAKING = ".seedcnn-init"
-_SERIALIZER = JSONSerializer(compact=True)
-_S = TypeVar("_S", Root, Targets, Snapshot, Timestamp)
-
-
-@dataclass(frozen=True)
-class Expires:
-    """How long each role's metadata is valid, counted from signing."""
-
-    root: timedelta = timedelta(days=365)
-    targets: timedelta = timedelta(days=180)
-    snapshot: timedelta = timedelta(days=7)
-    timestamp: timedelta = timedelta(days=3)
-
-    def of(self, role: str) -> timedelta:
-        """Return the validity of ``role``."""
-        return {"root": self.root, "targets": self.targets, "snapshot": self.snapshot, "timestamp": self.timestamp}[
-            role
-        ]
+KEEP = 3  # releases of a family that stay signed
 
 
 @dataclass(frozen=True)
 class Published:
     """A published bundle: target name, size in bytes, SHA-256 in hexadecimal.
 
-    ``deltas`` has the sizes in bytes of the deltas made, by the release of their parent.
+    ``deltas`` has the sizes in bytes of the deltas made, by the release of their parent. ``offered`` is False for a
+    bundle that is signed and offered to nobody. ``withdrawn`` lists the releases that are not signed any more.
     """
 
     family: str
@@ -75,322 +61,206 @@ class Published:
     size: int
     sha256: str
     deltas: Mapping[int, int]
+    offered: bool = True
+    withdrawn: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
-class Resigned:
-    """The result of :func:`resign`: the roles signed again, and a sentence for each due role whose keys are missing."""
+class Pruned:
+    """The releases withdrawn, by family, and a sentence for each that could not be, or that a rule keeps."""
 
-    roles: tuple[str, ...]
-    due: tuple[str, ...] = ()
-
-
-@dataclass
-class _Repository:
-    """The verified state that ``timestamp.json`` points to, and the means to write the next one."""
-
-    directory: Path
-    now: datetime
-    expires: Expires
-    root: Metadata[Root]
-    targets: Metadata[Targets]
-    snapshot: Metadata[Snapshot]
-    timestamp: Metadata[Timestamp]
-    pending: dict[str, bytes] = field(default_factory=dict)
-
-    @property
-    def metadata(self) -> Path:
-        return self.directory / "public" / "metadata"
-
-    def signers(self, role: str) -> list[CryptoSigner]:
-        """Load the signers of ``role`` in ``keys/``, all of which root.json must name."""
-        known = self.root.signed.roles[role].keyids
-        signers = load_signers(self.directory / "keys", role)
-        if foreign := [signer.public_key.keyid for signer in signers if signer.public_key.keyid not in known]:
-            raise RepositoryError(f"keys/ holds a {role} key (id {foreign[0][:8]}) that root.json does not name")
-        return signers
-
-    def has_keys(self, role: str) -> bool:
-        return len(self.signers(role)) >= self.root.signed.roles[role].threshold
-
-    def sign(self, metadata: Metadata[_S], *, bump: bool = True) -> bytes:
-        """Give ``metadata`` the next version and a new expiry, sign it, and return its bytes."""
-        signed: Signed = metadata.signed
-        role, needed = signed.type, self.root.signed.roles[signed.type].threshold
-        signers = self.signers(role)
-        if len(signers) < needed:
-            raise RepositoryError(
-                f"{role} needs {needed} of its keys in {self.directory / 'keys'}; found {len(signers)}"
-            )
-        signed.version += int(bump)
-        signed.expires = self.now + self.expires.of(role)
-        if isinstance(signed, Timestamp):
-            note_clock(signed, self.now)
-        metadata.signatures.clear()
-        for signer in signers:
-            metadata.sign(signer, append=True)
-        return metadata.to_bytes(_SERIALIZER)
-
-    def add_target(self, name: str, data: bytes) -> TargetFile:
-        """Register a target. :meth:`commit` writes its file before any metadata names it."""
-        target = TargetFile.from_data(name, data)
-        self.targets.signed.targets[name] = target
-        self.pending[target.get_prefixed_paths()[0]] = data
-        return target
-
-    def published(self, family: str, release: int) -> tuple[Path, str]:
-        """Return a published bundle's file and its signed SHA-256."""
-        target = self.targets.signed.targets[bundle_name(family, release)]
-        return self.directory / "public" / "targets" / target.get_prefixed_paths()[0], target.hashes["sha256"]
-
-    def commit(self, *, targets: bool, bump: bool = True) -> None:
-        """Sign and write everything, each file before the one that refers to it; ``timestamp.json`` comes last."""
-        for place in (self.directory, self.metadata):
-            drop_temporaries(place)
-        for name, data in self.pending.items():
-            path = self.directory / "public" / "targets" / name
-            public_directory(path.parent)
-            drop_temporaries(path.parent)
-            write_public(path, data)
-        versioned: list[tuple[Metadata[Targets] | Metadata[Snapshot], bytes]] = []
-        if targets:
-            data = self.sign(self.targets, bump=bump)
-            versioned.append((self.targets, data))
-            self.snapshot.signed.meta["targets.json"] = MetaFile.from_data(
-                self.targets.signed.version, data, ["sha256"]
-            )
-        data = self.sign(self.snapshot, bump=bump)
-        versioned.append((self.snapshot, data))
-        self.timestamp.signed.snapshot_meta = MetaFile.from_data(self.snapshot.signed.version, data, ["sha256"])
-        timestamp = self.sign(self.timestamp, bump=bump)
-        for metadata, data in versioned:
-            write_public(self.metadata / f"{metadata.signed.version}.{metadata.signed.type}.json", data)
-        write_public(self.metadata / "timestamp.json", timestamp)
-
-    def write_root(self, data: bytes) -> None:
-        write_public(self.metadata / f"{self.root.signed.version}.root.json", data)
-        write_public(self.directory / "root.json", data)
-
-
-@contextmanager
-def _writing(directory: Path) -> Iterator[None]:
-    """Turn what the file system refuses into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        raise RepositoryError(f"{directory} cannot be written: {error.strerror or error}{where}") from None
-
-
-def _load(directory: Path, now: datetime, expires: Expires, *, clock_ok: bool) -> _Repository:
-    """Read the published state and check every signature and the clock, so that nothing foreign gets signed again."""
-    metadata = directory / "public" / "metadata"
-    if not (directory / "root.json").is_file() or not metadata.is_dir():
-        raise RepositoryError(f"{directory} is not a repository; make one with: seedcnn repo init {directory}")
-    try:
-        root: Metadata[Root] = Metadata.from_file(str(directory / "root.json"))
-        root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
-
-        def read(name: str, role: str) -> bytes:
-            data = (metadata / name).read_bytes()
-            parsed: Metadata[Timestamp] = Metadata.from_bytes(data)
-            if parsed.signed.type != role:
-                raise TufRepositoryError(f"{name} holds {parsed.signed.type}, not {role}")
-            root.signed.verify_delegate(role, parsed.signed_bytes, parsed.signatures)
-            return data
-
-        timestamp: Metadata[Timestamp] = Metadata.from_bytes(read("timestamp.json", "timestamp"))
-        meta = timestamp.signed.snapshot_meta
-        data = read(f"{meta.version}.snapshot.json", "snapshot")
-        meta.verify_length_and_hashes(data)
-        snapshot: Metadata[Snapshot] = Metadata.from_bytes(data)
-        meta = snapshot.signed.meta["targets.json"]
-        data = read(f"{meta.version}.targets.json", "targets")
-        meta.verify_length_and_hashes(data)
-        targets: Metadata[Targets] = Metadata.from_bytes(data)
-    except (OSError, KeyError, TufRepositoryError) as error:
-        raise RepositoryError(
-            f"{metadata} holds metadata that was not signed by this repository's keys: {error}"
-        ) from None
-    check_clock(timestamp.signed, now, clock_ok=clock_ok)
-    return _Repository(directory, now, expires, root, targets, snapshot, timestamp)
-
-
-def init_repository(directory: str | Path, *, now: datetime | None = None, expires: Expires | None = None) -> Path:
-    """Make a repository without bundles: keys, and version 1 of every role's metadata.
-
-    It is made in ``DIR/.seedcnn-init`` and moved into place when it is whole, so that nothing is overwritten.
-
-    Args:
-        now: time of signing, with a time zone; by default the current time.
-        expires: validity of each role; devices refuse metadata that has expired.
-
-    Returns:
-        Path of ``DIR/root.json``, the trust anchor for devices.
-
-    Raises:
-        RepositoryError: if a repository or keys exist already, or the directory cannot be written. A run that was
-            interrupted can be repeated.
-    """
-    directory = Path(directory)
-    with _writing(directory):
-        public_directory(directory)
-        with exclusive(directory):
-            made = directory / _MAKING
-            if not (made / "root.json").exists() and not _finished(directory):
-                _make(made, utc(now), expires or Expires())
-            _move(made, directory)
-    return directory / "root.json"
-
-
-def _finished(directory: Path) -> bool:
-    """Return whether an interrupted init has nothing left to do but to remove ``_MAKING``.
-
-    Raises:
-        RepositoryError: if a repository or keys exist that no interrupted init made.
-    """
-    if (directory / "root.json").exists() and (directory / _MAKING).exists():
-        return True
-    if (directory / "root.json").exists() or (directory / "public").exists():
-        raise RepositoryError(f"{directory} already holds a repository")
-    refuse_keys(directory / "keys")
-    return False
-
-
-def _make(directory: Path, now: datetime, expires: Expires) -> None:
-    """Make a whole repository; ``root.json`` is written last. What an interrupted init left here is removed."""
-    if directory.exists():
-        shutil.rmtree(directory)
-    directory.mkdir(mode=0o700)
-    signers = generate_keys(directory / "keys")
-    root = Root(consistent_snapshot=True)
-    for role, of_role in signers.items():
-        for signer in of_role:
-            root.add_key(signer.public_key, role)
-    root.roles["root"].threshold = ROOT_THRESHOLD
-    repository = _Repository(
-        directory, now, expires, Metadata(root), Metadata(Targets()), Metadata(Snapshot()), Metadata(Timestamp())
-    )
-    for place in (repository.metadata, directory / "public" / "targets"):
-        public_directory(place)
-    data = repository.sign(repository.root, bump=False)
-    repository.commit(targets=True, bump=False)
-    repository.write_root(data)
-
-
-def _move(made: Path, directory: Path) -> None:
-    """Move a whole repository up to ``directory``, ``root.json`` last; repeat it after an interruption.
-
-    Raises:
-        RepositoryError: if a key or the public half exists there already.
-    """
-    keys = directory / "keys"
-    keys.mkdir(mode=0o700, exist_ok=True)
-    pairs = [(path, keys / path.name) for path in sorted((made / "keys").glob("*.pem"))]
-    pairs += [(made / name, directory / name) for name in ("public", "root.json") if (made / name).exists()]
-    for _, target in pairs:
-        if target.exists():
-            raise RepositoryError(f"{target} exists, so the interrupted init in {made} cannot be completed")
-    for source, target in pairs:
-        source.rename(target)
-        for changed in (source.parent, target.parent):
-            fsync_directory(changed)
-    shutil.rmtree(made)
-    fsync_directory(directory)
+    withdrawn: Mapping[str, tuple[int, ...]]
+    notes: tuple[str, ...] = ()
 
 
 def publish(
     directory: str | Path,
     bundle: str | Path | bytes,
     *,
+    keys: Sequence[str | Path] = (),
+    passphrase: Passphrase | None = None,
+    hold: bool = False,
     deltas: int = 3,
+    keep: int = KEEP,
     changes_interface: bool = False,
     clock_ok: bool = False,
     now: datetime | None = None,
     expires: Expires | None = None,
 ) -> Published:
-    """Publish a bundle and point its family's rollout rule at it.
+    """Sign a bundle and point its family's rollout rule at it.
+
+    Publishing a bundle that is held offers it; that needs no key of the team.
 
     Args:
         bundle: path of a bundle, or its bytes.
+        keys: files with private keys of the family's team; those in ``DIR/keys/FAMILY.bundles.pem`` are found.
+        passphrase: returns the passphrase of an encrypted key.
+        hold: sign the bundle, but offer it to nobody.
         deltas: number of latest releases to make deltas from. A release that differs in more than its weights gets
             none, nor does one whose delta is not smaller than the bundle; devices then fetch the whole bundle.
+        keep: releases that stay signed, besides the one that the rule names; files of others go after two timestamp
+            lives.
         changes_interface: accept other labels, or an input of another shape, than the family's last release.
         clock_ok: sign even if the clock says a time before the last signing, or more than seven days after it.
         now, expires: see :func:`init_repository`.
 
     Raises:
-        RepositoryError: if the bundle does not open or expand, its family's name is not allowed, its release is not
-            above the published one, its labels or its input are others than the published one's, the targets, snapshot
-            or timestamp key is missing, the clock is implausible, or the directory cannot be written.
-        ValueError: if ``deltas`` is negative, or above the 64 that a rollout rule may list.
+        RepositoryError: if the bundle does not open or expand, its family is unknown, its release is not above the
+            published one, its labels or its input are others than the published one's, a key is missing or signs
+            another role, the clock is implausible, or the directory cannot be written.
+        ValueError: if ``deltas`` is negative, or above the 64 that a rollout rule may list, or ``keep`` is below 1.
     """
     if not 0 <= deltas <= MAX_DELTAS:
         raise ValueError(f"`deltas` (={deltas}) must be in [0, {MAX_DELTAS}]")
-    directory = Path(directory)
-    accepted = accept(bundle)
+    if keep < 1:
+        raise ValueError(f"`keep` (={keep}) must be 1 or more")
+    accepted, directory = accept(bundle), Path(directory)
+    keyring = Keyring([directory / "keys"], list(map(Path, keys)), passphrase)
+    with opened(directory, utc(now), expires, keyring, clock_ok=clock_ok) as repository:
+        repository.check_family(accepted.family)
+        team = bundles_role(accepted.family)
+        keyring.check_given(team, role_of(repository.root.signed, repository.targets.signed, team).keyids)
+        rule = _is_held(repository, accepted, hold)
+        if rule is None:
+            rule, sizes = _add(repository, accepted, deltas, changes_interface)
+        else:
+            sizes = {}
+        if not hold:
+            repository.edit(rule_role(accepted.family))
+            repository.add_target(rule_role(accepted.family), rollout_name(accepted.family), rule.dump())
+        in_use = rule if not hold else repository.rule(accepted.family)
+        withdrawn = _withdraw(repository, accepted.family, keep, in_use) if team in repository.dirty else ()
+        repository.commit()
+    return Published(
+        accepted.family,
+        accepted.release,
+        rule.artefact,
+        len(accepted.data),
+        accepted.sha256,
+        sizes,
+        not hold,
+        withdrawn,
+    )
+
+
+def _path(repository: Repository, family: str, release: int) -> tuple[Path, str]:
+    """Return a published bundle's file and its signed SHA-256."""
+    target = repository.of(bundles_role(family)).signed.targets[bundle_name(family, release)]
+    return repository.public / "targets" / target.get_prefixed_paths()[0], target.hashes["sha256"]
+
+
+def _add(
+    repository: Repository, accepted: Accepted, deltas: int, changes_interface: bool
+) -> tuple[Rollout, dict[int, int]]:
+    """Register a bundle and the deltas to it; return the rule that offers it, and the deltas' sizes."""
+    family, release, team = accepted.family, accepted.release, bundles_role(accepted.family)
+    releases = releases_of(family, repository.of(team).signed.targets)
+    published = max(releases, default=0)
+    if release <= published:
+        raise RepositoryError(
+            f"release {release} of {family!r} cannot be published: release {published} is out; releases only go up"
+        )
+    if published and not changes_interface:
+        check_interface(accepted, _path(repository, family, published)[0], published)
+    parents = {parent: _path(repository, family, parent) for parent in (releases[-deltas:] if deltas else [])}
+    made = make_deltas(accepted, parents)
+    rule = Rollout(family, release, accepted.content, {one.parent_content: one.target for one in made})
+    repository.edit(team)
+    repository.add_target(team, rule.artefact, accepted.data)
+    for one in made:
+        repository.add_target(team, one.target, one.data)
+    return rule, {one.parent: len(one.data) for one in made}
+
+
+def _is_held(repository: Repository, accepted: Accepted, hold: bool) -> Rollout | None:
+    """Return the rule that offers a bundle which is signed and held; None for one that is not."""
     family, release = accepted.family, accepted.release
-    moment = utc(now)
-    if not directory.is_dir():
-        raise RepositoryError(f"{directory} is not a repository; make one with: seedcnn repo init {directory}")
-    with _writing(directory), exclusive(directory):
-        repository = _load(directory, moment, expires or Expires(), clock_ok=clock_ok)
-        published = max(_releases(repository.targets.signed, family), default=0)
-        if release <= published:
-            raise RepositoryError(
-                f"release {release} of {family!r} cannot be published: release {published} is out; releases only go up"
-            )
-        if published and not changes_interface:
-            check_interface(accepted, repository.published(family, published)[0], published)
-        parents = _releases(repository.targets.signed, family)[-deltas:] if deltas else []
-        made = make_deltas(accepted, {parent: repository.published(family, parent) for parent in parents})
-        rule = Rollout(family, release, accepted.content, {one.parent_content: one.target for one in made})
-        repository.add_target(rule.artefact, accepted.data)
-        for one in made:
-            repository.add_target(one.target, one.data)
-        repository.add_target(rollout_name(family), rule.dump())
-        repository.commit(targets=True)
-    sizes = {one.parent: len(one.data) for one in made}
-    return Published(family, release, rule.artefact, len(accepted.data), accepted.sha256, sizes)
+    targets = repository.of(bundles_role(family)).signed.targets
+    signed = targets.get(bundle_name(family, release))
+    if signed is None or signed.hashes["sha256"] != accepted.sha256 or hold:
+        return None
+    rule = repository.rule(family)
+    if rule is not None and rule.release >= release:
+        return None
+    deltas = {}
+    for parent in releases_of(family, targets):
+        if (name := delta_name(family, release, parent)) in targets:
+            path, digest = _path(repository, family, parent)
+            try:
+                found = read_bundle(path.read_bytes())
+            except (OSError, BundleError):
+                continue  # devices fetch the whole bundle then
+            if found.sha256 == digest:
+                deltas[found.manifest.content_sha256()] = name
+    return Rollout(family, release, accepted.content, deltas)
 
 
-def _releases(targets: Targets, family: str) -> list[int]:
-    """Return the published releases of a family in ascending order."""
-    found = (release_of(family, name) for name in targets.targets)
-    return sorted(release for release in found if release is not None)
+def _withdraw(repository: Repository, family: str, keep: int, rule: Rollout | None) -> tuple[int, ...]:
+    """Take all but the newest releases out of the signed list, except the one that the rule names."""
+    targets = repository.of(bundles_role(family)).signed.targets
+    releases = releases_of(family, targets)
+    kept = set(releases[len(releases) - keep :] if keep < len(releases) else releases)
+    if rule is not None:
+        kept.add(rule.release)
+    named = set(rule.deltas.values()) if rule is not None else set()
+    for name in list(targets):
+        if target_release(family, name) not in kept and name not in named:
+            del targets[name]
+    return tuple(release for release in releases if release not in kept)
 
 
-def resign(
-    directory: str | Path, *, clock_ok: bool = False, now: datetime | None = None, expires: Expires | None = None
-) -> Resigned:
-    """Sign snapshot and timestamp again, and targets and root once half of their validity has passed.
+def prune(
+    directory: str | Path,
+    *,
+    keep: int = KEEP,
+    keys: Sequence[str | Path] = (),
+    passphrase: Passphrase | None = None,
+    clock_ok: bool = False,
+    now: datetime | None = None,
+    expires: Expires | None = None,
+) -> Pruned:
+    """Withdraw all but the newest releases of every family, except what a rule names, and remove superseded files.
 
-    What is valid for longer than its role allows, because a clock was ahead, is renewed, too. Run it at least daily,
-    since the timestamp is valid for three days. It changes nothing that is published.
+    Files go once two timestamp lives have passed since they were superseded.
+
+    Args:
+        keep: releases that stay signed; 0 leaves only what a rule names.
+        keys, passphrase, clock_ok, now, expires: see :func:`publish`.
 
     Raises:
-        RepositoryError: if there is no repository, the snapshot or timestamp key is missing, the clock is implausible
-            (see :func:`publish`), or the directory cannot be written.
+        RepositoryError: if there is no repository, a rule cannot be read, a key that was given signs no family's
+            bundles, the clock is implausible, or the directory cannot be written.
+        ValueError: if ``keep`` is negative.
     """
+    if keep < 0:
+        raise ValueError(f"`keep` (={keep}) must be 0 or more")
     directory = Path(directory)
-    moment = utc(now)
-    if not directory.is_dir():
-        raise RepositoryError(f"{directory} is not a repository; make one with: seedcnn repo init {directory}")
-    with _writing(directory), exclusive(directory):
-        repository = _load(directory, moment, expires or Expires(), clock_ok=clock_ok)
-        roles, due = ["snapshot", "timestamp"], []
-        for metadata in (repository.targets, repository.root):
-            role, left = metadata.signed.type, metadata.signed.expires - moment
-            allowed = repository.expires.of(role)
-            if allowed / 2 < left <= allowed:
+    keyring = Keyring([directory / "keys"], list(map(Path, keys)), passphrase)
+    withdrawn: dict[str, tuple[int, ...]] = {}
+    notes = []
+    with opened(directory, utc(now), expires, keyring, clock_ok=clock_ok) as repository:
+        every = families(repository.targets.signed)
+        teams = [role_of(repository.root.signed, repository.targets.signed, bundles_role(each)) for each in every]
+        keyring.check_given("the bundles of any family", {keyid for role in teams for keyid in role.keyids})
+        for family, role in zip(every, teams, strict=True):
+            rule, releases = (
+                repository.rule(family),
+                releases_of(family, repository.of(bundles_role(family)).signed.targets),
+            )
+            newest = releases[len(releases) - keep :] if keep < len(releases) else releases
+            old = [each for each in releases if each not in newest]
+            if rule is not None and rule.release in old:
+                notes.append(f"release {rule.release} of {family!r} stays: its rule names it")
+                old.remove(rule.release)
+            if not old:
                 continue
-            if repository.has_keys(role):
-                roles.insert(0, role)
-            else:
-                late = f", later than it may ({allowed.days} days)" if left > allowed else ""
-                until = f"{metadata.signed.expires:%Y-%m-%d}{late}"
-                due.append(f"{role} expires {until} and its keys are not in {directory / 'keys'}")
-        if "root" in roles:
-            repository.write_root(repository.sign(repository.root))
-        repository.commit(targets="targets" in roles)
-    return Resigned(tuple(roles), tuple(due))
+            if len(keyring.signers(bundles_role(family), role.keyids)) < role.threshold:
+                notes.append(
+                    f"{len(old)} releases of {family!r} stay: {bundles_role(family)} needs {role.threshold} of its "
+                    "keys; give them with --key"
+                )
+                continue
+            repository.edit(bundles_role(family))
+            withdrawn[family] = _withdraw(repository, family, keep, rule)
+        repository.commit(whole=True)
+    return Pruned(withdrawn, tuple(notes))

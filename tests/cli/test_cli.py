@@ -61,8 +61,17 @@ def test_the_table_of_commands_is_frozen():
         "apply",
         "inspect",
         "repo init",
+        "repo add-family",
         "repo publish",
-        "repo resign",
+        "repo refresh",
+        "repo prune",
+        "repo verify",
+        "repo keys",
+        "repo rotate",
+        "repo revoke",
+        "repo export",
+        "repo sign",
+        "repo import",
         "repo serve",
     }
 

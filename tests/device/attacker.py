@@ -1,13 +1,13 @@
-"""An attacker with a repository's online keys, who signs what the publishing side would refuse."""
+"""An attacker with keys of a repository, who signs what the publishing side would refuse."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Targets, Timestamp
 
 from seedcnn.server.keys import load_signer
@@ -26,32 +26,55 @@ def rule(release: int, changes: Mapping[str, object] | None = None) -> bytes:
     return json.dumps({**value, **(changes or {})}).encode()
 
 
-def sign_targets(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Sign ``files`` (target name to content) as targets, as the next version of all metadata, and publish them."""
-    metadata = directory / "public" / "metadata"
+class Thief:
+    """Signs with the keys in a directory, on top of what is published, and publishes it.
 
-    def signer(role: str) -> CryptoSigner:
-        return load_signer(directory / "keys" / f"{role}.pem")
+    Args:
+        keys: directory of the stolen keys, by default those of the repository.
+    """
 
-    timestamp: Metadata[Timestamp] = Metadata.from_file(str(metadata / "timestamp.json"))
-    version = timestamp.signed.snapshot_meta.version
-    snapshot: Metadata[Snapshot] = Metadata.from_file(str(metadata / f"{version}.snapshot.json"))
-    version = snapshot.signed.meta["targets.json"].version
-    targets: Metadata[Targets] = Metadata.from_file(str(metadata / f"{version}.targets.json"))
-    for name, data in files.items():
+    def __init__(self, directory: Path, keys: Path | None = None) -> None:
+        self.public, self.keys = directory / "public", keys or directory / "keys"
+        self.metadata = self.public / "metadata"
+        self.timestamp: Metadata[Timestamp] = Metadata.from_file(str(self.metadata / "timestamp.json"))
+        version = self.timestamp.signed.snapshot_meta.version
+        self.snapshot: Metadata[Snapshot] = Metadata.from_file(str(self.metadata / f"{version}.snapshot.json"))
+
+    def sign(self, role: str, metadata: Metadata[Any], *, version: int | None = None, key: str = "") -> bytes:
+        """The next version of a role, valid for a day, by the stolen key."""
+        metadata.signed.version = version or metadata.signed.version + 1
+        metadata.signed.expires = datetime.now(UTC) + timedelta(days=1)
+        metadata.sign(load_signer(self.keys / f"{key or role}.pem"))
+        return metadata.to_bytes()
+
+    def role(self, role: str, change: Callable[[Targets], None], *, key: str = "") -> None:
+        """Change the signed list of a role."""
+        version = self.snapshot.signed.meta[f"{role}.json"].version
+        metadata: Metadata[Targets] = Metadata.from_file(str(self.metadata / f"{version}.{role}.json"))
+        change(metadata.signed)
+        data = self.sign(role, metadata, key=key)
+        (self.metadata / f"{metadata.signed.version}.{role}.json").write_bytes(data)
+        self.snapshot.signed.meta[f"{role}.json"] = MetaFile(metadata.signed.version)
+
+    def add(self, role: str, name: str, data: bytes, *, key: str = "") -> None:
+        """Sign a file as a role."""
         target = TargetFile.from_data(name, data)
-        targets.signed.targets[name] = target
-        path = directory / "public" / "targets" / target.get_prefixed_paths()[0]
+        self.role(role, lambda targets: targets.targets.update({name: target}), key=key)
+        path = self.public / "targets" / target.get_prefixed_paths()[0]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    for role in (targets, snapshot, timestamp):
-        role.signed.version += 1
-        role.signed.expires = datetime.now(UTC) + timedelta(days=1)
-    targets.sign(signer("targets"))
-    snapshot.signed.meta["targets.json"] = MetaFile(targets.signed.version)
-    snapshot.sign(signer("snapshot"))
-    timestamp.signed.snapshot_meta = MetaFile(snapshot.signed.version)
-    timestamp.sign(signer("timestamp"))
-    targets.to_file(str(metadata / f"{targets.signed.version}.targets.json"))
-    snapshot.to_file(str(metadata / f"{snapshot.signed.version}.snapshot.json"))
-    timestamp.to_file(str(metadata / "timestamp.json"))
+
+    def publish(self, *, snapshot: int | None = None, timestamp: int | None = None) -> None:
+        """Sign snapshot and timestamp, by default as their next versions."""
+        data = self.sign("snapshot", self.snapshot, version=snapshot)
+        (self.metadata / f"{self.snapshot.signed.version}.snapshot.json").write_bytes(data)
+        self.timestamp.signed.snapshot_meta = MetaFile(self.snapshot.signed.version)
+        (self.metadata / "timestamp.json").write_bytes(self.sign("timestamp", self.timestamp, version=timestamp))
+
+
+def sign_targets(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Sign ``files`` (target name to content) with all keys that are online, and publish them."""
+    thief = Thief(directory)
+    for name, data in files.items():
+        thief.add("demo.rule" if name.startswith("rollout/") else "demo.bundles", name, data)
+    thief.publish()

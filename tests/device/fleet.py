@@ -17,7 +17,8 @@ from seedcnn.device.fetcher import DownloadLimits
 from seedcnn.device.runtime import Model
 from seedcnn.device.slots import SLOTS, Slots
 from seedcnn.rng import random_bytes
-from seedcnn.server.repository import init_repository, publish
+from seedcnn.server.families import Access, add_family
+from seedcnn.server.repository import Expires, init_repository, publish
 from seedcnn.server.static import serve
 from tests.device.bundles import make_bundle
 
@@ -86,6 +87,9 @@ class Fleet:
 
     def publish(self, release: int, *, deltas: int = 0, **options) -> bytes:
         bundle = make_bundle(release, **options)
+        family = options.get("family", "demo")
+        if not (self.directory / "public" / "targets" / family).exists() and family != "demo":
+            add_family(self.directory, family)
         publish(self.directory, bundle, deltas=deltas)
         return bundle
 
@@ -102,8 +106,9 @@ class Fleet:
 
 
 @contextmanager
-def open_fleet(directory: Path, **options) -> Iterator[Fleet]:
-    """Make a repository and serve it."""
-    init_repository(directory, **options)
+def open_fleet(directory: Path, *, expires: Expires | None = None) -> Iterator[Fleet]:
+    """Make a repository with the family "demo" and serve it."""
+    init_repository(directory, expires=expires)
+    add_family(directory, "demo", access=Access(expires=expires))
     with serve(directory) as server:
         yield Fleet(directory, server.url)

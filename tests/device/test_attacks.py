@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
 
 from seedcnn.device.fetcher import DownloadLimits
 from seedcnn.errors import BundleFormatError, SelfTestError, UpdateError
-from seedcnn.server.repository import Expires, publish, resign
+from seedcnn.server.refresh import refresh
+from seedcnn.server.repository import Expires, publish
 from tests.device.attacker import rule, sign_targets
 from tests.device.fleet import contents, open_fleet
 
@@ -69,13 +71,15 @@ def test_missing_bundle(device, fleet):
     refused(device, "HTTP status 404")
 
 
-@pytest.mark.parametrize("name", ["timestamp.json", "2.snapshot.json", "2.targets.json"])
+@pytest.mark.parametrize(
+    "name", ["timestamp.json", "3.snapshot.json", "2.demo.bundles.json", "2.demo.rule.json", "2.targets.json"]
+)
 def test_tampered_metadata(fleet, tmp_path, name):
     fleet.publish(1)
     device = fleet.device(tmp_path / "home")
     path = fleet.directory / "public" / "metadata" / name
     data = path.read_bytes()
-    path.write_bytes(data.replace(b'"version":2', b'"version":3', 1))
+    path.write_bytes(re.sub(rb'"version":[0-9]', b'"version":9', data, count=1))
     assert path.read_bytes() != data
     with pytest.raises(UpdateError, match=r"not signed by the keys|not what was signed"):
         device.update()
@@ -161,11 +165,11 @@ def test_replayed_old_metadata(device, fleet):
     refused(device, "older than what this device has seen", release=2)
 
 
-@pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets"])
+@pytest.mark.parametrize("role", ["timestamp", "snapshot", "bundles", "rule"])
 def test_expired_metadata(device, fleet, make_bundle, role):
     publish(fleet.directory, make_bundle(2), expires=Expires(**{role: timedelta(seconds=-5)}))
     refused(device, "metadata has expired or this device's clock is wrong")
-    resign(fleet.directory)
+    refresh(fleet.directory)
     assert device.update().release == 2
 
 
@@ -175,7 +179,7 @@ def test_expired_root(tmp_path, make_bundle):
         device = fleet.device(tmp_path / "home")
         with pytest.raises(UpdateError, match=r"expired .*root\.json"):
             device.update()
-        assert resign(fleet.directory).roles == ("root", "snapshot", "timestamp")
+        assert refresh(fleet.directory).roles == ("root", "timestamp")
         assert device.update().release == 1
 
 

@@ -187,7 +187,7 @@ def slow(handler: BaseHTTPRequestHandler, data: bytes) -> None:
     [
         (endless, ".bundle", "sends more than the [0-9]+ bytes signed"),
         (endless, "timestamp.json", "sends more than the 16384 bytes allowed"),
-        (endless, "targets.json", "sends more than the [0-9]+ bytes allowed"),
+        (endless, "demo.bundles.json", "sends more than the [0-9]+ bytes allowed"),
         (half, ".bundle", "could not be downloaded: .*broke off after"),
         (half, "snapshot.json", "could not be downloaded: .*broke off after"),
         (slow, ".bundle", "bytes per second on average"),

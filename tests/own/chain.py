@@ -48,6 +48,7 @@ def main(place: Path, photos: Path) -> dict[str, object]:
     call(cloud, "pack", checkpoint, "--step", 0.002, "--out", bundle, "--family", "own", "--release", 1)
     call(cloud, "evaluate", bundle, "--data", photos, "--corruptions", "none", "--json")
     call(cloud, "repo", "init", fleet)
+    call(cloud, "repo", "add-family", fleet, "own")
     call(cloud, "repo", "publish", fleet, bundle)
     with serve(fleet) as server:
         start = ("--root", fleet / "root.json", "--url", server.url, "--family", "own")

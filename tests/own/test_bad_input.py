@@ -349,6 +349,7 @@ def test_a_device_answers_all_it_can_and_names_the_rest(whole, photos, tmp_path,
     fleet, home, bundle = tmp_path / "fleet", ["--home", str(tmp_path / "home")], tmp_path / "x.bundle"
     in_process(*pack(whole / "a.ckpt", bundle))
     in_process("repo", "init", fleet)
+    in_process("repo", "add-family", fleet, "own")
     in_process("repo", "publish", fleet, bundle)
     with serve(fleet) as server:
         assert device([*home, "init", "--root", str(fleet / "root.json"), "--url", server.url, "--family", "own"]) == 0

@@ -63,7 +63,7 @@ def test_the_chain_works(results):
     printed = here["printed"]
     assert all(text.startswith("0: ") for text in printed), printed
     assert len(here["bundle"]) == 64
-    measured = [json.loads(text[3 : text.rindex("}") + 1]) for text in (printed[3], printed[8])]
+    measured = [json.loads(text[3 : text.rindex("}") + 1]) for text in (printed[3], printed[9])]
     assert next(iter(measured[0].values()))["clean"] == measured[1]["top1"]
     assert set(measured[1]["by_class"]) == set(NAMES)
 

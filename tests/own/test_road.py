@@ -83,6 +83,7 @@ def test_the_chain_ends_as_it_began(place, trained, capsys):
 
     fleet = place / f"fleet-{stem.name}"
     in_process("repo", "init", fleet)
+    in_process("repo", "add-family", fleet, stem.name)
     in_process("repo", "publish", fleet, f"{stem}-1.bundle")
     home = ["--home", str(place / f"home-{stem.name}")]
     with serve(fleet) as server:

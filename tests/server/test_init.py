@@ -11,11 +11,15 @@ from pathlib import Path
 import pytest
 
 from seedcnn.errors import RepositoryError
-from seedcnn.server.keys import KEY_NAMES, generate_keys
+from seedcnn.server.families import add_family
 from seedcnn.server.lock import exclusive
-from seedcnn.server.repository import init_repository, publish, resign
+from seedcnn.server.refresh import refresh
+from seedcnn.server.repository import init_repository, publish
 from seedcnn.server.static import serve
 from tests.device.fleet import Device, init
+
+KEYS = {f"{role}-{number}.pem" for role in ("root", "targets") for number in (1, 2, 3)}
+KEYS |= {"snapshot.pem", "timestamp.pem"}
 
 
 def keys(directory: Path) -> dict[str, bytes]:
@@ -24,12 +28,13 @@ def keys(directory: Path) -> dict[str, bytes]:
 
 def usable(directory: Path, bundle: bytes, *, device: bool) -> None:
     """The repository is whole: it signs; it publishes, and a ``device`` that trusts its root takes the release."""
-    assert set(keys(directory)) == {f"{name}.pem" for names in KEY_NAMES.values() for name in names}
+    assert set(keys(directory)) == KEYS
     assert {path.name for path in directory.iterdir()} == {"keys", "public", "root.json", "lock"}
     assert (directory / "keys").stat().st_mode & 0o777 == 0o700
-    resign(directory)
+    refresh(directory)
     if not device:
         return
+    add_family(directory, "demo")
     publish(directory, bundle)
     with serve(directory) as server:
         home = directory.with_name(f"{directory.name}-home")
@@ -63,6 +68,7 @@ def test_killed_before_every_call_and_run_again(tmp_path, make_bundle):
 
 def test_a_finished_repository_is_never_changed(tmp_path, make_bundle):
     init_repository(tmp_path / "r")
+    add_family(tmp_path / "r", "demo")
     publish(tmp_path / "r", make_bundle(1))
     for lost in ("", "root.json", "public"):
         if lost:
@@ -80,7 +86,7 @@ def test_keys_put_there_meanwhile_are_not_overwritten(tmp_path):
     made = tmp_path / "r" / ".seedcnn-init"
     made.parent.mkdir()
     shutil.copytree(tmp_path / "other", made)
-    generate_keys(tmp_path / "r" / "keys")
+    shutil.copytree(tmp_path / "other" / "keys", tmp_path / "r" / "keys")
     before = keys(tmp_path / "r")
     with pytest.raises(RepositoryError, match=r"root-1\.pem exists, so the interrupted init in .* cannot be completed"):
         init_repository(tmp_path / "r")
@@ -97,7 +103,7 @@ def test_two_at_once(tmp_path):
     ends = [(process.communicate(timeout=120)[1], process.returncode) for process in running]
     assert sorted(code for _, code in ends) == [0, 1, 1, 1]
     assert all("RepositoryError" in text for text, code in ends if code)
-    assert resign(tmp_path / "r").roles == ("snapshot", "timestamp")
+    assert refresh(tmp_path / "r").roles == ("timestamp",)
 
 
 @pytest.mark.parametrize("mask", [0o077, 0o027, 0o022])
@@ -105,9 +111,10 @@ def test_what_is_served_can_be_read_by_others_and_keys_cannot(tmp_path, make_bun
     before = os.umask(mask)
     try:
         init_repository(tmp_path / "new" / "r")
+        add_family(tmp_path / "new" / "r", "demo")
         publish(tmp_path / "new" / "r", make_bundle(1))
         publish(tmp_path / "new" / "r", make_bundle(2, parent=1))
-        resign(tmp_path / "new" / "r")
+        refresh(tmp_path / "new" / "r")
     finally:
         os.umask(before)
     directory = tmp_path / "new" / "r"
@@ -132,13 +139,14 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, make_bundle, p
     with pytest.raises(RepositoryError, match="cannot be written: ") as caught:
         init_repository(tmp_path / place)
     assert "\n" not in str(caught.value)
-    for call in (lambda: publish(tmp_path / place, make_bundle(1)), lambda: resign(tmp_path / place)):
+    for call in (lambda: publish(tmp_path / place, make_bundle(1)), lambda: refresh(tmp_path / place)):
         with pytest.raises(RepositoryError, match="is not a repository"):
             call()
 
 
 def test_a_file_system_that_refuses_while_publishing_is_one_sentence(tmp_path, make_bundle):
     init_repository(tmp_path / "r")
+    add_family(tmp_path / "r", "demo")
     targets = tmp_path / "r" / "public" / "targets"
     targets.rmdir()
     targets.write_bytes(b"a file in the way")

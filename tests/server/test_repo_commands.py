@@ -19,24 +19,26 @@ def invoke(*arguments):
     return CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
 
 
-def test_init_publish_resign(tmp_path, make_bundle):
+def test_init_add_publish_refresh(tmp_path, make_bundle):
     for release in (1, 2):
         (tmp_path / f"{release}.bundle").write_bytes(make_bundle(release))
     result = invoke("init", tmp_path / "r")
     assert result.exit_code == 0
     assert str(tmp_path / "r" / "root.json") in result.output
+    result = invoke("add-family", tmp_path / "r", "demo")
+    assert f"Its key is {tmp_path / 'r' / 'keys' / 'demo.bundles.pem'}; move it" in result.output
     result = invoke("publish", tmp_path / "r", tmp_path / "1.bundle", tmp_path / "2.bundle")
     assert [line.split(":")[0] for line in result.output.splitlines()] == [
         "Published demo/1.bundle",
         "Published demo/2.bundle",
         "  delta from release 1",
     ]
-    assert invoke("resign", tmp_path / "r").output == "Signed anew: snapshot, timestamp\n"
+    assert invoke("refresh", tmp_path / "r").output == "Signed anew: timestamp\n"
     with pytest.raises(RepositoryError, match="release 1 of 'demo' cannot be published: release 2 is out"):
         invoke("publish", tmp_path / "r", tmp_path / "1.bundle")
 
 
-@pytest.mark.parametrize("command", ["init", "publish", "resign", "serve"])
+@pytest.mark.parametrize("command", ["init", "add-family", "publish", "refresh", "prune", "verify", "serve"])
 def test_every_help_ends_with_an_example(command):
     assert f"Example: seedcnn repo {command}" in invoke(command, "--help").output
 
@@ -76,8 +78,8 @@ def test_serve_until_interrupted(tmp_path):
         (["publish", "DIR/r", "DIR/file"], "file has 0 bytes"),
         (["publish", "DIR/file", "DIR/1.bundle"], "is not a repository; make one with"),
         (["publish", "DIR/folder", "DIR/1.bundle"], "is not a repository; make one with"),
-        (["resign", "DIR/absent"], "is not a repository"),
-        (["resign", "DIR/file"], "is not a repository"),
+        (["refresh", "DIR/absent"], "is not a repository"),
+        (["refresh", "DIR/file"], "is not a repository"),
         (["serve", "DIR/absent"], "is not a repository"),
         (["serve", "DIR/r", "--host", "nowhere.invalid"], "cannot serve on nowhere.invalid:8000"),
         (["serve", "DIR/r", "--host", "a..b"], "cannot serve on a..b:8000"),
@@ -90,6 +92,7 @@ def test_what_a_user_can_type_is_one_sentence(tmp_path, make_bundle, arguments, 
     (tmp_path / "file").touch()
     (tmp_path / "1.bundle").write_bytes(make_bundle(1))
     invoke("init", tmp_path / "r")
+    invoke("add-family", tmp_path / "r", "demo")
     line = [sys.executable, "-m", "seedcnn.cli", "repo", *(text.replace("DIR", str(tmp_path)) for text in arguments)]
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")

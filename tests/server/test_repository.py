@@ -9,8 +9,10 @@ from tuf.api.metadata import Metadata
 
 from seedcnn.bundle import Rollout, apply_delta, read_bundle, read_delta
 from seedcnn.errors import RepositoryError
+from seedcnn.server.families import Access, add_family
 from seedcnn.server.lock import exclusive
-from seedcnn.server.repository import Expires, init_repository, publish, resign
+from seedcnn.server.refresh import refresh
+from seedcnn.server.repository import Expires, init_repository, publish
 from tests.bundle.bundles import with_manifest
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -19,6 +21,7 @@ NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 @pytest.fixture
 def repository(tmp_path):
     init_repository(tmp_path / "r")
+    add_family(tmp_path / "r", "demo")
     return tmp_path / "r"
 
 
@@ -26,11 +29,15 @@ def read(directory, name):
     return json.loads((directory / "public" / "metadata" / name).read_bytes())["signed"]
 
 
+ROLES = ("demo.bundles", "demo.rule")
+
+
 def published(directory):
-    """The state that a client arrives at."""
+    """The state that a client of "demo" arrives at: timestamp, snapshot, and all that is signed for it."""
     timestamp = read(directory, "timestamp.json")
     snapshot = read(directory, f"{timestamp['meta']['snapshot.json']['version']}.snapshot.json")
-    return timestamp, snapshot, read(directory, f"{snapshot['meta']['targets.json']['version']}.targets.json")
+    roles = [read(directory, f"{snapshot['meta'][f'{name}.json']['version']}.{name}.json") for name in ROLES]
+    return timestamp, snapshot, {**roles[0], "targets": roles[0]["targets"] | roles[1]["targets"]}
 
 
 def test_init_makes_roles_thresholds_and_expiries(tmp_path):
@@ -41,7 +48,7 @@ def test_init_makes_roles_thresholds_and_expiries(tmp_path):
     assert signed["consistent_snapshot"] is True
     assert {name: (len(role["keyids"]), role["threshold"]) for name, role in signed["roles"].items()} == {
         "root": (3, 2),
-        "targets": (1, 1),
+        "targets": (3, 2),
         "snapshot": (1, 1),
         "timestamp": (1, 1),
     }
@@ -80,7 +87,7 @@ def test_publish_adds_bundle_and_rule(repository, make_bundle, tmp_path):
     )
     assert (repository / "public" / "targets" / "demo" / f"{digest}.3.bundle").read_bytes() == make_bundle(3)
     timestamp, snapshot, targets = published(repository)
-    assert [role["version"] for role in (timestamp, snapshot, targets)] == [2, 2, 2]
+    assert [role["version"] for role in (timestamp, snapshot, targets)] == [3, 3, 2]
     assert targets["targets"]["demo/3.bundle"] == {"length": len(make_bundle(3)), "hashes": {"sha256": digest}}
     rule = targets["targets"]["rollout/demo.json"]
     text = (repository / "public" / "targets" / "rollout" / f"{rule['hashes']['sha256']}.demo.json").read_bytes()
@@ -143,8 +150,8 @@ def test_older_states_stay_whole(repository, make_bundle):
         publish(repository, make_bundle(release))
         states.append(published(repository)[1:])
     for version, (snapshot, targets) in enumerate(states, 1):
-        assert read(repository, f"{version}.snapshot.json") == snapshot
-        assert read(repository, f"{version}.targets.json") == targets
+        assert read(repository, f"{version + 1}.snapshot.json") == snapshot
+        assert {"demo/1.bundle", f"demo/{version - 1}.bundle"} <= set(targets["targets"]) or version == 1
         for name, target in targets["targets"].items():
             parent, _, base = name.rpartition("/")
             path = repository / "public" / "targets" / parent / f"{target['hashes']['sha256']}.{base}"
@@ -159,6 +166,7 @@ def test_releases_only_go_up(repository, make_bundle, release):
     with pytest.raises(RepositoryError, match=f"release {release} of 'demo' cannot be published: release 5 is out"):
         publish(repository, make_bundle(release))
     assert (repository / "public" / "metadata" / "timestamp.json").read_bytes() == before
+    add_family(repository, "other")
     publish(repository, make_bundle(1, family="other"))
     publish(repository, make_bundle(6))
 
@@ -184,14 +192,14 @@ def test_damaged_bundles_are_not_published(repository, make_bundle, place):
 def test_unreadable_bundle_and_missing_repository(repository, make_bundle, tmp_path):
     with pytest.raises(RepositoryError, match=r"x\.bundle cannot be read: No such file"):
         publish(repository, tmp_path / "x.bundle")
-    for call in (lambda place: publish(place, make_bundle(1)), resign):
+    for call in (lambda place: publish(place, make_bundle(1)), refresh):
         with pytest.raises(RepositoryError, match="is not a repository; make one with"):
             call(tmp_path / "absent")
         with pytest.raises(RepositoryError, match="is not a repository; make one with"):
             call(tmp_path)
 
 
-@pytest.mark.parametrize("role", ["targets", "snapshot", "timestamp"])
+@pytest.mark.parametrize("role", ["demo.bundles", "demo.rule", "snapshot", "timestamp"])
 def test_missing_key(repository, make_bundle, role):
     (repository / "keys" / f"{role}.pem").unlink()
     before = (repository / "public" / "metadata" / "timestamp.json").read_bytes()
@@ -200,26 +208,32 @@ def test_missing_key(repository, make_bundle, role):
     assert (repository / "public" / "metadata" / "timestamp.json").read_bytes() == before
 
 
-def test_publishing_needs_no_root_keys(repository, make_bundle):
-    for path in (repository / "keys").glob("root-*.pem"):
+def test_publishing_needs_no_offline_keys(repository, make_bundle):
+    for path in (repository / "keys").glob("*-*.pem"):
         path.unlink()
     publish(repository, make_bundle(1))
-    assert resign(repository).due == ()
+    assert refresh(repository).due == ()
 
 
 def test_foreign_key_and_tampered_metadata_are_not_signed(repository, make_bundle, tmp_path):
     init_repository(tmp_path / "other")
-    own = (repository / "keys" / "targets.pem").read_bytes()
-    (repository / "keys" / "targets.pem").write_bytes((tmp_path / "other" / "keys" / "targets.pem").read_bytes())
-    with pytest.raises(RepositoryError, match=r"a targets key .* that root\.json does not name"):
-        publish(repository, make_bundle(1))
-    (repository / "keys" / "targets.pem").write_bytes(own)
-    targets = repository / "public" / "metadata" / "1.targets.json"
-    targets.write_bytes(
-        targets.read_bytes().replace(b'"targets":{}', b'"targets":{"x":{"hashes":{"sha256":"0"},"length":1}}')
-    )
-    with pytest.raises(RepositoryError, match="was not signed by this repository's keys"):
-        resign(repository)
+    for role in ("snapshot", "timestamp"):
+        path = repository / "keys" / f"{role}.pem"
+        own = path.read_bytes()
+        path.write_bytes((tmp_path / "other" / "keys" / f"{role}.pem").read_bytes())
+        with pytest.raises(
+            RepositoryError, match=rf"{role}\.pem holds a {role} key .* that the signed metadata does not"
+        ):
+            publish(repository, make_bundle(1))
+        path.write_bytes(own)
+    for name in ("2.targets.json", "1.demo.bundles.json"):
+        file = repository / "public" / "metadata" / name
+        before = file.read_bytes()
+        file.write_bytes(before.replace(b'"targets":{}', b'"targets":{"x":{"hashes":{"sha256":"0"},"length":1}}'))
+        with pytest.raises(RepositoryError, match="was not signed by this repository's keys"):
+            publish(repository, make_bundle(1))
+        file.write_bytes(before)
+    publish(repository, make_bundle(1))
 
 
 def test_two_publishers_take_turns(repository, make_bundle):
@@ -228,27 +242,27 @@ def test_two_publishers_take_turns(repository, make_bundle):
     publish(repository, make_bundle(1))
 
 
-def test_resign_renews_the_short_lived_roles(tmp_path):
+def test_refresh_renews_the_timestamp_and_what_has_lived_half_its_life(tmp_path):
     init_repository(tmp_path, now=NOW)
+    add_family(tmp_path, "demo", access=Access(now=NOW))
     later = NOW + timedelta(days=2)
-    result = resign(tmp_path, now=later)
-    assert (result.roles, result.due) == (("snapshot", "timestamp"), ())
-    timestamp, snapshot, targets = published(tmp_path)
-    assert (timestamp["version"], snapshot["version"], targets["version"]) == (2, 2, 1)
+    result = refresh(tmp_path, now=later)
+    assert (result.roles, result.due) == (("timestamp",), ())
+    timestamp, snapshot, _ = published(tmp_path)
+    assert (timestamp["version"], snapshot["version"]) == (3, 2)
     assert timestamp["expires"] == f"{later + timedelta(days=3):%Y-%m-%dT%H:%M:%SZ}"
+    days = {4: ("snapshot", "timestamp"), 15: ("demo.rule", "snapshot", "timestamp"), 16: ("timestamp",)}
+    days |= {45: ("demo.bundles", "demo.rule", "snapshot", "timestamp")}
+    days |= {90: ("targets", "demo.bundles", "demo.rule", "snapshot", "timestamp"), 91: ("timestamp",)}
+    for day, roles in days.items():
+        assert refresh(tmp_path, now=NOW + timedelta(days=day), clock_ok=True).roles == roles
 
 
-def test_resign_renews_targets_and_root_at_half_of_their_life(tmp_path):
+def test_refresh_renews_the_root_with_two_of_its_keys(tmp_path):
     init_repository(tmp_path, now=NOW)
-    assert resign(tmp_path, now=NOW + timedelta(days=91), clock_ok=True).roles == ("targets", "snapshot", "timestamp")
-    assert resign(tmp_path, now=NOW + timedelta(days=92)).roles == ("snapshot", "timestamp")
     (tmp_path / "keys" / "root-3.pem").unlink()
-    assert resign(tmp_path, now=NOW + timedelta(days=183), clock_ok=True).roles == (
-        "root",
-        "targets",
-        "snapshot",
-        "timestamp",
-    )
+    roles = ("root", "targets", "snapshot", "timestamp")
+    assert refresh(tmp_path, now=NOW + timedelta(days=183), clock_ok=True).roles == roles
     old = Metadata.from_file(str(tmp_path / "public" / "metadata" / "1.root.json"))
     new = Metadata.from_file(str(tmp_path / "public" / "metadata" / "2.root.json"))
     old.verify_delegate("root", new)
@@ -256,26 +270,37 @@ def test_resign_renews_targets_and_root_at_half_of_their_life(tmp_path):
     assert (tmp_path / "root.json").read_bytes() == (tmp_path / "public" / "metadata" / "2.root.json").read_bytes()
 
 
-def test_resign_says_what_is_due_but_has_no_keys(tmp_path):
+def test_refresh_says_what_is_due_but_has_no_keys(tmp_path):
     init_repository(tmp_path, now=NOW)
-    for name in ("root-1", "root-2", "targets"):
+    add_family(tmp_path, "demo", access=Access(now=NOW))
+    for name in ("root-1", "root-2", "targets-1", "targets-2", "demo.bundles"):
         (tmp_path / "keys" / f"{name}.pem").unlink()
-    result = resign(tmp_path, now=NOW + timedelta(days=200), clock_ok=True)
-    assert result.roles == ("snapshot", "timestamp")
+    result = refresh(tmp_path, now=NOW + timedelta(days=200), clock_ok=True)
+    assert result.roles == ("demo.rule", "snapshot", "timestamp")
     assert [sentence.split(" its keys")[0] for sentence in result.due] == [
+        "demo.bundles expires 2026-04-01 and",
         "targets expires 2026-06-30 and",
         "root expires 2027-01-01 and",
     ]
+    assert all("seedcnn repo export" in sentence for sentence in result.due)
+
+
+def test_a_damaged_family_does_not_stop_the_others(repository, make_bundle):
+    add_family(repository, "other")
+    (repository / "public" / "metadata" / "1.other.rule.json").unlink()
+    (sentence,) = refresh(repository).due
+    assert sentence.startswith("other.rule cannot be renewed: ")
+    publish(repository, make_bundle(1))
 
 
 @pytest.mark.parametrize(
     ("days", "wrong"), [(-1, "before the last signing"), (8, "more than 7 days after the last signing")]
 )
 def test_an_implausible_clock_signs_nothing(repository, make_bundle, days, wrong):
-    resign(repository, now=NOW, clock_ok=True)
+    refresh(repository, now=NOW, clock_ok=True)
     files = {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()}
     moment = NOW + timedelta(days=days)
-    for sign in (resign, lambda directory, **options: publish(directory, make_bundle(1), **options)):
+    for sign in (refresh, lambda directory, **options: publish(directory, make_bundle(1), **options)):
         with pytest.raises(RepositoryError, match=f"{wrong} .* or if it is right, sign with --clock-ok"):
             sign(repository, now=moment)
     assert {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()} == files
@@ -283,40 +308,41 @@ def test_an_implausible_clock_signs_nothing(repository, make_bundle, days, wrong
     publish(repository, make_bundle(2), now=moment)
 
 
-def test_resign_takes_back_what_a_clock_ahead_has_signed(tmp_path):
+def test_refresh_takes_back_what_a_clock_ahead_has_signed(tmp_path):
     """Nobody can freeze a fresh device with metadata that is valid for years."""
     init_repository(tmp_path, now=NOW + timedelta(days=3650))
     with pytest.raises(RepositoryError, match="before the last signing"):
-        resign(tmp_path, now=NOW)
+        refresh(tmp_path, now=NOW)
     (tmp_path / "keys" / "root-1.pem").rename(tmp_path / "root-1.pem")
     (tmp_path / "keys" / "root-2.pem").rename(tmp_path / "root-2.pem")
-    result = resign(tmp_path, now=NOW, clock_ok=True)
+    result = refresh(tmp_path, now=NOW, clock_ok=True)
     assert result.roles == ("targets", "snapshot", "timestamp")
     (due,) = result.due
     assert due.startswith("root expires 2036-12-29, later than it may (365 days) and its keys are not in")
     (tmp_path / "root-1.pem").rename(tmp_path / "keys" / "root-1.pem")
-    assert resign(tmp_path, now=NOW).roles == ("root", "snapshot", "timestamp")
-    for name, most in (("2.root.json", 365), ("2.targets.json", 180), ("3.snapshot.json", 7), ("timestamp.json", 3)):
+    assert refresh(tmp_path, now=NOW).roles == ("root", "timestamp")
+    for name, most in (("2.root.json", 365), ("2.targets.json", 180), ("2.snapshot.json", 7), ("timestamp.json", 3)):
         assert read(tmp_path, name)["expires"] == f"{NOW + timedelta(days=most):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def test_expiries_and_moment_can_be_chosen(tmp_path, make_bundle):
-    expires = Expires(timedelta(days=9), timedelta(days=8), timedelta(days=7), timedelta(days=-6))
+    expires = Expires(*(timedelta(days=days) for days in (9, 8, 7, 6, 5, -4)))
     elsewhere = NOW.astimezone(timezone(timedelta(hours=5)))
     init_repository(tmp_path, now=elsewhere, expires=expires)
+    add_family(tmp_path, "demo", access=Access(now=NOW, expires=expires))
     publish(tmp_path, make_bundle(1), now=NOW, expires=expires)
-    days = {"1.root.json": 9, "2.targets.json": 8, "2.snapshot.json": 7, "timestamp.json": -6}
-    for name, validity in days.items():
-        assert read(tmp_path, name)["expires"] == f"{NOW + timedelta(days=validity):%Y-%m-%dT%H:%M:%SZ}"
+    names = ("1.root", "2.targets", "2.demo.bundles", "2.demo.rule", "3.snapshot", "timestamp")
+    for name, validity in zip(names, (9, 8, 7, 6, 5, -4), strict=True):
+        assert read(tmp_path, f"{name}.json")["expires"] == f"{NOW + timedelta(days=validity):%Y-%m-%dT%H:%M:%SZ}"
     with pytest.raises(ValueError, match="must carry a time zone"):
-        resign(tmp_path, now=datetime(2026, 1, 1))
+        refresh(tmp_path, now=datetime(2026, 1, 1))
 
 
 def test_a_publisher_that_stopped_half_way_left_no_mark(repository, make_bundle):
     """The next publisher replaces files of a state that no timestamp names."""
     publish(repository, make_bundle(1))
     metadata = repository / "public" / "metadata"
-    (metadata / "3.targets.json").write_bytes(b"half")
+    (metadata / "3.demo.bundles.json").write_bytes(b"half")
     left = [place / ".seedcnn-0a.tmp" for place in (repository, metadata, metadata.parent / "targets" / "demo")]
     for path in left:
         path.write_bytes(b"half")

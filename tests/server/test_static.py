@@ -12,6 +12,7 @@ import urllib.request
 import pytest
 
 from seedcnn.errors import RepositoryError
+from seedcnn.server.families import add_family
 from seedcnn.server.repository import init_repository, publish
 from seedcnn.server.static import serve
 
@@ -19,6 +20,7 @@ from seedcnn.server.static import serve
 @pytest.fixture
 def repository(tmp_path, make_bundle):
     init_repository(tmp_path / "r")
+    add_family(tmp_path / "r", "demo")
     publish(tmp_path / "r", make_bundle(1))
     return tmp_path / "r"
 
@@ -71,11 +73,11 @@ def test_files_are_served_byte_for_byte(server, repository):
         "/metadata",
         "/metadata/",
         "/absent",
-        "/../keys/targets.pem",
-        "/metadata/../../keys/targets.pem",
-        "/%2e%2e/keys/targets.pem",
-        "/metadata/%2e%2e/%2e%2e/keys/targets.pem",
-        "/..%2fkeys/targets.pem",
+        "/../keys/targets-1.pem",
+        "/metadata/../../keys/targets-1.pem",
+        "/%2e%2e/keys/targets-1.pem",
+        "/metadata/%2e%2e/%2e%2e/keys/targets-1.pem",
+        "/..%2fkeys/targets-1.pem",
         "//etc/passwd",
         "/metadata//timestamp.json",
         "/%00",
@@ -95,13 +97,13 @@ def test_files_are_served_byte_for_byte(server, repository):
         "/loop/x",
         "/pipe",
         "/metadata/.seedcnn-0a.tmp",
-        "/..\\keys\\targets.pem",
+        "/..\\keys\\targets-1.pem",
         "/link",
     ],
 )
 def test_nothing_else_is_served(server, repository, path, capsys):
     (repository / "public" / "metadata" / ".seedcnn-0a.tmp").write_bytes(b"half")
-    (repository / "public" / "link").symlink_to(repository / "keys" / "targets.pem")
+    (repository / "public" / "link").symlink_to(repository / "keys" / "targets-1.pem")
     (repository / "public" / "loop").symlink_to("loop")
     os.mkfifo(repository / "public" / "pipe")
     response, body = get(server, path)
