@@ -280,6 +280,11 @@ class Rollout:
         """The family whose devices follow the rule."""
         return self.offer.family
 
+    @property
+    def artefacts(self) -> tuple[Artefact, ...]:
+        """The releases that the rule names: the offer, and the base if there is one."""
+        return (self.offer,) if self.base is None else (self.offer, self.base)
+
     def selects(self, device_id: str, cohort: str = "") -> bool:
         """Return whether the dial has reached a device, whatever the time is.
 

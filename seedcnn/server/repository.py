@@ -17,12 +17,13 @@ rename, so a device sees either the old state or the new one. A device fetches t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from seedcnn.bundle import Rollout, bundle_name, delta_name, read_bundle, rollout_name
+from seedcnn.bundle import Artefact, Rollout, bundle_name, delta_name, read_bundle, rollout_name
 from seedcnn.bundle.rollout import MAX_DELTAS
 from seedcnn.errors import BundleError, RepositoryError
 from seedcnn.server.clock import utc
@@ -120,21 +121,22 @@ def publish(
         repository.check_family(accepted.family)
         team = bundles_role(accepted.family)
         keyring.check_given(team, role_of(repository.root.signed, repository.targets.signed, team).keyids)
-        rule = _is_held(repository, accepted, hold)
-        if rule is None:
-            rule, sizes = _add(repository, accepted, deltas, changes_interface)
+        artefact = _is_held(repository, accepted, hold)
+        if artefact is None:
+            artefact, sizes = _add(repository, accepted, deltas, changes_interface)
         else:
             sizes = {}
+        in_use = repository.rule(accepted.family)
         if not hold:
+            in_use = _to_all(artefact, in_use, repository.now)
             repository.edit(rule_role(accepted.family))
-            repository.add_target(rule_role(accepted.family), rollout_name(accepted.family), rule.dump())
-        in_use = rule if not hold else repository.rule(accepted.family)
+            repository.add_target(rule_role(accepted.family), rollout_name(accepted.family), in_use.dump())
         withdrawn = _withdraw(repository, accepted.family, keep, in_use) if team in repository.dirty else ()
         repository.commit()
     return Published(
         accepted.family,
         accepted.release,
-        rule.artefact,
+        artefact.target,
         len(accepted.data),
         accepted.sha256,
         sizes,
@@ -151,8 +153,8 @@ def _path(repository: Repository, family: str, release: int) -> tuple[Path, str]
 
 def _add(
     repository: Repository, accepted: Accepted, deltas: int, changes_interface: bool
-) -> tuple[Rollout, dict[int, int]]:
-    """Register a bundle and the deltas to it; return the rule that offers it, and the deltas' sizes."""
+) -> tuple[Artefact, dict[int, int]]:
+    """Register a bundle and the deltas to it; return how a rule names it, and the deltas' sizes."""
     family, release, team = accepted.family, accepted.release, bundles_role(accepted.family)
     releases = releases_of(family, repository.of(team).signed.targets)
     published = max(releases, default=0)
@@ -164,23 +166,30 @@ def _add(
         check_interface(accepted, _path(repository, family, published)[0], published)
     parents = {parent: _path(repository, family, parent) for parent in (releases[-deltas:] if deltas else [])}
     made = make_deltas(accepted, parents)
-    rule = Rollout(family, release, accepted.content, {one.parent_content: one.target for one in made})
+    artefact = Artefact(family, release, accepted.content, {one.parent_content: one.target for one in made})
     repository.edit(team)
-    repository.add_target(team, rule.artefact, accepted.data)
+    repository.add_target(team, artefact.target, accepted.data)
     for one in made:
         repository.add_target(team, one.target, one.data)
-    return rule, {one.parent: len(one.data) for one in made}
+    return artefact, {one.parent: len(one.data) for one in made}
 
 
-def _is_held(repository: Repository, accepted: Accepted, hold: bool) -> Rollout | None:
-    """Return the rule that offers a bundle which is signed and held; None for one that is not."""
+def _to_all(artefact: Artefact, before: Rollout | None, now: datetime) -> Rollout:
+    """Return the rule that follows ``before`` and offers a release to every device."""
+    serial = 1 if before is None else before.serial + 1
+    salt = hashlib.sha256(f"{artefact.family}/{serial}".encode()).hexdigest()[:32]
+    return Rollout(artefact, serial, None, salt, 1000, int(now.timestamp()))
+
+
+def _is_held(repository: Repository, accepted: Accepted, hold: bool) -> Artefact | None:
+    """Return how a rule names a bundle which is signed and held; None for one that is not."""
     family, release = accepted.family, accepted.release
     targets = repository.of(bundles_role(family)).signed.targets
     signed = targets.get(bundle_name(family, release))
     if signed is None or signed.hashes["sha256"] != accepted.sha256 or hold:
         return None
     rule = repository.rule(family)
-    if rule is not None and rule.release >= release:
+    if rule is not None and rule.offer.release >= release:
         return None
     deltas = {}
     for parent in releases_of(family, targets):
@@ -192,7 +201,7 @@ def _is_held(repository: Repository, accepted: Accepted, hold: bool) -> Rollout 
                 continue  # devices fetch the whole bundle then
             if found.sha256 == digest:
                 deltas[found.manifest.content_sha256()] = name
-    return Rollout(family, release, accepted.content, deltas)
+    return Artefact(family, release, accepted.content, deltas)
 
 
 def _withdraw(repository: Repository, family: str, keep: int, rule: Rollout | None) -> tuple[int, ...]:
@@ -200,9 +209,9 @@ def _withdraw(repository: Repository, family: str, keep: int, rule: Rollout | No
     targets = repository.of(bundles_role(family)).signed.targets
     releases = releases_of(family, targets)
     kept = set(releases[len(releases) - keep :] if keep < len(releases) else releases)
-    if rule is not None:
-        kept.add(rule.release)
-    named = set(rule.deltas.values()) if rule is not None else set()
+    artefacts = rule.artefacts if rule is not None else ()
+    kept.update(each.release for each in artefacts)
+    named = {name for each in artefacts for name in each.deltas.values()}
     for name in list(targets):
         if target_release(family, name) not in kept and name not in named:
             del targets[name]
@@ -249,9 +258,9 @@ def prune(
             )
             newest = releases[len(releases) - keep :] if keep < len(releases) else releases
             old = [each for each in releases if each not in newest]
-            if rule is not None and rule.release in old:
-                notes.append(f"release {rule.release} of {family!r} stays: its rule names it")
-                old.remove(rule.release)
+            for named in sorted({each.release for each in rule.artefacts} & set(old)) if rule is not None else ():
+                notes.append(f"release {named} of {family!r} stays: its rule names it")
+                old.remove(named)
             if not old:
                 continue
             if len(keyring.signers(bundles_role(family), role.keyids)) < role.threshold:
