@@ -23,13 +23,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from seedcnn.bundle import Artefact, Rollout, bundle_name, delta_name, read_bundle, rollout_name
+from seedcnn.bundle import Artefact, Rollout, bundle_name, rollout_name
 from seedcnn.bundle.rollout import MAX_DELTAS
-from seedcnn.errors import BundleError, RepositoryError
+from seedcnn.errors import RepositoryError
+from seedcnn.server.artefacts import next_serial, signed_artefact
 from seedcnn.server.clock import utc
 from seedcnn.server.creation import init_repository
 from seedcnn.server.deltas import make_deltas
 from seedcnn.server.intake import Accepted, accept, check_interface
+from seedcnn.server.kept import check_none_runs
 from seedcnn.server.keys import Keyring, Passphrase
 from seedcnn.server.loading import opened
 from seedcnn.server.roles import (
@@ -108,7 +110,8 @@ def publish(
     Raises:
         RepositoryError: if the bundle does not open or expand, its family is unknown, its release is not above the
             published one, its labels or its input are others than the published one's, a key is missing or signs
-            another role, the clock is implausible, or the directory cannot be written.
+            another role, a rollout of its family runs or is paused, the clock is implausible, or the directory cannot
+            be written.
         ValueError: if ``deltas`` is negative, or above the 64 that a rollout rule may list, or ``keep`` is below 1.
     """
     if not 0 <= deltas <= MAX_DELTAS:
@@ -121,14 +124,17 @@ def publish(
         repository.check_family(accepted.family)
         team = bundles_role(accepted.family)
         keyring.check_given(team, role_of(repository.root.signed, repository.targets.signed, team).keyids)
+        if not hold:
+            check_none_runs(repository, accepted.family)
         artefact = _is_held(repository, accepted, hold)
         if artefact is None:
             artefact, sizes = _add(repository, accepted, deltas, changes_interface)
         else:
             sizes = {}
-        in_use = repository.rule(accepted.family)
-        if not hold:
-            in_use = _to_all(artefact, in_use, repository.now)
+        if hold:
+            in_use = repository.rule(accepted.family)
+        else:
+            in_use = _to_all(artefact, next_serial(repository, accepted.family), repository.now)
             repository.edit(rule_role(accepted.family))
             repository.add_target(rule_role(accepted.family), rollout_name(accepted.family), in_use.dump())
         withdrawn = _withdraw(repository, accepted.family, keep, in_use) if team in repository.dirty else ()
@@ -174,9 +180,8 @@ def _add(
     return artefact, {one.parent: len(one.data) for one in made}
 
 
-def _to_all(artefact: Artefact, before: Rollout | None, now: datetime) -> Rollout:
-    """Return the rule that follows ``before`` and offers a release to every device."""
-    serial = 1 if before is None else before.serial + 1
+def _to_all(artefact: Artefact, serial: int, now: datetime) -> Rollout:
+    """Return the rule that offers a release to every device."""
     salt = hashlib.sha256(f"{artefact.family}/{serial}".encode()).hexdigest()[:32]
     return Rollout(artefact, serial, None, salt, 1000, int(now.timestamp()))
 
@@ -184,24 +189,13 @@ def _to_all(artefact: Artefact, before: Rollout | None, now: datetime) -> Rollou
 def _is_held(repository: Repository, accepted: Accepted, hold: bool) -> Artefact | None:
     """Return how a rule names a bundle which is signed and held; None for one that is not."""
     family, release = accepted.family, accepted.release
-    targets = repository.of(bundles_role(family)).signed.targets
-    signed = targets.get(bundle_name(family, release))
+    signed = repository.of(bundles_role(family)).signed.targets.get(bundle_name(family, release))
     if signed is None or signed.hashes["sha256"] != accepted.sha256 or hold:
         return None
     rule = repository.rule(family)
     if rule is not None and rule.offer.release >= release:
         return None
-    deltas = {}
-    for parent in releases_of(family, targets):
-        if (name := delta_name(family, release, parent)) in targets:
-            path, digest = _path(repository, family, parent)
-            try:
-                found = read_bundle(path.read_bytes())
-            except (OSError, BundleError):
-                continue  # devices fetch the whole bundle then
-            if found.sha256 == digest:
-                deltas[found.manifest.content_sha256()] = name
-    return Artefact(family, release, accepted.content, deltas)
+    return signed_artefact(repository, family, release)
 
 
 def _withdraw(repository: Repository, family: str, keep: int, rule: Rollout | None) -> tuple[int, ...]:
