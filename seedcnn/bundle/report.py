@@ -31,7 +31,7 @@ _LATEST = 253402300799
 
 @dataclass(frozen=True)
 class Report:
-    """What a device did with a rule.
+    """One thing that a device did with a rule.
 
     Attributes:
         id: 32 hexadecimal digits of chance; the same in every copy of the report.

@@ -126,29 +126,15 @@ def publish(
         keyring.check_given(team, role_of(repository.root.signed, repository.targets.signed, team).keyids)
         if not hold:
             check_none_runs(repository, accepted.family)
+        sizes: dict[int, int] = {}
         artefact = _is_held(repository, accepted, hold)
         if artefact is None:
             artefact, sizes = _add(repository, accepted, deltas, changes_interface)
-        else:
-            sizes = {}
-        if hold:
-            in_use = repository.rule(accepted.family)
-        else:
-            in_use = _to_all(artefact, next_serial(repository, accepted.family), repository.now)
-            repository.edit(rule_role(accepted.family))
-            repository.add_target(rule_role(accepted.family), rollout_name(accepted.family), in_use.dump())
+        in_use = repository.rule(accepted.family) if hold else _to_all(repository, artefact)
         withdrawn = _withdraw(repository, accepted.family, keep, in_use) if team in repository.dirty else ()
         repository.commit()
-    return Published(
-        accepted.family,
-        accepted.release,
-        artefact.target,
-        len(accepted.data),
-        accepted.sha256,
-        sizes,
-        not hold,
-        withdrawn,
-    )
+    facts = accepted.family, accepted.release, artefact.target, len(accepted.data), accepted.sha256
+    return Published(*facts, sizes, not hold, withdrawn)
 
 
 def _path(repository: Repository, family: str, release: int) -> tuple[Path, str]:
@@ -180,10 +166,14 @@ def _add(
     return artefact, {one.parent: len(one.data) for one in made}
 
 
-def _to_all(artefact: Artefact, serial: int, now: datetime) -> Rollout:
-    """Return the rule that offers a release to every device."""
-    salt = hashlib.sha256(f"{artefact.family}/{serial}".encode()).hexdigest()[:32]
-    return Rollout(artefact, serial, None, salt, 1000, int(now.timestamp()))
+def _to_all(repository: Repository, artefact: Artefact) -> Rollout:
+    """Register the next rule, which offers a release to every device."""
+    family, serial = artefact.family, next_serial(repository, artefact.family)
+    salt = hashlib.sha256(f"{family}/{serial}".encode()).hexdigest()[:32]
+    rule = Rollout(artefact, serial, None, salt, 1000, int(repository.now.timestamp()))
+    repository.edit(rule_role(family))
+    repository.add_target(rule_role(family), rollout_name(family), rule.dump())
+    return rule
 
 
 def _is_held(repository: Repository, accepted: Accepted, hold: bool) -> Artefact | None:

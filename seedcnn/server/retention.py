@@ -1,4 +1,4 @@
-"""What is superseded goes, but not before every device has had time to see what took its place.
+"""Remove superseded files, but not before every device has had time to see what took their place.
 
 A device may still hold a timestamp that names older files, so a file goes once it has been superseded for two lives of
 a timestamp. ``DIR/retired.json`` says since when; what it lacks, after a crash, counts from the next command.

@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -237,6 +237,7 @@ class Rollouts(RuleBasedStateMachine):
     def advance(self):
         decision = decide(self.rollout, self.reports, self.now)
         action, before = self.model(), self.rollout
+        event(decision.action)
         assert decision.action == action, decision
         if action == "advance":
             self.rollout = before.turned(before.following, self.now)
