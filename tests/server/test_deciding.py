@@ -248,6 +248,12 @@ class Rollouts(RuleBasedStateMachine):
         elif action == "stop":
             self.rollout = before.paused() if before.on_stop == "pause" else before.ended("stopped")
 
+    @rule()
+    def a_wave_passes(self):
+        self.devices_end(40)
+        self.now = max(self.now, self.rollout.started + 6 * HOUR)
+        self.advance()
+
     def model(self):
         """The rules once more, without grouping, ids or helpers."""
         rollout, seen = self.rollout, {}
