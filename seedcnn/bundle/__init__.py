@@ -16,15 +16,26 @@ if TYPE_CHECKING:
     from seedcnn.bundle.manifest import CannedPictures, Measured
     from seedcnn.bundle.preprocessing import Preprocessing
     from seedcnn.bundle.reader import Bundle, open_bundle, read_bundle
-    from seedcnn.bundle.rollout import Rollout, bundle_name, check_family, delta_name, release_of, rollout_name
+    from seedcnn.bundle.rollout import (
+        Artefact,
+        Probation,
+        Rollout,
+        bundle_name,
+        check_family,
+        delta_name,
+        release_of,
+        rollout_name,
+    )
     from seedcnn.bundle.writer import with_accuracy, write_bundle
 
 __all__ = [
+    "Artefact",
     "Bundle",
     "CannedPictures",
     "Grid",
     "Measured",
     "Preprocessing",
+    "Probation",
     "Rollout",
     "Seeded",
     "apply_delta",
@@ -53,7 +64,16 @@ _MODULES = {
     "manifest": ("CannedPictures", "Measured"),
     "preprocessing": ("Preprocessing",),
     "reader": ("Bundle", "open_bundle", "read_bundle"),
-    "rollout": ("Rollout", "bundle_name", "check_family", "delta_name", "release_of", "rollout_name"),
+    "rollout": (
+        "Artefact",
+        "Probation",
+        "Rollout",
+        "bundle_name",
+        "check_family",
+        "delta_name",
+        "release_of",
+        "rollout_name",
+    ),
     "writer": ("with_accuracy", "write_bundle"),
 }
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from seedcnn.cli import bench, cost, evaluate, inspect, pack, plan, repo, reproduce, train
+from seedcnn.cli import bench, cost, evaluate, inspect, pack, plan, repo, reproduce, rollout, train
 from seedcnn.terminal import version
 
 __all__ = ["app"]
@@ -45,3 +45,4 @@ app.command("pack")(pack.pack)
 app.command("apply")(pack.apply)
 app.command("inspect")(inspect.inspect)
 app.add_typer(repo.app, name="repo")
+app.add_typer(rollout.app, name="rollout")

@@ -148,7 +148,7 @@ class _Attempt:
 
     def run(self, source: Source, before: Active | None) -> UpdateResult:
         offer = source.check(self.config.family, before.record.content if before else "")
-        self.release = offer.rollout.release
+        self.release = offer.artefact.release
         forget(self.slots.home)
         if before is not None and before.record.artefact == offer.sha256:
             drop_parts(self.slots.home)
@@ -168,7 +168,7 @@ class _Attempt:
         return UpdateResult(True, self.release, previous, message)
 
     def check_floor(self, offer: Offer) -> None:
-        floor, what = self.slots.floor(), f"release {offer.rollout.release} of {offer.rollout.family!r} was refused"
+        floor, what = self.slots.floor(), f"release {offer.artefact.release} of {offer.artefact.family!r} was refused"
         if self.release < floor.min_release:
             raise UpdateError(f"{what}: an installed model requires release {floor.min_release} or later")
         if self.release < floor.release:
@@ -248,8 +248,10 @@ class _Attempt:
             from seedcnn.bundle import apply_delta, read_bundle, read_delta
 
             delta = read_delta(stored)
-            if delta.result != offer.rollout.content:
-                raise UpdateError(f"it makes content {delta.result}; the rollout rule requires {offer.rollout.content}")
+            if delta.result != offer.artefact.content:
+                raise UpdateError(
+                    f"it makes content {delta.result}; the rollout rule requires {offer.artefact.content}"
+                )
             data = apply_delta(read_bundle(before.data), delta)
         except (UpdateError, BundleError) as error:
             self.note_bad(digest, error)

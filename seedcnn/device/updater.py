@@ -16,7 +16,7 @@ from tuf.api import exceptions
 from tuf.api.metadata import Metadata, Root, TargetFile
 from tuf.ngclient import FetcherInterface, Updater
 
-from seedcnn.bundle import Rollout, rollout_name
+from seedcnn.bundle import Artefact, Rollout, rollout_name
 from seedcnn.bundle.rollout import MAX_BYTES
 from seedcnn.device.config import check_url
 from seedcnn.device.fetcher import DownloadLimits, HttpStatusError, LaterError, PacedClient, TransferError
@@ -40,7 +40,7 @@ class Offer:
     ``delta`` makes it from the device's current bundle; it is None unless it is smaller than the bundle.
     """
 
-    rollout: Rollout
+    artefact: Artefact
     size: int
     sha256: str
     target: Target
@@ -171,18 +171,19 @@ class Source:
             if rule is None:
                 raise UpdateError(f"{self._url} has published nothing for family {family!r}")
             rollout = Rollout.parse(self._rule_text(rule), family)
-            target = updater.get_targetinfo(rollout.artefact)
-            name = rollout.deltas.get(content)
+            artefact = rollout.offer
+            target = updater.get_targetinfo(artefact.target)
+            name = artefact.deltas.get(content)
             delta = updater.get_targetinfo(name) if name else None
         if target is None:
-            raise UpdateError(f"the rollout rule of {family!r} was refused: {rollout.artefact} is not a signed target")
+            raise UpdateError(f"the rollout rule of {family!r} was refused: {artefact.target} is not a signed target")
         if target.length > self._limits.max_bytes:
             raise UpdateError(
-                f"{rollout.artefact} was refused: it has {target.length} bytes; "
+                f"{artefact.target} was refused: it has {target.length} bytes; "
                 f"this device accepts {self._limits.max_bytes}"
             )
         smaller = delta is not None and delta.length < target.length
-        return Offer(rollout, target.length, self.digest(target), target, delta if smaller else None)
+        return Offer(artefact, target.length, self.digest(target), target, delta if smaller else None)
 
     def _rule_text(self, rule: TargetFile) -> bytes:
         cached = self._home / "rollout.json"

@@ -17,18 +17,21 @@ rename, so a device sees either the old state or the new one. A device fetches t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from seedcnn.bundle import Rollout, bundle_name, delta_name, read_bundle, rollout_name
+from seedcnn.bundle import Artefact, Rollout, bundle_name, rollout_name
 from seedcnn.bundle.rollout import MAX_DELTAS
-from seedcnn.errors import BundleError, RepositoryError
+from seedcnn.errors import RepositoryError
+from seedcnn.server.artefacts import next_serial, signed_artefact
 from seedcnn.server.clock import utc
 from seedcnn.server.creation import init_repository
 from seedcnn.server.deltas import make_deltas
 from seedcnn.server.intake import Accepted, accept, check_interface
+from seedcnn.server.kept import check_none_runs
 from seedcnn.server.keys import Keyring, Passphrase
 from seedcnn.server.loading import opened
 from seedcnn.server.roles import (
@@ -107,7 +110,8 @@ def publish(
     Raises:
         RepositoryError: if the bundle does not open or expand, its family is unknown, its release is not above the
             published one, its labels or its input are others than the published one's, a key is missing or signs
-            another role, the clock is implausible, or the directory cannot be written.
+            another role, a rollout of its family runs or is paused, the clock is implausible, or the directory cannot
+            be written.
         ValueError: if ``deltas`` is negative, or above the 64 that a rollout rule may list, or ``keep`` is below 1.
     """
     if not 0 <= deltas <= MAX_DELTAS:
@@ -120,24 +124,17 @@ def publish(
         repository.check_family(accepted.family)
         team = bundles_role(accepted.family)
         keyring.check_given(team, role_of(repository.root.signed, repository.targets.signed, team).keyids)
-        rule = _is_held(repository, accepted, hold)
+        if not hold:
+            check_none_runs(repository, accepted.family)
         sizes: dict[int, int] = {}
-        if rule is None:
-            rule, sizes = _add(repository, accepted, deltas, changes_interface)
-        withdrawn = _offer(repository, rule, hold, keep)
+        artefact = _is_held(repository, accepted, hold)
+        if artefact is None:
+            artefact, sizes = _add(repository, accepted, deltas, changes_interface)
+        in_use = repository.rule(accepted.family) if hold else _to_all(repository, artefact)
+        withdrawn = _withdraw(repository, accepted.family, keep, in_use) if team in repository.dirty else ()
         repository.commit()
-    facts = accepted.family, accepted.release, rule.artefact, len(accepted.data), accepted.sha256
+    facts = accepted.family, accepted.release, artefact.target, len(accepted.data), accepted.sha256
     return Published(*facts, sizes, not hold, withdrawn)
-
-
-def _offer(repository: Repository, rule: Rollout, hold: bool, keep: int) -> tuple[int, ...]:
-    """Make ``rule`` the family's, unless the bundle is held, and withdraw what is old."""
-    family, team = rule.family, bundles_role(rule.family)
-    if not hold:
-        repository.edit(rule_role(family))
-        repository.add_target(rule_role(family), rollout_name(family), rule.dump())
-    in_use = repository.rule(family) if hold else rule
-    return _withdraw(repository, family, keep, in_use) if team in repository.dirty else ()
 
 
 def _path(repository: Repository, family: str, release: int) -> tuple[Path, str]:
@@ -148,8 +145,8 @@ def _path(repository: Repository, family: str, release: int) -> tuple[Path, str]
 
 def _add(
     repository: Repository, accepted: Accepted, deltas: int, changes_interface: bool
-) -> tuple[Rollout, dict[int, int]]:
-    """Register a bundle and the deltas to it; return the rule that offers it, and the deltas' sizes."""
+) -> tuple[Artefact, dict[int, int]]:
+    """Register a bundle and the deltas to it; return how a rule names it, and the deltas' sizes."""
     family, release, team = accepted.family, accepted.release, bundles_role(accepted.family)
     releases = releases_of(family, repository.of(team).signed.targets)
     published = max(releases, default=0)
@@ -161,35 +158,34 @@ def _add(
         check_interface(accepted, _path(repository, family, published)[0], published)
     parents = {parent: _path(repository, family, parent) for parent in (releases[-deltas:] if deltas else [])}
     made = make_deltas(accepted, parents)
-    rule = Rollout(family, release, accepted.content, {one.parent_content: one.target for one in made})
+    artefact = Artefact(family, release, accepted.content, {one.parent_content: one.target for one in made})
     repository.edit(team)
-    repository.add_target(team, rule.artefact, accepted.data)
+    repository.add_target(team, artefact.target, accepted.data)
     for one in made:
         repository.add_target(team, one.target, one.data)
-    return rule, {one.parent: len(one.data) for one in made}
+    return artefact, {one.parent: len(one.data) for one in made}
 
 
-def _is_held(repository: Repository, accepted: Accepted, hold: bool) -> Rollout | None:
-    """Return the rule that offers a bundle which is signed and held; None for one that is not."""
+def _to_all(repository: Repository, artefact: Artefact) -> Rollout:
+    """Register the next rule, which offers a release to every device."""
+    family, serial = artefact.family, next_serial(repository, artefact.family)
+    salt = hashlib.sha256(f"{family}/{serial}".encode()).hexdigest()[:32]
+    rule = Rollout(artefact, serial, None, salt, 1000, int(repository.now.timestamp()))
+    repository.edit(rule_role(family))
+    repository.add_target(rule_role(family), rollout_name(family), rule.dump())
+    return rule
+
+
+def _is_held(repository: Repository, accepted: Accepted, hold: bool) -> Artefact | None:
+    """Return how a rule names a bundle which is signed and held; None for one that is not."""
     family, release = accepted.family, accepted.release
-    targets = repository.of(bundles_role(family)).signed.targets
-    signed = targets.get(bundle_name(family, release))
+    signed = repository.of(bundles_role(family)).signed.targets.get(bundle_name(family, release))
     if signed is None or signed.hashes["sha256"] != accepted.sha256 or hold:
         return None
     rule = repository.rule(family)
-    if rule is not None and rule.release >= release:
+    if rule is not None and rule.offer.release >= release:
         return None
-    deltas = {}
-    for parent in releases_of(family, targets):
-        if (name := delta_name(family, release, parent)) in targets:
-            path, digest = _path(repository, family, parent)
-            try:
-                found = read_bundle(path.read_bytes())
-            except (OSError, BundleError):
-                continue  # devices fetch the whole bundle then
-            if found.sha256 == digest:
-                deltas[found.manifest.content_sha256()] = name
-    return Rollout(family, release, accepted.content, deltas)
+    return signed_artefact(repository, family, release)
 
 
 def _withdraw(repository: Repository, family: str, keep: int, rule: Rollout | None) -> tuple[int, ...]:
@@ -197,9 +193,9 @@ def _withdraw(repository: Repository, family: str, keep: int, rule: Rollout | No
     targets = repository.of(bundles_role(family)).signed.targets
     releases = releases_of(family, targets)
     kept = set(releases[len(releases) - keep :] if keep < len(releases) else releases)
-    if rule is not None:
-        kept.add(rule.release)
-    named = set(rule.deltas.values()) if rule is not None else set()
+    artefacts = rule.artefacts if rule is not None else ()
+    kept.update(each.release for each in artefacts)
+    named = {name for each in artefacts for name in each.deltas.values()}
     for name in list(targets):
         if target_release(family, name) not in kept and name not in named:
             del targets[name]
@@ -244,9 +240,9 @@ def prune(
             releases = releases_of(family, repository.of(bundles_role(family)).signed.targets)
             newest = releases[len(releases) - keep :] if keep < len(releases) else releases
             old = [each for each in releases if each not in newest]
-            if rule is not None and rule.release in old:
-                notes.append(f"release {rule.release} of {family!r} stays: its rule names it")
-                old.remove(rule.release)
+            for named in sorted({each.release for each in rule.artefacts} & set(old)) if rule is not None else ():
+                notes.append(f"release {named} of {family!r} stays: its rule names it")
+                old.remove(named)
             if not old:
                 continue
             if len(keyring.signers(bundles_role(family), role.keyids)) < role.threshold:

@@ -103,14 +103,16 @@ def _rule(repository: Repository, family: str) -> Iterator[str]:
     if rule is None:
         return
     targets = repository.of(bundles_role(family)).signed.targets
-    for name in (rule.artefact, *rule.deltas.values()):
-        if name not in targets:
-            yield f"the rule of {family!r} names {name}, which is not signed"
-    if rule.artefact in targets:
-        path = repository.public / "targets" / targets[rule.artefact].get_prefixed_paths()[0]
+    for artefact in rule.artefacts:
+        for name in (artefact.target, *artefact.deltas.values()):
+            if name not in targets:
+                yield f"the rule of {family!r} names {name}, which is not signed"
+        if artefact.target not in targets:
+            continue
+        path = repository.public / "targets" / targets[artefact.target].get_prefixed_paths()[0]
         try:
             content = open_bundle(path).manifest.content_sha256()
         except (OSError, BundleError):
-            return  # said already
-        if content != rule.content:
-            yield f"the rule of {family!r} names another content than {rule.artefact} has"
+            continue  # said already
+        if content != artefact.content:
+            yield f"the rule of {family!r} names another content than {artefact.target} has"

@@ -73,6 +73,13 @@ def test_the_table_of_commands_is_frozen():
         "repo sign",
         "repo import",
         "repo serve",
+        "rollout start",
+        "rollout status",
+        "rollout pause",
+        "rollout resume",
+        "rollout dial",
+        "rollout revert",
+        "rollout advance",
     }
 
 

@@ -36,7 +36,7 @@ class Client:
         home.mkdir(parents=True, exist_ok=True)
 
     def look(self, family: str = "demo") -> Rollout | None:
-        """The rule that the repository offers now, if its bundle and deltas are signed; raises as python-tuf does."""
+        """The rule that the repository offers now, if its bundles and deltas are signed; raises as python-tuf does."""
         files = Files()
         metadata = f"{self.directory}/public/metadata/"
         updater = Updater(str(self.home), metadata, fetcher=files, bootstrap=self.root)
@@ -49,7 +49,7 @@ class Client:
             data = path.read_bytes()
             target.verify_length_and_hashes(data)
             rule = Rollout.parse(data, family)
-            for name in (rule.artefact, *rule.deltas.values()):
+            for name in (name for each in rule.artefacts for name in (each.target, *each.deltas.values())):
                 named = updater.get_targetinfo(name)
                 assert named is not None, name
                 file = self.directory / "public" / "targets" / named.get_prefixed_paths()[0]
@@ -61,4 +61,4 @@ class Client:
     def release(self, family: str = "demo") -> int:
         """The release that is offered, 0 for none."""
         rule = self.look(family)
-        return rule.release if rule is not None else 0
+        return rule.offer.release if rule is not None else 0

@@ -2,7 +2,8 @@
 
 Arguments: a place that holds a repository as ``r`` and whatever a command needs; "kill" or "full"; the command's name;
 the first N and the step. Prints a JSON list: for each N what a fresh client and one that has seen the start are offered
-after the interruption, what the repeated command said, and what clients are offered then.
+after the interruption, what the repeated command said, and what clients are offered then; and both times what is
+remembered of a rollout.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from seedcnn.server.ceremony import import_todo
 from seedcnn.server.families import add_family, revoke, rotate
 from seedcnn.server.refresh import refresh
 from seedcnn.server.repository import prune, publish
+from seedcnn.server.rollouts import Plan, advance, dial, pause, resume, revert, start, status
 from seedcnn.server.verify import verify
 from tests.server.client import Client
 
 KILLED = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod"}  # by which a file or a name can change
+SALT = "0123456789abcdef" * 2
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -43,7 +46,22 @@ def commands(place: Path) -> dict[str, Callable[[], object]]:
         "import": lambda: import_todo(directory, place / "todo.json"),
         "prune": lambda: prune(directory, keep=1),
         "refresh": lambda: refresh(directory),
+        "start": lambda: start(directory, "demo", 2, Plan((10, 50, 1000), 3600, 86400, 20), salt=SALT),
+        "dial": lambda: dial(directory, "demo", 50),
+        "pause": lambda: pause(directory, "demo"),
+        "resume": lambda: resume(directory, "demo"),
+        "revert": lambda: revert(directory, "demo"),
+        "advance": lambda: advance(directory, "demo", place / "reports"),
     }
+
+
+def remembered(directory: Path) -> list[object]:
+    """What the server says about the rollout, and the dial of the rule in force."""
+    try:
+        found = status(directory, "demo")
+    except RepositoryError:
+        return []
+    return [found.rollout.state, found.rollout.serial, found.rule.serial, found.rule.per_mille]
 
 
 def hooked(how: str, number: int) -> Callable[[str, tuple[object, ...]], None]:
@@ -105,12 +123,14 @@ def main(start: Path, how: str, name: str, first: int, step: int) -> list[dict[s
         said = interrupt(place, how, name, number)
         clients = [Client(place / "r", place / "home", root), Client(place / "r", place / "fresh", root)]
         row: dict[str, object] = {"number": number, "said": said, "between": [offered(each) for each in clients]}
+        row["remembered"] = [remembered(place / "r")]
         try:
             commands(place)[name]()
             row["again"] = "done"
         except RepositoryError as error:
             row["again"] = str(error)
             refresh(place / "r")  # which tidies up after a command that was complete
+        row["remembered"].append(remembered(place / "r"))  # type: ignore[attr-defined]
         row["after"] = [offered(each) for each in clients]
         row["problems"] = verify(place / "r")
         row["new"] = sorted(path.name for path in (place / "r" / "keys").glob("*.new.pem"))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from tuf.api.metadata import Metadata
 
-from seedcnn.bundle import Rollout, apply_delta, read_bundle, read_delta
+from seedcnn.bundle import Artefact, Rollout, apply_delta, read_bundle, read_delta
 from seedcnn.errors import RepositoryError
 from seedcnn.server.families import Access, add_family
 from seedcnn.server.lock import exclusive
@@ -92,11 +92,9 @@ def test_publish_adds_bundle_and_rule(repository, make_bundle, tmp_path):
     rule = targets["targets"]["rollout/demo.json"]
     text = (repository / "public" / "targets" / "rollout" / f"{rule['hashes']['sha256']}.demo.json").read_bytes()
     content = read_bundle(make_bundle(3)).manifest.content_sha256()
-    assert text.decode() == (
-        f'{{"artefact":"demo/3.bundle","content":"{content}","deltas":{{}},"family":"demo",'
-        '"format":"seedcnn-rollout/1","release":3}'
-    )
-    assert Rollout.parse(text, "demo").release == 3
+    rule = Rollout.parse(text, "demo")
+    assert (rule.offer, rule.base) == (Artefact("demo", 3, content, {}), None)
+    assert (rule.serial, rule.per_mille, rule.cohorts, rule.dump()) == (1, 1000, (), text)
 
 
 def _rule(repository):
@@ -115,16 +113,16 @@ def test_deltas_from_the_last_releases(repository, make_bundle):
     done = publish(repository, child, deltas=3)
     rule, targets = _rule(repository)
     assert set(done.deltas) == {2, 4}
-    assert rule.content == read_bundle(child).manifest.content_sha256()
-    assert len(rule.deltas) == 2
+    assert rule.offer.content == read_bundle(child).manifest.content_sha256()
+    assert len(rule.offer.deltas) == 2
     for release, size in done.deltas.items():
         parent = read_bundle(make_bundle(release, parent=1))
-        name = rule.deltas[parent.manifest.content_sha256()]
+        name = rule.offer.deltas[parent.manifest.content_sha256()]
         digest = targets[name]["hashes"]["sha256"]
         data = (repository / "public" / "targets" / "demo" / f"{digest}.5.from-{release}.delta").read_bytes()
         assert len(data) == size < len(child) / 2
         made = read_bundle(apply_delta(parent, read_delta(data)))
-        assert made.manifest.content_sha256() == rule.content
+        assert made.manifest.content_sha256() == rule.offer.content
     assert publish(repository, make_bundle(6, parent=1), deltas=0).deltas == {}
 
 

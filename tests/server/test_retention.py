@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from seedcnn.bundle import Rollout
 from seedcnn.errors import RepositoryError
 from seedcnn.server.families import Access, add_family, rotate
 from seedcnn.server.keys import generate_key
@@ -118,7 +119,7 @@ def test_a_held_release_is_offered_to_nobody_until_it_is_published(make_bundle, 
     (repository / "keys" / "demo.bundles.pem").rename(tmp_path / "team.pem")
     assert publish(repository, bundles[2], now=now).offered
     rule = home.look()
-    assert (rule.release, list(rule.deltas.values())) == (2, ["demo/2.from-1.delta"])
+    assert (rule.offer.release, list(rule.offer.deltas.values())) == (2, ["demo/2.from-1.delta"])
     publish(repository, bundles[3], now=now)
     assert home.release() == 3
     with pytest.raises(RepositoryError, match="release 2 of 'demo' cannot be published: release 3 is out"):
@@ -165,7 +166,11 @@ def test_a_rule_that_cannot_be_read_stops_pruning(repository, make_bundle):
     rule.write_bytes(rule.read_bytes() + b" ")
     with pytest.raises(RepositoryError, match=r"the rule of 'demo' in .* is not what was signed"):
         prune(repository, keep=0, now=day(0.2))
+    with pytest.raises(RepositoryError, match="is not what was signed"):
+        publish(repository, make_bundle(2), hold=True, now=day(0.2))
     publish(repository, make_bundle(2), now=day(0.3))  # which replaces it
+    (left,) = [path for path in rule.parent.iterdir() if path != rule]
+    assert (Rollout.parse(left.read_bytes(), "demo").offer.release, b'"serial":2' in left.read_bytes()) == (2, True)
 
 
 def test_the_same_inputs_at_the_same_time_give_the_same_bytes(repository, tmp_path, make_bundle):

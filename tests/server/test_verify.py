@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from seedcnn.bundle import Rollout
+from seedcnn.bundle import Artefact, Rollout
 from seedcnn.errors import RepositoryError
 from seedcnn.server.families import Access, add_family
 from seedcnn.server.inventory import list_keys
@@ -66,13 +66,17 @@ def test_expired_roles_are_named(repository):
         assert {sentence.split(" has expired on ")[0] for sentence in found} == roles
 
 
+def rule(offer):
+    return Rollout(offer, 9, None, "0" * 32, 1000, 0).dump()
+
+
 def test_a_rule_must_name_signed_files_of_its_content(repository):
     thief = Thief(repository)
-    thief.add("demo.rule", "rollout/demo.json", Rollout("demo", 9, "0" * 64, {}).dump())
+    thief.add("demo.rule", "rollout/demo.json", rule(Artefact("demo", 9, "0" * 64, {})))
     thief.publish()
     assert verify(repository) == ["the rule of 'demo' names demo/9.bundle, which is not signed"]
     thief = Thief(repository)
-    thief.add("demo.rule", "rollout/demo.json", Rollout("demo", 2, "0" * 64, {"1" * 64: "demo/2.from-9.delta"}).dump())
+    thief.add("demo.rule", "rollout/demo.json", rule(Artefact("demo", 2, "0" * 64, {"1" * 64: "demo/2.from-9.delta"})))
     thief.publish()
     assert verify(repository) == [
         "the rule of 'demo' names demo/2.from-9.delta, which is not signed",
