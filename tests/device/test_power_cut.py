@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from seedcnn.bundle import Rollout
 from seedcnn.device.choice import remembered
 from seedcnn.device.journal import STATES
 from seedcnn.device.records import Floor, parse
@@ -90,8 +91,8 @@ def check(device: Device, answers: dict[int, np.ndarray], slots: str = "ab") -> 
     new, logits = device.answer()
     assert new == 3
     np.testing.assert_array_equal(logits, answers[3])
-    assert device.slots.floor().release == 3
-    assert parse(Floor, (device.home / "floor.json").read_bytes()).release == 3
+    rule = Rollout.parse((device.home / "rollout.json").read_bytes(), "demo")
+    assert parse(Floor, (device.home / "floor.json").read_bytes()).serial == rule.serial
     return release
 
 
@@ -107,7 +108,7 @@ def test_kill_before_every_call_that_touches_a_file(zygote, prepared):
         last_states.add(device.slots.journal.last().state)
         seen.add(check(device, answers))
     assert seen == {2, 3}
-    assert last_states >= {"CHECK", "DOWNLOAD", "VERIFY", "EXPAND", "SELFTEST", "SWITCH", "COMMITTED"}
+    assert last_states >= {"CHECK", "ELIGIBLE", "DOWNLOAD", "VERIFY", "EXPAND", "SELFTEST", "SWITCH", "COMMITTED"}
 
 
 @pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
@@ -187,7 +188,7 @@ def test_kill_after_delays_across_the_whole_update(zygote, prepared):
 
 
 @pytest.mark.parametrize(
-    "state", [state for state in STATES if state not in ("REFUSED", "ROLLED_BACK", "ADAPTED", "UNADAPTED")]
+    "state", [state for state in STATES if state not in ("HOLD", "REFUSED", "ROLLED_BACK", "ADAPTED", "UNADAPTED")]
 )
 def test_kill_on_seeing_a_journal_state(zygote, prepared, state):
     home, answers = prepared
