@@ -132,9 +132,6 @@ def update(
             nothing and says so.
         ModuleNotFoundError: if python-tuf or the runtime is not installed.
     """
-    from seedcnn.device.fetcher import DownloadLimits
-    from seedcnn.device.updater import Source
-
     if url is not None:
         check_url(url)
     for command in filter(None, (ready, probe)):
@@ -145,13 +142,7 @@ def update(
     with slots.lock():
         attempt = Attempt(slots, config, Commands(ready, probe, seconds), clock)
         try:
-            before = slots.repair()
-            finish_interrupted(slots, before, probe, seconds=seconds)
-            if not now and (wait := postponed(slots.home, clock(), url)):
-                return _waiting(wait, before)
-            root = (slots.home / "root.json").read_bytes()
-            with closing(Source(slots.home, url, root, limits or DownloadLimits())) as source:
-                return attempt.run(source, before)
+            return _asked(attempt, url, limits, now=now)
         except BaseException as error:
             sentence = sentence_of(error)
             if isinstance(error, PostponedError):
@@ -160,6 +151,20 @@ def update(
             if sentence is None or isinstance(error, UpdateError):
                 raise
             raise UpdateError(sentence) from error
+
+
+def _asked(attempt: Attempt, url: str, limits: DownloadLimits | None, *, now: bool) -> UpdateResult:
+    """Finish what was interrupted, and ask the repository if it may be asked."""
+    from seedcnn.device.fetcher import DownloadLimits
+    from seedcnn.device.updater import Source
+
+    slots, commands = attempt.slots, attempt.commands
+    before = finish_interrupted(slots, slots.repair(), commands.probe, seconds=commands.seconds)
+    if not now and (wait := postponed(slots.home, attempt.clock(), url)):
+        return _waiting(wait, before)
+    root = (slots.home / "root.json").read_bytes()
+    with closing(Source(slots.home, url, root, limits or DownloadLimits())) as source:
+        return attempt.run(source, before)
 
 
 def _waiting(wait: Postponement, before: Active | None) -> UpdateResult:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from seedcnn.device.bad import bad_files, note_bad
 from seedcnn.device.commands import SECONDS, Ended, run_command
-from seedcnn.device.journal import Entry
 from seedcnn.device.records import Active, SlotRecord
 from seedcnn.device.slots import Slots
 from seedcnn.errors import RolledBackError, SlotError
@@ -77,7 +76,7 @@ def _was_bad(home: Path, record: SlotRecord) -> str:
 
 def finish_interrupted(
     slots: Slots, before: Active | None, probe: str | None = None, *, seconds: float = SECONDS
-) -> None:
+) -> Active | None:
     """Finish a run that was interrupted after its switch. Needs the lock.
 
     Args:
@@ -85,20 +84,25 @@ def finish_interrupted(
         probe: command that decides on a model for which a probe is due; "" commits it, None leaves it as it is.
         seconds: time limit of the command.
 
+    Returns:
+        The model that is active then.
+
     Raises:
         RolledBackError: if the probe failed; the model before is active again.
         OSError: if the file system refuses.
     """
     steps = [entry for entry in slots.journal.entries() if entry.state in _SETTLED]
-    last: Entry | None = steps[-1] if steps else None
+    last = steps[-1] if steps else None
     if before is None or last is None or last.slot != before.source:
-        return
+        return before
     if last.state == "ROLLED_BACK" and last.code == CODE:
-        slots.point(_model_before(slots, steps[-2].reason if len(steps) > 1 else ""))
-    elif last.state == "SWITCH" and last.release == before.record.release:
+        earlier = _model_before(slots, steps[-2].reason if len(steps) > 1 else "")
+        slots.point(earlier)
+        return earlier
+    if last.state == "SWITCH" and last.release == before.record.release:
         if last.code == CODE:
             if probe is None:
-                return
+                return before
             earlier = _model_before(slots, last.reason)
             if probe:
                 check_probe(slots, last.slot, before.record, earlier, probe, seconds=seconds)
@@ -106,3 +110,4 @@ def finish_interrupted(
                 _take_back(slots, last.slot, before.record, earlier, known, counts=False)
         slots.raise_minimum(before.record)
         slots.journal.append("COMMITTED", release=last.release, slot=last.slot)
+    return before
