@@ -17,7 +17,8 @@ The tree::
     ├── DeviceError            the device cannot do what was asked
     │   ├── AdaptError             statistics of a place were refused or could not be kept; the model answers as before
     │   ├── UpdateError            an update was refused or could not finish; the active model is unchanged
-    │   │   └── PostponedError         the server asks to come back later
+    │   │   ├── PostponedError         the server asks to come back later
+    │   │   └── RolledBackError        the new model failed its probe; the one before is active again
     │   ├── SlotError              no usable model in any slot
     │   ├── SelfTestError          a model that fails its canned test vectors
     │   └── ImageError             an input image that cannot be used
@@ -50,6 +51,7 @@ __all__ = [
     "PostponedError",
     "ProcessError",
     "RepositoryError",
+    "RolledBackError",
     "SeedCNNError",
     "SelfTestError",
     "SlotError",
@@ -124,6 +126,10 @@ class PostponedError(UpdateError):
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
         self.seconds = seconds
+
+
+class RolledBackError(UpdateError):
+    """A new model that failed its probe; the one before it is active again."""
 
 
 class AdaptError(DeviceError):

@@ -16,6 +16,8 @@ __all__ = ["STATES", "Entry", "Journal"]
 
 STATES = (
     "CHECK",
+    "HOLD",
+    "ELIGIBLE",
     "DOWNLOAD",
     "VERIFY",
     "EXPAND",
@@ -41,7 +43,9 @@ class Entry:
         state: one of :data:`STATES`.
         time: seconds since 1970 by the device's clock.
         release, slot: what the step concerns; 0 and "" if nothing.
-        reason: of REFUSED and ROLLED_BACK; the sets of ADAPTED and UNADAPTED.
+        reason: of HOLD, REFUSED and ROLLED_BACK; the sets of ADAPTED and UNADAPTED; the model before, of a SWITCH whose
+            code is "probe".
+        code: "probe" of a SWITCH that a probe decides, and of what it took back; "ready" of a HOLD by that command.
     """
 
     state: str
@@ -49,16 +53,17 @@ class Entry:
     release: int = 0
     slot: str = ""
     reason: str = ""
+    code: str = ""
 
     def repeats(self, other: Entry) -> bool:
-        """Return whether it is the same refusal as another one, apart from the time."""
-        return self.state == "REFUSED" and replace(self, time=other.time) == other
+        """Return whether it is the same refusal or hold as another one, apart from the time."""
+        return self.state in ("REFUSED", "HOLD") and replace(self, time=other.time) == other
 
 
 def _entry(item: dict[str, Any]) -> Entry:
     entry = Entry(**item)
     kinds = [type(value) for value in asdict(entry).values()]
-    if kinds != [str, int, int, str, str] or entry.state not in STATES or not 0 <= entry.time <= _LATEST:
+    if kinds != [str, int, int, str, str, str] or entry.state not in STATES or not 0 <= entry.time <= _LATEST:
         raise ValueError(f"its entry {item!r:.200} is not valid")
     return entry
 
@@ -87,7 +92,18 @@ class Journal:
         entries = self.entries()
         return entries[-1] if entries else None
 
-    def append(self, state: str, *, release: int = 0, slot: str = "", reason: str = "") -> None:
+    def hold(self, release: int, reason: str, code: str = "") -> None:
+        """Record why a release waits, unless that is what was recorded last, apart from checks and refusals.
+
+        Raises:
+            OSError: if the file system refuses.
+        """
+        entry = Entry("HOLD", 0, release, "", reason, code)
+        steps = [each for each in self.entries() if each.state not in ("CHECK", "REFUSED")]
+        if not steps or not entry.repeats(steps[-1]):
+            self.append("HOLD", release=release, reason=reason, code=code)
+
+    def append(self, state: str, *, release: int = 0, slot: str = "", reason: str = "", code: str = "") -> None:
         """Record a step and flush it to the medium.
 
         Raises:
@@ -97,7 +113,7 @@ class Journal:
         if state not in STATES:
             raise ValueError(f"`state` (={state!r}) must be one of {', '.join(STATES)}")
         entries = list(self.entries())
-        entry = Entry(state, int(time.time()), release, slot, reason)
+        entry = Entry(state, int(time.time()), release, slot, reason, code)
         # Checks that find nothing, or the same refusal again, must not push the history out.
         if entries and entries[-1].state == state == "CHECK":
             entries.pop()

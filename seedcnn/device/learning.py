@@ -16,9 +16,10 @@ import numpy as np
 from seedcnn.arrays import F32, U8
 from seedcnn.device.adapted import MAX_SETS, LearnedSet, check_name, read_sets, write_sets
 from seedcnn.device.adaptive import AdaptiveModel
-from seedcnn.device.agent import finish_interrupted, open_home
+from seedcnn.device.agent import open_home
 from seedcnn.device.health import self_test
 from seedcnn.device.images import list_pictures, load_batch
+from seedcnn.device.probing import finish_interrupted
 from seedcnn.device.runtime import Model
 from seedcnn.device.slots import Slots
 from seedcnn.errors import AdaptError, BundleError, ImageError

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seedcnn.bundle import check_family
+from seedcnn.bundle.rollout import check_cohort, check_device_id
+from seedcnn.device.commands import check_command
 from seedcnn.device.config import check_url
 from seedcnn.errors import DeviceError, ImageError
 from seedcnn.messages import shown
@@ -87,6 +89,29 @@ def _add_reports(add: Callable[[str, str, str], argparse.ArgumentParser]) -> Non
     command.set_defaults(run=_status)
 
 
+def _add_update(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    command = add(
+        "update",
+        "do what the repository's rollout rule wants of this device",
+        "update --probe '/opt/camera/check --quick'",
+    )
+    command.add_argument("--now", action="store_true", help="ask even if the repository has asked to wait")
+    for option, words in (
+        ("--ready", "run before anything is fetched; unless it exits with 0, the release is held"),
+        ("--probe", "run after the switch; unless it exits with 0, the model before takes its place again"),
+    ):
+        command.add_argument(option, type=_argument(check_command), metavar="CMD", help=f"{words} (60 s, no shell)")
+    command.set_defaults(run=_update)
+
+    command = add(
+        "forget-bad", "let a bundle that failed here be fetched and tried again", "forget-bad 5f0c1a3e9b7d2c48"
+    )
+    command.add_argument(
+        "digest", metavar="DIGEST", help="its SHA-256 as status shows it, or the first 8 digits or more"
+    )
+    command.set_defaults(run=_forget_bad)
+
+
 def _add_adapt(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     command = add(
         "adapt",
@@ -132,19 +157,13 @@ def _parser() -> argparse.ArgumentParser:
         default="onnxruntime",
         help="runtime; auto measures each new model and takes the faster one (default: %(default)s)",
     )
+    command.add_argument(
+        "--device-id", type=_argument(check_device_id), metavar="ID", help="the device's name (default: made by chance)"
+    )
+    command.add_argument("--cohort", type=_argument(check_cohort), metavar="NAME", help="devices it belongs with")
     command.set_defaults(run=_init)
 
-    command = add("update", "install the release that the repository's rollout rule requires", "update")
-    command.add_argument("--now", action="store_true", help="ask even if the repository has asked to wait")
-    command.set_defaults(run=_update)
-
-    command = add(
-        "forget-bad", "let a bundle that failed here be fetched and tried again", "forget-bad 5f0c1a3e9b7d2c48"
-    )
-    command.add_argument(
-        "digest", metavar="DIGEST", help="its SHA-256 as status shows it, or the first 8 digits or more"
-    )
-    command.set_defaults(run=_forget_bad)
+    _add_update(add)
 
     _add_adapt(add)
     command = add("predict", "classify pictures", "predict cat.png holiday/")
@@ -172,6 +191,8 @@ def _init(arguments: argparse.Namespace) -> None:
         arguments.family,
         factory=arguments.factory,
         runtime=arguments.runtime,
+        device_id=arguments.device_id,
+        cohort=arguments.cohort or "",
     )
     print(f"{arguments.home} is ready; next: seedcnn-device --home {arguments.home} update")
 
@@ -179,7 +200,8 @@ def _init(arguments: argparse.Namespace) -> None:
 def _update(arguments: argparse.Namespace) -> None:
     from seedcnn.device.agent import update
 
-    print(update(arguments.home, now=arguments.now).message)
+    result = update(arguments.home, now=arguments.now, ready=arguments.ready or "", probe=arguments.probe or "")
+    print(shown(result.message))
 
 
 def _forget_bad(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Records that a device keeps in files: the contents of a slot, and the lowest release that it accepts."""
+"""Records that a device keeps in files: the contents of a slot, and the oldest rule and release that it accepts."""
 
 from __future__ import annotations
 
@@ -36,14 +36,22 @@ class SlotRecord:
 
 @dataclass(frozen=True)
 class Floor:
-    """The anti-rollback floor: no release below ``release`` or ``min_release`` may be installed.
+    """The anti-rollback floor: no older rule is followed, and no release below ``min_release`` is installed.
 
-    ``sha256`` is that of the file published as ``release``, or "".
+    Attributes:
+        serial, rule: of the newest rule that was seen; SHA-256 of its bytes, in hexadecimal.
+        keys: ids of the keys of the role that signed it.
+        signed_at: a time that has passed, in seconds since 1970, by the rules that were seen.
+        timekeepers: ids of the keys of the timestamp role, which vouched for that time.
+        min_release: the highest minimum release of the bundles that were committed.
     """
 
-    release: int = 0
+    serial: int = 0
+    rule: str = ""
+    keys: str = ""
+    signed_at: int = 0
+    timekeepers: str = ""
     min_release: int = 0
-    sha256: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ Layout of the home directory::
     slots/a, slots/b      symbolic links into models/     current        symbolic link to slots/a or slots/b
     models/1, 2, 3        model.bundle and slot.json      lock           held by the process that changes any of this
     factory.bundle        optional last resort, with its record factory.json
-    floor.json            highest release ever committed  journal.json   what the updater did last
+    floor.json            newest rule and lowest release  journal.json   what the updater did last
     adapted.json          norm statistics of this place, of the active bundle
     download/             the file that is being downloaded, as far as it has come
     bad.json              files that failed here         postponed.json  until when the server asked to wait
@@ -25,6 +25,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from seedcnn.device.journal import Journal
@@ -54,6 +55,10 @@ def _examine(source: str, model: Path, record_path: Path) -> Active:
     if (digest := hashlib.sha256(data).hexdigest()) != record.sha256:
         raise SlotError(f"{model.name} has SHA-256 {digest[:16]}..; its record says {record.sha256[:16]}..")
     return Active(source, record, data)
+
+
+def _raised(floor: Floor, record: SlotRecord) -> Floor:
+    return replace(floor, min_release=max(floor.min_release, record.min_release))
 
 
 class Slots:
@@ -211,8 +216,16 @@ class Slots:
         return True
 
     def _mark_bad(self, slot: str, fallback: Active | None, reason: str) -> None:
+        self.roll_back(slot, fallback, f"mark_bad: {reason}")
+
+    def roll_back(self, slot: str, fallback: Active | None, reason: str, code: str = "") -> None:
+        """Journal that a slot is bad, and make the model ``fallback`` the current one; None for no model."""
         release = fallback.record.release if fallback else 0
-        self.journal.append("ROLLED_BACK", release=release, slot=slot, reason=f"mark_bad: {reason}")
+        self.journal.append("ROLLED_BACK", release=release, slot=slot, reason=reason, code=code)
+        self.point(fallback)
+
+    def point(self, fallback: Active | None) -> None:
+        """Make a model that was examined the current one: one of the slots, or the factory model or None."""
         if fallback is not None and fallback.source in SLOTS:
             replace_symlink(self.home / "current", f"slots/{fallback.source}")
         else:
@@ -275,28 +288,50 @@ class Slots:
                 raise
             _LOG.warning("the switch to slot %s may be lost in a power cut: %s", slot, error)
 
+    def turn(self, slot: str) -> None:
+        """Make the slot that is not current, which holds a whole model, the current one.
+
+        Raises:
+            SlotError: if its model is damaged, or the slot is current. Nothing is changed.
+            OSError: if the file system refuses. Nothing is changed.
+        """
+        if slot == self.current():
+            raise SlotError(f"slot {slot} is current already")
+        self.examine(slot)
+        try:
+            replace_symlink(self.home / "current", f"slots/{slot}")
+        except OSError as error:
+            if self.current() != slot:
+                raise
+            _LOG.warning("the switch to slot %s may be lost in a power cut: %s", slot, error)
+
     def floor(self) -> Floor:
-        """Return the anti-rollback floor: the last commit, or a switch whose commit was not recorded."""
+        """Return the anti-rollback floor, with the minimum release of a model whose commit was not recorded.
+
+        Raises:
+            SlotError: if it cannot be read.
+        """
         stored = self._stored_floor()
         slot = self.current()
         try:
             record = parse(SlotRecord, (self.path(slot) / RECORD).read_bytes()) if slot else None
         except (OSError, ValueError):
             record = None
-        if record is None:
-            return stored
-        lowest = max(stored.min_release, record.min_release)
-        if record.release > stored.release:
-            return Floor(record.release, lowest, record.artefact)
-        return Floor(stored.release, lowest, stored.sha256)
+        return stored if record is None else _raised(stored, record)
 
-    def raise_floor(self, record: SlotRecord) -> None:
-        """Record a committed release. The floor never goes down."""
+    def raise_minimum(self, record: SlotRecord) -> None:
+        """Record the minimum release of a committed model. It never goes down."""
         stored = self._stored_floor()
-        if record.release >= stored.release:
-            lowest = max(stored.min_release, record.min_release)
-            floor = Floor(record.release, lowest, record.artefact)
-            write_file(self.home / "floor.json", dump(floor), mode=0o644)
+        if (floor := _raised(stored, record)) != stored:
+            self.write_floor(floor)
+
+    def follow(self, floor: Floor) -> None:
+        """Record that a newer rule was seen. The minimum release stays that of the models that were committed."""
+        self.write_floor(replace(floor, min_release=self._stored_floor().min_release))
+
+    def write_floor(self, floor: Floor) -> None:
+        """Replace the floor."""
+        write_file(self.home / "floor.json", dump(floor), mode=0o644)
 
     def _stored_floor(self) -> Floor:
         path = self.home / "floor.json"
@@ -305,4 +340,4 @@ class Slots:
         except FileNotFoundError:
             return Floor()
         except (OSError, ValueError) as error:
-            raise SlotError(f"{path} cannot be read, so old releases cannot be told from new ones: {error}") from None
+            raise SlotError(f"{path} cannot be read, so old rules cannot be told from new ones: {error}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from seedcnn.device.choice import current_key, installed_runtimes, remembered
 from seedcnn.device.config import read_config
 from seedcnn.device.journal import Entry
 from seedcnn.device.postponed import postponed
-from seedcnn.device.records import Active
+from seedcnn.device.records import Active, Floor
 from seedcnn.device.slots import SLOTS, Slots
+from seedcnn.device.trusted import BUILT, is_clock_behind
 from seedcnn.errors import BundleError, SlotError
 from seedcnn.runtime.names import AUTO
 
@@ -97,14 +98,24 @@ def _previous(slots: Slots, result: dict[str, Any]) -> dict[str, Any] | None:
     return found
 
 
-def status(home: str | Path) -> dict[str, Any]:
-    """Return the state of a device: URL, family, active model, slots, factory model, floor, last journal entry.
+def _clock(floor: Floor, now: float) -> dict[str, Any]:
+    """Return the clock's time, the latest time that has certainly passed, and whether the clock is behind that."""
+    passed = max(BUILT, floor.signed_at)
+    return {"date": _date(now), "passed": _date(passed), "behind": is_clock_behind(now, floor)}
+
+
+def status(home: str | Path, *, clock: Callable[[], float] = time.time) -> dict[str, Any]:
+    """Return the state of a device: name, cohort, URL, family, active model, slots, factory model, floor, last entry.
 
     ``runtimes`` has the installed runtimes, and ``choices`` the runtimes that "auto" chose for the active model, with
     the medians. ``sets`` are those that were learned for it. ``previous`` is the model that answers if the active one
     cannot. ``bad`` are files that failed here, and ``postponed`` says until when the repository has asked to wait.
+    ``clock`` says whether the clock is behind a time that has certainly passed; then the age of metadata is not known.
     Dates are ISO dates in UTC; ``last`` also has its time in seconds since 1970. What cannot be used has the reason
     under ``unusable``.
+
+    Args:
+        clock: seconds since 1970.
 
     Raises:
         DeviceError: if the home is not initialised.
@@ -133,13 +144,16 @@ def status(home: str | Path) -> dict[str, Any]:
         result[f"slot_{slot}"] = _examine(slots, slot)
     result["factory"] = _examine(slots, FACTORY) if (slots.home / "factory.json").exists() else None
     try:
-        result["floor"] = asdict(slots.floor())
+        floor = slots.floor()
+        result["floor"] = asdict(floor)
     except SlotError as error:
+        floor = Floor()
         result["floor"] = {"unusable": str(error)}
+    result["clock"] = _clock(floor, clock())
     result["previous"] = _previous(slots, result)
     last = slots.journal.last()
     result["bad"] = [{"date": _date(each.time), **asdict(each)} for each in bad_files(slots.home)]
-    wait = postponed(slots.home, time.time())
+    wait = postponed(slots.home, clock())
     result["postponed"] = {"date": _date(wait.until), **asdict(wait)} if wait else None
     result["last"] = {"date": _date(last.time), **asdict(last)} if last else None
     return result

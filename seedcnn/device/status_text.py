@@ -6,6 +6,7 @@ import re
 from datetime import datetime
 from typing import Any
 
+from seedcnn.device.probing import CODE
 from seedcnn.device.status import FACTORY
 from seedcnn.messages import counted, shown
 from seedcnn.runtime.names import AUTO
@@ -15,6 +16,7 @@ __all__ = ["brief", "full"]
 _LONGEST = 100  # characters of a reason in the line
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _BEGUN = {
+    "ELIGIBLE": "update",
     "DOWNLOAD": "download",
     "VERIFY": "check of the signature",
     "EXPAND": "expansion",
@@ -58,7 +60,10 @@ def _last(last: dict[str, Any] | None, now: float) -> str:
         return f"{what}, {ago}: {_short(last['reason'])}"
     if state == "ROLLED_BACK":
         went = f"back to release {release}" if release else "no model is left"
-        return f"slot {last['slot']} is bad, so {went}, {ago}"
+        why = "the probe failed" if last["code"] == CODE else f"slot {last['slot']} is bad"
+        return f"{why}, so {went}, {ago}"
+    if state == "HOLD":
+        return f"{release} is held, {ago}: {_short(last['reason'])}"
     if state == "CHECK":
         return f"checked {ago}"
     if state in ("ADAPTED", "UNADAPTED"):
@@ -95,6 +100,8 @@ def brief(status: dict[str, Any], now: float) -> str:
     else:
         parts += [f"no usable model: {status['problem'].partition(' has no usable model: ')[2]}"]
     parts += [f"last: {_last(last, now)}"]
+    if status["clock"]["behind"]:
+        parts += [f"clock: {_clock(status['clock'])}"]
     line = f"{status['family']}  {' | '.join(parts)}"
     if active is None:
         line += f"\nnext: seedcnn-device --home {status['home']} update"
@@ -104,6 +111,22 @@ def brief(status: dict[str, Any], now: float) -> str:
 def _shown_lines(text: str) -> str:
     """Return lines of text with what cannot be printed as escapes."""
     return "\n".join(map(shown, text.split("\n")))
+
+
+def _clock(clock: dict[str, Any]) -> str:
+    if not clock["behind"]:
+        return _day_and_time(clock["date"])
+    return (
+        f"it says {_day_and_time(clock['date'])}, but {_day_and_time(clock['passed'])} has passed, so the age of the "
+        "repository's metadata is unknown"
+    )
+
+
+def _floor(floor: dict[str, Any]) -> str:
+    if "unusable" in floor:
+        return str(floor["unusable"])
+    rule = f", SHA-256 {floor['rule']}" if floor["rule"] else ""
+    return f"serial {floor['serial']}, minimum release {floor['min_release']}{rule}"
 
 
 def _choice(choice: dict[str, Any]) -> str:
@@ -133,9 +156,10 @@ def _bad(file: dict[str, Any]) -> str:
 
 def full(status: dict[str, Any]) -> list[str]:
     """Return the rest of the state, a line for each thing, with dates in UTC."""
-    active, floor, last = status["active"], status["floor"], status["last"]
+    active, last = status["active"], status["last"]
     since = f", since {_day_and_time(active['since'])}" if active and active["since"] else ""
-    rows = {"home": status["home"], "url": status["url"], "runtime": status["runtime"]}
+    rows = {"home": status["home"], "device": status["device_id"], "cohort": status["cohort"] or "-"}
+    rows |= {"url": status["url"], "runtime": status["runtime"]}
     rows["installed"] = ", ".join(f"{name} {number}" for name, number in status["runtimes"].items()) or "no runtime"
     if status["runtime"] == AUTO:
         rows["choices"] = "; ".join(map(_choice, status["choices"])) or "none yet"
@@ -146,10 +170,7 @@ def full(status: dict[str, Any]) -> list[str]:
     ]
     rows["learned"] = "; ".join(learned) or "-"
     rows |= {"slot a": _model(status["slot_a"]), "slot b": _model(status["slot_b"]), "factory": _model(status[FACTORY])}
-    rows["floor"] = floor.get("unusable") or ", ".join(
-        [f"release {floor['release']}", f"minimum release {floor['min_release']}"]
-        + [f"SHA-256 {floor['sha256']}"] * bool(floor["sha256"])
-    )
+    rows |= {"floor": _floor(status["floor"]), "clock": _clock(status["clock"])}
     rows["bad"] = "; ".join(map(_bad, status["bad"])) or "-"
     if wait := status["postponed"]:
         rows["waiting"] = f"until {_day_and_time(wait['date'])}: {wait['reason']}"

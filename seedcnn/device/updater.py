@@ -7,13 +7,15 @@ length and hash check. Needs python-tuf and urllib3, but no numpy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tuf.api import exceptions
-from tuf.api.metadata import Metadata, Root, TargetFile
+from tuf.api.metadata import Metadata, Root, TargetFile, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater
 
 from seedcnn.bundle import Artefact, Rollout, rollout_name
@@ -22,6 +24,7 @@ from seedcnn.device.config import check_url
 from seedcnn.device.fetcher import DownloadLimits, HttpStatusError, LaterError, PacedClient, TransferError
 from seedcnn.device.part import Part
 from seedcnn.device.transfer import fetch
+from seedcnn.device.trusted import Seen
 from seedcnn.errors import PostponedError, UpdateError
 from seedcnn.files import remove, write_file
 
@@ -45,6 +48,10 @@ class Offer:
     sha256: str
     target: Target
     delta: Target | None = None
+
+
+def _ids(keyids: Iterable[str]) -> str:
+    return ",".join(sorted(keyids))
 
 
 class _Fetcher(FetcherInterface):
@@ -76,11 +83,41 @@ class _Fetcher(FetcherInterface):
 
 
 class _Updater(Updater):
-    """python-tuf's updater, except that it writes a file only if it has changed, and flushes it.
+    """python-tuf's updater with a time of ours, and that writes a file only if it has changed, and flushes it.
 
     Its own writes every root at every check, and flushes nothing. If a newer python-tuf calls these methods by other
-    names, a check writes more than it need; the tests count the writes.
+    names, a check writes more than it need and takes the clock for granted; tests count the writes and set the clock.
+    It has no public way to the time or to the keys of a role, so nothing else here touches its internals.
+
+    Attributes:
+        now: returns the time in seconds since 1970, given the ids of the keys of the timestamp role.
     """
+
+    now: Callable[[str], float]
+
+    def _load_root(self) -> None:
+        """Load the newest root, and set the time before anything is checked for its age."""
+        super()._load_root()
+        self._trusted_set.reference_time = datetime.fromtimestamp(self.now(self.timekeepers()), UTC)
+
+    def timekeepers(self) -> str:
+        """Return the ids of the keys of the timestamp role."""
+        return _ids(self._trusted_set.root.roles[Timestamp.type].keyids)
+
+    def keys_of(self, name: str) -> str:
+        """Return the ids of the keys of the role that has signed a target."""
+        targets = self._trusted_set.targets
+        if name not in targets.targets and targets.delegations is not None:
+            for role, _ in targets.delegations.get_roles_for_target(name):
+                if not self._trusted_set.contains(role, Targets.type) or targets.delegations.roles is None:
+                    continue
+                if name in self._load_targets(role, Targets.type).targets:
+                    return _ids(targets.delegations.roles[role].keyids)
+        return _ids(self._trusted_set.root.roles[Targets.type].keyids)
+
+    def until(self) -> int:
+        """Return when the first of the metadata in use expires, in seconds since 1970."""
+        return int(min(signed.expires.timestamp() for signed in self._trusted_set))
 
     def _persist_file(self, filename: str, data: bytes) -> None:
         path = Path(filename)
@@ -147,36 +184,58 @@ class Source:
         self._home, self._url, self._root, self._limits = home, check_url(url), root, limits
         self._client = PacedClient(limits)
         self._fetcher = _Fetcher(self._client)
+        self._updater: _Updater | None = None
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def check(self, family: str, content: str = "") -> Offer:
+    def check(self, family: str, now: Callable[[str], float] = lambda _: time.time()) -> Seen:
         """Refresh the metadata and read the family's rollout rule.
+
+        Args:
+            now: returns the time in seconds since 1970, given the ids of the keys of the timestamp role.
+
+        Raises:
+            UpdateError: if anything is refused or unreachable, nothing is published for the family, or the rule names a
+                release that is not signed.
+        """
+        directory, name = self._home / "metadata", rollout_name(family)
+        with _refusals(self._url):
+            directory.mkdir(exist_ok=True)
+            _drop_debris(directory)
+            updater = _Updater(str(directory), f"{self._url}/metadata/", fetcher=self._fetcher, bootstrap=self._root)
+            updater.now = now
+            updater.refresh()
+            rule = updater.get_targetinfo(name)
+            if rule is None:
+                raise UpdateError(f"{self._url} has published nothing for family {family!r}")
+            rollout = Rollout.parse(self._rule_text(rule), family)
+            for artefact in rollout.artefacts:
+                if updater.get_targetinfo(artefact.target) is None:
+                    raise UpdateError(
+                        f"the rollout rule of {family!r} was refused: {artefact.target} is not a signed target"
+                    )
+            self._updater = updater
+            return Seen(rollout, self.digest(rule), updater.keys_of(name), updater.timekeepers(), updater.until())
+
+    def offer(self, artefact: Artefact, content: str = "") -> Offer:
+        """Look up the signed files of a release that the rule names; :meth:`check` comes first.
 
         Args:
             content: content digest of the device's current bundle, to look for a delta from it.
 
         Raises:
-            UpdateError: if anything is refused or unreachable, or nothing is published for the family.
+            UpdateError: if the release is not signed, or larger than this device accepts.
         """
-        directory = self._home / "metadata"
+        if self._updater is None:
+            raise ValueError("`check` comes before `offer`")
         with _refusals(self._url):
-            directory.mkdir(exist_ok=True)
-            _drop_debris(directory)
-            updater = _Updater(str(directory), f"{self._url}/metadata/", fetcher=self._fetcher, bootstrap=self._root)
-            updater.refresh()
-            rule = updater.get_targetinfo(rollout_name(family))
-            if rule is None:
-                raise UpdateError(f"{self._url} has published nothing for family {family!r}")
-            rollout = Rollout.parse(self._rule_text(rule), family)
-            artefact = rollout.offer
-            target = updater.get_targetinfo(artefact.target)
+            target = self._updater.get_targetinfo(artefact.target)
             name = artefact.deltas.get(content)
-            delta = updater.get_targetinfo(name) if name else None
+            delta = self._updater.get_targetinfo(name) if name else None
         if target is None:
-            raise UpdateError(f"the rollout rule of {family!r} was refused: {artefact.target} is not a signed target")
+            raise UpdateError(f"{artefact.target} was refused: it is not a signed target")
         if target.length > self._limits.max_bytes:
             raise UpdateError(
                 f"{artefact.target} was refused: it has {target.length} bytes; "

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,34 @@ from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Targets, 
 
 from seedcnn.server.keys import load_signer
 
+_SERIALS = count(1000, 1000)
+
 
 def rule(release: int, changes: Mapping[str, object] | None = None) -> bytes:
-    """A rollout rule with fields changed at will."""
+    """A rule with fields changed at will, by default for all devices, and newer than all that are published."""
     value = {
-        "format": "seedcnn-rollout/1",
+        "format": "seedcnn-rollout/2",
         "family": "demo",
+        "serial": next(_SERIALS),
         "artefact": f"demo/{release}.bundle",
         "release": release,
         "content": "0" * 64,
         "deltas": {},
+        "base": {},
+        "salt": "0" * 32,
+        "per_mille": 1000,
+        "cohorts": [],
+        "not_before": 0,
+        "deadline": 0,
+        "probation": {"answers": 0, "seconds": 0, "max_bad": 0, "latency_ms": 0, "max_late_per_mille": 1000},
+        "signed_at": int(time.time()),
     }
     return json.dumps({**value, **(changes or {})}).encode()
+
+
+def base(release: int) -> dict[str, object]:
+    """The base of a rule."""
+    return {"artefact": f"demo/{release}.bundle", "release": release, "content": "0" * 64, "deltas": {}}
 
 
 class Thief:

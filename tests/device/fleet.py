@@ -53,8 +53,8 @@ class Device:
     def slots(self) -> Slots:
         return Slots(self.home)
 
-    def update(self, url: str | None = None, limits: DownloadLimits | None = None):
-        return update(self.home, url, limits=limits)
+    def update(self, url: str | None = None, limits: DownloadLimits | None = None, **options):
+        return update(self.home, url, limits=limits, **options)
 
     def answer(self) -> tuple[int, np.ndarray]:
         """The active release and its logits for IMAGES."""
@@ -94,9 +94,17 @@ class Fleet:
         return bundle
 
     def device(
-        self, home: Path, *, url: str | None = None, factory: Path | None = None, runtime: str = "onnxruntime"
+        self,
+        home: Path,
+        *,
+        url: str | None = None,
+        factory: Path | None = None,
+        runtime: str = "onnxruntime",
+        device_id: str | None = None,
+        cohort: str = "",
     ) -> Device:
-        init(home, self.directory / "root.json", url or self.url, "demo", factory=factory, runtime=runtime)
+        names = {"device_id": device_id, "cohort": cohort}
+        init(home, self.directory / "root.json", url or self.url, "demo", factory=factory, runtime=runtime, **names)
         return Device(home)
 
     def artefact(self, release: int, family: str = "demo") -> Path:

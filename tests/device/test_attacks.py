@@ -101,7 +101,7 @@ def test_signed_bundle_of_a_future_version(device, fleet, make_bundle):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"format": "seedcnn-rollout/2", "anything": [1]}, "format is 'seedcnn-rollout/2'"),
+        ({"format": "seedcnn-rollout/3", "anything": [1]}, "format is 'seedcnn-rollout/3'"),
         ({"family": "other"}, "about family 'other'"),
         ({"artefact": "../../etc/passwd"}, "artefact is"),
     ],
@@ -129,16 +129,16 @@ def test_bundle_of_another_family_or_release_under_the_announced_name(device, fl
     refused(device, "it is release 2, but was announced as 3")
 
 
-def test_older_release_signed_by_somebody_with_the_keys(device, fleet, make_bundle):
+def test_older_rule_signed_by_somebody_with_the_keys(device, fleet):
     fleet.publish(4)
     device.update()
-    sign_targets(fleet.directory, {"rollout/demo.json": rule(1)})
-    refused(device, "release 1 of 'demo' was refused: this device has had release 4", release=4)
+    sign_targets(fleet.directory, {"rollout/demo.json": rule(4, {"serial": 1})})
+    refused(device, "its serial is 1; this device has seen serial 2 and never follows an older one", release=4)
 
 
-def test_same_release_with_another_content(device, fleet, make_bundle):
-    sign_targets(fleet.directory, {"demo/1.bundle": make_bundle(1, width=8), "rollout/demo.json": rule(1)})
-    refused(device, "had that release with different content")
+def test_same_serial_with_another_content(device, fleet, make_bundle):
+    sign_targets(fleet.directory, {"demo/2.bundle": make_bundle(2), "rollout/demo.json": rule(2, {"serial": 1})})
+    refused(device, "this device has seen serial 1 with different content")
 
 
 def test_floor_survives_the_loss_of_all_tuf_state(device, fleet):
@@ -146,14 +146,14 @@ def test_floor_survives_the_loss_of_all_tuf_state(device, fleet):
     device.update()
     for path in sorted((device.home / "metadata").rglob("*"), reverse=True):
         path.unlink() if path.is_symlink() or path.is_file() else path.rmdir()
-    sign_targets(fleet.directory, {"rollout/demo.json": rule(1)})
-    refused(device, "never goes back", release=4)
+    sign_targets(fleet.directory, {"rollout/demo.json": rule(1, {"serial": 1})})
+    refused(device, "never follows an older one", release=4)
 
 
 def test_unreadable_floor_stops_updates_not_answers(device, fleet):
     (device.home / "floor.json").write_bytes(b"{}")
     fleet.publish(2)
-    refused(device, "floor.json cannot be read, so old releases cannot be told from new ones")
+    refused(device, "floor.json cannot be read, so old rules cannot be told from new ones")
 
 
 def test_replayed_old_metadata(device, fleet):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from seedcnn.bundle import read_bundle
 from seedcnn.device.choice import Choice, Key, current_key, installed_runtimes, recall, remember, remembered
-from seedcnn.device.config import Config, dump_config, read_config
+from seedcnn.device.config import Config, dump_config
 from seedcnn.device.expand import expand
 from seedcnn.device.measure import choose
 from seedcnn.device.runtime import Model
@@ -217,14 +218,14 @@ def test_status_tells_choice_and_medians(auto):
     assert "medians_ms" in json.dumps(result)
 
 
-def test_config_of_an_older_version_means_onnx_runtime(device):
+def test_a_home_of_an_older_version_is_refused_in_words(device):
     path = device.home / "config.json"
-    value = json.loads(path.read_bytes())
-    assert value.pop("runtime") == "onnxruntime"
-    path.write_text(json.dumps(value))
-    assert read_config(device.home).runtime == "onnxruntime"
-    assert device.release() == 1
-    assert not device.update().updated
+    path.write_text(path.read_text().replace("seedcnn-device/2", "seedcnn-device/1"))
+    with pytest.raises(DeviceError, match=r"has the format 'seedcnn-device/1', .*; remove it and initialise it anew"):
+        device.update()
+
+
+GOOD = Config("http://x", "demo", "onnxruntime", "camera-1", "lab")
 
 
 @pytest.mark.parametrize(
@@ -232,10 +233,13 @@ def test_config_of_an_older_version_means_onnx_runtime(device):
     [
         b"",
         b"[]",
-        b'{"format": "seedcnn-device/1"}',
-        dump_config(Config("http://x", "demo", "tensorrt")),
-        dump_config(Config("http://x", "demo")).replace(b'"url"', b'"uri"'),
-        dump_config(Config("http://x", "demo")).replace(b"device/1", b"device/2"),
+        b'{"format": "seedcnn-device/2"}',
+        dump_config(replace(GOOD, runtime="tensorrt")),
+        dump_config(replace(GOOD, device_id="")),
+        dump_config(replace(GOOD, device_id="a/b")),
+        dump_config(replace(GOOD, cohort="a b")),
+        dump_config(GOOD).replace(b'"url"', b'"uri"'),
+        dump_config(GOOD).replace(b'"lab"', b"7"),
     ],
 )
 def test_a_config_that_is_none_is_refused(device, text):

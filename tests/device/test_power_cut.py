@@ -9,14 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from seedcnn.bundle import Rollout
+from seedcnn.device.bad import bad_files
 from seedcnn.device.choice import remembered
 from seedcnn.device.journal import STATES
 from seedcnn.device.records import Floor, parse
+from seedcnn.errors import UpdateError
+from tests.device.attacker import rule, sign_targets
+from tests.device.bundles import make_bundle
 from tests.device.fleet import IMAGES, Device, expected_logits
 
 KILLED = -signal.SIGKILL
@@ -37,8 +43,8 @@ class Zygote:
         self._process.stdin.write(text + "\n")
         self._process.stdin.flush()
 
-    def start(self, home: Path, kill_at: int = 0) -> int:
-        self._send(json.dumps({"home": str(home), "kill_at": kill_at}))
+    def start(self, home: Path, kill_at: int = 0, options: Sequence[str] = ()) -> int:
+        self._send(json.dumps({"home": str(home), "kill_at": kill_at, "options": list(options)}))
         return int(self._process.stdout.readline())
 
     def end(self) -> tuple[int, int]:
@@ -46,8 +52,8 @@ class Zygote:
         answer = json.loads(self._process.stdout.readline())
         return answer["code"], answer["calls"]
 
-    def run(self, home: Path, kill_at: int = 0) -> tuple[int, int]:
-        self.start(home, kill_at)
+    def run(self, home: Path, kill_at: int = 0, options: Sequence[str] = ()) -> tuple[int, int]:
+        self.start(home, kill_at, options)
         return self.end()
 
     def close(self) -> None:
@@ -90,8 +96,8 @@ def check(device: Device, answers: dict[int, np.ndarray], slots: str = "ab") -> 
     new, logits = device.answer()
     assert new == 3
     np.testing.assert_array_equal(logits, answers[3])
-    assert device.slots.floor().release == 3
-    assert parse(Floor, (device.home / "floor.json").read_bytes()).release == 3
+    rule = Rollout.parse((device.home / "rollout.json").read_bytes(), "demo")
+    assert parse(Floor, (device.home / "floor.json").read_bytes()).serial == rule.serial
     return release
 
 
@@ -107,7 +113,7 @@ def test_kill_before_every_call_that_touches_a_file(zygote, prepared):
         last_states.add(device.slots.journal.last().state)
         seen.add(check(device, answers))
     assert seen == {2, 3}
-    assert last_states >= {"CHECK", "DOWNLOAD", "VERIFY", "EXPAND", "SELFTEST", "SWITCH", "COMMITTED"}
+    assert last_states >= {"CHECK", "ELIGIBLE", "DOWNLOAD", "VERIFY", "EXPAND", "SELFTEST", "SWITCH", "COMMITTED"}
 
 
 @pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
@@ -140,6 +146,82 @@ def test_kill_before_the_calls_of_an_update_by_a_delta(zygote, fleet, tmp_path, 
         assert zygote.run(copy.home, kill_at) == (KILLED, 0)
         seen.add(check(copy, answers, slots="a"))
     assert seen == {2, 3}
+
+
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_kill_before_the_calls_of_a_revert(zygote, fleet, tmp_path, stride):
+    """Back to what the other slot still holds, by a newer rule."""
+    fleet.publish(3)
+    device = fleet.device(tmp_path / "home")
+    device.update()
+    answers = {3: device.logits()}
+    sign_targets(fleet.directory, {"demo/2.bundle": make_bundle(2), "rollout/demo.json": rule(2)})
+    device.update()
+    answers[2] = device.logits()
+    fleet.artefact(3).unlink()
+    sign_targets(fleet.directory, {"rollout/demo.json": rule(3)})
+    code, calls = zygote.run(fresh(device.home, "whole").home)
+    assert code == 0
+    seen, states = set(), set()
+    for kill_at in range(1, calls + 1, stride):
+        copy = fresh(device.home, "killed")
+        assert zygote.run(copy.home, kill_at) == (KILLED, 0)
+        states.add(copy.slots.journal.last().state)
+        seen.add(check(copy, answers))
+    assert seen == {2, 3}
+    assert "DOWNLOAD" not in states
+
+
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_kill_before_the_calls_of_a_hold_and_of_the_update_after_it(zygote, fleet, tmp_path, stride):
+    fleet.publish(2)
+    device = fleet.device(tmp_path / "home")
+    device.update()
+    answers = {2: device.logits(), 3: expected_logits(make_bundle(3), tmp_path)}
+    held = rule(3, {"per_mille": 0})
+    serial = json.loads(held)["serial"]
+    sign_targets(fleet.directory, {"demo/3.bundle": make_bundle(3), "rollout/demo.json": held})
+    _, calls = zygote.run(fresh(device.home, "whole").home)
+    for kill_at in range(1, calls + 1, stride):
+        copy = fresh(device.home, "killed")
+        assert zygote.run(copy.home, kill_at) == (KILLED, 0)
+        assert not copy.update().updated
+        assert copy.states()[-1] == "HOLD"
+        assert copy.slots.floor().serial == serial
+        np.testing.assert_array_equal(copy.logits(), answers[2])
+    device.update()
+    sign_targets(fleet.directory, {"rollout/demo.json": rule(3)})
+    _, calls = zygote.run(fresh(device.home, "whole").home)
+    seen = set()
+    for kill_at in range(1, calls + 1, stride):
+        copy = fresh(device.home, "killed")
+        assert zygote.run(copy.home, kill_at) == (KILLED, 0)
+        seen.add(check(copy, answers, slots="a"))
+    assert seen == {2, 3}
+
+
+@pytest.mark.parametrize("stride", [6, pytest.param(1, marks=pytest.mark.slow)])
+def test_kill_before_the_calls_of_an_update_that_its_probe_takes_back(zygote, fleet, tmp_path, stride):
+    """Killed anywhere, repeating it ends with the model before."""
+    fleet.publish(2)
+    device = fleet.device(tmp_path / "home")
+    device.update()
+    before = device.logits()
+    fleet.publish(3)
+    code, calls = zygote.run(fresh(device.home, "whole").home, 0, ["--probe", "false"])
+    assert code == 1
+    states = set()
+    for kill_at in range(1, calls + 1, stride):
+        copy = fresh(device.home, "killed")
+        assert zygote.run(copy.home, kill_at, ["--probe", "false"]) == (KILLED, 0)
+        assert copy.release() in (2, 3)
+        states.add(copy.slots.journal.last().state)
+        with pytest.raises(UpdateError, match="release 3 was"):
+            copy.update(probe="false")
+        np.testing.assert_array_equal(copy.logits(), before)
+        assert "ROLLED_BACK" in copy.states()
+        assert bad_files(copy.home)
+    assert states >= {"SWITCH", "ROLLED_BACK"}
 
 
 @pytest.mark.parametrize("stride", [8, pytest.param(1, marks=pytest.mark.slow)])
@@ -187,7 +269,7 @@ def test_kill_after_delays_across_the_whole_update(zygote, prepared):
 
 
 @pytest.mark.parametrize(
-    "state", [state for state in STATES if state not in ("REFUSED", "ROLLED_BACK", "ADAPTED", "UNADAPTED")]
+    "state", [state for state in STATES if state not in ("HOLD", "REFUSED", "ROLLED_BACK", "ADAPTED", "UNADAPTED")]
 )
 def test_kill_on_seeing_a_journal_state(zygote, prepared, state):
     home, answers = prepared

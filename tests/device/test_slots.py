@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from seedcnn.device.records import Floor, SlotRecord, dump, parse
 from seedcnn.device.runtime import Model
 from seedcnn.device.slots import Slots
 from seedcnn.errors import DeviceError, SlotError, UpdateError
-from seedcnn.files import replace_symlink, write_file
+from seedcnn.files import replace_symlink
 from tests.device.attacker import rule, sign_targets
 from tests.device.fleet import IMAGES, contents
 
@@ -52,7 +53,7 @@ def test_damaged_current_slot_falls_back_and_says_so(two, fleet, caplog, damage)
     caplog.clear()
     assert two.release() == 1
     assert caplog.text == ""
-    # The floor is still 2: the same release may come again, and goes into the bad slot.
+    # The same release comes again, and goes into the bad slot.
     assert two.update().release == 2
     assert two.slots.current() == "b"
     assert two.slots.examine("a").record.release == 1
@@ -94,8 +95,9 @@ def test_factory_model_when_no_slot_is_good(fleet, tmp_path, make_bundle):
     flip(device.slots.path(device.slots.current()) / "model.bundle")
     assert device.release() == 1
     assert device.slots.current() is None
-    sign_targets(fleet.directory, {"demo/1.bundle": make_bundle(1, width=8), "rollout/demo.json": rule(1)})
-    with pytest.raises(UpdateError, match="has had release 2"):
+    fields = {"serial": 1}
+    sign_targets(fleet.directory, {"demo/1.bundle": make_bundle(1, width=8), "rollout/demo.json": rule(1, fields)})
+    with pytest.raises(UpdateError, match="has seen serial 1 with different content"):
         device.update()
     assert device.release() == 1
 
@@ -181,20 +183,26 @@ def test_interrupted_commit_is_finished(two, fleet):
     journal = json.loads((two.home / "journal.json").read_bytes())
     assert journal["entries"].pop()["state"] == "COMMITTED"
     (two.home / "journal.json").write_text(json.dumps(journal))
-    write_file(two.home / "floor.json", dump(Floor(1, 0, "0" * 64)))
-    assert two.slots.floor().release == 2
+    record = two.slots.path("b") / "slot.json"
+    record.write_bytes(dump(replace(parse(SlotRecord, record.read_bytes()), min_release=2)))
+    assert two.slots.floor().min_release == 2
+    assert stored(two).min_release == 0
     two.update()
     assert two.states()[-1] == "COMMITTED"
-    assert parse(Floor, (two.home / "floor.json").read_bytes()).release == 2
+    assert stored(two).min_release == 2
 
 
-def test_floor_never_sinks(tmp_path):
+def stored(device) -> Floor:
+    return parse(Floor, (device.home / "floor.json").read_bytes())
+
+
+def test_the_minimum_release_never_sinks(tmp_path):
     slots = Slots(tmp_path)
-    slots.raise_floor(SlotRecord("demo", 5, 4, "5" * 64, 1, "c" * 64, "5" * 64))
-    slots.raise_floor(SlotRecord("demo", 3, 0, "3" * 64, 1, "c" * 64, "3" * 64))
-    assert slots.floor() == Floor(5, 4, "5" * 64)
-    slots.raise_floor(SlotRecord("demo", 6, 0, "6" * 64, 1, "c" * 64, "6" * 64))
-    assert slots.floor() == Floor(6, 4, "6" * 64)
+    for minimum, lowest in ((4, 4), (0, 4), (6, 6)):
+        slots.raise_minimum(SlotRecord("demo", 9, minimum, "5" * 64, 1, "c" * 64, "5" * 64))
+        assert slots.floor() == Floor(min_release=lowest)
+    slots.follow(Floor(3, "r", "k", 7, "t"))
+    assert slots.floor() == Floor(3, "r", "k", 7, "t", 6)
 
 
 def test_lock_of_a_home_that_is_not_there(tmp_path):
@@ -202,15 +210,15 @@ def test_lock_of_a_home_that_is_not_there(tmp_path):
         pass
 
 
-@pytest.mark.parametrize(
-    "text", [b"", b"[]", b"{}", b'{"release":1,"min_release":0,"sha256":"","extra":1}', b'{"release":true}', b"\xff"]
-)
+@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"serial":1}', b'{"serial":true}', b"\xff"])
 def test_records_are_parsed_strictly(text):
     with pytest.raises(ValueError):
         parse(Floor, text)
-    assert parse(Floor, dump(Floor(1, 1, "x"))) == Floor(1, 1, "x")
-    with pytest.raises(ValueError, match="must hold exactly release, min_release, sha256"):
-        parse(Floor, b'{"release":true,"min_release":0,"sha256":""}')
+    floor = Floor(1, "x", "k", 5, "t", 1)
+    assert parse(Floor, dump(floor)) == floor
+    for wrong in (dump(floor).replace(b"5", b"true"), dump(floor).replace(b'{"', b'{"extra": 1, "', 1)):
+        with pytest.raises(ValueError, match="must hold exactly serial, rule, keys, signed_at, timekeepers, min_rel"):
+            parse(Floor, wrong)
 
 
 def test_journal_keeps_the_last_entries_and_folds_repeated_checks(tmp_path, caplog):

@@ -131,7 +131,7 @@ def test_verbose_has_the_rest_with_dates_in_utc(five, capsys):
     date = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
     assert re.fullmatch(rf"slot {known['current']}, since {date}", rows["active"])
     assert re.match(rf"{date} REFUSED, release 6, slot ., http://.* was refused: a file is not what", rows["last"])
-    assert rows["floor"].startswith("release 5, minimum release 0, SHA-256 ")
+    assert rows["floor"].startswith("serial 4, minimum release 0, SHA-256 ")
     assert "choices" not in rows
 
 

@@ -24,7 +24,7 @@ def test_first_update_installs_and_answers_like_the_bundle(fleet, tmp_path):
     result = device.update()
     assert (result.updated, result.release, result.previous) == (True, 1, 0)
     np.testing.assert_array_equal(device.logits(), expected_logits(bundle, tmp_path))
-    states = ["CHECK", "DOWNLOAD", "VERIFY", "EXPAND", "SELFTEST", "SWITCH", "COMMITTED"]
+    states = ["CHECK", "ELIGIBLE", "DOWNLOAD", "VERIFY", "EXPAND", "SELFTEST", "SWITCH", "COMMITTED"]
     assert device.states() == states
 
 
@@ -48,26 +48,27 @@ def test_second_release_goes_to_the_other_slot_and_the_first_stays(device, fleet
     assert device.slots.current() != first
     assert device.slots.examine(first).record.release == 1
     np.testing.assert_array_equal(device.logits(), expected_logits(bundle, tmp_path))
-    assert device.slots.floor().release == 2
+    assert device.slots.floor().serial == 2
     fleet.publish(5)
     assert device.update().release == 5
     assert device.slots.current() == first
 
 
-def test_factory_model_answers_first_and_is_a_floor(fleet, tmp_path, make_bundle):
+def test_factory_model_answers_first_and_its_minimum_release_counts(fleet, tmp_path, make_bundle):
     factory = tmp_path / "factory.bundle"
-    factory.write_bytes(make_bundle(3))
+    factory.write_bytes(make_bundle(3, min_release=2))
     device = fleet.device(tmp_path / "home", factory=factory)
     assert device.release() == 3
-    fleet.publish(2)
-    with pytest.raises(UpdateError, match="has had release 3"):
+    fleet.publish(1)
+    with pytest.raises(UpdateError, match=r"release 1 of .demo. was refused: a model .* requires release 2 or later"):
         device.update()
     assert device.release() == 3
-    fleet.publish(3)
-    assert not device.update().updated
-    fleet.publish(4)
+    fleet.publish(2)
     assert device.update().previous == 3
-    assert device.release() == 4
+    assert device.release() == 2
+    fleet.publish(3, min_release=2)
+    assert device.update().updated
+    assert device.update().message == "nothing new: release 3 is installed"
 
 
 def test_init_refuses_what_it_cannot_trust(fleet, tmp_path, make_bundle):
@@ -109,7 +110,7 @@ def test_status_tells_slots_floor_and_last_step(device):
     assert result["active"]["release"] == 1
     assert result["active"]["source"] == result["current"] == "a"
     assert result["slot_b"] == {"unusable": "slot.json: No such file or directory"}
-    assert result["floor"]["release"] == 1
+    assert (result["floor"]["serial"], result["floor"]["min_release"]) == (1, 0)
     assert result["last"]["state"] == "COMMITTED"
     json.dumps(result)
 
@@ -132,5 +133,5 @@ def test_many_updates_at_once_end_in_one_good_state(device, fleet):
         assert (code == 0 and ("release 2 is installed" in out)) or (code == 1 and "another update is running" in err)
     assert sum("is installed in slot" in out for out, _, _ in ends) == 1
     assert device.release() == 2
-    assert device.slots.floor().release == 2
+    assert device.slots.floor().serial == 2
     assert Slots(device.home).examine("a").record.release == 1

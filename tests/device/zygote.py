@@ -1,9 +1,10 @@
 """A process with everything imported that forks one device update per request, so that it can be killed at any instant.
 
-Reads lines of JSON from stdin: {"home": DIR, "kill_at": N or 0}. Forks a child that runs the update command; with N > 0
-the child kills itself with SIGKILL just before its N-th system call that touches a file under the home. Writes the
-child's process id when it starts; after one more line it waits for the child's end and writes {"code": exit code or
--signal, "calls": number counted}. Until then the id stays the child's own, so that it is safe to kill.
+Reads lines of JSON from stdin: {"home": DIR, "kill_at": N or 0, "options": [...]}. Forks a child that runs the update
+command; with N > 0 the child kills itself with SIGKILL just before its N-th system call that touches a file under the
+home. Writes the child's process id when it starts; after one more line it waits for the child's end and writes
+{"code": exit code or -signal, "calls": number counted}. Until then the id stays the child's own, so that it is safe to
+kill.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from seedcnn.device.main import main
 CALLS = {"open", "os.rename", "os.remove", "os.mkdir", "os.symlink", "os.rmdir", "os.truncate", "os.link"}
 
 
-def child(home: str, kill_at: int, report: int) -> None:
+def child(home: str, kill_at: int, options: list[str], report: int) -> None:
     count = 0
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
@@ -34,7 +35,7 @@ def child(home: str, kill_at: int, report: int) -> None:
 
     sys.addaudithook(hook)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - the process ends with it
-    code = main(["--home", home, "update"])
+    code = main(["--home", home, "update", *options])
     os.write(report, str(count).encode())
     os._exit(code)
 
@@ -45,7 +46,7 @@ while line := sys.stdin.readline():
     pid = os.fork()
     if pid == 0:
         try:
-            child(request["home"], request["kill_at"], writing)
+            child(request["home"], request["kill_at"], request["options"], writing)
         finally:
             os._exit(70)
     os.close(writing)

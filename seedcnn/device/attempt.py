@@ -1,0 +1,340 @@
+"""One update from start to finish: CHECK, ELIGIBLE, DOWNLOAD, VERIFY, EXPAND, SELFTEST, SWITCH, COMMITTED.
+
+Or else HOLD, REFUSED or ROLLED_BACK. The current slot answers until the new one has passed its self-test. Every step is
+journalled before it starts, which distinguishes a power cut from a refusal; a check that finds nothing new writes
+nothing, a hold is journalled once, and a refusal that is repeated once a day. numpy and the runtime are imported only
+after a bundle has been verified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seedcnn.device.adapted import FILE
+from seedcnn.device.bad import find_bad, is_own_fault, note_bad
+from seedcnn.device.commands import SECONDS, is_missing, run_command
+from seedcnn.device.config import Config
+from seedcnn.device.journal import Entry
+from seedcnn.device.part import drop_parts, is_disk_full
+from seedcnn.device.postponed import forget
+from seedcnn.device.probing import CODE, check_probe
+from seedcnn.device.records import Active, SlotRecord
+from seedcnn.device.slots import MODEL, Slots
+from seedcnn.device.trial import try_bundle
+from seedcnn.device.trusted import Seen, followed, trusted_now
+from seedcnn.errors import BundleError, PostponedError, RolledBackError, SeedCNNError, SlotError, UpdateError
+from seedcnn.files import fsync_directory, remove, write_file
+
+if TYPE_CHECKING:
+    from seedcnn.device.updater import Offer, Source, Target
+
+__all__ = ["Attempt", "Commands", "UpdateResult", "sentence_of"]
+
+_DAY = 86400
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """The result of an update: whether anything was installed, and the releases now and before (0 for none)."""
+
+    updated: bool
+    release: int
+    previous: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Commands that an update asks, "" for none, and how many seconds each of them may take."""
+
+    ready: str = ""
+    probe: str = ""
+    seconds: float = SECONDS
+
+
+@dataclass
+class Attempt:
+    """One run of :func:`seedcnn.device.agent.update`.
+
+    ``slot`` is empty until staging begins; ``way`` reports on the delta, if any. A check that finds nothing is not
+    journalled, so that it writes nothing: ``begun`` is whether there is more.
+    """
+
+    slots: Slots
+    config: Config
+    commands: Commands
+    clock: Callable[[], float]
+    release: int = 0
+    slot: str = ""
+    place: Path | None = None
+    way: str = ""
+    begun: bool = False
+
+    def step(self, state: str, reason: str = "", code: str = "") -> None:
+        """Journal a step."""
+        if not self.begun:
+            self.begun = True
+            self.slots.journal.append("CHECK")
+        self.slots.journal.append(state, release=self.release, slot=self.slot, reason=reason, code=code)
+
+    def run(self, source: Source, before: Active | None) -> UpdateResult:
+        """Obey the rule.
+
+        Args:
+            before: the active model.
+
+        Raises:
+            SeedCNNError, OSError, MemoryError: if the update was refused or could not finish.
+        """
+        seen, now = self.see(source)
+        rollout, home = seen.rollout, self.slots.home
+        wanted = rollout.wanted(self.config.device_id, self.config.cohort, int(now))
+        self.release = rollout.offer.release
+        held = _unselected(seen, self.config, now)
+        if wanted is None:
+            drop_parts(home)
+            return self.hold(held, before)
+        offer = source.offer(wanted, before.record.content if before else "")
+        if before is not None and before.record.artefact == offer.sha256:
+            drop_parts(home)
+            if held:
+                return self.hold(held, before)
+            return UpdateResult(False, self.release, self.release, f"nothing new: release {self.release} is installed")
+        self.release = wanted.release
+        self.check_offer(offer)
+        for option, command in (("--ready", self.commands.ready), ("--probe", self.commands.probe)):
+            if command and is_missing(command):
+                raise UpdateError(
+                    f"release {self.release} could not be installed: {option} (={command!r:.200}) names no program "
+                    "that can be run"
+                )
+        ready = self.commands.ready
+        if ready and (problem := run_command(ready, seconds=self.commands.seconds).problem):
+            return self.hold(f"the command of --ready {problem}", before, "ready")
+        self.step("ELIGIBLE")
+        return self.install(source, offer, before)
+
+    def see(self, source: Source) -> tuple[Seen, float]:
+        """Read the rule, make sure that no older one is followed again, and return it and the time."""
+        floor = self.slots.floor()
+        seen = source.check(self.config.family, lambda keys: trusted_now(self.clock(), floor, keys))
+        forget(self.slots.home)
+        new = followed(floor, seen)
+        if new is not floor:
+            self.slots.follow(new)
+        return seen, trusted_now(self.clock(), new, seen.timekeepers)
+
+    def hold(self, reason: str, before: Active | None, code: str = "") -> UpdateResult:
+        """Keep what the device has, and journal why, once."""
+        self.slots.journal.hold(self.release, reason, code)
+        has = before.record.release if before else 0
+        stays = f"release {has} stays" if before else "nothing is installed"
+        return UpdateResult(False, has, has, f"release {self.release} is held: {reason}; {stays}")
+
+    def check_offer(self, offer: Offer) -> None:
+        """Refuse a release below the minimum, or that has failed here."""
+        lowest = self.slots.floor().min_release
+        if self.release < lowest:
+            raise UpdateError(
+                f"release {self.release} of {offer.artefact.family!r} was refused: a model that was installed here "
+                f"requires release {lowest} or later"
+            )
+        if bad := find_bad(self.slots.home, offer.sha256):
+            raise UpdateError(
+                f"release {self.release} was refused: its bundle {bad.sha256} has failed {bad.count} times and is not "
+                f"fetched again, unless seedcnn-device forget-bad is given that digest; the reason: {bad.reason}"
+            )
+
+    def install(self, source: Source, offer: Offer, before: Active | None) -> UpdateResult:
+        """Bring a release to the slot that is not current, switch to it, and commit it."""
+        record = self.kept(offer) or self.stage(source, offer, before)
+        if self.commands.probe:
+            self.step("SWITCH", before.source if before else "", CODE)
+        else:
+            self.step("SWITCH")
+        if self.place is None:
+            self.slots.turn(self.slot)
+        else:
+            self.slots.switch(self.slot, self.place)
+        if self.commands.probe:
+            check_probe(self.slots, self.slot, record, before, self.commands.probe, seconds=self.commands.seconds)
+        self.commit(record)
+        previous = before.record.release if before else 0
+        message = f"release {self.release} is installed in slot {self.slot} (before: {previous or 'none'}{self.way})"
+        return UpdateResult(True, self.release, previous, message)
+
+    def kept(self, offer: Offer) -> SlotRecord | None:
+        """Try the model of the slot that is not current, if it is the one offered; return None if it is not."""
+        slot = self.slots.staging()
+        try:
+            found = self.slots.examine(slot)
+        except SlotError:
+            return None
+        if found.record.artefact != offer.sha256:
+            return None
+        self.slot, self.way = slot, "; the slot still held it"
+        self.tried(found.data, offer)
+        drop_parts(self.slots.home)
+        return found.record
+
+    def tried(self, data: bytes, offer: Offer) -> SlotRecord:
+        """Open, expand and self-test a bundle; count a failure that is its own."""
+        try:
+            return try_bundle(self.slots, self.config, data, self.release, self.step, offer.sha256)
+        except Exception as error:
+            self.note_bad(offer.sha256, error)
+            raise
+
+    def stage(self, source: Source, offer: Offer, before: Active | None) -> SlotRecord:
+        """Fetch a release and try it, in a place that no slot points to."""
+        slots = self.slots
+        self.slot = slots.staging()
+        self.place = place = slots.fresh()
+        data, part = self.patched(source, offer, before), None
+        if data is None:
+            data, part = self.whole(source, offer)
+        record = self.tried(data, offer)
+        if part is None:
+            write_file(place / MODEL, data, mode=0o644)
+        else:
+            part.rename(place / MODEL)
+            fsync_directory(place)
+        drop_parts(slots.home)
+        slots.complete(place, record)
+        return record
+
+    def note_bad(self, sha256: str, error: Exception) -> None:
+        """Count a failure that is the file's own fault, and drop the file."""
+        if not is_own_fault(error):
+            return
+        try:
+            note_bad(self.slots.home, sha256, self.release, sentence_of(error) or "")
+            drop_parts(self.slots.home)
+        except OSError as problem:
+            _LOG.warning("the bad file %s could not be noted: %s", sha256, problem)
+
+    def fetched(self, source: Source, target: Target) -> tuple[bytes, Path]:
+        """Download a file, verified, to where it stays until it is installed or turns out to be bad."""
+        part = source.part(target)
+        for last in (False, True):
+            self.step("DOWNLOAD")
+            source.download(target, part)
+            self.step("VERIFY")
+            resumed = part.resumed
+            try:
+                source.verify(target, part)
+                break
+            except UpdateError:
+                # Bytes of several transfers may be of several servers: the file is fetched anew, once.
+                if last or not resumed:
+                    raise
+        return part.path.read_bytes(), part.path
+
+    def whole(self, source: Source, offer: Offer) -> tuple[bytes, Path]:
+        """Fetch the whole bundle."""
+        data, path = self.fetched(source, offer.target)
+        if hashlib.sha256(data).hexdigest() != offer.sha256:
+            raise UpdateError(f"release {self.release} was refused: the file changed after it was verified")
+        return data, path
+
+    def patched(self, source: Source, offer: Offer, before: Active | None) -> bytes | None:
+        """Make the new bundle from the old one and a delta; return None if there is no delta or it fails."""
+        if before is None or offer.delta is None:
+            return None
+        digest = source.digest(offer.delta)
+        try:
+            if bad := find_bad(self.slots.home, digest):
+                raise UpdateError(f"it has failed {bad.count} times and is not fetched again: {bad.reason}")
+            stored, _ = self.fetched(source, offer.delta)
+        except PostponedError:
+            raise
+        except UpdateError as error:
+            self.without_delta(error)
+            return None
+        try:
+            from seedcnn.bundle import apply_delta, read_bundle, read_delta
+
+            delta = read_delta(stored)
+            if delta.result != offer.artefact.content:
+                raise UpdateError(
+                    f"it makes content {delta.result}; the rollout rule requires {offer.artefact.content}"
+                )
+            data = apply_delta(read_bundle(before.data), delta)
+        except (UpdateError, BundleError) as error:
+            self.note_bad(digest, error)
+            self.without_delta(error)
+            return None
+        self.way = f"; by a delta of {offer.delta.length} bytes"
+        return data
+
+    def without_delta(self, error: Exception) -> None:
+        """Note that the delta failed."""
+        self.way = f"; its delta failed: {error}"
+        _LOG.warning("the delta to release %d failed, so the whole bundle is fetched: %s", self.release, error)
+
+    def commit(self, record: SlotRecord) -> None:
+        """Record the commit and remove what is not needed any more. The switch is done, so failures are only logged."""
+        try:
+            self.slots.raise_minimum(record)
+            self.step("COMMITTED")
+        except (OSError, SlotError) as error:
+            # The switch is done; until the next run records the commit, the slot's own record keeps the minimum up.
+            _LOG.warning("release %d is active, but its commit could not be recorded: %s", self.release, error)
+        try:
+            self.slots.discard()
+        except OSError as error:
+            _LOG.warning("release %d is active, but what it replaced could not be removed: %s", self.release, error)
+        try:
+            remove(self.slots.home / FILE)
+        except OSError as error:
+            # Nothing else: the sets name their bundle, and no other one takes them.
+            _LOG.warning(
+                "release %d is active, but the sets of the one before could not be removed: %s", self.release, error
+            )
+
+    def refuse(self, reason: str, error: BaseException) -> None:
+        """Free the space and journal the reason. A failure in here must not hide that reason."""
+        try:
+            if is_disk_full(error) or is_disk_full(error.__cause__):
+                drop_parts(self.slots.home)
+            if self.slot:
+                self.slots.discard()
+            if isinstance(error, RolledBackError):
+                return  # journalled already
+            entry, last = Entry("REFUSED", int(time.time()), self.release, self.slot, reason), self.slots.journal.last()
+            if self.begun or last is None or not entry.repeats(last) or not 0 <= entry.time - last.time < _DAY:
+                self.step("REFUSED", reason)
+        except OSError as problem:
+            _LOG.warning("the refusal could not be journalled: %s", problem)
+
+
+def _unselected(seen: Seen, config: Config, now: float) -> str:
+    """Return why a device does not get the release that is rolled out; "" if it does."""
+    rollout = seen.rollout
+    if rollout.cohorts and config.cohort not in rollout.cohorts:
+        return f"not selected: the rule is for the cohorts {', '.join(rollout.cohorts):.200}"
+    if not rollout.selects(config.device_id, config.cohort):
+        return f"not selected: the dial is at {rollout.per_mille} per mille"
+    if now < rollout.not_before:
+        return f"before its start at {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(rollout.not_before))}"
+    return ""
+
+
+def sentence_of(error: BaseException) -> str | None:
+    """Describe an expected failure in a sentence; return None for a defect or an interruption, which propagates."""
+    if isinstance(error, BundleError):
+        return f"the bundle was refused: {error}"
+    if isinstance(error, SeedCNNError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "the update needs more memory than this device has"
+    if isinstance(error, OSError):
+        return f"the update could not finish: {error.strerror or error} ({error.filename or 'home'})"
+    return None
