@@ -40,11 +40,12 @@ def say_result(result: PackResult, request: PackRequest, out: Path) -> None:
     watch = open_console(stderr=True, highlight=False)
     prose(watch, f"{duration(sum(result.seconds.values()))}: " + ", ".join(f"{w} {duration(s)}" for w, s in spent[:4]))
     before, after = result.before, result.after
+    whose = "" if result.int8 is None else "with float32 weights on the grid "
     prose(
         console,
         f"accuracy {before.top1:.2f} -> {after.top1:.2f} % on {before.n:,} test images: "
         f"{after.top1 - before.top1:+.2f} ± {result.drop_error:.2f} points (standard error of the difference; of each "
-        f"accuracy alone ± {after.standard_error:.2f}); the top class stays the same for "
+        f"accuracy alone ± {after.standard_error:.2f}); {whose}the top class stays the same for "
         f"{result.grid.agreement:.2f} % of them",
     )
     if result.drop > SEARCHED_DROP and request.max_accuracy_drop is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seedcnn.cli._arguments import input_size, refuse_without_effect
 from seedcnn.errors import ConfigError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from seedcnn.bundle import Preprocessing
     from seedcnn.evaluate.accuracies import Accuracy
-    from seedcnn.train import FolderData, TrainConfig, TrainData
+    from seedcnn.train import Checkpoint, FolderData, TrainConfig, TrainData
 
 __all__ = ["Prepared", "TrainRequest"]
 
@@ -141,8 +141,17 @@ class TrainRequest:
         rule = self._rule(model, known)
         share = self.val if self.val is not None else VAL_SHARE if saved is None else saved.config.val
         changes = [*self._changes(saved is not None), *self.set_]
+        on_grid = self._goes_on_on_its_grid(saved)
         # Refuse a wrong option before the pictures are decoded, which takes long.
-        override(TrainConfig(model, data=FOLDER, preprocessing=rule, pretrained=self.pretrained), changes)
+        plain = TrainConfig(model, data=FOLDER, preprocessing=rule, pretrained=self.pretrained)
+        if saved is not None:
+            kept: dict[str, Any] = {
+                "augment": saved.config.augment,
+                "flip": saved.config.flip,
+                "noise": saved.config.noise,
+            }
+            plain = replace(plain, init_from=str(checkpoint), **kept, **on_grid)
+        override(plain, changes)
         given = self.val if saved is None or self.val is not None else share
         data = load_folder(place, preprocessing=rule, val=given, strict=self.strict, progress=say)
         for line in data.about:
@@ -151,11 +160,24 @@ class TrainRequest:
             config = own_config(model, data, val=share, pretrained=self.pretrained)
         else:
             config = fine_tuned(saved.config, data, checkpoint, planned=self.plan is not None)
+            config = replace(config, **on_grid)
         config = override(config, changes)
         config = self._planned(config, data.preprocessing.shape)
         measure = _measure(data.preprocessing, data.val.images, data.val.labels)
         say(data.preprocessing.in_words())
+        if saved is not None:
+            noise = f", noise={config.noise:g}" if config.noise else ""
+            say(
+                f"goes on from {checkpoint} with augment={config.augment}, flip={config.flip}{noise}, "
+                f"optimizer={config.optimizer}, schedule={config.schedule}, lr={config.lr:g}; --set changes them"
+            )
         return Prepared(config, own_data(data), measure, str(place))
+
+    def _goes_on_on_its_grid(self, saved: Checkpoint | None) -> dict[str, Any]:
+        """The fields with which a network that was trained on a grid goes on, if --set names the rate's."""
+        if saved is None or saved.config.rate is None or not any(each.startswith("rate.") for each in self.set_):
+            return {}
+        return {"rate": saved.config.rate, "optimizer": saved.config.optimizer}
 
     def _place(self, source: str) -> Path:
         """Where the pictures are: --data, or those that a checkpoint was trained on."""

@@ -143,7 +143,9 @@ def pack(
     _check_files(request, out, plot)
     with _nothing_written() as say:
         if tune is not None or bytes_ is not None:
-            result, config = _tuned(network, request, tune, bytes_, {"--weights": weights, "--plot": plot}, say)
+            unfit: dict[str, object] = {"--weights": weights, "--plot": plot, "--calibration": calibration or None}
+            unfit["--calibration-pictures"] = calibration_pictures
+            result, config = _tuned(network, request, tune, bytes_, unfit, say)
         else:
             found = open_trained(network, data, weights, input_, resize, mean, std, set_, say)
             result, config = _packed(found, request, plot, say), found.config

@@ -276,9 +276,8 @@ def tune(
         raise ConfigError(f"`tune` is {epochs}; it must be at least 1 epoch")
     if request.parent is not None or request.step is not None or request.quantizes:
         name = "parent" if request.parent is not None else "step" if request.step is not None else "int8"
-        raise ConfigError(
-            f"`{name}` contradicts `tune`, which finds grids of its own; pack the tuned checkpoint with it"
-        )
+        remedy = "leave it out" if name == "step" else "pack the tuned checkpoint with it"
+        raise ConfigError(f"`{name}` contradicts `tune`, which finds grids of its own; {remedy}")
     drop = request.max_accuracy_drop
     goal = Goal(most_bytes, None if most_bytes is not None else SEARCHED_DROP if drop is None else drop)
     work = _Tuning(Path(path), epochs, request, progress)

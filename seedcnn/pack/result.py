@@ -106,7 +106,7 @@ class PackResult:
             ("values that travel as seeds", f"{self.seeded_values:,}"),
             (f"accuracy of {self.before.n:,} images", self._change()),
             ("torch with the bundle's weights", f"{self.on_grid.top1:.2f} %"),
-            ("the same top class as before", f"{self.grid.agreement:.2f} %"),
+            ("the same top class as before, with float32 weights", f"{self.grid.agreement:.2f} %"),
             ("largest relative difference of the export", f"{self.export.max_rel:.1e}"),
         ]
         rows += [] if self.delta is None else [("delta from the parent, bytes", f"{len(self.delta):,}")]

@@ -59,7 +59,7 @@ def _check_numbers(config: Any) -> None:
         raise ConfigError(f"fraction (={config.fraction}) must be in (0, 1]")
     if not 0 <= config.random_erasing <= 1:
         raise ConfigError(f"random_erasing (={config.random_erasing}) must be in [0, 1]")
-    for name in ("label_smoothing", "drop_path", "ema", "muon_momentum"):
+    for name in ("label_smoothing", "drop_path", "ema", "momentum", "muon_momentum"):
         if not 0 <= (share := getattr(config, name)) < 1:
             raise ConfigError(f"{name} (={share}) must be in [0, 1)")
     for name in _NOT_NEGATIVE:

@@ -164,6 +164,8 @@ def own_data(data: OwnPictures) -> TrainData:
 def fine_tuned(config: TrainConfig, data: OwnPictures, checkpoint: Path, *, planned: bool = False) -> TrainConfig:
     """Return settings that go on from a checkpoint on pictures of one's own: a fifth of the rate, ten epochs.
 
+    The network, its augmentation and noise stay those of the checkpoint; optimizer and schedule are those of a new run.
+
     Args:
         planned: a plan gives some layers fresh weights, which need the whole rate and all epochs.
     """
@@ -177,7 +179,9 @@ def fine_tuned(config: TrainConfig, data: OwnPictures, checkpoint: Path, *, plan
         convert=config.convert,
         overrides=config.overrides,
         plan=config.plan,
+        augment=config.augment,
         flip=config.flip,
+        noise=config.noise,
         lowpass=config.lowpass,
         init_from=str(checkpoint),
         epochs=fresh.epochs if planned else 10,

@@ -224,3 +224,25 @@ def test_an_update_that_pays_for_differences_is_a_small_delta(trained, tmp_path)
         sizes[price] = len(found.delta)
     assert sizes[20.0] < sizes[0.0]
     assert sizes[20.0] < 0.7 * len(parent.data)
+
+
+def test_a_tuned_network_goes_on_on_its_grid(trained, tmp_path):
+    """What the documentation says about heads: two options, and the checkpoint is named once."""
+    saved = load_checkpoint(trained)
+    data = load_folder(Path(saved.source.partition(":")[2]), preprocessing=saved.preprocessing)
+    train(tuned_config(saved.config, trained, 1, 0.1), data, tmp_path / "tuned.ckpt")
+    going = ("--set", "epochs=1", "--set", "optimizer=adam", "--set", "rate.steps=start", "--set", "lr=0.01")
+    out = tmp_path / "more.ckpt"
+    done = in_process("train", tmp_path / "tuned.ckpt", "--update", "norms+head", *going, "--out", out)
+    assert f"goes on from {tmp_path / 'tuned.ckpt'} with augment=" in " ".join((done.stderr + done.stdout).split())
+    before, after = load_checkpoint(tmp_path / "tuned.ckpt"), load_checkpoint(out)
+    assert after.steps == before.steps
+    assert after.config.rate.steps == "start"
+    assert after.config.init_from == str(tmp_path / "tuned.ckpt")
+
+
+@pytest.mark.parametrize("option", [("--calibration", "x"), ("--calibration-pictures", 7), ("--plot", "x.svg")])
+def test_options_of_a_search_are_refused(trained, tmp_path, option):
+    asked = ("--family", "f", "--release", 1, "--out", tmp_path / "a.bundle", "--tune", 1, "--bytes", 20_000)
+    done = in_process("pack", trained, *asked, *option, expect=1)
+    assert f"{option[0]} has no effect with --tune" in done.stderr
