@@ -15,7 +15,7 @@ import pytest
 from tuf.api.exceptions import BadVersionNumberError, RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import DelegatedRole, Metadata, MetaFile, Root, TargetFile, Targets
 
-from seedcnn.bundle import Rollout, read_bundle
+from seedcnn.bundle import Artefact, Rollout, read_bundle
 from seedcnn.server.families import add_family, revoke, rotate
 from seedcnn.server.keys import generate_key, load_signer
 from seedcnn.server.repository import init_repository, publish
@@ -61,7 +61,12 @@ def scene(tmp_path, make_bundle):
 
 def rule_of(bundle: bytes) -> bytes:
     manifest = read_bundle(bundle).manifest
-    return Rollout(manifest.family, manifest.release, manifest.content_sha256(), {}).dump()
+    return to_all(Artefact(manifest.family, manifest.release, manifest.content_sha256(), {}))
+
+
+def to_all(artefact: Artefact) -> bytes:
+    """A rule by which every device runs a release, of a serial far ahead."""
+    return Rollout(artefact, 10**6, None, "0" * 32, 1000, 0).dump()
 
 
 def test_timestamp(scene, make_bundle):
@@ -194,7 +199,7 @@ def take_family(scene, names):
     own = read_bundle(scene.own).manifest
     for role, name, data in (
         ("demo.bundles", "demo/9.bundle", scene.own),
-        ("demo.rule", "rollout/demo.json", Rollout("demo", 9, own.content_sha256(), {}).dump()),
+        ("demo.rule", "rollout/demo.json", to_all(Artefact("demo", 9, own.content_sha256(), {}))),
     ):
         thief.role(role, lambda signed: signed.targets.clear(), key=f"mine-{len(names)}")
         thief.add(role, name, data, key=f"mine-{len(names)}")
