@@ -125,6 +125,8 @@ def _facts_of(metadata: Any, wanted: str) -> tuple[str, int, int, str]:
     version = text.partition(" ")[0]
     if version.startswith("seedcnn-delta/") and not wanted.startswith("seedcnn-delta/"):
         raise BundleFormatError("this is a delta, not a bundle: `seedcnn apply` makes one of it and its parent")
+    if version.startswith("seedcnn-bundle/") and not wanted.startswith("seedcnn-bundle/"):
+        raise BundleFormatError("this is a bundle, not a delta")
     if version != wanted:
         kind = wanted.partition("/")[0].removeprefix("seedcnn-")
         raise BundleFormatError(f"{kind} format is {version!r:.80}; this version of seedcnn reads {wanted!r}")

@@ -90,9 +90,9 @@ def _say_accuracy(found: Measured | None) -> None:
 
 
 def _inspect_delta(file: Path, tensors: bool) -> None:
-    from seedcnn.bundle import read_delta
+    from seedcnn.cli._deltas import open_delta
 
-    found = read_delta(file.read_bytes())
+    found = open_delta(file)
     typer.echo(f"delta to release {found.release}, {found.size:,} bytes, sha256 {found.sha256}")
     typer.echo(f"from content {found.parent}\nto content   {found.result}")
     _say_accuracy(found.measured)

@@ -11,7 +11,7 @@ import typer
 
 from seedcnn.cli._arguments import Plugins, as_options, check_outputs, load_plugins, refuse_without_effect
 from seedcnn.cli._trained import Mean, NetworkInput, Resize, Set, Std, Weights, open_trained
-from seedcnn.errors import BundleError, ConfigError
+from seedcnn.errors import ConfigError
 from seedcnn.files import write_file
 
 if TYPE_CHECKING:
@@ -244,17 +244,11 @@ def apply(
     Example: seedcnn apply groupnl-1.bundle groupnl-2.bundle.delta --out groupnl-2.bundle
     """
     from seedcnn.bundle import open_bundle, read_bundle
-    from seedcnn.bundle.delta import apply_delta, read_delta
+    from seedcnn.bundle.delta import apply_delta
+    from seedcnn.cli._deltas import open_delta
 
     check_outputs({"--out": out}, make=True)
-    data = apply_delta(open_bundle(parent), read_delta(_bytes_of(delta)))
+    data = apply_delta(open_bundle(parent), open_delta(delta))
     write_file(out, data)
     manifest = read_bundle(data).manifest
     typer.echo(f"{out}: {len(data):,} bytes; release {manifest.release}, content {manifest.content_sha256()}")
-
-
-def _bytes_of(delta: Path) -> bytes:
-    try:
-        return delta.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{delta} cannot be read: {error.strerror}") from None

@@ -57,7 +57,7 @@ def test_the_same_content_in_another_compression_is_the_same_parent(parent, delt
 
 
 def test_a_bundle_is_no_delta_and_a_delta_no_bundle(tiny, delta):
-    with pytest.raises(BundleError, match="delta format is 'seedcnn-bundle/1'"):
+    with pytest.raises(BundleError, match="this is a bundle, not a delta"):
         read_delta(tiny)
     with pytest.raises(BundleError, match="this is a delta, not a bundle"):
         read_bundle(delta)
