@@ -2,7 +2,8 @@
 
 They are small enough for two CPU cores. Muon trains the dense convolutions and SGD the rest (``docs/training.md``), at
 rates that suit all four (results/rates.json). results/demo.json has the accuracies, one run each, so they do not rank
-the networks. Noise in training (``--set noise=0.1``) costs one to two points on clean images and wins seven under corruption.
+the networks. Noise in training (``--set noise=0.1``) costs one to two points on clean images and wins seven under
+corruption.
 """
 
 from __future__ import annotations
