@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 
 from seedcnn.bundle.canonical import dump_canonical, load_json
 from seedcnn.bundle.limits import MAX_INT
+from seedcnn.bundle.ranges import LATEST, check_integer
 from seedcnn.bundle.rollout import check_cohort, check_device_id, check_family
 from seedcnn.errors import BundleFormatError, UpdateError
 
@@ -26,7 +27,6 @@ ENDS = ("COMMITTED", *FAILURES)
 CODES = ("", "self-test", "bundle", "space", "bad-answers", "late-answers", "probe", "crash-loop", "operator", "other")
 _ID = re.compile(r"[0-9a-f]{32}")
 _MOST_TEXT = 500  # characters
-_LATEST = 253402300799
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,10 @@ class Report:
         check_device_id(self.device)
         if self.cohort != "":
             check_cohort(self.cohort)
-        if not isinstance(self.family, str):
-            raise ValueError(f"family is {self.family!r:.80}; it must be a name")
         check_family(self.family)
-        limits = {"serial": (1, MAX_INT), "release": (1, MAX_INT), "time": (0, _LATEST)}
-        for name in ("answers", "bad", "late"):
-            limits[name] = (0, MAX_INT)
-        for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if type(value) is not int or not low <= value <= high:
-                raise ValueError(f"{name} is {value!r:.80}; it must be an integer from {low} to {high}")
+        limits = {"serial": (1, MAX_INT), "release": (1, MAX_INT), "time": (0, LATEST)}
+        for name, (low, high) in {**limits, **dict.fromkeys(("answers", "bad", "late"), (0, MAX_INT))}.items():
+            check_integer(name, getattr(self, name), low, high)
         for name, words in (("state", STATES), ("code", CODES)):
             if (value := getattr(self, name)) not in words:
                 raise ValueError(f"{name} is {value!r:.80}; it must be one of {', '.join(filter(None, words))}")

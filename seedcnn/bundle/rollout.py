@@ -15,6 +15,7 @@ from typing import Any
 
 from seedcnn.bundle.canonical import dump_canonical, load_json
 from seedcnn.bundle.limits import MAX_INT
+from seedcnn.bundle.ranges import LATEST, check_integer
 from seedcnn.errors import BundleFormatError, UpdateError
 
 __all__ = [
@@ -39,7 +40,6 @@ FORMAT = "seedcnn-rollout/2"
 MAX_BYTES = 64 << 10
 MAX_COHORTS = 64
 MAX_DELTAS = 64
-_LATEST = 253402300799  # the end of the year 9999, in seconds since 1970
 _MOST_ANSWERS = 10**9
 _LONGEST_PROBATION = 30 * 86400  # seconds
 _LONGEST_ANSWER = 3_600_000  # milliseconds
@@ -47,7 +47,6 @@ _FAMILY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _RELEASE = re.compile(r"[1-9][0-9]{0,15}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SALT = re.compile(r"[0-9a-f]{32}")
-_COHORT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
@@ -57,12 +56,7 @@ def check_family(family: str) -> str:
     Raises:
         ValueError: naming the rule.
     """
-    if not _FAMILY.fullmatch(family) or family == "rollout":
-        raise ValueError(
-            f"`family` (={family!r}) must be 1 to 64 of a-z 0-9 . _ -, "
-            "starting with a letter or digit, and not 'rollout'"
-        )
-    return family
+    return _check_name("family", family, _FAMILY, "a-z 0-9 . _ -", "rollout")
 
 
 def check_cohort(cohort: str) -> str:
@@ -71,11 +65,7 @@ def check_cohort(cohort: str) -> str:
     Raises:
         ValueError: naming the rule.
     """
-    if not isinstance(cohort, str) or not _COHORT.fullmatch(cohort):
-        raise ValueError(
-            f"`cohort` (={cohort!r:.80}) must be 1 to 64 of a-z 0-9 . _ -, starting with a letter or digit"
-        )
-    return cohort
+    return _check_name("cohort", cohort, _FAMILY, "a-z 0-9 . _ -")
 
 
 def check_device_id(device_id: str) -> str:
@@ -84,11 +74,14 @@ def check_device_id(device_id: str) -> str:
     Raises:
         ValueError: naming the rule.
     """
-    if not isinstance(device_id, str) or not _DEVICE_ID.fullmatch(device_id):
-        raise ValueError(
-            f"`device_id` (={device_id!r:.80}) must be 1 to 64 of A-Z a-z 0-9 . _ : -, starting with a letter or digit"
-        )
-    return device_id
+    return _check_name("device_id", device_id, _DEVICE_ID, "A-Z a-z 0-9 . _ : -")
+
+
+def _check_name(what: str, name: object, pattern: re.Pattern[str], letters: str, taken: str = "") -> str:
+    if isinstance(name, str) and pattern.fullmatch(name) and name != taken:
+        return name
+    other = f", and not {taken!r}" if taken else ""
+    raise ValueError(f"`{what}` (={name!r:.80}) must be 1 to 64 of {letters}, starting with a letter or digit{other}")
 
 
 def bucket(salt: str, device_id: str) -> int:
@@ -130,11 +123,6 @@ def _is_delta(family: str, release: int, name: object) -> bool:
     return bool(_RELEASE.fullmatch(parent)) and name == delta_name(family, release, int(parent))
 
 
-def _integer(name: str, value: object, low: int, high: int) -> None:
-    if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{name} is {value!r:.80}; it must be an integer from {low} to {high}")
-
-
 @dataclass(frozen=True)
 class Artefact:
     """One release of a family, as a rule names it.
@@ -155,7 +143,7 @@ class Artefact:
 
     def __post_init__(self) -> None:
         check_family(self.family)
-        _integer("release", self.release, 1, MAX_INT)
+        check_integer("release", self.release, 1, MAX_INT)
         if not isinstance(self.content, str) or not _DIGEST.fullmatch(self.content):
             raise ValueError(f"content is {self.content!r:.80}; it must be 64 lower-case hexadecimal digits")
         if not isinstance(self.deltas, Mapping) or len(self.deltas) > MAX_DELTAS:
@@ -216,11 +204,11 @@ class Probation:
     max_late_per_mille: int = 1000
 
     def __post_init__(self) -> None:
-        _integer("probation.answers", self.answers, 0, _MOST_ANSWERS)
-        _integer("probation.seconds", self.seconds, 0, _LONGEST_PROBATION)
-        _integer("probation.max_bad", self.max_bad, 0, _MOST_ANSWERS)
-        _integer("probation.latency_ms", self.latency_ms, 0, _LONGEST_ANSWER)
-        _integer("probation.max_late_per_mille", self.max_late_per_mille, 0, 1000)
+        check_integer("probation.answers", self.answers, 0, _MOST_ANSWERS)
+        check_integer("probation.seconds", self.seconds, 0, _LONGEST_PROBATION)
+        check_integer("probation.max_bad", self.max_bad, 0, _MOST_ANSWERS)
+        check_integer("probation.latency_ms", self.latency_ms, 0, _LONGEST_ANSWER)
+        check_integer("probation.max_late_per_mille", self.max_late_per_mille, 0, 1000)
 
 
 @dataclass(frozen=True)
@@ -255,12 +243,12 @@ class Rollout:
     probation: Probation = Probation()
 
     def __post_init__(self) -> None:
-        _integer("serial", self.serial, 1, MAX_INT)
+        check_integer("serial", self.serial, 1, MAX_INT)
         if self.base is not None and self.base.family != self.offer.family:
             raise ValueError(f"base.family is {self.base.family!r}; it must be {self.offer.family!r}")
         if not isinstance(self.salt, str) or not _SALT.fullmatch(self.salt):
             raise ValueError(f"salt is {self.salt!r:.80}; it must be 32 lower-case hexadecimal digits")
-        _integer("per_mille", self.per_mille, 0, 1000)
+        check_integer("per_mille", self.per_mille, 0, 1000)
         if len(self.cohorts) > MAX_COHORTS or list(self.cohorts) != sorted(set(self.cohorts)):
             raise ValueError(
                 f"cohorts is {list(self.cohorts)!r:.80}; it must be at most {MAX_COHORTS} names in ascending order"
@@ -268,7 +256,7 @@ class Rollout:
         for cohort in self.cohorts:
             check_cohort(cohort)
         for name in ("signed_at", "not_before", "deadline"):
-            _integer(name, getattr(self, name), 0, _LATEST)
+            check_integer(name, getattr(self, name), 0, LATEST)
         if self.deadline and self.deadline <= max(self.signed_at, self.not_before):
             raise ValueError(
                 f"deadline is {self.deadline}; it must be after signed_at ({self.signed_at}) and not_before "

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seedcnn.bundle.ranges import LATEST
 from seedcnn.files import remove, write_file
 from seedcnn.literals import parse_json
 
@@ -26,7 +27,6 @@ MAX_SETS = 16
 _FORMAT = "seedcnn-adapted/1"
 _MAX_BYTES = 64 << 20
 _LONGEST = 64
-_LATEST = 253402300799
 _LOG = logging.getLogger(__name__)
 
 
@@ -65,7 +65,7 @@ def _set(item: dict[str, Any]) -> LearnedSet:
     means, stds = (base64.b64decode(item.pop(name), validate=True) for name in ("means", "stds"))
     found = LearnedSet(**item, means=means, stds=stds)
     kinds = [type(found.name), type(found.images), type(found.time)]
-    if kinds != [str, int, int] or found.images < 1 or not 0 <= found.time <= _LATEST:
+    if kinds != [str, int, int] or found.images < 1 or not 0 <= found.time <= LATEST:
         raise ValueError(f"its set {found.name!r:.80} is not valid")
     if not means or len(means) % 4 or len(means) != len(stds):
         raise ValueError(f"its set {found.name!r:.80} has {len(means)} and {len(stds)} bytes of statistics")

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from seedcnn.bundle.ranges import LATEST
 from seedcnn.files import write_file
 from seedcnn.literals import parse_json
 
@@ -31,7 +32,6 @@ STATES = (
 )
 _FORMAT = "seedcnn-journal/1"
 _KEPT = 64
-_LATEST = 253402300799  # the end of the year 9999
 _LOG = logging.getLogger(__name__)
 
 
@@ -63,7 +63,7 @@ class Entry:
 def _entry(item: dict[str, Any]) -> Entry:
     entry = Entry(**item)
     kinds = [type(value) for value in asdict(entry).values()]
-    if kinds != [str, int, int, str, str, str] or entry.state not in STATES or not 0 <= entry.time <= _LATEST:
+    if kinds != [str, int, int, str, str, str] or entry.state not in STATES or not 0 <= entry.time <= LATEST:
         raise ValueError(f"its entry {item!r:.200} is not valid")
     return entry
 

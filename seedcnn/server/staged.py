@@ -9,6 +9,7 @@ from typing import Any
 
 from seedcnn.bundle import check_family
 from seedcnn.bundle.limits import MAX_INT
+from seedcnn.bundle.ranges import LATEST, check_integer
 from seedcnn.bundle.rollout import bucket, check_cohort
 
 __all__ = ["ENDED", "ON_STOP", "STATES", "Staged", "percent"]
@@ -16,18 +17,12 @@ __all__ = ["ENDED", "ON_STOP", "STATES", "Staged", "percent"]
 STATES = ("running", "paused", "stopped", "done")
 ENDED = ("stopped", "done")
 ON_STOP = ("revert", "pause")
-_LATEST = 253402300799  # the end of the year 9999
 _LONGEST = 366 * 86400  # seconds
 
 
 def percent(per_mille: int) -> str:
     """Return a dial as people type it: 5%, 0.1%."""
     return f"{per_mille // 10}%" if per_mille % 10 == 0 else f"{per_mille // 10}.{per_mille % 10}%"
-
-
-def _integer(name: str, value: object, low: int, high: int) -> None:
-    if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{name} is {value!r:.80}; it must be an integer from {low} to {high}")
 
 
 def _check_waves(waves: tuple[int, ...]) -> None:
@@ -82,19 +77,19 @@ class Staged:
 
     def __post_init__(self) -> None:
         check_family(self.family)
-        _integer("offer", self.offer, 1, MAX_INT)
-        _integer("base", self.base, 0, MAX_INT)
-        _integer("first", self.first, 1, MAX_INT)
+        check_integer("offer", self.offer, 1, MAX_INT)
+        check_integer("base", self.base, 0, MAX_INT)
+        check_integer("first", self.first, 1, MAX_INT)
         if not self.rules:
             raise ValueError("rules are missing; a rollout has one at least")
         for per_mille, signed_at in self.rules:
-            _integer("per_mille", per_mille, 0, 1000)
-            _integer("signed_at", signed_at, 0, _LATEST)
+            check_integer("per_mille", per_mille, 0, 1000)
+            check_integer("signed_at", signed_at, 0, LATEST)
         _check_waves(self.waves)
-        _integer("started", self.started, 0, _LATEST)
-        _integer("soak", self.soak, 1, _LONGEST)
-        _integer("deadline", self.deadline, 1, _LONGEST)
-        _integer("stop_at", self.stop_at, 0, 1000)
+        check_integer("started", self.started, 0, LATEST)
+        check_integer("soak", self.soak, 1, _LONGEST)
+        check_integer("deadline", self.deadline, 1, _LONGEST)
+        check_integer("stop_at", self.stop_at, 0, 1000)
         for name, words in (("on_stop", ON_STOP), ("state", STATES)):
             if (value := getattr(self, name)) not in words:
                 raise ValueError(f"{name} is {value!r:.80}; it must be one of {', '.join(words)}")

@@ -33,7 +33,7 @@ def test_what_is_written_is_read():
         ({"cohort": "A"}, "`cohort`"),
         ({"cohort": None}, "`cohort`"),
         ({"family": "A"}, "`family`"),
-        ({"family": 3}, "family is 3"),
+        ({"family": 3}, "`family`"),
         ({"serial": 0}, "serial is 0"),
         ({"release": "7"}, "release is '7'"),
         ({"time": -1}, "time is -1"),

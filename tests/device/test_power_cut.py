@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +86,23 @@ def fresh(home: Path, name: str) -> Device:
     return Device(copy)
 
 
+def killed(
+    zygote: Zygote, home: Path, stride: int = 1, options: Sequence[str] = (), code: int = 0, first: int = 1
+) -> Iterator[Device]:
+    """Copies of a home on which an update was killed before call ``first`` that touches a file, ``first + stride``, ...
+
+    Args:
+        code: exit status of the update that is not killed.
+    """
+    ended, calls = zygote.run(fresh(home, "whole").home, 0, options)
+    assert ended == code
+    assert calls > 2 * stride
+    for kill_at in range(first, calls + 1, stride):
+        copy = fresh(home, "killed")
+        assert zygote.run(copy.home, kill_at, options) == (KILLED, 0)
+        yield copy
+
+
 def check(device: Device, answers: dict[int, np.ndarray], slots: str = "ab") -> int:
     """The old or the new model is active, bit for bit, and ``slots`` hold whole models; then an update completes."""
     for slot in slots:
@@ -103,16 +120,12 @@ def check(device: Device, answers: dict[int, np.ndarray], slots: str = "ab") -> 
 
 def test_kill_before_every_call_that_touches_a_file(zygote, prepared):
     home, answers = prepared
-    code, calls = zygote.run(fresh(home, "whole").home)
-    assert code == 0
-    assert calls > 50
-    seen, last_states = set(), set()
-    for kill_at in range(1, calls + 1):
-        device = fresh(home, "killed")
-        assert zygote.run(device.home, kill_at) == (KILLED, 0)
+    seen, last_states = [], set()
+    for device in killed(zygote, home):
         last_states.add(device.slots.journal.last().state)
-        seen.add(check(device, answers))
-    assert seen == {2, 3}
+        seen.append(check(device, answers))
+    assert len(seen) > 50
+    assert set(seen) == {2, 3}
     assert last_states >= {"CHECK", "ELIGIBLE", "DOWNLOAD", "VERIFY", "EXPAND", "SELFTEST", "SWITCH", "COMMITTED"}
 
 
@@ -122,11 +135,8 @@ def test_kill_before_the_calls_of_the_first_update(zygote, fleet, tmp_path, make
     factory.write_bytes(make_bundle(2))
     device = fleet.device(tmp_path / "home", factory=factory)
     answers = {2: device.logits(), 3: expected_logits(fleet.publish(3), tmp_path)}
-    _, calls = zygote.run(fresh(device.home, "whole").home)
     seen = set()
-    for kill_at in range(1, calls + 1, stride):
-        copy = fresh(device.home, "killed")
-        assert zygote.run(copy.home, kill_at) == (KILLED, 0)
+    for copy in killed(zygote, device.home, stride):
         seen.add(check(copy, answers, slots=""))
     assert seen == {2, 3}
 
@@ -137,13 +147,9 @@ def test_kill_before_the_calls_of_an_update_by_a_delta(zygote, fleet, tmp_path, 
     device = fleet.device(tmp_path / "home")
     device.update()
     answers = {2: device.logits(), 3: expected_logits(fleet.publish(3, parent=2, deltas=1), tmp_path)}
-    code, calls = zygote.run(fresh(device.home, "whole").home)
-    assert code == 0
     assert "by a delta" in fresh(device.home, "asked").update().message
     seen = set()
-    for kill_at in range(1, calls + 1, stride):
-        copy = fresh(device.home, "killed")
-        assert zygote.run(copy.home, kill_at) == (KILLED, 0)
+    for copy in killed(zygote, device.home, stride):
         seen.add(check(copy, answers, slots="a"))
     assert seen == {2, 3}
 
@@ -160,12 +166,8 @@ def test_kill_before_the_calls_of_a_revert(zygote, fleet, tmp_path, stride):
     answers[2] = device.logits()
     fleet.artefact(3).unlink()
     sign_targets(fleet.directory, {"rollout/demo.json": rule(3)})
-    code, calls = zygote.run(fresh(device.home, "whole").home)
-    assert code == 0
     seen, states = set(), set()
-    for kill_at in range(1, calls + 1, stride):
-        copy = fresh(device.home, "killed")
-        assert zygote.run(copy.home, kill_at) == (KILLED, 0)
+    for copy in killed(zygote, device.home, stride):
         states.add(copy.slots.journal.last().state)
         seen.add(check(copy, answers))
     assert seen == {2, 3}
@@ -181,21 +183,15 @@ def test_kill_before_the_calls_of_a_hold_and_of_the_update_after_it(zygote, flee
     held = rule(3, {"per_mille": 0})
     serial = json.loads(held)["serial"]
     sign_targets(fleet.directory, {"demo/3.bundle": make_bundle(3), "rollout/demo.json": held})
-    _, calls = zygote.run(fresh(device.home, "whole").home)
-    for kill_at in range(1, calls + 1, stride):
-        copy = fresh(device.home, "killed")
-        assert zygote.run(copy.home, kill_at) == (KILLED, 0)
+    for copy in killed(zygote, device.home, stride):
         assert not copy.update().updated
         assert copy.states()[-1] == "HOLD"
         assert copy.slots.floor().serial == serial
         np.testing.assert_array_equal(copy.logits(), answers[2])
     device.update()
     sign_targets(fleet.directory, {"rollout/demo.json": rule(3)})
-    _, calls = zygote.run(fresh(device.home, "whole").home)
     seen = set()
-    for kill_at in range(1, calls + 1, stride):
-        copy = fresh(device.home, "killed")
-        assert zygote.run(copy.home, kill_at) == (KILLED, 0)
+    for copy in killed(zygote, device.home, stride):
         seen.add(check(copy, answers, slots="a"))
     assert seen == {2, 3}
 
@@ -208,12 +204,8 @@ def test_kill_before_the_calls_of_an_update_that_its_probe_takes_back(zygote, fl
     device.update()
     before = device.logits()
     fleet.publish(3)
-    code, calls = zygote.run(fresh(device.home, "whole").home, 0, ["--probe", "false"])
-    assert code == 1
     states = set()
-    for kill_at in range(1, calls + 1, stride):
-        copy = fresh(device.home, "killed")
-        assert zygote.run(copy.home, kill_at, ["--probe", "false"]) == (KILLED, 0)
+    for copy in killed(zygote, device.home, stride, ["--probe", "false"], code=1):
         assert copy.release() in (2, 3)
         states.add(copy.slots.journal.last().state)
         with pytest.raises(UpdateError, match="release 3 was"):
@@ -232,11 +224,8 @@ def test_kill_where_the_device_measures_its_runtimes(zygote, fleet, tmp_path, st
     device = fleet.device(tmp_path / "home", runtime="auto")
     device.update()
     answers = {2: device.logits(), 3: expected_logits(fleet.publish(3), tmp_path)}
-    _, calls = zygote.run(fresh(device.home, "whole").home)
     seen, chosen = set(), set()
-    for kill_at in range(2, calls + 1, stride):
-        copy = fresh(device.home, "killed")
-        assert zygote.run(copy.home, kill_at) == (KILLED, 0)
+    for copy in killed(zygote, device.home, stride, first=2):
         chosen.add(len(remembered(copy.home)))
         release, logits = copy.answer()
         # The two runtimes round differently.

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from seedcnn.errors import RepositoryError
@@ -15,6 +10,7 @@ from seedcnn.server.families import add_family, rotate
 from seedcnn.server.keys import generate_key
 from seedcnn.server.repository import init_repository, publish
 from tests.server.client import Client
+from tests.server.sweeps import interrupt
 
 # The command -> releases that clients may see in between and after; whether a new root may lock them out in between.
 COMMANDS = {
@@ -68,24 +64,16 @@ def start(tmp_path_factory, make_bundle):
 
 
 def check(start, how, name, step):
-    line = [sys.executable, str(Path(__file__).with_name("interrupted.py")), str(start), how, name, "1", str(step)]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    rows = json.loads(done.stdout)
+    rows = interrupt(start, how, name, step, COMPLETE.get(name))
     releases, last, locked = COMMANDS[name]
     lockouts = 0
     for row in rows:
-        if how == "full" and row is not rows[-1]:
-            assert "cannot be written: No space left on device" in row["said"], row
-            assert "\n" not in row["said"]
         allowed = releases | ({"UnsignedMetadataError"} if locked else set())
         assert set(row["between"]) <= allowed, row
         lockouts += "UnsignedMetadataError" in row["between"]
-        assert row["again"] == "done" or COMPLETE.get(name, "-") in row["again"], row
         assert row["after"] == [last, last], row
         # A key that waits for its root stays, unless the command brings it into use.
-        waiting = [] if name in ("timestamp", "snapshot", "import") else ["timestamp.new.pem"]
-        assert (row["problems"], row["new"]) == ([], waiting), row
+        assert row["new"] == ([] if name in ("timestamp", "snapshot", "import") else ["timestamp.new.pem"]), row
     return len(rows), lockouts
 
 
