@@ -19,6 +19,14 @@ class OddError(DataError):
         self.number = number
 
 
+def wait_for(path, other, pieces):
+    """Wait until another process has marked a number of pieces."""
+    until = time.monotonic() + 120
+    while len(list(Path(path).parent.glob(f"{Path(path).name}.{other}.[0-9]"))) < pieces:
+        assert time.monotonic() < until, f"process {other} has not marked {pieces} pieces"
+        time.sleep(0.005)
+
+
 def exchange(path, environment):
     """Write what the methods of ``Processes`` answer in this process."""
     os.environ.update(environment)
@@ -27,7 +35,12 @@ def exchange(path, environment):
         rank = processes.rank
 
         def work(piece):
-            time.sleep(0.1 * rank)
+            """The second process holds one piece until the first one has done all others."""
+            mark = Path(f"{path}.{rank}.{piece}")
+            if rank == 1:
+                mark.touch()
+            wait_for(path, other=1 - rank, pieces=8 if rank == 1 else 1)
+            mark.touch()
             return piece, rank
 
         def fail(piece):
