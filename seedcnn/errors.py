@@ -18,7 +18,7 @@ The tree::
     │   ├── AdaptError             statistics of a place were refused or could not be kept; the model answers as before
     │   ├── UpdateError            an update was refused or could not finish; the active model is unchanged
     │   │   ├── PostponedError         the server asks to come back later
-    │   │   └── RolledBackError        the new model failed its probe; the one before is active again
+    │   │   └── RolledBackError        the new model failed its probe or probation; the one before is active
     │   ├── SlotError              no usable model in any slot
     │   ├── SelfTestError          a model that fails its canned test vectors
     │   └── ImageError             an input image that cannot be used
@@ -117,19 +117,27 @@ class DeviceError(SeedCNNError):
 
 
 class UpdateError(DeviceError):
-    """An update was refused or could not finish; the active model is unchanged."""
+    """An update was refused or could not finish; the active model is unchanged.
+
+    ``code`` is a word for programs: "transfer" and "metadata" for what may come right by itself, "known" for a file
+    that has failed before, one of :data:`seedcnn.bundle.report.CODES` otherwise.
+    """
+
+    def __init__(self, message: str, code: str = "other") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class PostponedError(UpdateError):
     """An update that a server has put off; ``seconds`` is for how long."""
 
     def __init__(self, message: str, seconds: float) -> None:
-        super().__init__(message)
+        super().__init__(message, "transfer")
         self.seconds = seconds
 
 
 class RolledBackError(UpdateError):
-    """A new model that failed its probe; the one before it is active again."""
+    """A new model that failed its probe or its probation; the one before it is active again."""
 
 
 class AdaptError(DeviceError):

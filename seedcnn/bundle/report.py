@@ -34,7 +34,7 @@ class Report:
     """One thing that a device did with a rule.
 
     Attributes:
-        id: 32 hexadecimal digits of chance; the same in every copy of the report.
+        id: 32 hexadecimal digits; the same in every copy of the report.
         device, cohort: names of the device and of its cohort; "" for none.
         family, serial, release: the rule, and the release that the state is about.
         state: one of :data:`STATES`.
@@ -42,6 +42,9 @@ class Report:
         text: the reason in words, at most 500 characters.
         time: seconds since 1970, by the device's clock.
         answers, bad, late: counted on probation.
+        shift: how far the labels of these answers are from those that the model before gave on the same device: the
+            total variation distance of the two distributions, per mille. It says nothing if ``compared`` is 0.
+        compared: answers of the model before that ``shift`` rests on.
 
     Raises:
         ValueError: naming the field, its value and the rule.
@@ -60,6 +63,8 @@ class Report:
     answers: int = 0
     bad: int = 0
     late: int = 0
+    shift: int = 0
+    compared: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not _ID.fullmatch(self.id):
@@ -68,8 +73,9 @@ class Report:
         if self.cohort != "":
             check_cohort(self.cohort)
         check_family(self.family)
-        limits = {"serial": (1, MAX_INT), "release": (1, MAX_INT), "time": (0, LATEST)}
-        for name, (low, high) in {**limits, **dict.fromkeys(("answers", "bad", "late"), (0, MAX_INT))}.items():
+        limits = {"serial": (1, MAX_INT), "release": (1, MAX_INT), "time": (0, LATEST), "shift": (0, 1000)}
+        counted = ("answers", "bad", "late", "compared")
+        for name, (low, high) in {**limits, **dict.fromkeys(counted, (0, MAX_INT))}.items():
             check_integer(name, getattr(self, name), low, high)
         for name, words in (("state", STATES), ("code", CODES)):
             if (value := getattr(self, name)) not in words:

@@ -11,13 +11,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seedcnn.device.attempt import Attempt, Commands, UpdateResult, sentence_of
+from seedcnn.device.attempt import Attempt, Commands, UpdateResult
+from seedcnn.device.bad import TRIES
 from seedcnn.device.commands import SECONDS, check_command
 from seedcnn.device.config import Config, check_config, check_url, dump_config, read_config
+from seedcnn.device.counting import Moment, figures, moment, read_counts
+from seedcnn.device.outbox import tell
 from seedcnn.device.postponed import Postponement, postpone, postponed
+from seedcnn.device.probation import trial_of
 from seedcnn.device.probing import finish_interrupted
 from seedcnn.device.records import Active, dump
-from seedcnn.device.slots import Slots
+from seedcnn.device.reverting import model_before, take_back
+from seedcnn.device.sentences import sentence_of
+from seedcnn.device.slots import SLOTS, Slots
 from seedcnn.device.trial import try_bundle
 from seedcnn.errors import DeviceError, PostponedError, UpdateError
 from seedcnn.files import remove, write_file
@@ -25,7 +31,7 @@ from seedcnn.files import remove, write_file
 if TYPE_CHECKING:
     from seedcnn.device.fetcher import DownloadLimits
 
-__all__ = ["UpdateResult", "init", "open_home", "update"]
+__all__ = ["UpdateResult", "init", "open_home", "rollback", "update"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -108,6 +114,8 @@ def update(
     probe: str = "",
     seconds: float = SECONDS,
     clock: Callable[[], float] = time.time,
+    passed: Callable[[], Moment] = moment,
+    reports: str | Path | None = None,
 ) -> UpdateResult:
     """Install what the repository's rollout rule wants of this device, or leave everything unchanged.
 
@@ -121,13 +129,16 @@ def update(
             and the file counts as bad. "" for none. Both are split into words as by a shell, and run without one.
         seconds: time limit of each of the two.
         clock: seconds since 1970. Where it is behind a time that has certainly passed, that time counts.
+        passed: for the seconds of a probation.
+        reports: directory that reports are put into; None leaves them in the home. If it takes none, that is logged.
 
     Raises:
         ValueError: if ``url`` is not an http or https URL, or a command cannot be split into words.
         DeviceError: if the home is not initialised, or another update is running.
         UpdateError: if the update was refused or could not finish. The message and the journal say why, and the
             previous model stays active.
-        RolledBackError: if the probe failed, now or of an update that was interrupted.
+        RolledBackError: if the probe failed, now or of an update that was interrupted, or the probation of the model
+            that an earlier update brought.
         PostponedError: if the repository asks to wait beyond the deadline. Until then, a day at most, an update does
             nothing and says so.
         ModuleNotFoundError: if python-tuf or the runtime is not installed.
@@ -140,7 +151,7 @@ def update(
     config = read_config(slots.home)
     url = check_url(url or config.url)
     with slots.lock():
-        attempt = Attempt(slots, config, Commands(ready, probe, seconds), clock)
+        attempt = Attempt(slots, config, Commands(ready, probe, seconds), clock, passed, reports)
         try:
             return _asked(attempt, url, limits, now=now)
         except BaseException as error:
@@ -151,6 +162,56 @@ def update(
             if sentence is None or isinstance(error, UpdateError):
                 raise
             raise UpdateError(sentence) from error
+        finally:
+            tell(slots, config, reports)
+
+
+def rollback(home: str | Path, *, reports: str | Path | None = None) -> str:
+    """Take the active model back: the model before it answers again, and its file is not installed again.
+
+    Only a rule that offers another release, or ``forget-bad``, changes that.
+
+    Args:
+        reports: directory that the report is put into; None leaves it in the home.
+
+    Returns:
+        What happened, as a sentence.
+
+    Raises:
+        DeviceError: if the home is not initialised, another update is running, or there is no model to go back to.
+        SlotError: if the floor cannot be read.
+        OSError: if the file system refuses.
+    """
+    slots = open_home(home)
+    config = read_config(slots.home)
+    with slots.lock():
+        active = slots.repair()
+        if active is None or active.source not in SLOTS:
+            raise DeviceError(f"{home} has no model that an update has installed, so there is none to take back")
+        trial = trial_of(slots, active)
+        before = model_before(slots, trial.before if trial else slots.staging())
+        if before is None:
+            raise DeviceError(f"{home} has no model to go back to: release {active.record.release} is its only one")
+        if before.record.release < (lowest := slots.floor().min_release):
+            raise DeviceError(
+                f"{home} cannot go back to release {before.record.release}: a model that was installed here requires "
+                f"release {lowest} or later"
+            )
+        counts = read_counts(slots.home, active.record.sha256)
+        numbers = figures(counts, read_counts(slots.home, before.record.sha256))
+        sentence = take_back(
+            slots,
+            active.source,
+            active.record,
+            before,
+            "an operator wanted it",
+            "operator",
+            times=TRIES,
+            serial=slots.floor().serial,
+            **numbers,
+        )
+        tell(slots, config, reports)
+        return sentence
 
 
 def _asked(attempt: Attempt, url: str, limits: DownloadLimits | None, *, now: bool) -> UpdateResult:
@@ -159,7 +220,7 @@ def _asked(attempt: Attempt, url: str, limits: DownloadLimits | None, *, now: bo
     from seedcnn.device.updater import Source
 
     slots, commands = attempt.slots, attempt.commands
-    before = finish_interrupted(slots, slots.repair(), commands.probe, seconds=commands.seconds)
+    before = finish_interrupted(slots, slots.repair(), commands.probe, seconds=commands.seconds, now=attempt.passed)
     if not now and (wait := postponed(slots.home, attempt.clock(), url)):
         return _waiting(wait, before)
     root = (slots.home / "root.json").read_bytes()

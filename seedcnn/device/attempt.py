@@ -1,9 +1,9 @@
-"""One update from start to finish: CHECK, ELIGIBLE, DOWNLOAD, VERIFY, EXPAND, SELFTEST, SWITCH, COMMITTED.
+"""One update from start to finish: CHECK, ELIGIBLE, DOWNLOAD, VERIFY, EXPAND, SELFTEST, SWITCH, PROBATION, COMMITTED.
 
-Or else HOLD, REFUSED or ROLLED_BACK. The current slot answers until the new one has passed its self-test. Every step is
-journalled before it starts, which distinguishes a power cut from a refusal; a check that finds nothing new writes
-nothing, a hold is journalled once, and a refusal that is repeated once a day. numpy and the runtime are imported only
-after a bundle has been verified.
+Or else HOLD, REFUSED or ROLLED_BACK. A rule without a probation commits at once. The current slot answers until the new
+one has passed its self-test. Every step is journalled before it starts, which distinguishes a power cut from a refusal;
+a check that finds nothing new writes nothing, a hold is journalled once, and a refusal that is repeated once a day.
+numpy and the runtime are imported only after a bundle has been verified.
 """
 
 from __future__ import annotations
@@ -12,29 +12,36 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seedcnn.bundle.rollout import Probation
 from seedcnn.device.adapted import FILE
 from seedcnn.device.bad import find_bad, is_own_fault, note_bad
 from seedcnn.device.commands import SECONDS, is_missing, run_command
 from seedcnn.device.config import Config
+from seedcnn.device.counting import Moment, forget_counts, read_counts
 from seedcnn.device.journal import Entry
+from seedcnn.device.outbox import tell
 from seedcnn.device.part import drop_parts, is_disk_full
 from seedcnn.device.postponed import forget
-from seedcnn.device.probing import CODE, check_probe
-from seedcnn.device.records import Active, SlotRecord
+from seedcnn.device.probation import Verdict, end, trial_of, verdict_on
+from seedcnn.device.probing import check_probe, commit_or_try, has_trial
+from seedcnn.device.records import Active, SlotRecord, Trial
+from seedcnn.device.reverting import PROBE, SUPERSEDED, model_before
+from seedcnn.device.selection import probation_of, unselected
+from seedcnn.device.sentences import code_of, sentence_of
 from seedcnn.device.slots import MODEL, Slots
 from seedcnn.device.trial import try_bundle
 from seedcnn.device.trusted import Seen, followed, trusted_now
-from seedcnn.errors import BundleError, PostponedError, RolledBackError, SeedCNNError, SlotError, UpdateError
+from seedcnn.errors import BundleError, PostponedError, RolledBackError, SlotError, UpdateError
 from seedcnn.files import fsync_directory, remove, write_file
 
 if TYPE_CHECKING:
     from seedcnn.device.updater import Offer, Source, Target
 
-__all__ = ["Attempt", "Commands", "UpdateResult", "sentence_of"]
+__all__ = ["Attempt", "Commands", "UpdateResult"]
 
 _DAY = 86400
 _LOG = logging.getLogger(__name__)
@@ -64,14 +71,18 @@ class Attempt:
     """One run of :func:`seedcnn.device.agent.update`.
 
     ``slot`` is empty until staging begins; ``way`` reports on the delta, if any. A check that finds nothing is not
-    journalled, so that it writes nothing: ``begun`` is whether there is more.
+    journalled, so that it writes nothing: ``begun`` is whether there is more. ``passed`` is for the seconds of a
+    probation. ``reports`` is the directory that reports are put into, if any.
     """
 
     slots: Slots
     config: Config
     commands: Commands
     clock: Callable[[], float]
+    passed: Callable[[], Moment]
+    reports: str | Path | None = None
     release: int = 0
+    serial: int = 0
     slot: str = ""
     place: Path | None = None
     way: str = ""
@@ -82,7 +93,9 @@ class Attempt:
         if not self.begun:
             self.begun = True
             self.slots.journal.append("CHECK")
-        self.slots.journal.append(state, release=self.release, slot=self.slot, reason=reason, code=code)
+        self.slots.journal.append(
+            state, release=self.release, slot=self.slot, reason=reason, code=code, serial=self.serial
+        )
 
     def run(self, source: Source, before: Active | None) -> UpdateResult:
         """Obey the rule.
@@ -96,8 +109,8 @@ class Attempt:
         seen, now = self.see(source)
         rollout, home = seen.rollout, self.slots.home
         wanted = rollout.wanted(self.config.device_id, self.config.cohort, int(now))
-        self.release = rollout.offer.release
-        held = _unselected(seen, self.config, now)
+        self.release, self.serial = rollout.offer.release, rollout.serial
+        held = unselected(seen, self.config, now)
         if wanted is None:
             drop_parts(home)
             return self.hold(held, before)
@@ -106,7 +119,7 @@ class Attempt:
             drop_parts(home)
             if held:
                 return self.hold(held, before)
-            return UpdateResult(False, self.release, self.release, f"nothing new: release {self.release} is installed")
+            return UpdateResult(False, self.release, self.release, self.has(before))
         self.release = wanted.release
         self.check_offer(offer)
         for option, command in (("--ready", self.commands.ready), ("--probe", self.commands.probe)):
@@ -118,8 +131,33 @@ class Attempt:
         ready = self.commands.ready
         if ready and (problem := run_command(ready, seconds=self.commands.seconds).problem):
             return self.hold(f"the command of --ready {problem}", before, "ready")
+        before = self.without_trial(before, offer)
         self.step("ELIGIBLE")
-        return self.install(source, offer, before)
+        tell(self.slots, self.config, self.reports)
+        return self.install(source, offer, before, probation_of(rollout, wanted))
+
+    def has(self, active: Active) -> str:
+        """Say that the device has what the rule wants, and how far its probation is."""
+        trial = trial_of(self.slots, active)
+        if trial is None:
+            return f"nothing new: release {self.release} is installed"
+        progress = verdict_on(self.slots.home, trial, now=self.passed).reason
+        return f"nothing new: release {self.release} is on probation: {progress}"
+
+    def without_trial(self, active: Active | None, offer: Offer) -> Active | None:
+        """Let go of a model on probation that another release follows, so that the known good one is not replaced.
+
+        If the model before is what is offered, it is only switched to.
+        """
+        trial = trial_of(self.slots, active)
+        if trial is None or active is None:
+            return active
+        before = model_before(self.slots, trial.before)
+        if before is None or before.record.artefact == offer.sha256:
+            return active
+        reason = f"release {self.release} came before its probation had ended"
+        counts = read_counts(self.slots.home, trial.sha256)
+        return end(self.slots, active, trial, Verdict("back", reason, SUPERSEDED), counts, times=0)[0]
 
     def see(self, source: Source) -> tuple[Seen, float]:
         """Read the rule, make sure that no older one is followed again, and return it and the time."""
@@ -133,7 +171,7 @@ class Attempt:
 
     def hold(self, reason: str, before: Active | None, code: str = "") -> UpdateResult:
         """Keep what the device has, and journal why, once."""
-        self.slots.journal.hold(self.release, reason, code)
+        self.slots.journal.hold(self.release, reason, code, self.serial)
         has = before.record.release if before else 0
         stays = f"release {has} stays" if before else "nothing is installed"
         return UpdateResult(False, has, has, f"release {self.release} is held: {reason}; {stays}")
@@ -149,26 +187,40 @@ class Attempt:
         if bad := find_bad(self.slots.home, offer.sha256):
             raise UpdateError(
                 f"release {self.release} was refused: its bundle {bad.sha256} has failed {bad.count} times and is not "
-                f"fetched again, unless seedcnn-device forget-bad is given that digest; the reason: {bad.reason}"
+                f"fetched again, unless seedcnn-device forget-bad is given that digest; the reason: {bad.reason}",
+                "known",
             )
 
-    def install(self, source: Source, offer: Offer, before: Active | None) -> UpdateResult:
-        """Bring a release to the slot that is not current, switch to it, and commit it."""
+    def install(self, source: Source, offer: Offer, before: Active | None, probation: Probation | None) -> UpdateResult:
+        """Bring a release to the slot that is not current, switch to it, and commit it or begin its probation."""
         record = self.kept(offer) or self.stage(source, offer, before)
-        if self.commands.probe:
-            self.step("SWITCH", before.source if before else "", CODE)
-        else:
-            self.step("SWITCH")
+        self.prepare_trial(record, before, probation)
+        earlier = before.source if before else ""
+        self.step("SWITCH", earlier, PROBE if self.commands.probe else "")
         if self.place is None:
             self.slots.turn(self.slot)
         else:
             self.slots.switch(self.slot, self.place)
         if self.commands.probe:
-            check_probe(self.slots, self.slot, record, before, self.commands.probe, seconds=self.commands.seconds)
-        self.commit(record)
+            seconds = self.commands.seconds
+            check_probe(self.slots, self.slot, record, before, self.commands.probe, seconds=seconds, serial=self.serial)
+        tried = not self.commit(record, earlier)
         previous = before.record.release if before else 0
         message = f"release {self.release} is installed in slot {self.slot} (before: {previous or 'none'}{self.way})"
-        return UpdateResult(True, self.release, previous, message)
+        return UpdateResult(True, self.release, previous, message + "; on probation" * tried)
+
+    def prepare_trial(self, record: SlotRecord, before: Active | None, probation: Probation | None) -> None:
+        """Record the probation that begins with the switch, or that there is none.
+
+        The record of a model that is on probation now stays until the switch, so that it is not taken for committed.
+        """
+        source, compared = (before.source, before.record.sha256) if before else ("", "")
+        names = (record.artefact, record.sha256, record.release, self.slot, source, compared, self.serial)
+        if probation is not None:
+            forget_counts(self.slots.home, record.sha256, now=self.passed)
+            self.slots.begin_trial(Trial(*names, **asdict(probation)))
+        elif has_trial(self.slots, self.slot, record):
+            self.slots.end_trial()
 
     def kept(self, offer: Offer) -> SlotRecord | None:
         """Try the model of the slot that is not current, if it is the one offered; return None if it is not."""
@@ -186,8 +238,14 @@ class Attempt:
 
     def tried(self, data: bytes, offer: Offer) -> SlotRecord:
         """Open, expand and self-test a bundle; count a failure that is its own."""
+        wanted = offer.artefact.content
         try:
-            return try_bundle(self.slots, self.config, data, self.release, self.step, offer.sha256)
+            record = try_bundle(self.slots, self.config, data, self.release, self.step, offer.sha256)
+            if record.content != wanted:
+                raise UpdateError(
+                    f"the bundle was refused: its content is {record.content}, but was announced as {wanted}", "bundle"
+                )
+            return record
         except Exception as error:
             self.note_bad(offer.sha256, error)
             raise
@@ -279,13 +337,19 @@ class Attempt:
         self.way = f"; its delta failed: {error}"
         _LOG.warning("the delta to release %d failed, so the whole bundle is fetched: %s", self.release, error)
 
-    def commit(self, record: SlotRecord) -> None:
-        """Record the commit and remove what is not needed any more. The switch is done, so failures are only logged."""
+    def commit(self, record: SlotRecord, earlier: str) -> bool:
+        """Record the commit, or that the probation begins, and remove what is not needed any more.
+
+        The switch is done, so failures are only logged, and the next run goes on.
+
+        Returns:
+            Whether the model needs no probation.
+        """
+        done = True
         try:
-            self.slots.raise_minimum(record)
-            self.step("COMMITTED")
+            done = commit_or_try(self.slots, self.slot, record, earlier, self.serial)
         except (OSError, SlotError) as error:
-            # The switch is done; until the next run records the commit, the slot's own record keeps the minimum up.
+            # Until the next run records the commit, the slot's own record keeps the minimum up.
             _LOG.warning("release %d is active, but its commit could not be recorded: %s", self.release, error)
         try:
             self.slots.discard()
@@ -298,6 +362,7 @@ class Attempt:
             _LOG.warning(
                 "release %d is active, but the sets of the one before could not be removed: %s", self.release, error
             )
+        return done
 
     def refuse(self, reason: str, error: BaseException) -> None:
         """Free the space and journal the reason. A failure in here must not hide that reason."""
@@ -308,33 +373,9 @@ class Attempt:
                 self.slots.discard()
             if isinstance(error, RolledBackError):
                 return  # journalled already
-            entry, last = Entry("REFUSED", int(time.time()), self.release, self.slot, reason), self.slots.journal.last()
+            code, last = code_of(error), self.slots.journal.last()
+            entry = Entry("REFUSED", int(time.time()), self.release, self.slot, reason, code, serial=self.serial)
             if self.begun or last is None or not entry.repeats(last) or not 0 <= entry.time - last.time < _DAY:
-                self.step("REFUSED", reason)
+                self.step("REFUSED", reason, code)
         except OSError as problem:
             _LOG.warning("the refusal could not be journalled: %s", problem)
-
-
-def _unselected(seen: Seen, config: Config, now: float) -> str:
-    """Return why a device does not get the release that is rolled out; "" if it does."""
-    rollout = seen.rollout
-    if rollout.cohorts and config.cohort not in rollout.cohorts:
-        return f"not selected: the rule is for the cohorts {', '.join(rollout.cohorts):.200}"
-    if not rollout.selects(config.device_id, config.cohort):
-        return f"not selected: the dial is at {rollout.per_mille} per mille"
-    if now < rollout.not_before:
-        return f"before its start at {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(rollout.not_before))}"
-    return ""
-
-
-def sentence_of(error: BaseException) -> str | None:
-    """Describe an expected failure in a sentence; return None for a defect or an interruption, which propagates."""
-    if isinstance(error, BundleError):
-        return f"the bundle was refused: {error}"
-    if isinstance(error, SeedCNNError):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return "the update needs more memory than this device has"
-    if isinstance(error, OSError):
-        return f"the update could not finish: {error.strerror or error} ({error.filename or 'home'})"
-    return None

@@ -97,14 +97,17 @@ def _write(home: Path, files: Sequence[Bad]) -> None:
     write_file(home / _FILE, json.dumps(value).encode(), mode=0o644)
 
 
-def note_bad(home: Path, sha256: str, release: int, reason: str) -> None:
+def note_bad(home: Path, sha256: str, release: int, reason: str, *, times: int = 1) -> None:
     """Count a failure. Needs the lock.
+
+    Args:
+        times: that it counts; :data:`TRIES` for a file that must not be tried again.
 
     Raises:
         OSError: if the file system refuses.
     """
     known = bad_files(home)
-    count = 1 + max((each.count for each in known if each.sha256 == sha256), default=0)
+    count = times + max((each.count for each in known if each.sha256 == sha256), default=0)
     entry = Bad(sha256, release, count, int(time.time()), reason[:_LONGEST], _software())
     _write(home, [*(each for each in known if each.sha256 != sha256), entry])
 

@@ -1,25 +1,25 @@
-"""The end of a switch: the new model is committed, or a probe fails and the model before takes its place again.
+"""The end of a switch: a probe, then probation or the commit; or else the model before takes its place again.
 
-Until then the journal's newest step of a model is its SWITCH, so that a run which was interrupted is finished by the
-next one. The step names the model before it, if a probe decides.
+Until then the journal's newest step of a model is its SWITCH or PROBATION, so that a run which was interrupted is
+finished by the next one. These steps name the model before it, if it can be taken back.
 """
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
+from collections.abc import Callable
 
-from seedcnn.device.bad import bad_files, note_bad
+from seedcnn.device.bad import bad_files
 from seedcnn.device.commands import SECONDS, Ended, run_command
+from seedcnn.device.counting import Moment, moment
+from seedcnn.device.probation import commit, settle
 from seedcnn.device.records import Active, SlotRecord
+from seedcnn.device.reverting import BACK, PROBE, model_before, take_back
 from seedcnn.device.slots import Slots
-from seedcnn.errors import RolledBackError, SlotError
+from seedcnn.errors import RolledBackError
 
-__all__ = ["CODE", "check_probe", "finish_interrupted"]
+__all__ = ["check_probe", "commit_or_try", "finish_interrupted", "has_trial"]
 
-CODE = "probe"
-_SETTLED = ("SWITCH", "COMMITTED", "ROLLED_BACK")
-_LOG = logging.getLogger(__name__)
+_SETTLED = ("SWITCH", "PROBATION", "COMMITTED", "ROLLED_BACK")
 
 
 def _said(ended: Ended) -> str:
@@ -27,7 +27,14 @@ def _said(ended: Ended) -> str:
 
 
 def check_probe(
-    slots: Slots, slot: str, record: SlotRecord, before: Active | None, probe: str, *, seconds: float = SECONDS
+    slots: Slots,
+    slot: str,
+    record: SlotRecord,
+    before: Active | None,
+    probe: str,
+    *,
+    seconds: float = SECONDS,
+    serial: int = 0,
 ) -> None:
     """Probe a model that was switched to. If that fails, count it as bad and go back. Needs the lock.
 
@@ -36,6 +43,7 @@ def check_probe(
         before: the model that was active before it.
         probe: command whose exit status says whether the model works.
         seconds: time limit of the command.
+        serial: of the rule.
 
     Raises:
         RolledBackError: if the probe failed; the model before is active again.
@@ -43,71 +51,107 @@ def check_probe(
     """
     ended = run_command(probe, seconds=seconds)
     if ended.problem:
-        _take_back(slots, slot, record, before, _said(ended), counts=ended.started)
+        times = int(ended.started)
+        raise RolledBackError(
+            take_back(slots, slot, record, before, _said(ended), PROBE, times=times, serial=serial), PROBE
+        )
 
 
-def _take_back(
-    slots: Slots, slot: str, record: SlotRecord, before: Active | None, reason: str, *, counts: bool
-) -> None:
-    # In this order: killed in between, the next run finds the SWITCH and a bad file, or a ROLLED_BACK that is not done.
-    if counts:
-        note_bad(slots.home, record.artefact, record.release, reason)
-    slots.roll_back(slot, before, reason, CODE)
-    back = f"release {before.record.release} answers again" if before else "no model is left"
-    raise RolledBackError(f"release {record.release} was taken back: {reason}; {back}")
+def has_trial(slots: Slots, slot: str, record: SlotRecord) -> bool:
+    """Return whether the last probation that was recorded is of this model in this slot, or cannot be read."""
+    try:
+        trial = slots.trial()
+    except ValueError:
+        return True  # a look at the record takes the model back
+    return trial is not None and (trial.slot, trial.artefact) == (slot, record.artefact)
 
 
-def _model_before(slots: Slots, source: str) -> Active | None:
-    """Return the model that a switch has replaced, else the factory model, else None."""
-    for each in (source, "factory"):
-        try:
-            if each:
-                return slots.examine(each)
-        except SlotError as error:
-            _LOG.warning("%s cannot take its place again: %s", each, error)
-    return None
+def commit_or_try(slots: Slots, slot: str, record: SlotRecord, source: str, serial: int) -> bool:
+    """End a switch: begin the model's probation if one was recorded, otherwise commit the model. Needs the lock.
+
+    Args:
+        slot, record: the model.
+        source: of the model before it; "" for none.
+        serial: of the rule.
+
+    Returns:
+        Whether it is committed.
+
+    Raises:
+        OSError: if the file system refuses.
+        SlotError: if the floor cannot be read.
+    """
+    if not has_trial(slots, slot, record):
+        commit(slots, slot, record, serial)
+        return True
+    slots.journal.append("PROBATION", release=record.release, slot=slot, reason=source, serial=serial)
+    return False
 
 
-def _was_bad(home: Path, record: SlotRecord) -> str:
+def _was_bad(slots: Slots, record: SlotRecord) -> str:
     """Return why the probe has failed with this model before, or ""."""
-    reasons = [each.reason for each in bad_files(home) if each.sha256 == record.artefact]
+    reasons = [each.reason for each in bad_files(slots.home) if each.sha256 == record.artefact]
     return next((each for each in reasons if each.startswith("the probe ")), "")
 
 
 def finish_interrupted(
-    slots: Slots, before: Active | None, probe: str | None = None, *, seconds: float = SECONDS
+    slots: Slots,
+    before: Active | None,
+    probe: str | None = None,
+    *,
+    seconds: float = SECONDS,
+    now: Callable[[], Moment] = moment,
 ) -> Active | None:
-    """Finish a run that was interrupted after its switch. Needs the lock.
+    """Finish a run that was interrupted after its switch, and decide on a probation. Needs the lock.
 
     Args:
         before: the active model.
-        probe: command that decides on a model for which a probe is due; "" commits it, None leaves it as it is.
+        probe: command that decides on a model for which a probe is due; "" does without, None leaves it as it is.
         seconds: time limit of the command.
+        now: for the seconds of a probation.
 
     Returns:
         The model that is active then.
 
     Raises:
-        RolledBackError: if the probe failed; the model before is active again.
+        RolledBackError: if the probe or the probation failed; the model before is active again.
         OSError: if the file system refuses.
     """
     steps = [entry for entry in slots.journal.entries() if entry.state in _SETTLED]
     last = steps[-1] if steps else None
     if before is None or last is None or last.slot != before.source:
         return before
-    if last.state == "ROLLED_BACK" and last.code == CODE:
-        earlier = _model_before(slots, steps[-2].reason if len(steps) > 1 else "")
+    if last.state == "ROLLED_BACK" and last.code in BACK:
+        earlier = model_before(slots, steps[-2].reason if len(steps) > 1 else "")
         slots.point(earlier)
+        slots.end_trial()
         return earlier
-    if last.state == "SWITCH" and last.release == before.record.release:
-        if last.code == CODE:
+    record = before.record
+    if last.state == "SWITCH" and last.release == record.release:
+        if last.code == PROBE:
             if probe is None:
                 return before
-            earlier = _model_before(slots, last.reason)
+            earlier = model_before(slots, last.reason)
             if probe:
-                check_probe(slots, last.slot, before.record, earlier, probe, seconds=seconds)
-            elif known := _was_bad(slots.home, before.record):
-                _take_back(slots, last.slot, before.record, earlier, known, counts=False)
-        slots.raise_minimum(before.record)
-        slots.journal.append("COMMITTED", release=last.release, slot=last.slot)
-    return before
+                check_probe(slots, last.slot, record, earlier, probe, seconds=seconds, serial=last.serial)
+            elif known := _was_bad(slots, record):
+                sentence = take_back(slots, last.slot, record, earlier, known, PROBE, times=0, serial=last.serial)
+                raise RolledBackError(sentence, PROBE)
+        commit_or_try(slots, last.slot, record, last.reason, last.serial)
+    elif last.state == "PROBATION" and last.release == record.release and not _has_record(slots):
+        commit(slots, last.slot, record, last.serial)
+    return _settled(slots, before, now)
+
+
+def _has_record(slots: Slots) -> bool:
+    try:
+        return slots.trial() is not None
+    except ValueError:
+        return True
+
+
+def _settled(slots: Slots, active: Active, now: Callable[[], Moment]) -> Active | None:
+    after, verdict = settle(slots, active, now=now)
+    if verdict.action == "back":
+        raise RolledBackError(verdict.reason, verdict.code)
+    return after

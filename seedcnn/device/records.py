@@ -1,4 +1,4 @@
-"""Records that a device keeps in files: the contents of a slot, and the oldest rule and release that it accepts."""
+"""Records that a device keeps in files: a slot's contents, the oldest rule and release it accepts, a probation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from seedcnn.literals import parse_json
 
-__all__ = ["Active", "Floor", "SlotRecord", "dump", "parse"]
+__all__ = ["Active", "Floor", "SlotRecord", "Trial", "dump", "parse"]
 
-_R = TypeVar("_R", "SlotRecord", "Floor")
+_R = TypeVar("_R", "SlotRecord", "Floor", "Trial")
 _TYPES: dict[str, type] = {"str": str, "int": int}
 
 
@@ -55,6 +55,37 @@ class Floor:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A model that will be on probation, or is, once its slot is the current one.
+
+    Attributes:
+        artefact, sha256: of the published file and of the bundle, in hexadecimal.
+        release, slot: which release is where.
+        before, compared: source of the model before it and SHA-256 of its bundle, "" for none.
+        serial: of the rule.
+        answers, seconds, max_bad, latency_ms, max_late_per_mille: limits of the rule,
+            see :class:`seedcnn.bundle.rollout.Probation`.
+    """
+
+    artefact: str
+    sha256: str
+    release: int
+    slot: str
+    before: str
+    compared: str
+    serial: int
+    answers: int
+    seconds: int
+    max_bad: int
+    latency_ms: int
+    max_late_per_mille: int
+
+    def is_of(self, active: Active) -> bool:
+        """Return whether it is about this model."""
+        return (self.slot, self.artefact) == (active.source, active.record.artefact)
+
+
+@dataclass(frozen=True)
 class Active:
     """The active model: its source ("a", "b" or "factory"), its record, and its verified bytes."""
 
@@ -63,7 +94,7 @@ class Active:
     data: bytes
 
 
-def dump(record: SlotRecord | Floor) -> bytes:
+def dump(record: SlotRecord | Floor | Trial) -> bytes:
     """Return the JSON text of a record."""
     return json.dumps(asdict(record), sort_keys=True).encode()
 

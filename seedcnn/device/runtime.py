@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from seedcnn.device.choice import current_key, recall, remember
 from seedcnn.device.config import read_config
 from seedcnn.device.expand import MAX_EXPANDED_BYTES, expand
 from seedcnn.device.measure import choose
+from seedcnn.device.records import Active
 from seedcnn.device.slots import Slots
 from seedcnn.errors import BundleError, ImageError, MissingExtraError, SlotError
 from seedcnn.runtime.answerer import Answerer
@@ -23,7 +24,7 @@ from seedcnn.runtime.names import AUTO, check_runtime
 from seedcnn.runtime.pictures import load_picture
 from seedcnn.runtime.session import Session, SessionOptions, open_session
 
-__all__ = ["Answer", "Model", "Predictions"]
+__all__ = ["Answer", "Model", "Predictions", "predictions_of"]
 
 _BATCH = 64
 
@@ -35,6 +36,21 @@ class Predictions:
     indices: I64
     probabilities: F32
     labels: tuple[str, ...]
+
+
+def predictions_of(logits: F32, labels: Sequence[str]) -> Predictions:
+    """Return the best class of each image and its softmax probability.
+
+    Args:
+        logits: float32 [N, classes].
+        labels: of the classes.
+    """
+    wide = logits.astype(np.float64)
+    powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    best = probabilities.argmax(axis=1)
+    chosen = probabilities[np.arange(len(best)), best].astype(np.float32)
+    return Predictions(best.astype(np.int64), chosen, tuple(labels[index] for index in best))
 
 
 @dataclass(frozen=True)
@@ -70,12 +86,14 @@ class Model:
         threads: int = 1,
         max_bytes: int = MAX_EXPANDED_BYTES,
         runtime: str | None = None,
+        active: Active | None = None,
         **options: Unpack[SessionOptions],
     ) -> Model:
         """Open and expand a bundle, and build its session.
 
         Args:
             where: path of a bundle, or a device's slots, whose active model is loaded.
+            active: model of these slots to load instead of the active one.
             threads: threads per inference.
             max_bytes: see :func:`seedcnn.device.expand.expand`.
             runtime: "onnxruntime", "openvino" or "auto". Default: for slots the device's own runtime, in which the
@@ -99,7 +117,7 @@ class Model:
                 **options,
             )
         runtime = runtime or read_config(where.home).runtime
-        active = where.active()
+        active = active or where.active()
         try:
             return cls.of_bundle(
                 read_bundle(active.data),
@@ -183,13 +201,7 @@ class Model:
         Args:
             images: see :meth:`logits`.
         """
-        logits = self.logits(images).astype(np.float64)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities = powers / powers.sum(axis=1, keepdims=True)
-        best = probabilities.argmax(axis=1)
-        labels = tuple(self.bundle.manifest.labels[index] for index in best)
-        chosen = probabilities[np.arange(len(best)), best].astype(np.float32)
-        return Predictions(best.astype(np.int64), chosen, labels)
+        return predictions_of(self.logits(images), self.bundle.manifest.labels)
 
     def predict_files(self, paths: Iterable[str | Path]) -> Iterator[Answer]:
         """Answer picture files, in order, each prepared by the bundle's rule; a bad file is an answer with an error.

@@ -11,6 +11,8 @@ Layout of the home directory::
     adapted.json          norm statistics of this place, of the active bundle
     download/             the file that is being downloaded, as far as it has come
     bad.json              files that failed here         postponed.json  until when the server asked to wait
+    probation.json        model that may be taken back   counted/        answers and starts of the models
+    reports/              what is to be reported
 
 The slots point to two of the three places in ``models``. An update is staged in the third, so that a refused one leaves
 both slots as they were. A place is complete when it has a ``slot.json``, which is written last, after the self-test.
@@ -27,9 +29,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from seedcnn.device.journal import Journal
-from seedcnn.device.records import Active, Floor, SlotRecord, dump, parse
+from seedcnn.device.records import Active, Floor, SlotRecord, Trial, dump, parse
 from seedcnn.errors import DeviceError, SlotError
 from seedcnn.files import drop_temporaries, fsync_directory, lock_file, remove, replace_symlink, write_file
 
@@ -37,7 +40,7 @@ __all__ = ["MODEL", "SLOTS", "Slots"]
 
 SLOTS = ("a", "b")
 PLACES = ("1", "2", "3")
-MODEL, RECORD = "model.bundle", "slot.json"
+MODEL, RECORD, _TRIAL = "model.bundle", "slot.json", "probation.json"
 _LOG = logging.getLogger(__name__)
 
 
@@ -218,10 +221,14 @@ class Slots:
     def _mark_bad(self, slot: str, fallback: Active | None, reason: str) -> None:
         self.roll_back(slot, fallback, f"mark_bad: {reason}")
 
-    def roll_back(self, slot: str, fallback: Active | None, reason: str, code: str = "") -> None:
-        """Journal that a slot is bad, and make the model ``fallback`` the current one; None for no model."""
+    def roll_back(self, slot: str, fallback: Active | None, reason: str, code: str = "", **details: Any) -> None:
+        """Journal that a slot is bad, and make the model ``fallback`` the current one; None for no model.
+
+        Args:
+            details: more fields of :class:`seedcnn.device.journal.Entry`.
+        """
         release = fallback.record.release if fallback else 0
-        self.journal.append("ROLLED_BACK", release=release, slot=slot, reason=reason, code=code)
+        self.journal.append("ROLLED_BACK", release=release, slot=slot, reason=reason, code=code, **details)
         self.point(fallback)
 
     def point(self, fallback: Active | None) -> None:
@@ -308,6 +315,8 @@ class Slots:
     def floor(self) -> Floor:
         """Return the anti-rollback floor, with the minimum release of a model whose commit was not recorded.
 
+        A model on probation does not count yet.
+
         Raises:
             SlotError: if it cannot be read.
         """
@@ -317,7 +326,37 @@ class Slots:
             record = parse(SlotRecord, (self.path(slot) / RECORD).read_bytes()) if slot else None
         except (OSError, ValueError):
             record = None
-        return stored if record is None else _raised(stored, record)
+        return stored if record is None or self._is_on_trial(record) else _raised(stored, record)
+
+    def trial(self) -> Trial | None:
+        """Return the record of the last probation, if it was not removed at its end.
+
+        Raises:
+            ValueError: if it cannot be read.
+        """
+        path = self.home / _TRIAL
+        try:
+            return parse(Trial, path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from None
+
+    def begin_trial(self, trial: Trial) -> None:
+        """Record, before a switch, that the model which it brings is on probation."""
+        write_file(self.home / _TRIAL, dump(trial), mode=0o644)
+
+    def end_trial(self) -> None:
+        """Remove the record of a probation."""
+        if (self.home / _TRIAL).exists():
+            remove(self.home / _TRIAL)
+
+    def _is_on_trial(self, record: SlotRecord) -> bool:
+        try:
+            trial = self.trial()
+        except ValueError:
+            return True  # it may be, and then it must not close the way back
+        return trial is not None and trial.artefact == record.artefact
 
     def raise_minimum(self, record: SlotRecord) -> None:
         """Record the minimum release of a committed model. It never goes down."""

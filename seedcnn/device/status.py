@@ -17,8 +17,11 @@ from seedcnn.device.agent import open_home
 from seedcnn.device.bad import bad_files
 from seedcnn.device.choice import current_key, installed_runtimes, remembered
 from seedcnn.device.config import read_config
+from seedcnn.device.counting import Moment, failed_starts, moment, read_counts
 from seedcnn.device.journal import Entry
+from seedcnn.device.outbox import queued
 from seedcnn.device.postponed import postponed
+from seedcnn.device.probation import judge, trial_of
 from seedcnn.device.records import Active, Floor
 from seedcnn.device.slots import SLOTS, Slots
 from seedcnn.device.trusted import BUILT, is_clock_behind
@@ -98,24 +101,50 @@ def _previous(slots: Slots, result: dict[str, Any]) -> dict[str, Any] | None:
     return found
 
 
+def _probation(slots: Slots, active: Active | None, now: Callable[[], Moment]) -> dict[str, Any] | None:
+    """Return the record, the counts and the state of the active model's probation, or None if it is on none."""
+    try:
+        trial = trial_of(slots, active)
+        if trial is None:
+            return None
+        counts = read_counts(slots.home, trial.sha256).at(now())
+        verdict = judge(trial, counts, failed_starts(slots.home, trial.sha256))
+    except (ValueError, OSError) as error:
+        return {"unusable": str(error)}
+    numbers = {"answers": counts.answers, "bad": counts.bad, "late": counts.late, "seconds": int(counts.seconds)}
+    limits = ("answers", "seconds", "max_bad", "latency_ms", "max_late_per_mille")
+    return {
+        "release": trial.release,
+        "serial": trial.serial,
+        "before": trial.before,
+        "progress": verdict.reason,
+        **numbers,
+        "limits": {name: getattr(trial, name) for name in limits},
+    }
+
+
 def _clock(floor: Floor, now: float) -> dict[str, Any]:
     """Return the clock's time, the latest time that has certainly passed, and whether the clock is behind that."""
     passed = max(BUILT, floor.signed_at)
     return {"date": _date(now), "passed": _date(passed), "behind": is_clock_behind(now, floor)}
 
 
-def status(home: str | Path, *, clock: Callable[[], float] = time.time) -> dict[str, Any]:
+def status(
+    home: str | Path, *, clock: Callable[[], float] = time.time, passed: Callable[[], Moment] = moment
+) -> dict[str, Any]:
     """Return the state of a device: name, cohort, URL, family, active model, slots, factory model, floor, last entry.
 
     ``runtimes`` has the installed runtimes, and ``choices`` the runtimes that "auto" chose for the active model, with
     the medians. ``sets`` are those that were learned for it. ``previous`` is the model that answers if the active one
-    cannot. ``bad`` are files that failed here, and ``postponed`` says until when the repository has asked to wait.
+    cannot. ``probation`` has the counts and limits of the active model if it is on probation. ``reports`` is how many
+    reports wait. ``bad`` are files that failed here. ``postponed`` says until when the repository has asked to wait.
     ``clock`` says whether the clock is behind a time that has certainly passed; then the age of metadata is not known.
     Dates are ISO dates in UTC; ``last`` also has its time in seconds since 1970. What cannot be used has the reason
     under ``unusable``.
 
     Args:
         clock: seconds since 1970.
+        passed: for the seconds of a probation.
 
     Raises:
         DeviceError: if the home is not initialised.
@@ -124,10 +153,11 @@ def status(home: str | Path, *, clock: Callable[[], float] = time.time) -> dict[
     config = read_config(slots.home)
     result: dict[str, Any] = {"home": str(slots.home), **asdict(config), "runtimes": installed_runtimes()}
     result |= {"current": slots.current() or "", "choices": [], "sets": []}
+    active: Active | None
     try:
         active = slots.active()
     except SlotError as error:
-        result["active"], result["problem"] = None, str(error)
+        active, result["active"], result["problem"] = None, None, str(error)
     else:
         since = _date(_since(slots, active, slots.journal.entries()))
         result["active"] = {
@@ -151,6 +181,8 @@ def status(home: str | Path, *, clock: Callable[[], float] = time.time) -> dict[
         result["floor"] = {"unusable": str(error)}
     result["clock"] = _clock(floor, clock())
     result["previous"] = _previous(slots, result)
+    result["probation"] = _probation(slots, active, passed)
+    result["reports"] = len(queued(slots.home))
     last = slots.journal.last()
     result["bad"] = [{"date": _date(each.time), **asdict(each)} for each in bad_files(slots.home)]
     wait = postponed(slots.home, clock())

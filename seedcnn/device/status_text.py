@@ -6,7 +6,6 @@ import re
 from datetime import datetime
 from typing import Any
 
-from seedcnn.device.probing import CODE
 from seedcnn.device.status import FACTORY
 from seedcnn.messages import counted, shown
 from seedcnn.runtime.names import AUTO
@@ -15,6 +14,15 @@ __all__ = ["brief", "full"]
 
 _LONGEST = 100  # characters of a reason in the line
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_WHY = {
+    "probe": "the probe failed",
+    "bad-answers": "too many answers were bad",
+    "late-answers": "too many answers were late",
+    "crash-loop": "no start of the new model came to an answer",
+    "operator": "an operator took the new model back",
+    "record": "the record of the probation was damaged",
+    "superseded": "another release came before the probation had ended",
+}
 _BEGUN = {
     "ELIGIBLE": "update",
     "DOWNLOAD": "download",
@@ -60,7 +68,7 @@ def _last(last: dict[str, Any] | None, now: float) -> str:
         return f"{what}, {ago}: {_short(last['reason'])}"
     if state == "ROLLED_BACK":
         went = f"back to release {release}" if release else "no model is left"
-        why = "the probe failed" if last["code"] == CODE else f"slot {last['slot']} is bad"
+        why = _WHY.get(last["code"], f"slot {last['slot']} is bad")
         return f"{why}, so {went}, {ago}"
     if state == "HOLD":
         return f"{release} is held, {ago}: {_short(last['reason'])}"
@@ -68,6 +76,8 @@ def _last(last: dict[str, Any] | None, now: float) -> str:
         return f"checked {ago}"
     if state in ("ADAPTED", "UNADAPTED"):
         return f"{'learned' if state == 'ADAPTED' else 'forgot'} {_short(last['reason'])}, {ago}"
+    if state == "PROBATION":
+        return f"switched to {release}, {ago}"
     if state == "COMMITTED":
         return f"installed {release}, {ago}"
     return f"the {_BEGUN[state]} of {release} began {ago} and has not ended"
@@ -99,6 +109,8 @@ def brief(status: dict[str, Any], now: float) -> str:
         parts += ["no release yet"]
     else:
         parts += [f"no usable model: {status['problem'].partition(' has no usable model: ')[2]}"]
+    if trial := status["probation"]:
+        parts += [f"on probation: {trial.get('progress') or trial['unusable']}"]
     parts += [f"last: {_last(last, now)}"]
     if status["clock"]["behind"]:
         parts += [f"clock: {_clock(status['clock'])}"]
@@ -154,6 +166,13 @@ def _bad(file: dict[str, Any]) -> str:
     )
 
 
+def _probation(trial: dict[str, Any]) -> str:
+    if "unusable" in trial:
+        return str(trial["unusable"])
+    back = {"": "no model", "factory": "the factory model"}.get(trial["before"], f"slot {trial['before']}")
+    return f"{trial['progress']}; {trial['bad']} bad, {trial['late']} late; back to {back} if it fails"
+
+
 def full(status: dict[str, Any]) -> list[str]:
     """Return the rest of the state, a line for each thing, with dates in UTC."""
     active, last = status["active"], status["last"]
@@ -171,6 +190,10 @@ def full(status: dict[str, Any]) -> list[str]:
     rows["learned"] = "; ".join(learned) or "-"
     rows |= {"slot a": _model(status["slot_a"]), "slot b": _model(status["slot_b"]), "factory": _model(status[FACTORY])}
     rows |= {"floor": _floor(status["floor"]), "clock": _clock(status["clock"])}
+    if trial := status["probation"]:
+        rows["probation"] = _probation(trial)
+    if status["reports"]:
+        rows["reports"] = f"{counted(status['reports'], 'report')} {'waits' if status['reports'] == 1 else 'wait'}"
     rows["bad"] = "; ".join(map(_bad, status["bad"])) or "-"
     if wait := status["postponed"]:
         rows["waiting"] = f"until {_day_and_time(wait['date'])}: {wait['reason']}"

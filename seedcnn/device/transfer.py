@@ -128,7 +128,9 @@ class _Transfer:
         if ranged:
             raise _MisfitError
         self._part.drop()
-        raise UpdateError(f"{self._url} was refused: it sends more than the {self._part.length} bytes signed")
+        raise UpdateError(
+            f"{self._url} was refused: it sends more than the {self._part.length} bytes signed", "transfer"
+        )
 
 
 def _write(descriptor: int, data: bytes) -> None:

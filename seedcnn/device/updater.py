@@ -137,24 +137,24 @@ def _refusals(url: str) -> Iterator[None]:
         yield
     except exceptions.ExpiredMetadataError as error:
         raise UpdateError(
-            f"{url} was refused: its metadata has expired or this device's clock is wrong ({error})"
+            f"{url} was refused: its metadata has expired or this device's clock is wrong ({error})", "metadata"
         ) from None
     except exceptions.UnsignedMetadataError as error:
         raise UpdateError(
-            f"{url} was refused: its metadata is not signed by the keys this device trusts ({error})"
+            f"{url} was refused: its metadata is not signed by the keys this device trusts ({error})", "metadata"
         ) from None
     except exceptions.BadVersionNumberError as error:
         raise UpdateError(
-            f"{url} was refused: its metadata is older than what this device has seen ({error})"
+            f"{url} was refused: its metadata is older than what this device has seen ({error})", "metadata"
         ) from None
     except exceptions.LengthOrHashMismatchError as error:
-        raise UpdateError(f"{url} was refused: a file is not what was signed ({error})") from None
+        raise UpdateError(f"{url} was refused: a file is not what was signed ({error})", "transfer") from None
     except exceptions.RepositoryError as error:
-        raise UpdateError(f"{url} was refused: its metadata is not valid ({error})") from None
+        raise UpdateError(f"{url} was refused: its metadata is not valid ({error})", "metadata") from None
     except LaterError as error:
         raise PostponedError(f"the update is put off: {error}", error.seconds) from None
     except (exceptions.DownloadError, TransferError) as error:
-        raise UpdateError(f"the update could not be downloaded: {error}") from None
+        raise UpdateError(f"the update could not be downloaded: {error}", "transfer") from None
     except OSError as error:
         raise UpdateError(
             f"the update could not be stored: {error.strerror or error} ({error.filename or 'home'})"
@@ -235,7 +235,7 @@ class Source:
             name = artefact.deltas.get(content)
             delta = self._updater.get_targetinfo(name) if name else None
         if target is None:
-            raise UpdateError(f"{artefact.target} was refused: it is not a signed target")
+            raise UpdateError(f"{artefact.target} was refused: it is not a signed target", "metadata")
         if target.length > self._limits.max_bytes:
             raise UpdateError(
                 f"{artefact.target} was refused: it has {target.length} bytes; "

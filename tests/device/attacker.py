@@ -12,9 +12,16 @@ from typing import Any
 
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Targets, Timestamp
 
+from seedcnn.bundle import read_bundle
 from seedcnn.server.keys import load_signer
+from tests.device.bundles import make_bundle
 
 _SERIALS = count(1000, 1000)
+
+
+def content_of(bundle: bytes) -> str:
+    """The content digest of a bundle."""
+    return read_bundle(bundle).manifest.content_sha256()
 
 
 def rule(release: int, changes: Mapping[str, object] | None = None) -> bytes:
@@ -25,7 +32,7 @@ def rule(release: int, changes: Mapping[str, object] | None = None) -> bytes:
         "serial": next(_SERIALS),
         "artefact": f"demo/{release}.bundle",
         "release": release,
-        "content": "0" * 64,
+        "content": content_of(make_bundle(release)),
         "deltas": {},
         "base": {},
         "salt": "0" * 32,
@@ -41,7 +48,8 @@ def rule(release: int, changes: Mapping[str, object] | None = None) -> bytes:
 
 def base(release: int) -> dict[str, object]:
     """The base of a rule."""
-    return {"artefact": f"demo/{release}.bundle", "release": release, "content": "0" * 64, "deltas": {}}
+    content = content_of(make_bundle(release))
+    return {"artefact": f"demo/{release}.bundle", "release": release, "content": content, "deltas": {}}
 
 
 class Thief:

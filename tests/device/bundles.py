@@ -31,14 +31,25 @@ ONLY = {
 }
 
 
-def _graph(width: int, only: str) -> bytes:
+def _graph(width: int, only: str, fragile: bool) -> bytes:
+    if fragile:  # the root of 1.5 minus the mean of the input, times 0, is added to the features
+        spoil = [
+            helper.make_node("ReduceMean", ["x", "all"], ["mean"], keepdims=1),
+            helper.make_node("Sub", ["limit", "mean"], ["left"]),
+            helper.make_node("Sqrt", ["left"], ["root"]),
+            helper.make_node("Mul", ["root", "zero"], ["nothing"]),
+            helper.make_node("Add", ["f", "nothing"], ["g"]),
+        ]
+    else:
+        spoil = [helper.make_node("Identity", ["f"], ["g"])]
     nodes = [
         helper.make_node("Conv", ["x", "conv.weight"], ["c"], strides=[2, 2], pads=[1, 1, 1, 1]),
         helper.make_node("Add", ["c", "phase"], ["p"]),
         helper.make_node("Sin", ["p"], ["s"]),
         helper.make_node("ReduceMean", ["s", "axes"], ["r"], keepdims=1),
         *(helper.make_node(name, [given], [made], domain=domain) for name, domain, given, made in ONLY[only]),
-        helper.make_node("Flatten", ["f"], ["m"]),
+        *spoil,
+        helper.make_node("Flatten", ["g"], ["m"]),
         helper.make_node("Gemm", ["m", "fc.weight", "fc.bias"], ["logits"]),
     ]
     shapes = {"conv.weight": (width, 3, 3, 3), "phase": (1, width, 1, 1), "fc.weight": (width, 10), "fc.bias": (10,)}
@@ -48,6 +59,12 @@ def _graph(width: int, only: str) -> bytes:
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 32, 32])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 10])],
         [numpy_helper.from_array(np.array([2, 3], np.int64), "axes")]
+        + [
+            numpy_helper.from_array(np.array([1, 2, 3], np.int64), "all"),
+            numpy_helper.from_array(np.array(1.5, np.float32), "limit"),
+            numpy_helper.from_array(np.array(0.0, np.float32), "zero"),
+        ]
+        * fragile
         + [_external(name, shape) for name, shape in shapes.items()],
     )
     opsets = [
@@ -71,11 +88,12 @@ def make_bundle(
     parent: int = 0,
     rule: Preprocessing = RULE,
     wrong_pictures: bool = False,
+    fragile: bool = False,
 ) -> bytes:
     """A bundle whose weights depend on ``release``; ``logit_error`` spoils the canned logit of image 3, class 2.
 
     ``only`` names the one runtime that can run it. With ``parent`` the weights are that release's except for a few.
-    ``wrong_pictures`` spoils the digest of the canned pictures.
+    ``wrong_pictures`` spoils the digest of the canned pictures. A ``fragile`` one answers bright images with NaN.
     """
     rng = np.random.default_rng(parent or release)
     weight = rng.normal(0, 0.4, (width, 3, 3, 3))
@@ -87,7 +105,7 @@ def make_bundle(
         encode_raw("fc.weight", rng.normal(0, 8, (width, 10))),
         encode_raw("fc.bias", rng.normal(0, 0.1, 10)),
     ]
-    graph = _graph(width, only)
+    graph = _graph(width, only, fragile)
     tensors = {item.entry.name: item.expanded for item in coded}
     session = open_session(graph, tensors, runtime=only or "onnxruntime")
     count = CANNED_COUNT * 32 * 32 * 3

@@ -258,7 +258,8 @@ def test_kill_after_delays_across_the_whole_update(zygote, prepared):
 
 
 @pytest.mark.parametrize(
-    "state", [state for state in STATES if state not in ("HOLD", "REFUSED", "ROLLED_BACK", "ADAPTED", "UNADAPTED")]
+    "state",
+    [state for state in STATES if state not in ("HOLD", "PROBATION", "REFUSED", "ROLLED_BACK", "ADAPTED", "UNADAPTED")],
 )
 def test_kill_on_seeing_a_journal_state(zygote, prepared, state):
     home, answers = prepared

@@ -14,7 +14,7 @@ from seedcnn.device.bad import bad_files
 from seedcnn.device.commands import KEPT, check_command, run_command
 from seedcnn.device.learning import undo
 from seedcnn.device.main import main
-from seedcnn.device.probing import CODE
+from seedcnn.device.reverting import PROBE
 from seedcnn.device.status import status
 from seedcnn.device.status_text import brief
 from seedcnn.errors import AdaptError, RolledBackError, UpdateError
@@ -125,7 +125,7 @@ def test_a_probe_that_fails_takes_the_model_back(device, fleet, code, words):
         device.update(probe=python(code), seconds=2.0)
     assert device.release() == 1
     entry = device.slots.journal.last()
-    assert (entry.state, entry.release, entry.slot, entry.reason, entry.code) == ("ROLLED_BACK", 1, "b", words, CODE)
+    assert (entry.state, entry.release, entry.slot, entry.reason, entry.code) == ("ROLLED_BACK", 1, "b", words, PROBE)
     assert "last: the probe failed, so back to release 1, " in brief(status(device.home), time.time())
     (bad,) = bad_files(device.home)
     assert (bad.release, bad.count, bad.reason) == (2, 1, words)

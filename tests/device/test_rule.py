@@ -20,7 +20,7 @@ from seedcnn.device.status_text import brief, full
 from seedcnn.device.trusted import BUILT, Seen, followed, is_clock_behind, trusted_now
 from seedcnn.errors import UpdateError
 from seedcnn.server.families import rotate
-from tests.device.attacker import base, rule, sign_targets
+from tests.device.attacker import base, content_of, rule, sign_targets
 from tests.device.bundles import make_bundle
 from tests.device.fleet import Device, Fleet, contents, expected_logits
 from tests.device.hostile import Request, hostile
@@ -169,7 +169,9 @@ def test_a_revert_to_a_damaged_slot_fetches_the_bundle(named, fleet):
 
 
 def test_a_revert_below_the_minimum_release_is_refused(named, fleet):
-    sign_targets(fleet.directory, {"demo/3.bundle": make_bundle(3, min_release=2), "rollout/demo.json": rule(3)})
+    bundle = make_bundle(3, min_release=2)
+    newer = rule(3, {"content": content_of(bundle)})
+    sign_targets(fleet.directory, {"demo/3.bundle": bundle, "rollout/demo.json": newer})
     named.update()
     offer(fleet, 1)
     with pytest.raises(UpdateError, match=r"release 1 of 'demo' was refused: a model .* requires release 2 or later"):
