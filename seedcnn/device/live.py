@@ -29,11 +29,12 @@ from seedcnn.errors import AdaptError, BundleError, DeviceError
 
 __all__ = ["LiveModel"]
 
+_LOOK = 0.02  # seconds between two looks for an update
 _LOG = logging.getLogger(__name__)
 _Stamp = tuple[int, int, int]
 
 
-def _stamp(path: Path) -> _Stamp | None:
+def _stamp(path: str) -> _Stamp | None:
     try:
         found = os.stat(path)
     except OSError:
@@ -44,10 +45,10 @@ def _stamp(path: Path) -> _Stamp | None:
 class LiveModel:
     """The active model of a device, for as long as an application runs; one process and one thread use it.
 
-    Each call of :meth:`predict` looks whether an update has brought another model, and if so opens that one first. It
-    counts answers, answers that are not finite or fail, answers that are late, and labels, and writes the counts into
-    the home now and then. While a model is on probation they decide: the model is committed, or the one before
-    takes its place and answers in the same call. If a model cannot be opened, the one in memory goes on answering.
+    :meth:`predict` looks whether an update has brought another model, at most every 20 ms, and if so opens that one
+    first. It counts answers, answers that are not finite or fail, answers that are late, and labels, and writes the
+    counts into the home now and then. While a model is on probation they decide: the model is committed, or the one
+    before takes its place and answers in the same call. If a model cannot be opened, the one in memory goes on.
 
     The last ``keep`` images are the window by which a learned set is chosen, so that single images get the right set,
     too. They stay in memory: no image is written or sent. The model learns only when :meth:`adapt` is called.
@@ -74,8 +75,9 @@ class LiveModel:
         self._slots, self._threads, self._passed = open_home(home), threads, passed
         self._config = read_config(self._slots.home)
         self._recent: deque[U8] = deque(maxlen=keep)
-        self._record = self._slots.home / "current" / "slot.json"
-        self._sets = self._slots.home / FILE
+        self._record = str(self._slots.home / "current" / "slot.json")
+        self._sets = str(self._slots.home / FILE)
+        self._next_look = 0.0
         self._tally: Tally | None = None
         self._has_left = False
         self._end: weakref.finalize | None = None  # type: ignore[type-arg]
@@ -140,6 +142,9 @@ class LiveModel:
 
     def _follow(self) -> bool:
         """Open the active model again if another one, or other sets, have come; return whether that was so."""
+        if (now := time.monotonic()) < self._next_look:
+            return False
+        self._next_look = now + _LOOK
         stamps = _stamp(self._record), _stamp(self._sets)
         if stamps == self._stamps:
             return False
@@ -197,6 +202,7 @@ class LiveModel:
         """
         if self._tally is None or not self._tally.has_failed or self._has_left:
             return False
+        self._next_look = 0.0
         if self._follow():
             return True
         self._has_left, release = True, self.model.bundle.manifest.release

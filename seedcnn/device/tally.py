@@ -80,7 +80,7 @@ class Tally:
         self._answers += number
         if seconds > self._slowest * number:
             self._late += number
-        if math.isfinite(float(logits.sum())):
+        if math.isfinite(np.vdot(logits, logits)):  # the fastest first look
             if number == 1:
                 self._by_label[int(best[0])] += 1
             else:
