@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from seedcnn.errors import ImageError
 from seedcnn.messages import shown
 
 if TYPE_CHECKING:
+    from seedcnn.device.live import LiveModel
     from seedcnn.device.runtime import Answer, Model
 
 __all__ = ["evaluate", "predict"]
@@ -40,23 +42,40 @@ def predict(arguments: argparse.Namespace) -> None:
     """
     from seedcnn.device.images import list_pictures
 
-    model = _model(arguments)
+    with _counting(arguments) as model:
+        _print_answers(model, list_pictures(arguments.pictures), as_json=arguments.json)
+
+
+@contextmanager
+def _counting(arguments: argparse.Namespace) -> Iterator[Model | LiveModel]:
+    """Yield the active model; while it is on probation its answers are counted, unless it runs in another runtime."""
+    from seedcnn.device.agent import open_home
+    from seedcnn.device.live import LiveModel
+
+    if arguments.runtime is None and open_home(arguments.home).has_trial():
+        with LiveModel(arguments.home, threads=arguments.threads) as live:
+            yield live
+    else:
+        yield _model(arguments)
+
+
+def _print_answers(model: Model | LiveModel, paths: Iterable[Path], *, as_json: bool) -> None:
     results: list[dict[str, Any]] = []
     errors: list[str] = []
-    for answer in _answers(model, list_pictures(arguments.pictures)):
+    for answer in _answers(model, paths):
         if answer.error:
             errors.append(answer.error)
             continue
         result = {"image": answer.path, "index": answer.index, "label": answer.label}
         results.append({**result, "probability": answer.probability})
-        if not arguments.json:
+        if not as_json:
             print(shown(f"{answer.path}: {answer.label} {answer.probability:.4f}"))
-    if arguments.json:
+    if as_json:
         print(json.dumps(results))
     _report(errors, len(results) + len(errors))
 
 
-def _answers(model: Model, paths: Iterable[Path]) -> Iterator[Answer]:
+def _answers(model: Model | LiveModel, paths: Iterable[Path]) -> Iterator[Answer]:
     """Answer pictures and NumPy batches, in order."""
     from seedcnn.device.images import load_batch
     from seedcnn.device.runtime import Answer

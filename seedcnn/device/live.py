@@ -7,13 +7,14 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
 from seedcnn.arrays import F32, U8
+from seedcnn.bundle import Bundle
 from seedcnn.device.adapted import FILE
 from seedcnn.device.adaptive import AdaptiveModel
 from seedcnn.device.agent import open_home
@@ -23,7 +24,7 @@ from seedcnn.device.learning import DEFAULT_SET, Adaptation, adapt
 from seedcnn.device.probation import settle, trial_of, verdict_on
 from seedcnn.device.records import Active
 from seedcnn.device.reverting import model_before
-from seedcnn.device.runtime import Model, Predictions, predictions_of
+from seedcnn.device.runtime import Answer, Model, Predictions, answer_files, predictions_of
 from seedcnn.device.tally import Tally, begin_start
 from seedcnn.errors import AdaptError, BundleError, DeviceError
 
@@ -186,6 +187,15 @@ class LiveModel:
                 if self._leave() and bad:
                     return self.model.predict(images)
         return found
+
+    def predict_files(self, paths: Iterable[str | Path]) -> Iterator[Answer]:
+        """Answer picture files as :meth:`seedcnn.device.runtime.Model.predict_files` does, and count the answers."""
+        yield from answer_files(self.predict, self.bundle.manifest.preprocessing, paths)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that answers."""
+        return self.model.bundle
 
     def _failed(self, images: int) -> bool:
         """Count images that the model could not answer, and return whether another model has taken its place."""

@@ -138,16 +138,9 @@ def finish_interrupted(
                 sentence = take_back(slots, last.slot, record, earlier, known, PROBE, times=0, serial=last.serial)
                 raise RolledBackError(sentence, PROBE)
         commit_or_try(slots, last.slot, record, last.reason, last.serial)
-    elif last.state == "PROBATION" and last.release == record.release and not _has_record(slots):
+    elif last.state == "PROBATION" and last.release == record.release and not slots.has_trial():
         commit(slots, last.slot, record, last.serial)
     return _settled(slots, before, now)
-
-
-def _has_record(slots: Slots) -> bool:
-    try:
-        return slots.trial() is not None
-    except ValueError:
-        return True
 
 
 def _settled(slots: Slots, active: Active, now: Callable[[], Moment]) -> Active | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Unpack
 import numpy as np
 
 from seedcnn.arrays import F32, I64, U8
-from seedcnn.bundle import Bundle, open_bundle, read_bundle
+from seedcnn.bundle import Bundle, Preprocessing, open_bundle, read_bundle
 from seedcnn.device.choice import current_key, recall, remember
 from seedcnn.device.config import read_config
 from seedcnn.device.expand import MAX_EXPANDED_BYTES, expand
@@ -24,7 +24,7 @@ from seedcnn.runtime.names import AUTO, check_runtime
 from seedcnn.runtime.pictures import load_picture
 from seedcnn.runtime.session import Session, SessionOptions, open_session
 
-__all__ = ["Answer", "Model", "Predictions", "predictions_of"]
+__all__ = ["Answer", "Model", "Predictions", "answer_files", "predictions_of"]
 
 _BATCH = 64
 
@@ -209,22 +209,32 @@ class Model:
         Args:
             paths: of pictures in a format of :data:`seedcnn.runtime.pictures.FORMATS`.
         """
-        rule = self.bundle.manifest.preprocessing
-        remaining = iter(paths)
-        while batch := list(islice(remaining, _BATCH)):
-            found: list[U8 | str] = []
-            for path in batch:
-                try:
-                    found.append(load_picture(path, rule))
-                except ImageError as error:
-                    found.append(str(error))
-            good = [picture for picture in found if not isinstance(picture, str)]
-            answers = iter(self._answers(np.stack(good))) if good else iter(())
-            for path, picture in zip(batch, found, strict=True):
-                yield (
-                    Answer(str(path), error=picture) if isinstance(picture, str) else Answer(str(path), *next(answers))
-                )
+        yield from answer_files(self.predict, self.bundle.manifest.preprocessing, paths)
 
-    def _answers(self, images: U8) -> Iterator[tuple[int, str, float]]:
-        found = self.predict(images)
-        yield from zip(found.indices.tolist(), found.labels, found.probabilities.tolist(), strict=True)
+
+def answer_files(
+    predict: Callable[[U8], Predictions], rule: Preprocessing, paths: Iterable[str | Path]
+) -> Iterator[Answer]:
+    """Answer picture files, in order, at most 64 at a time; a bad file is an answer with an error.
+
+    Args:
+        predict: from images to their answers.
+        rule: by which pictures become images.
+        paths: of pictures in a format of :data:`seedcnn.runtime.pictures.FORMATS`.
+    """
+    remaining = iter(paths)
+    while batch := list(islice(remaining, _BATCH)):
+        found: list[U8 | str] = []
+        for path in batch:
+            try:
+                found.append(load_picture(path, rule))
+            except ImageError as error:
+                found.append(str(error))
+        good = [picture for picture in found if not isinstance(picture, str)]
+        answers = _rows(predict(np.stack(good))) if good else iter(())
+        for path, picture in zip(batch, found, strict=True):
+            yield Answer(str(path), error=picture) if isinstance(picture, str) else Answer(str(path), *next(answers))
+
+
+def _rows(found: Predictions) -> Iterator[tuple[int, str, float]]:
+    yield from zip(found.indices.tolist(), found.labels, found.probabilities.tolist(), strict=True)

@@ -342,13 +342,17 @@ class Slots:
         except (OSError, ValueError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from None
 
+    def has_trial(self) -> bool:
+        """Return whether a probation was recorded whose end was not."""
+        return (self.home / _TRIAL).exists()
+
     def begin_trial(self, trial: Trial) -> None:
         """Record, before a switch, that the model which it brings is on probation."""
         write_file(self.home / _TRIAL, dump(trial), mode=0o644)
 
     def end_trial(self) -> None:
         """Remove the record of a probation."""
-        if (self.home / _TRIAL).exists():
+        if self.has_trial():
             remove(self.home / _TRIAL)
 
     def _is_on_trial(self, record: SlotRecord) -> bool:

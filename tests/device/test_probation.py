@@ -190,6 +190,22 @@ def test_starts_that_do_not_count(device, fleet):
     assert "on probation: 1 of 10 answers" in device.update().message
 
 
+def test_the_command_predict_counts(device, fleet, tmp_path):
+    np.save(tmp_path / "batch.npy", IMAGES)
+    np.save(tmp_path / "bright.npy", BRIGHT)
+    offer(fleet, 2, bundle=make_bundle(2, fragile=True))
+    device.update()
+    before = status(device.home)["probation"]
+    assert device.command("evaluate", tmp_path).returncode == 1
+    assert device.command("predict", tmp_path / "batch.npy", "--runtime", "onnxruntime").returncode == 0
+    assert status(device.home)["probation"]["answers"] == before["answers"] == 0
+    assert device.command("predict", tmp_path / "batch.npy").returncode == 0
+    assert "on probation: 5 of 10 answers" in device.update().message
+    done = device.command("predict", tmp_path / "bright.npy")
+    assert (done.returncode, "nan" in done.stdout) == (0, False)  # the model before has answered
+    assert (device.release(), device.slots.journal.last().code) == (1, "bad-answers")
+
+
 def test_many_processes_count_together(device, fleet):
     offer(fleet, 2, answers=400)
     device.update()
