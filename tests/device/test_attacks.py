@@ -11,7 +11,7 @@ from seedcnn.device.fetcher import DownloadLimits
 from seedcnn.errors import BundleFormatError, SelfTestError, UpdateError
 from seedcnn.server.refresh import refresh
 from seedcnn.server.repository import Expires, publish
-from tests.device.attacker import rule, sign_targets
+from tests.device.attacker import Thief, rule, sign_targets
 from tests.device.fleet import contents, open_fleet
 
 
@@ -120,6 +120,20 @@ def test_signed_rollout_rule_that_is_not_an_object(device, fleet, text):
 def test_rollout_rule_without_its_artefact(device, fleet):
     sign_targets(fleet.directory, {"rollout/demo.json": rule(2)})
     refused(device, "demo/2.bundle is not a signed target")
+
+
+@pytest.mark.parametrize("name", ["rollout/demo.json", "demo/2.bundle"])
+def test_target_signed_with_sha512_only(device, fleet, make_bundle, name):
+    """TUF allows it, and this device refuses it on purpose, before it fetches the file."""
+    sign_targets(fleet.directory, {"demo/2.bundle": make_bundle(2), "rollout/demo.json": rule(2)})
+    thief = Thief(fleet.directory)
+
+    def only_sha512(targets):
+        targets.targets[name].hashes = {"sha512": "0" * 128}
+
+    thief.role("demo.rule" if name.startswith("rollout/") else "demo.bundles", only_sha512)
+    thief.publish()
+    refused(device, f"{name} was refused: it is signed without a SHA-256 digest")
 
 
 def test_bundle_of_another_family_or_release_under_the_announced_name(device, fleet, make_bundle):
