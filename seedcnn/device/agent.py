@@ -29,7 +29,7 @@ from seedcnn.errors import DeviceError, PostponedError, UpdateError
 from seedcnn.files import remove, write_file
 
 if TYPE_CHECKING:
-    from seedcnn.device.fetcher import DownloadLimits
+    from seedcnn.device.fetcher import DownloadLimits, Pool
 
 __all__ = ["UpdateResult", "init", "open_home", "rollback", "update"]
 
@@ -116,6 +116,7 @@ def update(
     clock: Callable[[], float] = time.time,
     passed: Callable[[], Moment] = moment,
     reports: str | Path | None = None,
+    pool: Pool | None = None,
 ) -> UpdateResult:
     """Install what the repository's rollout rule wants of this device, or leave everything unchanged.
 
@@ -131,6 +132,7 @@ def update(
         clock: seconds since 1970. Where it is behind a time that has certainly passed, that time counts.
         passed: for the seconds of a probation.
         reports: directory that reports are put into; None leaves them in the home. If it takes none, that is logged.
+        pool: sends the requests and is cleared at the end; None for HTTP.
 
     Raises:
         ValueError: if ``url`` is not an http or https URL, or a command cannot be split into words.
@@ -153,7 +155,7 @@ def update(
     with slots.lock():
         attempt = Attempt(slots, config, Commands(ready, probe, seconds), clock, passed, reports)
         try:
-            return _asked(attempt, url, limits, now=now)
+            return _asked(attempt, url, limits, pool, now=now)
         except BaseException as error:
             sentence = sentence_of(error)
             if isinstance(error, PostponedError):
@@ -214,7 +216,7 @@ def rollback(home: str | Path, *, reports: str | Path | None = None) -> str:
         return sentence
 
 
-def _asked(attempt: Attempt, url: str, limits: DownloadLimits | None, *, now: bool) -> UpdateResult:
+def _asked(attempt: Attempt, url: str, limits: DownloadLimits | None, pool: Pool | None, *, now: bool) -> UpdateResult:
     """Finish what was interrupted, and ask the repository if it may be asked."""
     from seedcnn.device.fetcher import DownloadLimits
     from seedcnn.device.updater import Source
@@ -224,7 +226,7 @@ def _asked(attempt: Attempt, url: str, limits: DownloadLimits | None, *, now: bo
     if not now and (wait := postponed(slots.home, attempt.clock(), url)):
         return _waiting(wait, before)
     root = (slots.home / "root.json").read_bytes()
-    with closing(Source(slots.home, url, root, limits or DownloadLimits())) as source:
+    with closing(Source(slots.home, url, root, limits or DownloadLimits(), pool)) as source:
         return attempt.run(source, before)
 
 

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.client import IncompleteRead
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
@@ -31,6 +31,7 @@ __all__ = [
     "HttpStatusError",
     "LaterError",
     "PacedClient",
+    "Pool",
     "TransferError",
     "retry_after",
 ]
@@ -137,15 +138,31 @@ def _words(error: BaseException) -> str:
     return f"{shown(_OBJECT.sub('', text)):.300}"
 
 
-class PacedClient:
-    """One HTTP connection pool and one deadline. It ignores the environment's proxy variables."""
+class Pool(Protocol):
+    """Sends requests and returns the responses, as urllib3's pools do."""
 
-    def __init__(self, limits: DownloadLimits) -> None:
+    def request(
+        self, method: str, url: str, /, *, headers: Mapping[str, str], redirect: bool, preload_content: bool
+    ) -> BaseHTTPResponse:
+        """Send a request, and return the response with its body unread."""
+
+    def clear(self) -> None:
+        """Close the connections."""
+
+
+class PacedClient:
+    """One pool of connections and one deadline. It ignores the environment's proxy variables.
+
+    Args:
+        pool: sends the requests; None for HTTP connections that the deadline shuts.
+    """
+
+    def __init__(self, limits: DownloadLimits, pool: Pool | None = None) -> None:
         self._limits = limits
         self._watchdog = Watchdog(limits.deadline)
         # What is tried again, and when, is decided in `retrying`, where the deadline is known.
         retries = urllib3.Retry(False, respect_retry_after_header=False)
-        self._pool = watched_pool(self._watchdog, limits.socket_timeout, retries=retries)
+        self._pool: Pool = pool or watched_pool(self._watchdog, limits.socket_timeout, retries=retries)
 
     def close(self) -> None:
         """Close the connections and stop the watchdog."""

@@ -21,7 +21,7 @@ from tuf.ngclient import FetcherInterface, Updater
 from seedcnn.bundle import Artefact, Rollout, rollout_name
 from seedcnn.bundle.rollout import MAX_BYTES
 from seedcnn.device.config import check_url
-from seedcnn.device.fetcher import DownloadLimits, HttpStatusError, LaterError, PacedClient, TransferError
+from seedcnn.device.fetcher import DownloadLimits, HttpStatusError, LaterError, PacedClient, Pool, TransferError
 from seedcnn.device.part import Part
 from seedcnn.device.transfer import fetch
 from seedcnn.device.trusted import Seen
@@ -178,11 +178,15 @@ def check_root(data: bytes) -> int:
 
 
 class Source:
-    """A repository as a device sees it. Use it in ``with closing(Source(...)) as source``."""
+    """A repository as a device sees it. Use it in ``with closing(Source(...)) as source``.
 
-    def __init__(self, home: Path, url: str, root: bytes, limits: DownloadLimits) -> None:
+    Args:
+        pool: sends the requests; None for HTTP.
+    """
+
+    def __init__(self, home: Path, url: str, root: bytes, limits: DownloadLimits, pool: Pool | None = None) -> None:
         self._home, self._url, self._root, self._limits = home, check_url(url), root, limits
-        self._client = PacedClient(limits)
+        self._client = PacedClient(limits, pool)
         self._fetcher = _Fetcher(self._client)
         self._updater: _Updater | None = None
 

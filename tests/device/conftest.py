@@ -7,6 +7,7 @@ import pytest
 
 from tests.device import bundles
 from tests.device.fleet import Device, Fleet, open_fleet
+from tests.device.simulator import Home, Simulator
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +28,24 @@ def device(fleet: Fleet, tmp_path: Path) -> Device:
     device = fleet.device(tmp_path / "home")
     device.update()
     return device
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A device of a repository in memory, at release 1."""
+    home = Home.make(tmp_path_factory.mktemp("simulated") / "home", Simulator())
+    home.repository.offer(1)
+    home.takes(1)
+    return home
+
+
+@pytest.fixture
+def home(simulated: Home, tmp_path: Path) -> Home:
+    """A device of a repository in memory, at release 1; both are this test's own."""
+    return simulated.copy(tmp_path / "home")
+
+
+@pytest.fixture
+def repository(home: Home) -> Simulator:
+    """The repository in memory of ``home``."""
+    return home.repository
