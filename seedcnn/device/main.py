@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -127,6 +128,8 @@ def _run(argv: Sequence[str] | None) -> None:
     logging.basicConfig(format="seedcnn-device: %(message)s", level=logging.WARNING)
     # It warns of every retry; if the last one fails, that is in the sentence.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    # It says so before each https connection of a device without a clock; the certificate's sentence does, too.
+    warnings.filterwarnings("ignore", "System time is way off")
     arguments = _parser().parse_args(argv)
     arguments.run(arguments)
 

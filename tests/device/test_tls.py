@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 import time
 from dataclasses import replace
@@ -10,13 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from seedcnn.device.fetcher import DownloadLimits
 from seedcnn.errors import UpdateError
+from tests.device.certificates import server_context, write_certificate
 from tests.device.hostile import Request, forever, hostile
 
 LIMITS = DownloadLimits(deadline=1.0, socket_timeout=60.0, grace=60.0, backoff=0.01)
@@ -25,26 +21,14 @@ LIMITS = DownloadLimits(deadline=1.0, socket_timeout=60.0, grace=60.0, backoff=0
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with a certificate for 127.0.0.1 that has signed itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-    built = x509.CertificateBuilder(
-        name, name, key.public_key(), 1, datetime.now(UTC) - timedelta(days=1), datetime.now(UTC) + timedelta(days=1)
-    ).add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-    built = built.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    text = built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    text += key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    now = datetime.now(UTC)
     path = tmp_path_factory.mktemp("tls") / "both.pem"
-    path.write_bytes(text)
-    return path
+    return write_certificate(path, now - timedelta(days=1), now + timedelta(days=1))
 
 
 @pytest.fixture
 def tls(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
+    return server_context(certificate)
 
 
 def good(request: Request) -> None:
