@@ -139,10 +139,8 @@ def update(
         DeviceError: if the home is not initialised, or another update is running.
         UpdateError: if the update was refused or could not finish. The message and the journal say why, and the
             previous model stays active.
-        RolledBackError: if the probe failed, now or of an update that was interrupted, or the probation of the model
-            that an earlier update brought.
-        PostponedError: if the repository asks to wait beyond the deadline. Until then, a day at most, an update does
-            nothing and says so.
+        RolledBackError: if the probe of this or an interrupted update failed, or the probation of an earlier one.
+        PostponedError: if the repository asks to wait beyond the deadline. Until then, a day at most, nothing is done.
         ModuleNotFoundError: if python-tuf or the runtime is not installed.
     """
     if url is not None:

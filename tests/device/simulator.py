@@ -277,9 +277,9 @@ class Home:
         active = self.slots.active()
         return active.record.release if active else 0
 
-    def update(self, *, at: float = NOW, clock: Callable[[], float] | None = None) -> UpdateResult:
-        """Update at a time, or by a clock."""
-        return update(self.path, limits=LIMITS, pool=self.repository, clock=clock or (lambda: at))
+    def update(self, *, at: float = NOW, clock: Callable[[], float] | None = None, **options: Any) -> UpdateResult:
+        """Update at a time, or by a clock, with other options of ``update``."""
+        return update(self.path, limits=LIMITS, pool=self.repository, clock=clock or (lambda: at), **options)
 
     def refused(self, words: str, *, at: float = NOW, serial: int | None = None) -> None:
         """The update ends in one sentence with these words, which is journalled; the model and the floor stay.

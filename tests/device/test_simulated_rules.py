@@ -9,6 +9,7 @@ import pytest
 from tuf.api.metadata import TargetFile
 
 from seedcnn.bundle import Artefact, read_bundle, write_delta
+from seedcnn.device.outbox import queued
 from seedcnn.errors import UpdateError
 from tests.device.bundles import make_bundle
 from tests.device.simulator import BUNDLES, NOW, RULE, RULE_FILE, Simulator, artefact_of, day
@@ -190,6 +191,19 @@ def test_the_way_back_fetches_no_bundle(home, repository):
     repository.rule(ONE)
     home.takes(1)
     assert bundles(repository) == 0
+
+
+def test_a_report_that_nobody_takes_undoes_nothing(home, repository, tmp_path):
+    place = tmp_path / "share"
+    repository.offer(2)
+    assert home.update(reports=place).release == 2
+    waiting = [path.read_bytes() for path in queued(home.path)]
+    assert len(waiting) >= 2
+    assert (home.release, home.slots.journal.last().state) == (2, "COMMITTED")
+    place.mkdir()
+    assert not home.update(reports=place).updated
+    assert sorted(path.read_bytes() for path in place.iterdir()) == sorted(waiting)
+    assert list(queued(home.path)) == []
 
 
 @pytest.mark.parametrize("name", [RULE_FILE, "demo/2.bundle"])
