@@ -31,7 +31,7 @@ from tests.few import few
 
 pytestmark = pytest.mark.skipif(shutil.which("faketime") is None, reason="faketime is not installed")
 
-DAY = timedelta(days=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 START = datetime.fromtimestamp(BUILT, UTC) + 40 * DAY
 EPOCH = datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
 Y2106 = datetime(2106, 2, 8, tzinfo=UTC)
@@ -262,7 +262,7 @@ def publisher(fleet: Fleet, tmp_path: Path) -> Path:
     ("moment", "wrong"),
     few(
         [
-            (START - timedelta(hours=1), "before the last signing"),
+            (START - HOUR, "before the last signing"),
             (EPOCH, "before the last signing"),
             (START + 8 * DAY, "more than 7 days after the last signing"),
             (START + 3650 * DAY, "more than 7 days after the last signing"),
@@ -290,8 +290,11 @@ def test_a_publisher_whose_first_clock_was_wrong(clock, tmp_path, moment):
     """The first signing has nothing to compare with. The next one refuses, and --clock-ok renews what is wrong."""
     directory, bundle = tmp_path / "publisher", tmp_path / "1.bundle"
     bundle.write_bytes(make_bundle(1))
-    for line in (["init", directory], ["add-family", directory, "demo"], ["publish", directory, bundle]):
-        done = clock.run("seedcnn.cli", "repo", *line, at=moment)
+    # Each process starts at the time it is given, so a later one is given a later time.
+    for number, line in enumerate(
+        (["init", directory], ["add-family", directory, "demo"], ["publish", directory, bundle])
+    ):
+        done = clock.run("seedcnn.cli", "repo", *line, at=moment + number * HOUR)
         assert done.returncode == 0, done.stderr
     with serve(directory) as server:
         device = Fleet(directory, server.url).device(tmp_path / "home")
@@ -303,14 +306,15 @@ def test_a_publisher_whose_first_clock_was_wrong(clock, tmp_path, moment):
         done = clock.run("seedcnn.cli", "repo", "refresh", directory, "--clock-ok", at=START)
         assert done.returncode == 0, done.stderr
         bundle.write_bytes(make_bundle(2))
-        done = clock.run("seedcnn.cli", "repo", "publish", directory, bundle, at=START)
+        done = clock.run("seedcnn.cli", "repo", "publish", directory, bundle, at=START + HOUR)
         assert done.returncode == 0, done.stderr
+        later = START + 3 * HOUR
         if moment > START:  # a device believes the rule's time of signing for as long as the timestamp has this key
-            refuses(asked(device, clock, at=START), EXPIRED)
-            done = clock.run("seedcnn.cli", "repo", "rotate", directory, "timestamp", at=START)
+            refuses(asked(device, clock, at=later), EXPIRED)
+            done = clock.run("seedcnn.cli", "repo", "rotate", directory, "timestamp", at=START + 2 * HOUR)
             assert done.returncode == 0, done.stderr
-        installs(asked(device, clock, at=START), device)
+        installs(asked(device, clock, at=later), device)
         for name in ("timestamp.json", "*.snapshot.json", "*.rule.json", "*.bundles.json", "*.targets.json"):
             path = max((directory / "public" / "metadata").glob(name), key=lambda path: path.stat().st_mtime_ns)
             expires = datetime.fromisoformat(json.loads(path.read_bytes())["signed"]["expires"])
-            assert START < expires <= START + 180 * DAY, path.name
+            assert START < expires <= later + 180 * DAY, path.name
