@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import json
+import re
+from datetime import timedelta
 from typing import Any
 
 from seedcnn.errors import ConfigError
 
-__all__ = ["check_brackets", "literal", "member_of_text", "parse_json", "split", "unique_keys"]
+__all__ = ["check_brackets", "literal", "member_of_text", "parse_duration", "parse_json", "split", "unique_keys"]
 
 _NAMES: dict[str, bool | None] = {"true": True, "false": False, "none": None, "null": None}
 _OPENING, _CLOSING = "([{", ")]}"
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -38,6 +41,18 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text, object_pairs_hook=unique_keys)
     except RecursionError:
         raise ValueError("it nests too deeply") from None
+
+
+def parse_duration(text: str) -> timedelta:
+    """Parse 90s, 30m, 6h or 2d.
+
+    Raises:
+        ValueError: for anything else, and for no time at all.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    if not found or not int(found[1]):
+        raise ValueError("it must be a number and a unit, such as 90s, 30m, 6h or 2d")
+    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
 
 
 class _Names(ast.NodeTransformer):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from seedcnn.errors import ConfigError
-from seedcnn.literals import check_brackets, literal, parse_json
+from seedcnn.literals import check_brackets, literal, parse_duration, parse_json
 from tests.typed_values import JSON
 
 
@@ -50,3 +50,18 @@ def test_brackets_have_partners():
     ]:
         with pytest.raises(ConfigError, match=re.escape(words)):
             check_brackets(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1s", 1), ("90s", 90), ("30m", 1800), ("6h", 21600), ("2d", 172800), ("999999s", 999999)]
+)
+def test_durations(text, seconds):
+    assert parse_duration(text).total_seconds() == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "6", "h", "0s", "-1s", "1.5h", " 6h", "6H", "6h\n", "6 h", "1h30m", "1000000s", "٣s"]
+)
+def test_what_is_no_duration(text):
+    with pytest.raises(ValueError, match="must be a number and a unit, such as 90s, 30m, 6h or 2d"):
+        parse_duration(text)

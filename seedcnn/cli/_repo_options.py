@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seedcnn.errors import ConfigError
+from seedcnn.literals import parse_duration
 
 if TYPE_CHECKING:
     from seedcnn.server.families import Access
@@ -48,7 +48,6 @@ PassphraseFile = Annotated[
         help="File whose first line is the passphrase of encrypted keys; else asked.",
     ),
 ]
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def duration_of(option: str, text: str) -> timedelta:
@@ -57,10 +56,10 @@ def duration_of(option: str, text: str) -> timedelta:
     Raises:
         ConfigError: for anything else, and for no time at all.
     """
-    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
-    if not found or not int(found[1]):
-        raise ConfigError(f"{option} {text}: it must be a number and a unit, such as 90s, 30m, 6h or 2d")
-    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ConfigError(f"{option} {text}: {error}") from None
 
 
 def _read(file: Path) -> bytes:

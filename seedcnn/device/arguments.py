@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from seedcnn.bundle import check_family
 from seedcnn.bundle.rollout import check_cohort, check_device_id
 from seedcnn.device.commands import check_command
 from seedcnn.device.config import check_url
+from seedcnn.device.schedule import parse_interval
 from seedcnn.runtime.names import AUTO, RUNTIMES
 from seedcnn.terminal import version
 
@@ -18,10 +20,11 @@ __all__ = ["DEFAULT_HOME", "Body", "make_parser"]
 DEFAULT_HOME = Path("/var/lib/seedcnn-device")
 Body = Callable[[argparse.Namespace], None]
 _MAX_THREADS = 1024
+_T = TypeVar("_T")
 
 
-def _argument(check: Callable[[str], str]) -> Callable[[str], str]:
-    def convert(text: str) -> str:
+def _argument(check: Callable[[str], _T]) -> Callable[[str], _T]:
+    def convert(text: str) -> _T:
         try:
             return check(text)
         except ValueError as error:
@@ -70,10 +73,22 @@ def _add_reports(add: Callable[[str, str, str], argparse.ArgumentParser]) -> Non
     command.add_argument("--rounds", type=_positive, default=200, help="answers per runtime (default: %(default)s)")
     command.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
+    command = add("history", "show the steps of the last updates, the newest last", "history --last 10")
+    command.add_argument("--last", type=_positive, metavar="N", help="only the newest N steps")
+    command.add_argument("--json", action="store_true", help="a JSON list with every field instead of text")
+
     command = add("status", "show the active release, the one before it and the last step", "status --verbose")
     shown_as = command.add_mutually_exclusive_group()
     shown_as.add_argument("--verbose", action="store_true", help="also runtime, slots, floor, digests and dates")
     shown_as.add_argument("--json", action="store_true", help="everything as one JSON object instead of text")
+
+
+def _add_commands(command: argparse.ArgumentParser) -> None:
+    for option, words in (
+        ("--ready", "run before anything is fetched; unless it exits with 0, the release is held"),
+        ("--probe", "run after the switch; unless it exits with 0, the model before takes its place again"),
+    ):
+        command.add_argument(option, type=_argument(check_command), metavar="CMD", help=f"{words} (60 s, no shell)")
 
 
 def _add_update(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
@@ -83,11 +98,20 @@ def _add_update(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None
         "update --probe '/opt/camera/check --quick'",
     )
     command.add_argument("--now", action="store_true", help="ask even if the repository has asked to wait")
-    for option, words in (
-        ("--ready", "run before anything is fetched; unless it exits with 0, the release is held"),
-        ("--probe", "run after the switch; unless it exits with 0, the model before takes its place again"),
-    ):
-        command.add_argument(option, type=_argument(check_command), metavar="CMD", help=f"{words} (60 s, no shell)")
+    _add_commands(command)
+
+    command = add("run", "keep this device up to date until it is stopped, as a service", "run --every 6h")
+    command.add_argument(
+        "--every",
+        type=_argument(parse_interval),
+        default="6h",
+        metavar="INTERVAL",
+        help="from 1s to 7d; the device's name decides when in it the device asks (default: %(default)s)",
+    )
+    _add_commands(command)
+    command.add_argument(
+        "--reports", type=Path, metavar="DIR", help="directory that reports of the device are put into"
+    )
 
     command = add(
         "forget-bad", "let a bundle that failed here be fetched and tried again", "forget-bad 5f0c1a3e9b7d2c48"

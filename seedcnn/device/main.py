@@ -43,6 +43,13 @@ def _update(arguments: argparse.Namespace) -> None:
     print(shown(result.message))
 
 
+def _run_forever(arguments: argparse.Namespace) -> None:
+    from seedcnn.device.service import Request, run_forever
+
+    request = Request(arguments.ready or "", arguments.probe or "", arguments.reports)
+    run_forever(arguments.home, arguments.every, request)
+
+
 def _forget_bad(arguments: argparse.Namespace) -> None:
     from seedcnn.device.agent import open_home
     from seedcnn.device.bad import forget_bad
@@ -84,6 +91,16 @@ def _bench(arguments: argparse.Namespace) -> None:
     print(json.dumps(asdict(result), indent=2) if arguments.json else "\n".join(lines(result)))
 
 
+def _history(arguments: argparse.Namespace) -> None:
+    from seedcnn.device.history import as_json, as_text, history
+
+    entries = history(arguments.home, arguments.last)
+    if arguments.json:
+        print(json.dumps(as_json(entries), indent=2))
+    else:
+        print("\n".join(as_text(entries)) or "no step has been journalled yet")
+
+
 def _status(arguments: argparse.Namespace) -> None:
     from seedcnn.device.status import status
     from seedcnn.device.status_text import brief, full
@@ -98,11 +115,13 @@ def _status(arguments: argparse.Namespace) -> None:
 _BODIES = {
     "init": _init,
     "update": _update,
+    "run": _run_forever,
     "forget-bad": _forget_bad,
     "adapt": _adapt,
     "predict": predict,
     "evaluate": evaluate,
     "bench": _bench,
+    "history": _history,
     "status": _status,
 }
 

@@ -25,8 +25,8 @@ MOST = 256 << 10
 
 _DIRECTORY, _CURSOR = "reports", "reported"
 _LONGEST = 500  # characters of a reason
-_SOFT = ("transfer", "metadata", "known")
-"""Codes of refusals that are no end: they may come right by themselves, or were reported before."""
+_SOFT = ("transfer", "metadata", "known", "stopped")
+"""Codes of refusals that are no end: they may come right by themselves, were reported before, or a signal came."""
 
 _OTHER = {"record": "other", "superseded": "", "ready": ""}
 _LOG = logging.getLogger(__name__)

@@ -9,7 +9,9 @@ __all__ = ["code_of", "sentence_of"]
 
 
 def code_of(error: BaseException) -> str:
-    """Return the reason of a refusal as a word, see :class:`seedcnn.errors.UpdateError`."""
+    """Return the reason of a refusal as a word: "stopped" by a signal, else see :class:`seedcnn.errors.UpdateError`."""
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped"
     if is_disk_full(error) or is_disk_full(error.__cause__):
         return "space"
     if isinstance(error, SelfTestError):
