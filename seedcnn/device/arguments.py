@@ -99,6 +99,7 @@ def _add_update(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None
     )
     command.add_argument("--now", action="store_true", help="ask even if the repository has asked to wait")
     _add_commands(command)
+    _add_outbox(command)
 
     command = add("run", "keep this device up to date until it is stopped, as a service", "run --every 6h")
     command.add_argument(
@@ -109,9 +110,10 @@ def _add_update(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None
         help="from 1s to 7d; the device's name decides when in it the device asks (default: %(default)s)",
     )
     _add_commands(command)
-    command.add_argument(
-        "--reports", type=Path, metavar="DIR", help="directory that reports of the device are put into"
-    )
+    _add_outbox(command)
+
+    command = add("rollback", "take the active model back: the one before it answers again", "rollback")
+    _add_outbox(command)
 
     command = add(
         "forget-bad", "let a bundle that failed here be fetched and tried again", "forget-bad 5f0c1a3e9b7d2c48"
@@ -119,6 +121,10 @@ def _add_update(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None
     command.add_argument(
         "digest", metavar="DIGEST", help="its SHA-256 as status shows it, or the first 8 digits or more"
     )
+
+
+def _add_outbox(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--reports", type=Path, metavar="DIR", help="directory that the device's reports are put into")
 
 
 def _add_adapt(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:

@@ -306,8 +306,8 @@ class Attempt:
         """Make the new bundle from the old one and a delta; return None if there is no delta or it fails."""
         if before is None or offer.delta is None:
             return None
-        digest = source.digest(offer.delta)
         try:
+            digest = source.digest(offer.delta)
             if bad := find_bad(self.slots.home, digest):
                 raise UpdateError(f"it has failed {bad.count} times and is not fetched again: {bad.reason}")
             stored, _ = self.fetched(source, offer.delta)

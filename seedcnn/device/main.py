@@ -39,8 +39,20 @@ def _init(arguments: argparse.Namespace) -> None:
 def _update(arguments: argparse.Namespace) -> None:
     from seedcnn.device.agent import update
 
-    result = update(arguments.home, now=arguments.now, ready=arguments.ready or "", probe=arguments.probe or "")
+    result = update(
+        arguments.home,
+        now=arguments.now,
+        ready=arguments.ready or "",
+        probe=arguments.probe or "",
+        reports=arguments.reports,
+    )
     print(shown(result.message))
+
+
+def _rollback(arguments: argparse.Namespace) -> None:
+    from seedcnn.device.agent import rollback
+
+    print(shown(rollback(arguments.home, reports=arguments.reports)))
 
 
 def _run_forever(arguments: argparse.Namespace) -> None:
@@ -116,6 +128,7 @@ _BODIES = {
     "init": _init,
     "update": _update,
     "run": _run_forever,
+    "rollback": _rollback,
     "forget-bad": _forget_bad,
     "adapt": _adapt,
     "predict": predict,

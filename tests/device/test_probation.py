@@ -338,6 +338,23 @@ def test_an_operator_takes_a_model_back(device, fleet):
     assert device.update().release == 3
 
 
+def test_the_command_rollback_and_its_report(device, fleet, tmp_path):
+    fleet.publish(2)
+    device.update()
+    done = device.command("rollback", "--reports", tmp_path / "missing")
+    assert done.stdout == "release 2 was taken back: an operator wanted it; release 1 answers again\n"
+    assert "reports could not be put into" in done.stderr
+    waiting = len(queued(device.home))
+    (tmp_path / "reports").mkdir()
+    done = device.command("update", "--reports", tmp_path / "reports")
+    assert (done.returncode, "an operator wanted it" in done.stderr) == (1, True)
+    assert len(list((tmp_path / "reports").iterdir())) == waiting
+    assert queued(device.home) == []
+    done = device.command("rollback")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no model to go back to" in done.stderr
+
+
 def test_a_home_that_cannot_be_written_still_answers(device, fleet, tmp_path):
     if os.geteuid() == 0:
         (device.home / "counted").write_text("in the way")
