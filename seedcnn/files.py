@@ -47,9 +47,9 @@ def fsync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def _temporary(path: Path) -> Path:
+def _temporary(path: Path, token: str = "") -> Path:
     """Return a name beside ``path`` that no other writer has."""
-    return path.with_name(f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
+    return path.with_name(f"{_PREFIX}{token or secrets.token_hex(8)}{_SUFFIX}")
 
 
 def drop_temporaries(directory: Path) -> None:
@@ -82,9 +82,11 @@ def _fill(temporary: Path, data: bytes, mode: int, bits: int | None) -> None:
         os.fsync(descriptor)
 
 
-def _replace(path: Path, data: bytes, mode: int, bits: int | None) -> None:
-    temporary = _temporary(path)
+def _replace(path: Path, data: bytes, mode: int, bits: int | None, token: str) -> None:
+    temporary = _temporary(path, token)
     try:
+        if token:
+            temporary.unlink(missing_ok=True)
         _fill(temporary, data, mode, bits)
         os.replace(temporary, path)
     except BaseException:
@@ -134,7 +136,7 @@ def prepare_output(path: Path) -> None:
         pass
 
 
-def write_file(path: Path, data: bytes, *, mode: int = 0o666, exact: bool = False) -> None:
+def write_file(path: Path, data: bytes, *, mode: int = 0o666, exact: bool = False, token: str = "") -> None:
     """Write ``data`` to ``path``. After a power cut the file has the old content or the new, never a part.
 
     Each call writes to a temporary file of its own, so that writers of one path do not disturb each other: the last one
@@ -143,6 +145,8 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o666, exact: bool = Fals
     Args:
         mode: permission bits of a new file; the umask applies. A file that exists keeps its own.
         exact: set ``mode`` whatever the umask says, also on a file that exists.
+        token: of a file that has one writer: in the name of the temporary file, so that writing again removes what a
+            killed writer left. "" for chance.
 
     Raises:
         OSError: if the file system refuses; it names ``path``. The temporary file is removed.
@@ -154,7 +158,7 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o666, exact: bool = Fals
             path.write_bytes(data)
         else:
             target, bits = found
-            _replace(target, data, mode, mode if exact else bits)
+            _replace(target, data, mode, mode if exact else bits, token)
     except OSError as error:
         raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from None
 

@@ -166,6 +166,7 @@ class Slots:
         """
         for directory in (self.home, self.home / "slots"):
             drop_temporaries(directory)
+        self.discard()
         slot = self.current()
         try:
             return self._factory("no update has been installed") if slot is None else self.examine(slot)
@@ -239,16 +240,15 @@ class Slots:
             remove(self.home / "current")
 
     def discard(self) -> None:
-        """Remove every place that no slot points to."""
-        if not self.models.is_dir():
-            return
+        """Remove every place that no slot points to. Nothing is written if there is none."""
         used = {self._place(slot) for slot in SLOTS}
-        for place in (self.models / name for name in PLACES):
-            if place not in used and place.is_dir():
-                for path in place.iterdir():
-                    path.unlink()
-                place.rmdir()
-        fsync_directory(self.models)
+        unused = [place for place in (self.models / name for name in PLACES) if place not in used and place.is_dir()]
+        for place in unused:
+            for path in place.iterdir():
+                path.unlink()
+            place.rmdir()
+        if unused:
+            fsync_directory(self.models)
 
     def fresh(self) -> Path:
         """Return an empty place that no slot points to, for staging.
