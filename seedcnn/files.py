@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import secrets
 import stat
@@ -18,6 +19,7 @@ __all__ = [
     "fsync_file",
     "lock_file",
     "prepare_output",
+    "read_file",
     "remove",
     "replace_symlink",
     "write_file",
@@ -26,6 +28,7 @@ __all__ = [
 
 # Short and of one shape: a name of the full 255 bytes can be replaced too, and what a power cut leaves can be found.
 _PREFIX, _SUFFIX = ".seedcnn-", ".tmp"
+_LOG = logging.getLogger(__name__)
 _DESCRIPTORS = ("/dev/stdout", "/dev/stderr", "/dev/fd", "/proc")
 
 
@@ -45,6 +48,22 @@ def fsync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file, once more if the medium fails: one error of reading is no reason to take a file for lost.
+
+    Raises:
+        FileNotFoundError: if it does not exist.
+        OSError: if it fails twice.
+    """
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise
+    except OSError as error:
+        _LOG.warning("%s could not be read and is read again: %s", path, error.strerror or error)
+        return path.read_bytes()
 
 
 def _temporary(path: Path, token: str = "") -> Path:

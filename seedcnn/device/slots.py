@@ -34,7 +34,7 @@ from typing import Any
 from seedcnn.device.journal import Journal
 from seedcnn.device.records import Active, Floor, SlotRecord, Trial, dump, parse
 from seedcnn.errors import DeviceError, SlotError
-from seedcnn.files import drop_temporaries, fsync_directory, lock_file, remove, replace_symlink, write_file
+from seedcnn.files import drop_temporaries, fsync_directory, lock_file, read_file, remove, replace_symlink, write_file
 
 __all__ = ["MODEL", "SLOTS", "Slots"]
 
@@ -47,10 +47,10 @@ _LOG = logging.getLogger(__name__)
 def _examine(source: str, model: Path, record_path: Path) -> Active:
     """Read a bundle and compare it with its record; raise SlotError if it is incomplete or damaged."""
     try:
-        record = parse(SlotRecord, record_path.read_bytes())
+        record = parse(SlotRecord, read_file(record_path))
         if (size := model.stat().st_size) != record.size:
             raise SlotError(f"{model.name} has {size} bytes; its record says {record.size}")
-        data = model.read_bytes()
+        data = read_file(model)
     except OSError as error:
         raise SlotError(f"{Path(error.filename or model).name}: {error.strerror}") from None
     except ValueError as error:
@@ -336,7 +336,7 @@ class Slots:
         """
         path = self.home / _TRIAL
         try:
-            return parse(Trial, path.read_bytes())
+            return parse(Trial, read_file(path))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -379,7 +379,7 @@ class Slots:
     def _stored_floor(self) -> Floor:
         path = self.home / "floor.json"
         try:
-            return parse(Floor, path.read_bytes())
+            return parse(Floor, read_file(path))
         except FileNotFoundError:
             return Floor()
         except (OSError, ValueError) as error:

@@ -79,10 +79,15 @@ class Stage:
             for name, row in ((name, predictions_of(logits, labels)) for name, logits in found.items())
         }
 
-    def offer(self, release: int, *, fragile: bool = False, **limits: int) -> None:
-        """Offer a release on probation to all devices."""
+    def make(self, release: int, *, fragile: bool = False) -> bytes:
+        """Make a release, and learn its right answers."""
         bundle = make_bundle(release, fragile=fragile, min_release=1)
         self.know(bundle, release)
+        return bundle
+
+    def offer(self, release: int, *, fragile: bool = False, **limits: int) -> None:
+        """Offer a release on probation to all devices."""
+        bundle = self.make(release, fragile=fragile)
         value = {"probation": {**TEN, **limits}, "base": base(1)}
         self.limits[release] = value["probation"]["answers"]
         self.rule(release, value, {f"demo/{release}.bundle": bundle})
