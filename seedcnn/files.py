@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import secrets
 import stat
@@ -18,6 +19,7 @@ __all__ = [
     "fsync_file",
     "lock_file",
     "prepare_output",
+    "read_file",
     "remove",
     "replace_symlink",
     "write_file",
@@ -26,6 +28,7 @@ __all__ = [
 
 # Short and of one shape: a name of the full 255 bytes can be replaced too, and what a power cut leaves can be found.
 _PREFIX, _SUFFIX = ".seedcnn-", ".tmp"
+_LOG = logging.getLogger(__name__)
 _DESCRIPTORS = ("/dev/stdout", "/dev/stderr", "/dev/fd", "/proc")
 
 
@@ -47,9 +50,25 @@ def fsync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def _temporary(path: Path) -> Path:
+def read_file(path: Path) -> bytes:
+    """Read a file, once more if the medium fails: one error of reading is no reason to take a file for lost.
+
+    Raises:
+        FileNotFoundError: if it does not exist.
+        OSError: if it fails twice.
+    """
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise
+    except OSError as error:
+        _LOG.warning("%s could not be read and is read again: %s", path, error.strerror or error)
+        return path.read_bytes()
+
+
+def _temporary(path: Path, token: str = "") -> Path:
     """Return a name beside ``path`` that no other writer has."""
-    return path.with_name(f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
+    return path.with_name(f"{_PREFIX}{token or secrets.token_hex(8)}{_SUFFIX}")
 
 
 def drop_temporaries(directory: Path) -> None:
@@ -82,9 +101,11 @@ def _fill(temporary: Path, data: bytes, mode: int, bits: int | None) -> None:
         os.fsync(descriptor)
 
 
-def _replace(path: Path, data: bytes, mode: int, bits: int | None) -> None:
-    temporary = _temporary(path)
+def _replace(path: Path, data: bytes, mode: int, bits: int | None, token: str) -> None:
+    temporary = _temporary(path, token)
     try:
+        if token:
+            temporary.unlink(missing_ok=True)
         _fill(temporary, data, mode, bits)
         os.replace(temporary, path)
     except BaseException:
@@ -134,7 +155,7 @@ def prepare_output(path: Path) -> None:
         pass
 
 
-def write_file(path: Path, data: bytes, *, mode: int = 0o666, exact: bool = False) -> None:
+def write_file(path: Path, data: bytes, *, mode: int = 0o666, exact: bool = False, token: str = "") -> None:
     """Write ``data`` to ``path``. After a power cut the file has the old content or the new, never a part.
 
     Each call writes to a temporary file of its own, so that writers of one path do not disturb each other: the last one
@@ -143,6 +164,8 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o666, exact: bool = Fals
     Args:
         mode: permission bits of a new file; the umask applies. A file that exists keeps its own.
         exact: set ``mode`` whatever the umask says, also on a file that exists.
+        token: of a file that has one writer: in the name of the temporary file, so that writing again removes what a
+            killed writer left. "" for chance.
 
     Raises:
         OSError: if the file system refuses; it names ``path``. The temporary file is removed.
@@ -154,7 +177,7 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o666, exact: bool = Fals
             path.write_bytes(data)
         else:
             target, bits = found
-            _replace(target, data, mode, mode if exact else bits)
+            _replace(target, data, mode, mode if exact else bits, token)
     except OSError as error:
         raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seedcnn.device.attempt import Attempt, Commands, UpdateResult
-from seedcnn.device.bad import TRIES
+from seedcnn.device.bad import TRIES, find_bad
 from seedcnn.device.commands import SECONDS, check_command
 from seedcnn.device.config import Config, check_config, check_url, dump_config, read_config
 from seedcnn.device.counting import Moment, figures, moment, read_counts
@@ -21,7 +21,7 @@ from seedcnn.device.postponed import Postponement, postpone, postponed
 from seedcnn.device.probation import trial_of
 from seedcnn.device.probing import finish_interrupted
 from seedcnn.device.records import Active, dump
-from seedcnn.device.reverting import model_before, take_back
+from seedcnn.device.reverting import finish_back, model_before, take_back
 from seedcnn.device.sentences import sentence_of
 from seedcnn.device.slots import SLOTS, Slots
 from seedcnn.device.trial import try_bundle
@@ -169,7 +169,8 @@ def update(
 def rollback(home: str | Path, *, reports: str | Path | None = None) -> str:
     """Take the active model back: the model before it answers again, and its file is not installed again.
 
-    Only a rule that offers another release, or ``forget-bad``, changes that.
+    Only a rule that offers another release, or ``forget-bad``, changes that. Repeated after an interruption, it
+    finishes the same way back, and never goes back to a model that was taken back itself.
 
     Args:
         reports: directory that the report is put into; None leaves it in the home.
@@ -185,33 +186,50 @@ def rollback(home: str | Path, *, reports: str | Path | None = None) -> str:
     slots = open_home(home)
     config = read_config(slots.home)
     with slots.lock():
-        active = slots.repair()
-        if active is None or active.source not in SLOTS:
-            raise DeviceError(f"{home} has no model that an update has installed, so there is none to take back")
+        try:
+            active, finished = finish_back(slots, slots.repair())
+            if finished is not None:  # this command, or a run that was taking the same model back, was interrupted
+                return f"release {finished.taken} was taken back: {finished.reason}"
+            if active is None or active.source not in SLOTS:
+                raise DeviceError(f"{home} has no model that an update has installed, so there is none to take back")
+            return _taken_back(slots, active)
+        finally:
+            tell(slots, config, reports)
+
+
+def _taken_back(slots: Slots, active: Active) -> str:
+    """Take the active model back because an operator wants it; return what happened."""
+    home = slots.home
+    try:
         trial = trial_of(slots, active)
-        before = model_before(slots, trial.before if trial else slots.staging())
-        if before is None:
-            raise DeviceError(f"{home} has no model to go back to: release {active.record.release} is its only one")
-        if before.record.release < (lowest := slots.floor().min_release):
-            raise DeviceError(
-                f"{home} cannot go back to release {before.record.release}: a model that was installed here requires "
-                f"release {lowest} or later"
-            )
-        counts = read_counts(slots.home, active.record.sha256)
-        numbers = figures(counts, read_counts(slots.home, before.record.sha256))
-        sentence = take_back(
-            slots,
-            active.source,
-            active.record,
-            before,
-            "an operator wanted it",
-            "operator",
-            times=TRIES,
-            serial=slots.floor().serial,
-            **numbers,
+    except ValueError as error:
+        _LOG.warning("%s", error)  # the record goes with the way back
+        trial = None
+    before = model_before(slots, trial.before if trial else slots.staging())
+    if before is None:
+        raise DeviceError(f"{home} has no model to go back to: release {active.record.release} is its only one")
+    if bad := find_bad(home, before.record.artefact):
+        raise DeviceError(
+            f"{home} cannot go back to release {before.record.release}: its bundle {bad.sha256} has failed or was "
+            f"taken back; seedcnn-device forget-bad {bad.sha256[:8]} lets it answer again; the reason: {bad.reason}"
         )
-        tell(slots, config, reports)
-        return sentence
+    if before.record.release < (lowest := slots.floor().min_release):
+        raise DeviceError(
+            f"{home} cannot go back to release {before.record.release}: a model that was installed here requires "
+            f"release {lowest} or later"
+        )
+    numbers = figures(read_counts(home, active.record.sha256), read_counts(home, before.record.sha256))
+    return take_back(
+        slots,
+        active.source,
+        active.record,
+        before,
+        "an operator wanted it",
+        "operator",
+        times=TRIES,
+        serial=slots.floor().serial,
+        **numbers,
+    )
 
 
 def _asked(attempt: Attempt, url: str, limits: DownloadLimits | None, pool: Pool | None, *, now: bool) -> UpdateResult:

@@ -17,7 +17,7 @@ from typing import Any
 
 from seedcnn.device.choice import installed_runtimes
 from seedcnn.errors import BundleError, DeviceError, SelfTestError, UpdateError
-from seedcnn.files import write_file
+from seedcnn.files import read_file, write_file
 from seedcnn.literals import parse_json
 from seedcnn.terminal import version
 
@@ -69,9 +69,17 @@ def _software() -> str:
 
 def bad_files(home: Path) -> tuple[Bad, ...]:
     """Return what this home and this software know, oldest failure first. A damaged list is logged and is empty."""
+    try:
+        return _read(home)
+    except OSError as error:
+        _LOG.warning("%s cannot be read: %s", home / _FILE, error.strerror or error)
+        return ()
+
+
+def _read(home: Path) -> tuple[Bad, ...]:
     path = home / _FILE
     try:
-        value: Any = parse_json(path.read_bytes())
+        value: Any = parse_json(read_file(path))
         if value["format"] != _FORMAT:
             raise ValueError(f"its format is {value['format']!r:.80}, not {_FORMAT!r}")
         found = tuple(Bad(**item) for item in value["files"])
@@ -80,7 +88,7 @@ def bad_files(home: Path) -> tuple[Bad, ...]:
                 raise ValueError(f"its entry {each!r:.200} is not valid")
     except FileNotFoundError:
         return ()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         _LOG.warning("%s cannot be read, so a new list is started: %s", path, error)
         return ()
     software = _software()
@@ -106,7 +114,7 @@ def note_bad(home: Path, sha256: str, release: int, reason: str, *, times: int =
     Raises:
         OSError: if the file system refuses.
     """
-    known = bad_files(home)
+    known = _read(home)
     count = times + max((each.count for each in known if each.sha256 == sha256), default=0)
     entry = Bad(sha256, release, count, int(time.time()), reason[:_LONGEST], _software())
     _write(home, [*(each for each in known if each.sha256 != sha256), entry])

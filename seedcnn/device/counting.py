@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from seedcnn.files import drop_temporaries, fsync_directory, lock_file, remove, write_file
+from seedcnn.files import drop_temporaries, fsync_directory, lock_file, read_file, remove, write_file
 from seedcnn.literals import parse_json
 
 __all__ = [
@@ -140,10 +140,10 @@ def _parse(value: Any) -> dict[str, Counts]:
 def _read(home: Path) -> dict[str, Counts]:
     path = home / _DIRECTORY / _FILE
     try:
-        return _parse(parse_json(path.read_bytes()))
+        return _parse(parse_json(read_file(path)))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         _LOG.warning("%s cannot be read, so counting begins anew: %s", path, error)
         return {}
 
@@ -178,8 +178,12 @@ def _write(directory: Path, models: Mapping[str, Counts]) -> None:
 
 
 def read_counts(home: Path, sha256: str) -> Counts:
-    """Return what this home knows of a bundle."""
-    return _read(home).get(sha256, Counts())
+    """Return what this home knows of a bundle. A file that cannot be read is logged and counts as empty."""
+    try:
+        return _read(home).get(sha256, Counts())
+    except OSError as error:
+        _LOG.warning("%s cannot be read: %s", home / _DIRECTORY / _FILE, error.strerror or error)
+        return Counts()
 
 
 def add_counts(home: Path, sha256: str, more: Counts, *, now: Callable[[], Moment] = moment) -> Counts:

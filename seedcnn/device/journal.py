@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seedcnn.bundle.ranges import LATEST
-from seedcnn.files import write_file
+from seedcnn.files import read_file, write_file
 from seedcnn.literals import parse_json
 
 __all__ = ["STATES", "Entry", "Journal"]
@@ -97,13 +97,20 @@ class Journal:
     def entries(self) -> tuple[Entry, ...]:
         """Return the entries, oldest first. A damaged journal is logged and counts as empty."""
         try:
-            value: Any = parse_json(self._path.read_bytes())
+            return self._entries()
+        except OSError as error:
+            _LOG.warning("%s cannot be read: %s", self._path, error.strerror or error)
+            return ()
+
+    def _entries(self) -> tuple[Entry, ...]:
+        try:
+            value: Any = parse_json(read_file(self._path))
             if value["format"] != _FORMAT:
                 raise ValueError(f"its format is {value['format']!r}, not {_FORMAT!r}")
             return tuple(map(_entry, value["entries"]))
         except FileNotFoundError:
             return ()
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             _LOG.warning("%s cannot be read, so a new journal is started: %s", self._path, error)
             return ()
 
@@ -135,7 +142,7 @@ class Journal:
         """
         if state not in STATES:
             raise ValueError(f"`state` (={state!r}) must be one of {', '.join(STATES)}")
-        entries = list(self.entries())
+        entries = list(self._entries())
         number = 1 + max((each.number for each in entries), default=0)
         entry = Entry(state, int(time.time()), number=number, **details)
         # Checks that find nothing, or the same refusal again, must not push the history out.

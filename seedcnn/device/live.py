@@ -22,7 +22,7 @@ from seedcnn.device.config import read_config
 from seedcnn.device.counting import Moment, moment
 from seedcnn.device.learning import DEFAULT_SET, Adaptation, adapt
 from seedcnn.device.probation import settle, trial_of, verdict_on
-from seedcnn.device.records import Active
+from seedcnn.device.records import Active, Trial
 from seedcnn.device.reverting import model_before
 from seedcnn.device.runtime import Answer, Model, Predictions, answer_files, predictions_of
 from seedcnn.device.tally import Tally, begin_start
@@ -81,6 +81,7 @@ class LiveModel:
         self._next_look = 0.0
         self._tally: Tally | None = None
         self._has_left = False
+        self._failed: Trial | None = None
         self._end: weakref.finalize | None = None  # type: ignore[type-arg]
         self.reload()
 
@@ -129,14 +130,18 @@ class LiveModel:
         active = self._slots.active()
         try:
             trial = trial_of(self._slots, active)
-            if trial is None or verdict_on(self._slots.home, trial, now=self._passed).action != "back":
+            if trial is None:
+                return active
+            if trial != self._failed and verdict_on(self._slots.home, trial, now=self._passed).action != "back":
                 return active
         except (ValueError, OSError) as error:
             _LOG.warning("the probation of release %d is not known: %s", active.record.release, error)
             return active
         try:
             with self._slots.lock():
-                return settle(self._slots, self._slots.repair(), now=self._passed)[0] or self._slots.active()
+                after, verdict = settle(self._slots, self._slots.repair(), now=self._passed)
+            if verdict.action != "wait":
+                return after or self._slots.active()
         except (DeviceError, OSError) as error:
             _LOG.warning("release %d could not be taken back, but does not answer: %s", active.record.release, error)
         return model_before(self._slots, trial.before) or active
@@ -173,7 +178,7 @@ class LiveModel:
         try:
             logits = self._logits(images)
         except BundleError:
-            if not self._failed(len(images)):
+            if not self._count_failure(len(images)):
                 raise
             begin = time.perf_counter()
             logits = self._logits(images)
@@ -197,7 +202,7 @@ class LiveModel:
         """The bundle that answers."""
         return self.model.bundle
 
-    def _failed(self, images: int) -> bool:
+    def _count_failure(self, images: int) -> bool:
         """Count images that the model could not answer, and return whether another model has taken its place."""
         if self._tally is None:
             return False
@@ -210,9 +215,10 @@ class LiveModel:
 
         It answers even where nothing can be written down: while an update holds the home's lock, for example.
         """
-        if self._tally is None or not self._tally.has_failed or self._has_left:
+        if self._tally is None or self._tally.failed is None or self._has_left:
             return False
         self._next_look = 0.0
+        self._failed = self._tally.failed
         if self._follow():
             return True
         self._has_left, release = True, self.model.bundle.manifest.release

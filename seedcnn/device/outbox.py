@@ -127,7 +127,9 @@ def deliver(home: Path, directory: Path) -> int:
             raise NotADirectoryError(None, "it is no directory", str(directory))
         for path in queued(home):
             data = path.read_bytes()
-            write_file(directory / f"{Report.parse(data).id}.json", data, mode=0o644)
+            name = Report.parse(data).id
+            # Others write there, too, so a temporary file that a killed run left is known by its name only.
+            write_file(directory / f"{name}.json", data, mode=0o644, token=name)
             path.unlink()
             moved += 1
         if moved:

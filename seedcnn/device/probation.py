@@ -14,7 +14,7 @@ from pathlib import Path
 from seedcnn.device.bad import TRIES
 from seedcnn.device.counting import Counts, Moment, add_counts, failed_starts, figures, moment, read_counts
 from seedcnn.device.records import Active, SlotRecord, Trial
-from seedcnn.device.reverting import model_before, take_back
+from seedcnn.device.reverting import SETTLED, finish_back, model_before, take_back
 from seedcnn.device.slots import Slots
 
 __all__ = ["CRASHES", "Verdict", "commit", "end", "judge", "settle", "trial_of", "verdict_on"]
@@ -114,6 +114,7 @@ def commit(slots: Slots, slot: str, record: SlotRecord, serial: int, numbers: di
 def settle(slots: Slots, active: Active | None, *, now: Callable[[], Moment] = moment) -> tuple[Active | None, Verdict]:
     """Commit the active model or take it back, if its probation has come to an end. Needs the lock.
 
+    A way back that was interrupted is finished first.
     A probation whose record cannot be read ends with the model before: nothing says any more what the new one must do.
 
     Returns:
@@ -123,11 +124,13 @@ def settle(slots: Slots, active: Active | None, *, now: Callable[[], Moment] = m
         OSError: if the file system refuses.
         SlotError: if the floor cannot be read.
     """
+    active, _ = finish_back(slots, active)
     try:
         trial = trial_of(slots, active)
     except ValueError as error:
         return _without_record(slots, active, str(error))
     if trial is None or active is None:
+        _drop_leftover(slots)
         return active, Verdict()
     counts = _up_to_now(slots.home, trial, now)
     verdict = judge(trial, counts, failed_starts(slots.home, trial.sha256))
@@ -136,6 +139,13 @@ def settle(slots: Slots, active: Active | None, *, now: Callable[[], Moment] = m
     if verdict.action != "back":
         return active, verdict
     return end(slots, active, trial, verdict, counts)
+
+
+def _drop_leftover(slots: Slots) -> None:
+    """Remove the record of a probation that has ended, or whose switch never came, if the journal says so."""
+    last = next((each for each in reversed(slots.journal.entries()) if each.state in SETTLED), None)
+    if last is not None and last.state in ("COMMITTED", "ROLLED_BACK"):
+        slots.end_trial()
 
 
 def _numbers(home: Path, trial: Trial, counts: Counts) -> dict[str, int]:

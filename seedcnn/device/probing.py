@@ -10,16 +10,14 @@ from collections.abc import Callable
 
 from seedcnn.device.bad import bad_files
 from seedcnn.device.commands import SECONDS, Ended, run_command
-from seedcnn.device.counting import Moment, moment
+from seedcnn.device.counting import Counts, Moment, figures, moment, read_counts
 from seedcnn.device.probation import commit, settle
 from seedcnn.device.records import Active, SlotRecord
-from seedcnn.device.reverting import BACK, PROBE, model_before, take_back
+from seedcnn.device.reverting import PROBE, SETTLED, finish_back, model_before, take_back
 from seedcnn.device.slots import Slots
 from seedcnn.errors import RolledBackError
 
 __all__ = ["check_probe", "commit_or_try", "finish_interrupted", "has_trial"]
-
-_SETTLED = ("SWITCH", "PROBATION", "COMMITTED", "ROLLED_BACK")
 
 
 def _said(ended: Ended) -> str:
@@ -117,15 +115,12 @@ def finish_interrupted(
         RolledBackError: if the probe or the probation failed; the model before is active again.
         OSError: if the file system refuses.
     """
-    steps = [entry for entry in slots.journal.entries() if entry.state in _SETTLED]
-    last = steps[-1] if steps else None
-    if before is None or last is None or last.slot != before.source:
+    before, finished = finish_back(slots, before)
+    last = next((each for each in reversed(slots.journal.entries()) if each.state in SETTLED), None)
+    if before is None or finished:
         return before
-    if last.state == "ROLLED_BACK" and last.code in BACK:
-        earlier = model_before(slots, steps[-2].reason if len(steps) > 1 else "")
-        slots.point(earlier)
-        slots.end_trial()
-        return earlier
+    if last is None or last.slot != before.source:
+        return _settled(slots, before, now)
     record = before.record
     if last.state == "SWITCH" and last.release == record.release:
         if last.code == PROBE:
@@ -139,8 +134,15 @@ def finish_interrupted(
                 raise RolledBackError(sentence, PROBE)
         commit_or_try(slots, last.slot, record, last.reason, last.serial)
     elif last.state == "PROBATION" and last.release == record.release and not slots.has_trial():
-        commit(slots, last.slot, record, last.serial)
+        commit(slots, last.slot, record, last.serial, _numbers(slots, record, last.reason))
     return _settled(slots, before, now)
+
+
+def _numbers(slots: Slots, record: SlotRecord, source: str) -> dict[str, int]:
+    """Return the counts of a model whose record of a probation was removed, beside those of the model before it."""
+    earlier = model_before(slots, source)
+    old = read_counts(slots.home, earlier.record.sha256) if earlier else Counts()
+    return figures(read_counts(slots.home, record.sha256), old)
 
 
 def _settled(slots: Slots, active: Active, now: Callable[[], Moment]) -> Active | None:

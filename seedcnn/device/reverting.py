@@ -6,15 +6,19 @@ import logging
 from typing import Any
 
 from seedcnn.device.bad import note_bad
+from seedcnn.device.journal import Entry
 from seedcnn.device.records import Active, SlotRecord
-from seedcnn.device.slots import Slots
+from seedcnn.device.slots import SLOTS, Slots
 from seedcnn.errors import SlotError
 
-__all__ = ["BACK", "PROBE", "SUPERSEDED", "model_before", "take_back"]
+__all__ = ["BACK", "PROBE", "SETTLED", "SUPERSEDED", "finish_back", "model_before", "take_back"]
 
 PROBE, SUPERSEDED = "probe", "superseded"
 BACK = (PROBE, "bad-answers", "late-answers", "crash-loop", "operator", "record", SUPERSEDED)
 """Codes of a ROLLED_BACK that took a model back; damage of a slot has none."""
+
+SETTLED = ("SWITCH", "PROBATION", "COMMITTED", "ROLLED_BACK")
+"""Steps that say which model a device should have."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,6 +32,41 @@ def model_before(slots: Slots, source: str) -> Active | None:
         except SlotError as error:
             _LOG.warning("%s cannot take its place again: %s", each, error)
     return None
+
+
+def finish_back(slots: Slots, active: Active | None) -> tuple[Active | None, Entry | None]:
+    """Finish a way back that was journalled when the run was interrupted. Needs the lock.
+
+    Returns:
+        The model that is active then, and the step that was finished, if there was one.
+
+    Raises:
+        OSError: if the file system refuses. The journal still says what is due.
+    """
+    last = next((each for each in reversed(slots.journal.entries()) if each.state in SETTLED), None)
+    if active is None or last is None or (last.state, last.slot) != ("ROLLED_BACK", active.source):
+        return active, None
+    if last.code not in BACK:
+        return active, None
+    before = _of_release(slots, last.release, active.source)
+    slots.point(before)
+    slots.end_trial()
+    return before, last
+
+
+def _of_release(slots: Slots, release: int, without: str) -> Active | None:
+    """Return the model of a release, else the factory model, else None; the slot ``without`` is left out."""
+    for source in SLOTS:
+        if source == without or not release:
+            continue
+        try:
+            found = slots.examine(source)
+        except SlotError as error:
+            _LOG.warning("%s cannot take its place again: %s", source, error)
+            continue
+        if found.record.release == release:
+            return found
+    return model_before(slots, "") if release else None
 
 
 def take_back(

@@ -34,7 +34,7 @@ from typing import Any
 from seedcnn.device.journal import Journal
 from seedcnn.device.records import Active, Floor, SlotRecord, Trial, dump, parse
 from seedcnn.errors import DeviceError, SlotError
-from seedcnn.files import drop_temporaries, fsync_directory, lock_file, remove, replace_symlink, write_file
+from seedcnn.files import drop_temporaries, fsync_directory, lock_file, read_file, remove, replace_symlink, write_file
 
 __all__ = ["MODEL", "SLOTS", "Slots"]
 
@@ -47,10 +47,10 @@ _LOG = logging.getLogger(__name__)
 def _examine(source: str, model: Path, record_path: Path) -> Active:
     """Read a bundle and compare it with its record; raise SlotError if it is incomplete or damaged."""
     try:
-        record = parse(SlotRecord, record_path.read_bytes())
+        record = parse(SlotRecord, read_file(record_path))
         if (size := model.stat().st_size) != record.size:
             raise SlotError(f"{model.name} has {size} bytes; its record says {record.size}")
-        data = model.read_bytes()
+        data = read_file(model)
     except OSError as error:
         raise SlotError(f"{Path(error.filename or model).name}: {error.strerror}") from None
     except ValueError as error:
@@ -166,6 +166,7 @@ class Slots:
         """
         for directory in (self.home, self.home / "slots"):
             drop_temporaries(directory)
+        self.discard()
         slot = self.current()
         try:
             return self._factory("no update has been installed") if slot is None else self.examine(slot)
@@ -239,16 +240,15 @@ class Slots:
             remove(self.home / "current")
 
     def discard(self) -> None:
-        """Remove every place that no slot points to."""
-        if not self.models.is_dir():
-            return
+        """Remove every place that no slot points to. Nothing is written if there is none."""
         used = {self._place(slot) for slot in SLOTS}
-        for place in (self.models / name for name in PLACES):
-            if place not in used and place.is_dir():
-                for path in place.iterdir():
-                    path.unlink()
-                place.rmdir()
-        fsync_directory(self.models)
+        unused = [place for place in (self.models / name for name in PLACES) if place not in used and place.is_dir()]
+        for place in unused:
+            for path in place.iterdir():
+                path.unlink()
+            place.rmdir()
+        if unused:
+            fsync_directory(self.models)
 
     def fresh(self) -> Path:
         """Return an empty place that no slot points to, for staging.
@@ -336,7 +336,7 @@ class Slots:
         """
         path = self.home / _TRIAL
         try:
-            return parse(Trial, path.read_bytes())
+            return parse(Trial, read_file(path))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -379,7 +379,7 @@ class Slots:
     def _stored_floor(self) -> Floor:
         path = self.home / "floor.json"
         try:
-            return parse(Floor, path.read_bytes())
+            return parse(Floor, read_file(path))
         except FileNotFoundError:
             return Floor()
         except (OSError, ValueError) as error:

@@ -12,7 +12,7 @@ import numpy as np
 
 from seedcnn.arrays import F32, I64
 from seedcnn.device.config import Config
-from seedcnn.device.counting import Counts, Moment, Start, add_counts, moment
+from seedcnn.device.counting import Counts, Moment, Start, add_counts, moment, read_counts
 from seedcnn.device.outbox import queue_reports
 from seedcnn.device.probation import judge, settle, trial_of
 from seedcnn.device.records import Active, Trial
@@ -31,7 +31,7 @@ class Tally:
     A failure to write is logged and the counts are kept for the next time: no answer fails because of it.
 
     Attributes:
-        has_failed: whether the model has failed its probation.
+        failed: the probation that the model has failed, also where that could not be written; None if it has not.
 
     Args:
         sha256: of the bundle.
@@ -58,7 +58,7 @@ class Tally:
         self._process = os.getpid()
         self._clear()
         self._total = Counts()
-        self.has_failed = False
+        self.failed: Trial | None = None
         self._due = 0.0 if start else time.monotonic() + self._pause()
 
     def _pause(self) -> float:
@@ -116,32 +116,34 @@ class Tally:
                 self._start.answered()
                 self._start = None
             if self._answers or self._trial is not None:
-                more = Counts(self._answers, self._bad, self._late, self._named())
-                self._total = add_counts(self._slots.home, self._sha256, more, now=self._now)
+                self._total = add_counts(self._slots.home, self._sha256, self._unwritten(), now=self._now)
                 self._clear()
         except OSError as error:
+            self._total = read_counts(self._slots.home, self._sha256)
             _LOG.warning("the answers in %s could not be counted: %s", self._slots.home, error.strerror or error)
         self._due = time.monotonic() + self._pause()
         if self._trial is not None:
-            action = judge(self._trial, self._total, 0).action
-            self.has_failed = action == "back"
+            action = judge(self._trial, self._total.plus(self._unwritten()), 0).action
+            self.failed = self._trial if action == "back" else None
             if action != "wait":
                 self._settle()
 
-    def _named(self) -> dict[str, int]:
+    def _unwritten(self) -> Counts:
         names: dict[str, int] = {}
         for label, number in zip(self._labels, self._by_label, strict=True):
             if number:
                 names[label] = names.get(label, 0) + number
-        return names
+        return Counts(self._answers, self._bad, self._late, names)
 
     def _settle(self) -> None:
         try:
             with self._slots.lock():
                 active = self._slots.repair()
                 if trial_of(self._slots, active) == self._trial:
-                    settle(self._slots, active, now=self._now)
+                    verdict = settle(self._slots, active, now=self._now)[1]
                     queue_reports(self._slots, self._config)
+                    if verdict.action == "wait":
+                        return  # what decides it could not be written yet
                 self._trial, self._slowest = None, math.inf
         except DeviceError as error:
             self._due = time.monotonic() + 1.0  # an update is running, or the home cannot be written
