@@ -352,7 +352,7 @@ def test_the_command_rollback_and_its_report(device, fleet, tmp_path):
     assert queued(device.home) == []
     done = device.command("rollback")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "no model to go back to" in done.stderr
+    assert "cannot go back to release 2: " in done.stderr
 
 
 def test_a_home_that_cannot_be_written_still_answers(device, fleet, tmp_path):
