@@ -136,9 +136,16 @@ class Attempt:
         tell(self.slots, self.config, self.reports)
         return self.install(source, offer, before, probation_of(rollout, wanted))
 
+    def trial_of(self, active: Active | None) -> Trial | None:
+        """Return the probation of the active model, or None."""
+        try:
+            return trial_of(self.slots, active)
+        except ValueError as error:  # the run has begun with a look at it, so this is new
+            raise SlotError(str(error)) from None
+
     def has(self, active: Active) -> str:
         """Say that the device has what the rule wants, and how far its probation is."""
-        trial = trial_of(self.slots, active)
+        trial = self.trial_of(active)
         if trial is None:
             return f"nothing new: release {self.release} is installed"
         progress = verdict_on(self.slots.home, trial, now=self.passed).reason
@@ -149,7 +156,7 @@ class Attempt:
 
         If the model before is what is offered, it is only switched to.
         """
-        trial = trial_of(self.slots, active)
+        trial = self.trial_of(active)
         if trial is None or active is None:
             return active
         before = model_before(self.slots, trial.before)

@@ -34,7 +34,8 @@ class Cutter:
         request = {"place": str(place), "steps": list(steps), "fault": fault, "at": at, "lasting": lasting}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        return Ran(**json.loads(self._process.stdout.readline()))
+        answer = json.loads(self._process.stdout.readline())
+        return Ran(**answer, unreadable=lasting and fault == "EIO")
 
     def close(self) -> None:
         self._process.stdin.close()
@@ -44,11 +45,15 @@ class Cutter:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a child did: exit code or -signal, calls that a fault can hit (0 if killed), steps and their results."""
+    """What a child did: exit code or -signal, calls that a fault can hit (0 if killed), steps and their results.
+
+    ``unreadable`` is whether it could read no file any more.
+    """
 
     code: int
     calls: int
     said: list[list[Any]]
+    unreadable: bool = False
 
 
 @dataclass

@@ -13,7 +13,7 @@ FAULTS = ("ENOSPC", "EROFS", "EIO")
 QUICK = (("update takes back for bad answers", "EIO"), ("a process takes back", "ENOSPC"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cutter():
     cutter = Cutter()
     yield cutter
@@ -30,6 +30,7 @@ def cases() -> list:
     ]
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("name", "fault", "stride"), cases())
 def test_refused(fleet, tmp_path: Path, cutter, name, fault, stride, record_property):
     """Nothing fails but an update, with a sentence; then it completes. Every second time all later calls fail, too."""

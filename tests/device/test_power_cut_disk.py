@@ -117,6 +117,7 @@ def cut(stage, clean: Path, tmp_path: Path, seconds: float | None) -> tuple[floa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_power_cuts(fleet, tmp_path, tools, cutter, record_property):
     """After each cut the device has the old or the new model, and repeating it ends as without a cut."""
     stage = make_stage(fleet, tmp_path / "stage" / "place", cutter, STATE)

@@ -13,7 +13,7 @@ from tests.device.states import STATES, Cutter, make_stage
 QUICK = ("probation begins", "a process takes back")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cutter():
     cutter = Cutter()
     yield cutter
@@ -26,6 +26,7 @@ def cases() -> list:
     return quick + [pytest.param(name, 1, id=name, marks=pytest.mark.slow) for name in STATES]
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("name", "stride"), cases())
 def test_kill(fleet, tmp_path: Path, cutter, name, stride, record_property):
     state = STATES[name]
