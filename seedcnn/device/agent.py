@@ -179,9 +179,9 @@ def rollback(home: str | Path, *, reports: str | Path | None = None) -> str:
         What happened, as a sentence.
 
     Raises:
-        DeviceError: if the home is not initialised, another update is running, or there is no model to go back to.
+        DeviceError: if the home is not initialised, another update is running, there is no model to go back to, or the
+            file system refuses; repeated, it completes.
         SlotError: if the floor cannot be read.
-        OSError: if the file system refuses.
     """
     slots = open_home(home)
     config = read_config(slots.home)
@@ -193,6 +193,8 @@ def rollback(home: str | Path, *, reports: str | Path | None = None) -> str:
             if active is None or active.source not in SLOTS:
                 raise DeviceError(f"{home} has no model that an update has installed, so there is none to take back")
             return _taken_back(slots, active)
+        except OSError as error:
+            raise DeviceError(f"the way back could not finish: {error.strerror} ({error.filename or home})") from error
         finally:
             tell(slots, config, reports)
 

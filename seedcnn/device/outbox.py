@@ -15,8 +15,8 @@ from seedcnn.bundle.report import CODES, FAILURES, STATES, Report
 from seedcnn.device.config import Config
 from seedcnn.device.journal import Entry
 from seedcnn.device.slots import Slots
-from seedcnn.errors import DeviceError
-from seedcnn.files import drop_temporaries, fsync_directory, write_file
+from seedcnn.errors import DeviceError, UpdateError
+from seedcnn.files import drop_temporaries, fsync_directory, read_file, write_file
 
 __all__ = ["MOST", "deliver", "queue_reports", "queued", "tell"]
 
@@ -68,8 +68,8 @@ def queued(home: Path) -> list[Path]:
 
 def _cursor(directory: Path) -> int:
     try:
-        return int((directory / _CURSOR).read_text(encoding="ascii"))
-    except (OSError, ValueError):
+        return int(read_file(directory / _CURSOR))
+    except (FileNotFoundError, ValueError):
         return 0
 
 
@@ -94,13 +94,13 @@ def queue_reports(slots: Slots, config: Config) -> None:
     directory = slots.home / _DIRECTORY
     entries = slots.journal.entries()
     newest = entries[-1].number if entries else 0
-    cursor = _cursor(directory)
-    if cursor > newest:
-        cursor = 0  # the journal was begun anew
-    found = [(entry, report_of(entry, config)) for entry in entries if entry.number > cursor]
-    if all(report is None for _, report in found):
-        return
     try:
+        cursor = _cursor(directory)
+        if cursor > newest:
+            cursor = 0  # the journal was begun anew
+        found = [(entry, report_of(entry, config)) for entry in entries if entry.number > cursor]
+        if all(report is None for _, report in found):
+            return
         directory.mkdir(exist_ok=True)
         drop_temporaries(directory)
         for entry, report in found:
@@ -127,7 +127,12 @@ def deliver(home: Path, directory: Path) -> int:
             raise NotADirectoryError(None, "it is no directory", str(directory))
         for path in queued(home):
             data = path.read_bytes()
-            name = Report.parse(data).id
+            try:
+                name = Report.parse(data).id
+            except UpdateError as error:  # it must not keep those behind it back
+                _LOG.warning("%s has rotted and is dropped: %s", path, error)
+                path.unlink()
+                continue
             # Others write there, too, so a temporary file that a killed run left is known by its name only.
             write_file(directory / f"{name}.json", data, mode=0o644, token=name)
             path.unlink()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from seedcnn.device.outbox import queued
 from tests.device.sound import check_end, check_point, copied
 from tests.device.states import STATES, Cutter, make_stage
 
@@ -53,3 +54,12 @@ def test_refused(fleet, tmp_path: Path, cutter, name, fault, stride, record_prop
     assert not wrong, "\n".join(f"{name}, {where}:\n{problem}" for where, problem in wrong.items())
     assert len(points) > 3
     assert refused or "update" not in state.steps
+
+
+def test_a_report_that_has_rotted_keeps_none_back(fleet, tmp_path, cutter):
+    stage = make_stage(fleet, tmp_path / "place", cutter, STATES["reports are delivered"])
+    first, *others = queued(stage.device.home)
+    first.write_bytes(first.read_bytes()[:-9])
+    stage.device.update(reports=stage.place / "delivered")
+    assert queued(stage.device.home) == []
+    assert len(list((stage.place / "delivered").iterdir())) >= len(others) > 2

@@ -10,7 +10,7 @@ import pytest
 from tests.device.sound import check_end, check_point, copied
 from tests.device.states import STATES, Cutter, make_stage
 
-QUICK = ("probation begins", "a process takes back")
+QUICK = ("probation begins", "a process takes back", "rollback", "damaged record")
 
 
 @pytest.fixture
