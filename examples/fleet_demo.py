@@ -16,6 +16,7 @@ import os
 import platform
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -44,7 +45,7 @@ FAULTS = ("bad link", "no clock", "full disk", "crash loop")
 PROBATION = Probation(answers=12, seconds=2)
 MARK = "models.err"  # in a directory that the demo has made, and may remove
 CUT = 0.3  # of a bundle, after which the bad link breaks off
-BACK = 0.95  # of the devices, in the figures
+BACK = 0.95  # of the devices, whose time is the figure
 PLANS = {20: ((100, 500, 1000), 250, (2, 10)), 6: ((300, 600, 1000), 700, (1, 4))}
 """By the number of devices: waves and the share of failures that stops a rollout, both per mille, and how many devices
 the first two waves select. Two of the four faults make a device fail, so 5 % would stop the good release, too."""
@@ -149,7 +150,7 @@ class Fleet:
             expect(not ignored, f"reports were ignored: {ignored}")
             if last != "wait":
                 failed = ", ".join(f"{code} {number}" for code, number in counts.codes.items())
-                self.say(f"rollout advance: {last}: {decision.reason}" + (f" ({failed})" if failed else ""))
+                self.say(f"rollout advance decides: {last}; {decision.reason}" + (f" ({failed})" if failed else ""))
                 expect(last in ("advance", ended), f"the rollout came to {last!r} instead of {ended!r}")
             expect(time.monotonic() < until, f"the rollout took more than {seconds:.0f} s; see {self.out}")
             pause = time.monotonic() + 1.0
@@ -158,11 +159,10 @@ class Fleet:
                 self.tend()
         return begun
 
-    def back(self, since: float, release: int) -> float:
-        """Wait until devices answer with a release again, and return the seconds until enough of them did."""
+    def back(self, since: float, release: int) -> list[float]:
+        """Wait until all devices answer with a release, and return after how many seconds each did, in order."""
         self.wait_for_answers(release)
-        moments = sorted(max(0.0, each.changes[-1][0] - since) for each in self.devices)
-        return moments[math.ceil(BACK * len(moments)) - 1]
+        return sorted(round(max(0.0, each.changes[-1][0] - since), 2) for each in self.devices)
 
 
 def install_first(fleet: Fleet) -> None:
@@ -226,11 +226,11 @@ def stop_fragile(fleet: Fleet) -> None:
             fleet.say(f"{each.name} ran release 3, too, and was sent back before a bright picture came")
     fetched, others = fleet.server.requests(3), fleet.server.requests() - before - fleet.server.requests(3)
     expect((fetched, others) == (len(ran), 0), f"{fetched} and {others} other bundles fetched for {len(ran)} devices")
-    fleet.say(f"stop to 95 % of devices on release 2: {seconds:.1f} s; no bad answer reached an application")
+    fleet.say(f"stop to 95 % of devices on release 2: {most(seconds):.1f} s; no bad answer reached an application")
     fleet.figures["stop of release 3"] = {
         "devices that ran it": len(ran),
         "that took it back by themselves": len(ends),
-        "seconds from stop to 95 % on release 2": round(seconds, 2),
+        "seconds from stop to 95 % on release 2": most(seconds),
         "bundles fetched by the way back": others,
     }
 
@@ -253,13 +253,21 @@ def revert_wrong(fleet: Fleet) -> None:
     seconds = fleet.back(since, 2)
     fetched = fleet.server.requests() - before
     expect(fetched == 0, f"the revert fetched {fetched} bundles")
-    fleet.say(f"rollout revert: signed in {signed:.1f} s; 95 % of devices answer with release 2 after {seconds:.1f} s")
+    fleet.say(
+        f"rollout revert: signed in {signed:.1f} s; 95 % of devices answer with release 2 after {most(seconds):.1f} s"
+    )
     fleet.say("bundles fetched by the revert: none, 0 bytes (from the access log)")
     fleet.figures["revert of release 4"] = {
         "devices that had committed it": len(ends),
-        "seconds from revert to 95 % on release 2": round(seconds, 2),
+        "seconds from revert to 95 % on release 2": most(seconds),
+        "seconds of each device": seconds,
         "bundles fetched by the way back": fetched,
     }
+
+
+def most(seconds: list[float]) -> float:
+    """Return the seconds after which 95 % of devices were back."""
+    return seconds[math.ceil(BACK * len(seconds)) - 1]
 
 
 def _right(fleet: Fleet, release: int) -> float:
@@ -291,7 +299,7 @@ def show(rows: list[list[str]]) -> None:
 
 def finish(fleet: Fleet, rows: list[list[str]]) -> None:
     """Print the figures, and write ``fleet-demo.json``."""
-    (ran, alone, stopped, _), (committed, back, _) = (list(each.values()) for each in fleet.figures.values())
+    (ran, alone, stopped, _), (committed, back, *_) = (list(each.values()) for each in fleet.figures.values())
     every, count = fleet.devices[0].every, len(fleet.devices)
     seconds = round(time.monotonic() - fleet.begun)
     processes = sum(len(each.processes) for each in fleet.devices) + 1
@@ -305,6 +313,7 @@ def finish(fleet: Fleet, rows: list[list[str]]) -> None:
         "command": "make fleet-demo",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "versions": {name: version(name) for name in ("seedcnn", "onnxruntime", "tuf")},
+        "load average of 5 minutes": round(os.getloadavg()[1], 1),
         "devices": count,
         "seconds between updates": every,
         "figures": {**fleet.figures, "seconds": seconds, "processes": processes, "megabytes": round(fleet.memory)},
@@ -355,6 +364,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--soak", type=int, default=8, help="seconds that a wave lasts at least (default: %(default)s)")
     arguments = parser.parse_args(argv)
     expect(sys.platform == "linux", f"it needs Linux, and this is {sys.platform}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every process is ended then, too
     out: Path = arguments.out.resolve()
     expect(
         not out.exists() or (out / MARK).exists(),
