@@ -1,10 +1,10 @@
 """A fleet in small: 20 devices as real processes, a staged rollout, two bad releases, and the way back.
 
 Run it with ``make fleet-demo`` on Linux. It takes about two minutes and ends with a status other than 0 if anything is
-not as it should be. Each device is two processes (``fleet_device.py``): an application that answers pictures without
-end, and updates at intervals. Four devices have a fault: a link that breaks off, a full disk, no clock, and an
-application that release 2 brings down. The networks are made on the spot (``fleet_models.py``). Everything is written
-to ``demo-out/fleet/``.
+not as it should be. Each device is two processes: an application that answers pictures without end
+(``fleet_device.py``), and ``seedcnn-device run``. Four devices have a fault: a link that breaks off, a full disk, no
+clock, and an application that release 2 brings down. The networks are made on the spot (``fleet_models.py``).
+Everything is written to ``demo-out/fleet/``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import platform
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
 import textwrap
 import time
@@ -37,7 +36,7 @@ from seedcnn.server.rollouts import Plan, advance, revert, start
 from seedcnn.server.staged import percent
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from fleet_parts import ENVIRONMENT, FULL, BadLink, Device, Server, end_all, megabytes
+from fleet_parts import FULL, BadLink, Device, Server, begin, end_all, megabytes
 
 ROOT = Path(__file__).resolve().parent.parent
 FAMILY = "fleet-demo"  # of fleet_models.py, which needs torch; this process does not
@@ -171,7 +170,7 @@ def install_first(fleet: Fleet) -> None:
     link.start()
     publish(fleet.directory, fleet.bundle(1))
     fleet.say(
-        f"release 1 is published; {len(fleet.devices)} devices start, and update every {fleet.devices[0].every:g} s"
+        f"release 1 is published; {len(fleet.devices)} devices start, and update every {fleet.devices[0].every} s"
     )
     for each in fleet.devices:
         url = link.url if each.kind == "bad link" else fleet.server.url
@@ -303,7 +302,7 @@ def finish(fleet: Fleet, rows: list[list[str]]) -> None:
     every, count = fleet.devices[0].every, len(fleet.devices)
     seconds = round(time.monotonic() - fleet.begun)
     processes = sum(len(each.processes) for each in fleet.devices) + 1
-    print(f"\n{count} live devices, each of which asks for an update every {every:g} s:")
+    print(f"\n{count} live devices, each of which asks for an update every {every} s:")
     print(f"release 3 fails its probation: {ran} of {count} ran it, {alone} took it back alone after one bad answer;")
     print(f"  from stop to 95 % on release 2: {stopped:.1f} s; bundle bytes: 0")
     print(f"release 4 passes its probation: {committed} of {count} had committed it;")
@@ -322,7 +321,7 @@ def finish(fleet: Fleet, rows: list[list[str]]) -> None:
     (fleet.out / "fleet-demo.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
-def named(count: int, out: Path, every: float) -> list[Device]:
+def named(count: int, out: Path, every: int) -> list[Device]:
     """Return devices, the last four of which have a fault each."""
     kinds = ["ordinary"] * (count - len(FAULTS)) + list(FAULTS)
     (out / "devices").mkdir()
@@ -333,14 +332,13 @@ def named(count: int, out: Path, every: float) -> list[Device]:
 
 
 @contextmanager
-def running(out: Path, count: int, every: float, soak: int) -> Iterator[Fleet]:
+def running(out: Path, count: int, every: int, soak: int) -> Iterator[Fleet]:
     """Begin to make the releases, serve a repository, and end every process in the end."""
     begun = time.monotonic()
     for name in ("models", "reports"):
         (out / name).mkdir(parents=True)
     with (out / MARK).open("wb") as errors:
-        command = [sys.executable, str(ROOT / "examples" / "fleet_models.py"), str(out / "models")]
-        maker = subprocess.Popen(command, env=ENVIRONMENT, stderr=errors)
+        maker = begin(str(ROOT / "examples" / "fleet_models.py"), str(out / "models"), stderr=errors)
     processes = [maker]
     devices: list[Device] = []
     try:
@@ -360,7 +358,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "demo-out" / "fleet", help="output directory")
     parser.add_argument("--devices", type=int, choices=sorted(PLANS), default=20, help="devices (default: %(default)s)")
-    parser.add_argument("--every", type=float, default=2.0, help="seconds between updates (default: %(default)s)")
+    parser.add_argument("--every", type=int, default=2, help="seconds between updates (default: %(default)s)")
     parser.add_argument("--soak", type=int, default=8, help="seconds that a wave lasts at least (default: %(default)s)")
     arguments = parser.parse_args(argv)
     expect(sys.platform == "linux", f"it needs Linux, and this is {sys.platform}")

@@ -1,7 +1,7 @@
-"""The two programs of one device in ``fleet_demo.py``: ``answer`` is the application, ``update`` keeps its model new.
+"""The application of a device in ``fleet_demo.py``; ``seedcnn-device run`` beside it keeps its model new.
 
-They share nothing but the device's home, as on a real device: either may crash or be restarted without the other.
-Both end when the process that started them is gone.
+They share nothing but the device's home: either may crash or be restarted without the other. For the device without a
+clock this program also stands in for ``seedcnn-device run``, which takes the time from the system.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,6 @@ import numpy as np
 from seedcnn.device.agent import open_home, update
 from seedcnn.device.live import LiveModel
 from seedcnn.errors import SeedCNNError
-
-PARENT = os.getppid()
 
 
 def answer(home: Path, pictures: Path, rate: float, crash_with: int) -> None:
@@ -36,7 +33,7 @@ def answer(home: Path, pictures: Path, rate: float, crash_with: int) -> None:
     images, labels = np.load(pictures / "pictures.npy"), np.load(pictures / "labels.npy")
     index = os.getpid() % len(images)
     with LiveModel(home) as model:
-        while os.getppid() == PARENT:
+        while True:
             if crash_with and open_home(home).active().record.release == crash_with:
                 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
                 os.kill(os.getpid(), signal.SIGSEGV)
@@ -49,19 +46,20 @@ def answer(home: Path, pictures: Path, rate: float, crash_with: int) -> None:
             time.sleep(1 / rate)
 
 
-def keep_updated(home: Path, every: float, reports: Path, clock: Callable[[], float]) -> None:
-    """Ask for an update at intervals without end, and print what comes of it unless that is what was printed last.
+def keep_updated(home: Path, every: float, reports: Path) -> None:
+    """Update at intervals without end, with a clock that began in 1970 when this program did.
+
+    Prints what comes of each update, unless that is what was printed last.
 
     Args:
         every: seconds.
         reports: directory that the reports are put into.
-        clock: seconds since 1970.
     """
-    last = ""
-    while os.getppid() == PARENT:
+    started, last = time.time(), ""
+    while True:
         begun = time.monotonic()
         try:
-            text = update(home, reports=reports, clock=clock).message
+            text = update(home, reports=reports, clock=lambda: time.time() - started).message
         except SeedCNNError as error:
             text = str(error)
         if text != last:
@@ -71,22 +69,20 @@ def keep_updated(home: Path, every: float, reports: Path, clock: Callable[[], fl
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one of the two programs with the options ``argv``, by default those of the command line."""
+    """Run the application, or the updates, with the options ``argv``, by default those of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("home", type=Path)
     parser.add_argument("--pictures", type=Path, help="answer the pictures of this directory")
     parser.add_argument("--rate", type=float, default=6.0, help="answers per second (default: %(default)s)")
     parser.add_argument("--crash-with", type=int, default=0, help="a release that brings the application down")
-    parser.add_argument("--reports", type=Path, help="update, and put reports into this directory")
+    parser.add_argument("--reports", type=Path, help="instead, update as a device without a clock; reports go here")
     parser.add_argument("--every", type=float, default=2.0, help="seconds between updates (default: %(default)s)")
-    parser.add_argument("--no-clock", action="store_true", help="the device's clock starts in 1970")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     if arguments.pictures:
         answer(arguments.home, arguments.pictures, arguments.rate, arguments.crash_with)
-        return
-    started = time.time() if arguments.no_clock else 0.0
-    keep_updated(arguments.home, arguments.every, arguments.reports, lambda: time.time() - started)
+    else:
+        keep_updated(arguments.home, arguments.every, arguments.reports)
 
 
 if __name__ == "__main__":

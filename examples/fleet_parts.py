@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from seedcnn.bundle.report import ENDS, FAILURES
 from seedcnn.device.agent import init
@@ -29,6 +30,14 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"
 FULL = 28 << 10  # bytes: a file of a full disk cannot be longer; metadata and journal can, but no bundle
 _AGAIN = 0.5  # seconds until an application that ended is started anew
 _PATIENCE = 10.0  # seconds that a process may take to end
+
+
+def begin(*command: str, stdout: IO[bytes] | int | None = None, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start Python with arguments, as a process that ends with this one, even if this one is killed."""
+    # 1 is PR_SET_PDEATHSIG, 15 is SIGTERM.
+    tied = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])"
+    line = [sys.executable, "-S", "-c", tied, sys.executable, *command]
+    return subprocess.Popen(line, stdout=stdout, stderr=stderr, env=ENVIRONMENT)
 
 
 class BadLink(threading.Thread):
@@ -69,14 +78,12 @@ class Server:
     """``seedcnn repo serve`` in a process of its own, and its access log."""
 
     def __init__(self, fleet: Path, log: Path) -> None:
-        command = [sys.executable, "-u", "-m", "seedcnn.cli", "repo", "serve", str(fleet), "--port", "0"]
+        command = ["-u", "-m", "seedcnn.cli", "repo", "serve", str(fleet), "--port", "0", "--access-log"]
         self._log = log
         with log.open("wb") as errors:
-            self.process = subprocess.Popen(
-                [*command, "--access-log"], stdout=subprocess.PIPE, stderr=errors, text=True, env=ENVIRONMENT
-            )
+            self.process = begin(*command, stdout=subprocess.PIPE, stderr=errors)
         assert self.process.stdout is not None
-        said = self.process.stdout.readline().strip()
+        said = self.process.stdout.readline().decode().strip()
         found = re.search(r"http://\S+:(\d+)$", said)
         if found is None:
             raise SystemExit(f"fleet demo: the server did not start; it said {said!r}: {log.read_text()}")
@@ -103,7 +110,7 @@ class Device:
     name: str
     kind: str
     place: Path
-    every: float
+    every: int
     crash_with: int = 0
     answers: dict[int, dict[str, int]] = field(default_factory=dict)
     changes: list[tuple[float, int]] = field(default_factory=list)
@@ -163,13 +170,15 @@ class Device:
         """Prepare the home and start to update it."""
         self.place.mkdir()
         init(self.home, root, url, family, device_id=self.name)
-        options = ["--reports", str(reports), "--every", str(self.every)]
-        self._updater = self._run("update", *options, *(["--no-clock"] * (self.kind == "no clock")))
+        if self.kind == "no clock":
+            command = [str(DEVICE), str(self.home), "--every", str(self.every)]
+        else:
+            command = ["-m", "seedcnn.device.main", "--home", str(self.home), "run", "--every", f"{self.every}s"]
+        self._updater = self._run("update", *command, "--reports", str(reports))
 
-    def _run(self, log: str, *options: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(DEVICE), str(self.home), *options]
+    def _run(self, log: str, *command: str) -> subprocess.Popen[bytes]:
         with (self.place / f"{log}.log").open("ab") as out, (self.place / f"{log}.err").open("ab") as errors:
-            return subprocess.Popen(command, stdout=out, stderr=errors, env=ENVIRONMENT)
+            return begin(*command, stdout=out, stderr=errors)
 
     def fill_disk(self, *, full: bool) -> None:
         """Forbid its updates to write long files, or allow it again."""
@@ -188,7 +197,7 @@ class Device:
             self._application, self._again = None, time.monotonic() + _AGAIN
         if self._application is None and time.monotonic() >= self._again and (self.home / "current").exists():
             options = ["--pictures", str(pictures), "--crash-with", str(self.crash_with)]
-            self._application = self._run("answer", *options)
+            self._application = self._run("answer", str(DEVICE), str(self.home), *options)
 
     def _listen(self) -> None:
         path = self.place / "answer.log"
@@ -232,7 +241,7 @@ class Device:
         return [each for each in (self._updater, self._application) if each is not None]
 
 
-def end_all(processes: Iterable[subprocess.Popen]) -> None:
+def end_all(processes: Iterable[subprocess.Popen[bytes]]) -> None:
     """End processes, and wait until they are gone."""
     processes = list(processes)
     for each in processes:
@@ -245,7 +254,7 @@ def end_all(processes: Iterable[subprocess.Popen]) -> None:
             each.wait()
 
 
-def megabytes(processes: Iterable[subprocess.Popen]) -> float:
+def megabytes(processes: Iterable[subprocess.Popen[bytes]]) -> float:
     """Return the memory of processes, with each page that several share counted once."""
     total = 0
     for each in processes:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -93,3 +94,27 @@ def test_bad_link_breaks_off(parts, most, arrives):
         assert link.broken == (most < 5000)
         with pytest.raises(OSError, match="refused"):
             socket.create_connection((address, int(port)), timeout=5)
+
+
+def runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_processes_end_with_the_one_that_began_them_even_if_it_is_killed(parts, tmp_path):
+    code = (
+        f"import sys, time; sys.path.insert(0, {str(EXAMPLES)!r}); import fleet_parts\n"
+        "sleep = 'import time; print(1, flush=True); time.sleep(600)'\n"
+        "began = fleet_parts.begin('-c', sleep, stdout=-1, stderr=None)\n"
+        "began.stdout.readline(); print(began.pid, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        pid = int(parent.stdout.readline())
+        assert runs(pid)
+        parent.kill()
+    until = time.monotonic() + 30
+    while runs(pid):
+        assert time.monotonic() < until, f"process {pid} still runs"
+        time.sleep(0.05)
