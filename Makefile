@@ -6,7 +6,7 @@ STAMP := .venv/.setup-done
 START := $(shell date +%s)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo notebook bench test test-slow fuzz lint types contracts fmt docs docs-tables docs-timm ci clean
+.PHONY: help setup demo fleet-demo notebook bench test test-slow fuzz lint types contracts fmt docs docs-tables docs-timm ci clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ $(STAMP): pyproject.toml constraints.txt tools/setup.sh
 
 demo: $(STAMP) ## train, measure, pack, publish, update a device, classify (ARGS="..." adds options)
 	@$(BIN)/python examples/demo.py --started $(START) $(ARGS)
+
+fleet-demo: $(STAMP) ## roll releases out to 20 devices on this machine, two of them bad, and take those back (Linux)
+	@OMP_NUM_THREADS=1 $(BIN)/python examples/fleet_demo.py $(ARGS)
 
 notebook: $(STAMP) ## open examples/first_steps.ipynb in JupyterLab, which it installs at first
 	@$(BIN)/python -c "import jupyterlab" 2>/dev/null || EXTRAS=notebook tools/setup.sh

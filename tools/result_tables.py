@@ -321,6 +321,36 @@ def own_pictures(record: Any) -> str:
     return _grid(["", "network", "epochs", "top-1, %", "processor seconds", "lines of Python"], rows)
 
 
+def fleet(record: Any) -> str:
+    """Write the ways back of the fleet demo, and what became of the devices with a fault."""
+    stop, back = record["figures"]["stop of release 3"], record["figures"]["revert of release 4"]
+    each = back["seconds of each device"]
+    rows = [
+        [
+            "`advance` stops release 3",
+            f"{stop['devices that ran it']}; {stop['that took it back by themselves']} took it back alone",
+            f"{stop['seconds from stop to 95 % on release 2']:.1f}",
+            str(stop["bundles fetched by the way back"]),
+        ],
+        [
+            "`revert` of release 4",
+            f"{back['devices that had committed it']}",
+            f"{back['seconds from revert to 95 % on release 2']:.1f} ({each[0]:.1f} to {each[-1]:.1f})",
+            str(back["bundles fetched by the way back"]),
+        ],
+    ]
+    head = ["", "devices that ran it", "seconds until 95 % answer with release 2", "bundles fetched for it"]
+    faults = [[kind, ran, now, failures] for _, kind, ran, now, failures in record["table"] if kind != "ordinary"]
+    devices = _grid(["device", "releases that it ran", "in the end", "failures"], faults)
+    figures = record["figures"]
+    about = (
+        f"{record['devices']} live devices, an update every {record['seconds between updates']:g} s, in brackets the "
+        f"first and the last device. {figures['processes']} processes, {figures['megabytes']:,} MB, "
+        f"{figures['seconds']} s, load average {record['load average of 5 minutes']:g}."
+    )
+    return f"{_grid(head, rows)}\n\n{devices}\n\n{about} One run; {_made(record, seeds=False)}"
+
+
 TABLES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     ("README.md", "demo table", "demo", demo),
     ("docs/robustness.md", "CIFAR-10 table", "robustness-cifar10", forms),
@@ -337,6 +367,7 @@ TABLES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     ("docs/worth.md", "networks table", "worth/table", worth_networks),
     ("docs/worth.md", "controls table", "worth/table", worth_controls),
     ("docs/worth.md", "short runs table", "worth/table", worth_short),
+    ("docs/rollouts.md", "fleet table", "fleet-demo", fleet),
     ("docs/own-pictures.md", "table of other tools", "own-pictures", own_pictures),
 )
 
