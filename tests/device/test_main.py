@@ -15,7 +15,19 @@ from seedcnn.device.records import SlotRecord
 from tests.device.bundles import LABELS, make_bundle
 from tests.device.fleet import IMAGES, Device
 
-COMMANDS = ["init", "update", "run", "rollback", "forget-bad", "adapt", "predict", "evaluate", "bench", "history", "status"]
+COMMANDS = [
+    "init",
+    "update",
+    "run",
+    "rollback",
+    "forget-bad",
+    "adapt",
+    "predict",
+    "evaluate",
+    "bench",
+    "history",
+    "status",
+]
 
 
 def test_the_whole_way(fleet, tmp_path):
