@@ -227,6 +227,8 @@ def _print_counts(counts: Counts) -> None:
     if counts.codes:
         reasons = ", ".join(f"{code or 'no reason'} {number}" for code, number in counts.codes.items())
         typer.echo(f"  reasons of failures: {reasons}")
+    if counts.earlier:
+        typer.echo(f"  reports of earlier rollouts: {counts.earlier}, which do not count")
     for sentence in counts.ignored[:_MOST_NAMED]:
         typer.echo(f"Attention: ignored {sentence}", err=True)
     if (more := len(counts.ignored) - _MOST_NAMED) > 0:

@@ -25,6 +25,7 @@ class Counts:
         trying: that began, and have time left.
         codes: devices that failed, by the code of the reason; "" for none.
         ignored: a sentence for each report that does not count.
+        earlier: reports about rules before this rollout, which do not count either.
     """
 
     committed: int = 0
@@ -33,6 +34,7 @@ class Counts:
     trying: int = 0
     codes: Mapping[str, int] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    earlier: int = 0
 
     @property
     def failures(self) -> int:
@@ -95,9 +97,12 @@ def count(rollout: Staged, reports: Iterable[Report], now: int) -> Counts:
         now: the time in seconds since 1970.
     """
     every, ignored = _once(reports)
+    earlier = 0
     devices: dict[str, list[Report]] = {}
     for report in every:
-        if why := _wrong(rollout, report, now):
+        if report.family == rollout.family and report.serial < rollout.first:
+            earlier += 1
+        elif why := _wrong(rollout, report, now):
             ignored.append(f"report {report.id} of device {report.device}: {why}")
         elif report.state != "HOLD" and report.release == rollout.offer:
             devices.setdefault(report.device, []).append(report)
@@ -121,7 +126,7 @@ def count(rollout: Staged, reports: Iterable[Report], now: int) -> Counts:
             silent += 1
         else:
             trying += 1
-    return Counts(committed, failed, silent, trying, dict(sorted(codes.items())), tuple(ignored))
+    return Counts(committed, failed, silent, trying, dict(sorted(codes.items())), tuple(ignored), earlier)
 
 
 def _hours(seconds: int) -> str:

@@ -96,8 +96,7 @@ def test_devices_that_the_dial_has_left_are_not_waited_for():
     ("changes", "match"),
     [
         ({"family": "other"}, "it is about family 'other'"),
-        ({"serial": 2}, "its rule has serial 2; those of this rollout are 3 to 3"),
-        ({"serial": 4}, "its rule has serial 4"),
+        ({"serial": 4}, "its rule has serial 4; those of this rollout are 3 to 3"),
         ({"device": EVERY[-1]}, "rule 3 did not select this device"),
         ({"release": 6}, "it is about release 6, not 7"),
         ({"time": T + 60 + DAY + 1}, "more than a day ahead of"),
@@ -110,6 +109,12 @@ def test_a_report_that_does_not_count_is_named(changes, match):
     assert sentence == f"report {bad.id} of device {bad.device}: {sentence.split(': ', 1)[1]}"
     assert match in sentence
     assert (decision.counts.failures, decision.counts.committed, decision.action) == (0, 1, "wait")
+
+
+def test_reports_of_earlier_rollouts_are_counted_and_not_named():
+    old = [report(each, "ROLLED_BACK", serial=2) for each in FIRST[:3]]
+    counts = decide(STAGED, [*old, report(FIRST[0])], T + 60).counts
+    assert (counts.earlier, counts.ignored, counts.committed, counts.failures) == (3, (), 1, 0)
 
 
 def test_devices_outside_may_report_the_base_or_a_hold():
