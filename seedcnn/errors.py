@@ -183,6 +183,7 @@ _EXTRA_OF_MODULE = {
     "markupsafe": "torch",
     "matplotlib": "torch",
     "platformdirs": "torch",
+    "faster_coco_eval": "torch",
     "torchvision": "train",
     "timm": "train",
 }

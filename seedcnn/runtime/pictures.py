@@ -12,8 +12,9 @@ import os
 import stat
 import struct
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,7 @@ __all__ = [
     "on_background",
     "prepare",
     "read_picture",
+    "read_size",
 ]
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "GIF", "TIFF")
@@ -57,6 +59,7 @@ _TURNS = {
     8: (True, True, False),
 }
 _Turn = tuple[bool, bool, bool]
+_Found = TypeVar("_Found")
 _SAME_TO_US = {"La": "LA", "PA": "RGBA", "RGBa": "RGBA", "RGBX": "RGB"}
 
 
@@ -93,6 +96,39 @@ def read_picture(source: str | os.PathLike[str] | bytes, *, orientation: str = "
     Raises:
         ImageError: as for :func:`load_picture`.
     """
+    array, turn = _opened(source, _stored)
+    if orientation == "stored" or turn is None:
+        return array
+    transposed, rows, columns = turn
+    array = array.transpose(1, 0, 2) if transposed else array
+    return _flipped(array, rows, columns)
+
+
+def read_size(source: str | os.PathLike[str] | bytes, *, orientation: str = "exif") -> tuple[int, int]:
+    """Read the size of a picture from the head of its file, without decoding it (a TIFF is decoded).
+
+    Args:
+        orientation: as for :func:`read_picture`.
+
+    Returns:
+        Height and width in pixels; after turning if ``orientation`` is "exif".
+
+    Raises:
+        ImageError: as for :func:`load_picture`; damage behind the head is not found.
+    """
+    (height, width), turn = _opened(source, _head)
+    return (width, height) if orientation == "exif" and turn is not None and turn[0] else (height, width)
+
+
+def _head(image: ImageFile.ImageFile, name: str) -> tuple[tuple[int, int], _Turn | None]:
+    if image.format == "TIFF":
+        array, turn = _stored(image, name)
+        return (array.shape[0], array.shape[1]), turn
+    return (image.size[1], image.size[0]), _asked(_exif_of(image))
+
+
+def _opened(source: str | os.PathLike[str] | bytes, look: Callable[[ImageFile.ImageFile, str], _Found]) -> _Found:
+    """Return what ``look`` finds in an opened picture, and turn what goes wrong into one sentence."""
     name = "the picture" if isinstance(source, bytes) else os.fspath(source)
     try:
         if not isinstance(source, bytes) and stat.S_ISFIFO(os.stat(name).st_mode):
@@ -103,7 +139,7 @@ def read_picture(source: str | os.PathLike[str] | bytes, *, orientation: str = "
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else Path(name), formats=FORMATS) as image:
                 _check(image, name)
-                array, turn = _stored(image, name)
+                return look(image, name)
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not a picture of a known format ({', '.join(FORMATS)})") from None
     except FileNotFoundError:
@@ -114,11 +150,6 @@ def read_picture(source: str | os.PathLike[str] | bytes, *, orientation: str = "
         if isinstance(error, OSError) and error.strerror:
             raise ImageError(f"{name} cannot be read: {error.strerror}") from None
         raise ImageError(f"{name} cannot be decoded: {error or type(error).__name__}".split("\n")[0]) from None
-    if orientation == "stored" or turn is None:
-        return array
-    transposed, rows, columns = turn
-    array = array.transpose(1, 0, 2) if transposed else array
-    return _flipped(array, rows, columns)
 
 
 def _flipped(array: U8, rows: bool, columns: bool) -> U8:

