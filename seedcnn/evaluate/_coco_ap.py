@@ -117,15 +117,15 @@ def _found(truth: DetectionSet, found: Flat) -> Any:
     return _coco(truth, annotations)
 
 
-def _evaluator(gt: Any, dt: Any) -> Any:
+def _evaluator(gt: Any, dt: Any, *, apart: bool = False) -> Any:
     from faster_coco_eval import COCOeval_faster
 
-    return COCOeval_faster(gt, dt, "bbox", print_function=_log.debug, separate_eval=True)
+    return COCOeval_faster(gt, dt, "bbox", print_function=_log.debug, separate_eval=apart)
 
 
 def _intervals(gt: Any, dt: Any, truth: DetectionSet, drawn: npt.NDArray[np.int64]) -> dict[str, Interval]:
     """Match once, for all areas and 100 detections, and accumulate again over each resample."""
-    result = _evaluator(gt, dt)
+    result = _evaluator(gt, dt, apart=True)
     result.params.areaRng, result.params.areaRngLbl = result.params.areaRng[:1], result.params.areaRngLbl[:1]
     result.params.maxDets = [MOST]
     result.evaluate()
@@ -134,7 +134,9 @@ def _intervals(gt: Any, dt: Any, truth: DetectionSet, drawn: npt.NDArray[np.int6
     place[order] = np.arange(len(order))
     used = _used(gt, dt, truth)
     found = [_resampled(result, used, np.bincount(indices, minlength=len(truth))) for indices in place[drawn]]
-    return {name: interval([each[i] for each in found]) for i, name in enumerate(("AP", "AP50"))}
+    measured = _resampled(result, used, np.ones(len(truth), np.int64))
+    names = enumerate(("AP", "AP50"))
+    return {name: interval([each[i] for each in found], measured[i]) for i, name in names}
 
 
 def _used(gt: Any, dt: Any, truth: DetectionSet) -> list[npt.NDArray[np.int64]]:

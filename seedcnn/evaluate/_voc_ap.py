@@ -50,13 +50,18 @@ def voc_ap50(
     for indices in drawn:
         times = np.bincount(indices, minlength=len(truth))
         means.append(_mean([_ap(*pair, times, eleven) for pair in zip(matched, wanted, strict=True)]))
-    spread = {"AP50": interval([np.nan if each is None else each for each in means])}
-    return by_class, {"AP50": _mean(by_class)}, spread
+    mean = _mean(by_class)
+    spread = interval([_or_nan(each) for each in means], _or_nan(mean))
+    return by_class, {"AP50": mean}, {"AP50": spread}
 
 
 def _mean(values: list[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return sum(defined) / len(defined) if defined else None
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _matched(

@@ -105,7 +105,7 @@ def mean_iou(
         drawn = resamples(len(counts), bootstrap, seed)
         times = np.stack([np.bincount(row, minlength=len(counts)) for row in drawn])
         means = [_mean(_shares(*row)) for row in zip(times @ right, times @ of_truth, times @ of_found, strict=True)]
-        spread = interval(means)
+        spread = interval(means, _mean(shares))
     left = [name for name, share in by_class.items() if share is None]
     notes = (f"neither truth nor prediction holds {', '.join(left)}; the mean is over the others",) if left else ()
     accuracy = float(np.trace(confusion) / confusion.sum())

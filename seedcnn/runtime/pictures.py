@@ -114,7 +114,7 @@ def read_size(source: str | os.PathLike[str] | bytes, *, orientation: str = "exi
         Height and width in pixels; after turning if ``orientation`` is "exif".
 
     Raises:
-        ImageError: as for :func:`load_picture`; damage behind the head is not found.
+        ImageError: as for :func:`load_picture`; damage behind the head, and EXIF data there, are not found.
     """
     (height, width), turn = _opened(source, _head)
     return (width, height) if orientation == "exif" and turn is not None and turn[0] else (height, width)

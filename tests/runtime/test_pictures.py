@@ -13,7 +13,7 @@ from PIL import Image
 
 from seedcnn.bundle import Preprocessing
 from seedcnn.errors import ImageError
-from seedcnn.runtime.pictures import canned_pictures, load_picture, prepare, read_picture
+from seedcnn.runtime.pictures import canned_pictures, load_picture, prepare, read_picture, read_size
 from seedcnn.runtime.resampling import resample
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
@@ -92,6 +92,21 @@ def test_exif_turns_a_picture_upright(turn, format):
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
     np.testing.assert_array_equal(read_picture(data), upright)
     np.testing.assert_array_equal(read_picture(data, orientation="stored"), RGB)
+    assert read_size(data) == upright.shape[:2]
+    assert read_size(data, orientation="stored") == (20, 30)
+
+
+def test_the_size_is_read_from_the_head(tmp_path):
+    data = encoded(Image.fromarray(RGB))[:1000]
+    assert read_size(data) == (20, 30)
+    (tmp_path / "x.png").write_bytes(data)
+    assert read_size(tmp_path / "x.png") == (20, 30)
+    with pytest.raises(ImageError, match=r"absent\.png does not exist"):
+        read_size(tmp_path / "absent.png")
+    with pytest.raises(ImageError, match="at most 50000000 are allowed"):
+        read_size(png(8000, 8000))
+    with pytest.raises(ImageError, match="is not a picture of a known format"):
+        read_size(b"no picture")
 
 
 def test_broken_exif_and_colour_profiles_are_ignored():

@@ -86,12 +86,19 @@ class Place:
         return self._archive
 
     def names(self, folder: str = "") -> list[str]:
-        """The names of files and folders in a folder, in order; hidden ones are left out; [] if it does not exist."""
+        """Return the names of files and folders in a folder, in order, without hidden ones; [] if it does not exist.
+
+        Raises:
+            DataError: if the folder may not be read.
+        """
         if self._zip is not None:
             found: Iterable[str] = self._tree.get(folder, ())
         else:
             path = self.root / folder
-            found = os.listdir(path) if path.is_dir() else ()
+            try:
+                found = os.listdir(path) if path.is_dir() else ()
+            except OSError as error:
+                raise DataError(f"{path} cannot be listed: {error.strerror}") from None
         return sorted(name for name in found if not name.startswith("."))
 
     def is_file(self, name: str) -> bool:

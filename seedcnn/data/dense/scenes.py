@@ -30,7 +30,7 @@ from seedcnn.files import write_file
 from seedcnn.messages import Say, steps
 from seedcnn.runtime.pictures import on_background, read_picture
 
-__all__ = ["CUT_OUTS", "DIGEST", "PHOTOS", "SCENES", "SPLITS", "Split", "scenes_zip", "write_scenes"]
+__all__ = ["CUT_OUTS", "DIGEST", "PHOTOS", "SCENES", "SPLITS", "Split", "divided", "scenes_zip", "write_scenes"]
 
 SCENES = "scenes"
 """The name of the set."""
@@ -131,17 +131,20 @@ def _download(say: Say) -> dict[str, Split]:
         say(f"downloading {_EMOJI[0]}")
         with npm_pack(*_EMOJI) as package:
             files = {code_points(Path(name).stem): name for name in package.names if name.startswith("assets/")}
-            divided: dict[str, list[tuple[int, U8]]] = {split: [] for split in SPLITS}
+            cut_outs: dict[str, list[tuple[int, U8]]] = {split: [] for split in SPLITS}
             for label, codes in enumerate(CUT_OUTS.values()):
-                for split, code in _divided(codes.split()):
-                    divided[split].append((label, prepared(read_picture(package.read(files[code])))))
+                for split, code in divided(codes.split()):
+                    cut_outs[split].append((label, prepared(read_picture(package.read(files[code])))))
     except (DataError, KeyError) as error:
         raise DataError(f"scenes cannot be composed: {error}") from error
-    return {split: Split(photos[split], divided[split], count) for split, count in SPLITS.items()}
+    return {split: Split(photos[split], cut_outs[split], count) for split, count in SPLITS.items()}
 
 
-def _divided(codes: Sequence[str]) -> list[tuple[str, str]]:
-    """(split, code point): three fifths to train, a fifth each to val and test, in the order of their SHA-256."""
+def divided(codes: Sequence[str]) -> list[tuple[str, str]]:
+    """Divide the cut-outs of a class, as (split, code point), in the order of their SHA-256.
+
+    Three fifths go to train, a fifth each to val and test.
+    """
     order = sorted(codes, key=lambda code: hashlib.sha256(code.encode()).hexdigest())
     fifth = len(order) // 5
     return [(("val", "test")[n // fifth] if n < 2 * fifth else "train", code) for n, code in enumerate(order)]

@@ -19,7 +19,7 @@ from seedcnn.data.pictures.batches import undecodable
 from seedcnn.data.pictures.decoders import open_rgb, why_not
 from seedcnn.data.pictures.folder import ImageFolder
 
-__all__ = ["Damaged", "Order", "Pictures", "Sample", "Sound"]
+__all__ = ["Damaged", "Order", "Pictures", "Sample", "Seeded", "Sound"]
 
 Sample = tuple[Tensor, int] | Unreadable
 
@@ -44,11 +44,11 @@ class Pictures(Dataset[Sample]):
             picture = open_rgb(self.folder.root / name)
         except Exception as error:  # Pillow can raise any exception for a damaged file
             return Unreadable(name, why_not(self.folder.root / name, error))
-        with _Seeded(self.seed, epoch, index):
+        with Seeded(self.seed, epoch, index):
             return self.transform(picture), int(self.folder.labels[index])
 
 
-class _Seeded:
+class Seeded:
     """Seeds the global generators that timm's transforms draw from for one image, then restores their states."""
 
     def __init__(self, *words: int) -> None:
