@@ -31,7 +31,7 @@ HEIGHT, WIDTH = 480, 640
 CASES: dict[str, dict[str, Any]] = {
     "COCO": {},
     "VOC 2010": {"rule": "voc2010"},
-    "COCO, 100 resamples": {"bootstrap": 100},
+    "COCO, 20 resamples": {"bootstrap": 20},
 }
 
 

@@ -30,6 +30,7 @@ from seedcnn.runtime.resampling import resample
 __all__ = ["DenseSamples", "Letterbox", "RandomScale", "evaluation_transform", "sample_of", "training_transform"]
 
 DenseSample = dict[str, Any]
+_ANY = "a picture "
 _COLUMNS = ("labels", "crowd", "difficult", "ids")
 
 
@@ -75,7 +76,7 @@ class Letterbox(v2.Transform):
         try:
             return {"fit": Fit.of(height, width, self.rule)}
         except ImageError as error:
-            raise DataError(f"a picture {error}") from None
+            raise DataError(f"{_ANY}{error}") from None
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Move one part of a sample."""
@@ -258,5 +259,9 @@ class DenseSamples(Dataset[DenseSample]):
     def __getitem__(self, address: tuple[int, int]) -> DenseSample:
         epoch, index = address
         sample = sample_of(self.data, index)
-        with Seeded(self.seed, epoch, index):
-            return self.transform(sample)
+        try:
+            with Seeded(self.seed, epoch, index):
+                return self.transform(sample)
+        except DataError as error:
+            name = self.data.place.path(str(self.data.files[index]))
+            raise DataError(f"{name} {str(error).removeprefix(_ANY)}") from None

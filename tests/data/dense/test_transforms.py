@@ -209,6 +209,9 @@ def test_samples_by_epoch_and_index(coco):
     assert nothing["image"].shape == (3, 32, 32)
     with pytest.raises(ValueError, match="`seed`"):
         DenseSamples(data, training_transform((32, 32)), seed=-1)
+    refusing = DenseSamples(data, evaluation_transform(Preprocessing.exact(8)))
+    with pytest.raises(DataError, match=r"set/val2017/000000000139\.png has 40 x 30 pixels; the model takes 8 x 8"):
+        refusing[0, 0]
     maps = DenseSamples(load_segmentation(making.root, "coco"), training_transform((32, 32)))
     assert set(maps[0, 0]) == {"image", "mask"}
     assert maps[0, 0]["mask"].shape == (32, 32)
