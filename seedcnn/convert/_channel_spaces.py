@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from seedcnn.convert.tracing import trace
+from seedcnn.convert.tracing import frozen_types, trace
 from seedcnn.layers import ConvLayer
 from seedcnn.layers.low_pass import binomial
 
@@ -118,7 +118,7 @@ class _Builder:
         elif isinstance(module, nn.Linear):
             result = self.new(module.out_features) if flat else None  # of a map it mixes columns, not channels
             flat = True
-        elif isinstance(module, _KEEP_MODULES):
+        elif isinstance(module, (*_KEEP_MODULES, *frozen_types())):
             result = source
         elif isinstance(module, nn.Flatten):
             # A feature is a channel only after global pooling.
@@ -165,7 +165,7 @@ class _Builder:
 def channel_spaces(dense: nn.Module) -> Spaces | None:
     """Return the channel orders of a network of plain convolutions, or None if it cannot be traced."""
     try:
-        traced = trace(dense, lambda module: isinstance(module, ConvLayer))
+        traced = trace(dense, lambda module: isinstance(module, (ConvLayer, *frozen_types())))
     except Exception:  # the tracer runs the model's own code, which may raise anything
         return None
     return _Builder(traced).build()

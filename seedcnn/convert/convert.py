@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from seedcnn import rng
 from seedcnn.convert._exchange import check_from_dense, exchange, exchange_from_dense
+from seedcnn.convert._following import followed_norms, followed_uncalled
 from seedcnn.convert.config import METHODS
 from seedcnn.convert.filters import (
     FilterFn,
@@ -22,10 +23,11 @@ from seedcnn.convert.filters import (
     spatial_width,
     untouchable,
 )
+from seedcnn.convert.parts import Parts, left_out, parts_of, selected
 from seedcnn.convert.plugins import in_words, place_in_plugin
-from seedcnn.convert.references import tied_parameters, uncalled
+from seedcnn.convert.references import tied_parameters
 from seedcnn.convert.report import ConversionReport, Replaced, Skipped
-from seedcnn.convert.tracing import norm_after
+from seedcnn.convert.tracing import frozen_types
 from seedcnn.errors import ConversionError
 from seedcnn.layers import ConvLayer, conv_like, learnable_count
 from seedcnn.layers.families import ConversionConfig, make_layer
@@ -57,6 +59,8 @@ class _Policy:
     overrides: Overrides
     min_saved_macs: float | None = None
     narrowing_groups: int | None = None
+    known: Parts | None = None
+    parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         kinds = METHODS.values()
@@ -90,14 +94,27 @@ class _Policy:
         """Return the first pattern of ``overrides`` that matches, or None."""
         return next((pattern for pattern in self.overrides if fnmatchcase(name, pattern)), None)
 
+    def stem_of(self, names: Sequence[str]) -> str | None:
+        """Return the stem among all convolutions: the first, in a detector or a segmenter the first of its backbone."""
+        known = self.known
+        return next((name for name in names if known is None or known.part_of(name) == "backbone"), None)
+
+    def _names(self, pattern: str, name: str) -> bool:
+        """Whether a pattern that matches may replace the layer; one that predicts wants its own name, no wildcard."""
+        if self.known is None or not self.known.predicting(name):
+            return True
+        return not glob.has_magic(pattern.rpartition(".")[2])
+
     def decide(self, model: nn.Module, conv: nn.Conv2d, name: str, first: bool) -> _Choice | str:
         """Return what to do with a replaceable convolution, or why it stays."""
         pattern = self.pattern_of(name)
-        if pattern is not None:
+        if pattern is not None and self._names(pattern, name):
             config = self.overrides[pattern]
             return f"left by overrides[{pattern!r}]" if config is None else _Choice(conv, config)
         if self.filter_fn is not None:
             return _Choice(conv, self.config) if self.filter_fn(conv, name) else "not chosen by filter_fn"
+        if self.known is not None and (reason := left_out(self.known, self.parts, name)):
+            return reason
         if first:
             return "stem"
         if reason := rule_of(self.config.scope)(model, conv, name):
@@ -125,14 +142,15 @@ def _select(model: nn.Module, policy: _Policy) -> tuple[dict[str, _Choice], dict
     tied = tied_parameters(model)
     chosen: dict[str, _Choice] = {}
     skipped: dict[str, str] = {}
-    for position, (name, module, names) in enumerate(found):
+    stem = policy.stem_of([name for name, _, _ in found])
+    for name, module, names in found:
         refused = untouchable(module, names, tied, policy.takes_depthwise and policy.pattern_of(name) is None)
-        verdict = refused or policy.decide(model, module, name, first=position == 0)
+        verdict = refused or policy.decide(model, module, name, first=name == stem)
         if isinstance(verdict, str):
             skipped[name] = verdict
         else:
             chosen[name] = verdict
-    for name in uncalled(model, list(chosen)):
+    for name in followed_uncalled(model, list(chosen)):
         skipped[name] = "called on another way than through its place in the model, or its weight is read by other code"
         del chosen[name]
     skipped = {name: skipped[name] for name, _, _ in found if name in skipped}
@@ -226,7 +244,7 @@ def _warn_of_depthwise(chosen: dict[str, _Choice], replaced: tuple[Replaced, ...
             f"equal cost ({after:,} parameters, the same MACs plus nonlinear functions), as the public code does; they "
             "take 1.4 to 1.8 times as long in ONNX Runtime (benchmarks/mobile.py). Scope 'pointwise' saves instead.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -253,6 +271,56 @@ def _check_arguments(model: nn.Module, init: str, images: Tensor | None) -> None
         )
 
 
+def _parts(
+    model: nn.Module, filter_fn: FilterFn | None, parts: Sequence[str] | None
+) -> tuple[Parts | None, tuple[str, ...]]:
+    """Return the network's parts, None where they do not matter, and the parts to convert."""
+    if filter_fn is not None:
+        if parts is not None:
+            raise ValueError(f"`parts` (={parts!r}) has no effect with a `filter_fn`, which chooses the layers itself")
+        return None, ()
+    known, kind = parts_of(model), type(model).__name__
+    if known is not None:
+        return known, selected(known, parts, kind)
+    if parts is not None:
+        raise ValueError(
+            f"`parts` (={parts!r}) has no effect on {kind}, which is no known detector or segmenter; an attribute "
+            "`parts` of the network names them (seedcnn.convert.parts.parts_of)"
+        )
+    return None, ()
+
+
+def _converted(model: nn.Module, policy: _Policy, seed: int, init: str, images: Tensor | None) -> ConversionReport:
+    """Replace what the policy chooses; the arguments were checked."""
+    chosen, skipped = _select(model, policy)
+    before = learnable_count(model)
+    # A frozen norm does not keep its input for the backward pass, so the layer's output would be kept for it alone.
+    kept = {
+        conv
+        for conv, norm in followed_norms(model).items()
+        if not isinstance(model.get_submodule(norm), frozen_types())
+    }
+    news = {name: _build(model, name, choice, seed, name in kept) for name, choice in chosen.items()}
+    if init == "from_dense":
+        check_from_dense(model, news)
+    replaced = tuple(_replaced(name, choice.conv, news[name]) for name, choice in chosen.items())
+    _warn_of_depthwise(chosen, replaced)
+    seeded = None
+    if init == "from_dense":
+        seeded = exchange_from_dense(model, news, images)
+    else:
+        exchange(model, news)
+    return ConversionReport(
+        method=_methods(policy.config, chosen),
+        replaced=replaced,
+        skipped=tuple(Skipped(name, reason) for name, reason in skipped.items()),
+        params_before=before,
+        params_after=learnable_count(model),
+        from_dense=seeded,
+        parts=policy.parts,
+    )
+
+
 def convert_(
     model: nn.Module,
     config: ConversionConfig,
@@ -260,6 +328,7 @@ def convert_(
     filter_fn: FilterFn | None = None,
     seed: int = 0,
     overrides: Overrides | None = None,
+    parts: Sequence[str] | None = None,
     min_saved_macs: float | None = None,
     narrowing_groups: int | None = None,
     init: str = "random",
@@ -272,13 +341,16 @@ def convert_(
     so that what follows may change the output in place. Nothing changes unless every chosen layer can be replaced.
 
     Args:
-        model: any torch model.
+        model: any torch model; of a detector or a segmenter (:func:`seedcnn.convert.parts.parts_of`) the backbone is
+            converted.
         config: what to convert to, e.g. :class:`seedcnn.convert.GroupNLConfig`; its ``scope`` selects the convolutions
             (:data:`seedcnn.convert.filters.SCOPES`).
         filter_fn: ``filter_fn(module, qualified_name) -> bool``; replaces ``config.scope`` and may choose the stem.
         seed: 64-bit model seed; each layer's seed is derived from it and the layer's name.
         overrides: pattern (``fnmatch``) of qualified names -> another config for these layers, or None to leave them.
-            Takes precedence over ``filter_fn`` and scope; the first matching pattern counts.
+            Takes precedence over ``filter_fn``, scope and ``parts``; the first matching pattern counts.
+        parts: of a detector or a segmenter: some of "backbone", "neck" and "head"; None is the backbone. Layers that
+            predict stay in any case, unless ``filter_fn`` or an override that ends with their name chooses them.
         min_saved_macs: for scope "pointwise": leave 1x1 convolutions with fewer input channels, because a generated
             element saves c_in MACs and costs one nonlinear function. None is 64: at 24 a sine costs what it saves, at
             160 it pays.
@@ -294,33 +366,15 @@ def convert_(
     Raises:
         ConfigError: if the scope does not exist.
         ConversionError: if a config is of an unknown kind, ``model`` is itself a convolution, nothing matched, an
-            override has no effect, or the config does not suit a chosen layer (named, with the rule).
-        ValueError: if ``min_saved_macs``, ``narrowing_groups`` or ``init`` is out of range, or one of the first two or
-            ``images`` has no effect.
+            override has no effect, the parts of a detector are not known, or the config does not suit a chosen layer
+            (named, with the rule).
+        ValueError: if ``parts``, ``min_saved_macs``, ``narrowing_groups`` or ``init`` is out of range, or one of the
+            first three or ``images`` has no effect.
     """
     _check_arguments(model, init, images)
-    policy = _Policy(config, filter_fn, overrides or {}, min_saved_macs, narrowing_groups)
-    chosen, skipped = _select(model, policy)
-    before = learnable_count(model)
-    norms = norm_after(model)
-    news = {name: _build(model, name, choice, seed, name in norms) for name, choice in chosen.items()}
-    if init == "from_dense":
-        check_from_dense(model, news)
-    replaced = tuple(_replaced(name, choice.conv, news[name]) for name, choice in chosen.items())
-    _warn_of_depthwise(chosen, replaced)
-    seeded = None
-    if init == "from_dense":
-        seeded = exchange_from_dense(model, news, images)
-    else:
-        exchange(model, news)
-    return ConversionReport(
-        method=_methods(config, chosen),
-        replaced=replaced,
-        skipped=tuple(Skipped(name, reason) for name, reason in skipped.items()),
-        params_before=before,
-        params_after=learnable_count(model),
-        from_dense=seeded,
-    )
+    known, taken = _parts(model, filter_fn, parts)
+    policy = _Policy(config, filter_fn, overrides or {}, min_saved_macs, narrowing_groups, known, taken)
+    return _converted(model, policy, seed, init, images)
 
 
 def convert_layers_(model: nn.Module, configs: Mapping[str, ConversionConfig], *, seed: int = 0) -> ConversionReport:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from seedcnn.convert._channel_spaces import Spaces, channel_spaces
+from seedcnn.convert._channel_spaces import Spaces
+from seedcnn.convert._following import followed_norms, followed_spaces
 from seedcnn.convert._seed_choice import choose_order, cosines, responses
-from seedcnn.convert.tracing import norm_after
+from seedcnn.convert.tracing import frozen_types
 from seedcnn.errors import ConversionError
 from seedcnn.layers import ConvLayer, GroupNLConv2d
 from seedcnn.layers.group_nl import check_dense
@@ -81,13 +83,17 @@ def _importance(norm: nn.BatchNorm2d | None, channels: int) -> Tensor:
     return norm.weight.detach().abs().cpu().double().clamp(min=1e-6)
 
 
-def _norms_of(network: nn.Module, names: Mapping[str, str]) -> dict[str, nn.BatchNorm2d]:
-    """Map each convolution to the BatchNorm after it, if that is affine and has running statistics."""
-    norms = {conv: network.get_submodule(norm) for conv, norm in names.items()}
+def _norms_of(network: nn.Module, names: Mapping[str, str]) -> dict[str, Any]:
+    """Map each convolution to the BatchNorm after it, if that is affine and has running statistics.
+
+    A frozen one has the same numbers under the same names, all of them buffers.
+    """
+    norms: dict[str, Any] = {conv: network.get_submodule(norm) for conv, norm in names.items()}
     return {
         conv: norm
         for conv, norm in norms.items()
-        if type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats
+        if isinstance(norm, frozen_types())
+        or (type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats)
     }
 
 
@@ -222,7 +228,7 @@ def seed_from_dense_(
         ConversionError: if a layer has no counterpart, or is of a family other than GroupNL.
     """
     pairs = _pairs(model, dense, layers)
-    spaces, names = channel_spaces(dense), norm_after(dense)
+    spaces, names = followed_spaces(dense), followed_norms(dense)
     old_norms, new_norms = _norms_of(dense, names), _norms_of(model, names)
     orders = _orders(pairs, old_norms, spaces)
 

@@ -40,7 +40,10 @@ class Skipped:
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """Report of :func:`seedcnn.convert.convert_`; :mod:`seedcnn.evaluate` measures MACs and times."""
+    """Report of :func:`seedcnn.convert.convert_`; :mod:`seedcnn.evaluate` measures MACs and times.
+
+    ``parts``: of a detector or a segmenter, those that were converted; () for any other network.
+    """
 
     method: str
     replaced: tuple[Replaced, ...]
@@ -48,6 +51,7 @@ class ConversionReport:
     params_before: int
     params_after: int
     from_dense: FromDenseReport | None = None
+    parts: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, ready for JSON."""
@@ -86,7 +90,8 @@ class ConversionReport:
         return "\n".join(lines)
 
     def _title(self) -> str:
-        return f"{self.method}: replaced {len(self.replaced)} convolutions, left {len(self.skipped)} alone"
+        where = f" in the {' and the '.join(self.parts)}" if self.parts else ""
+        return f"{self.method}: replaced {len(self.replaced)} convolutions{where}, left {len(self.skipped)} alone"
 
     def _total(self) -> str:
         share = f" ({self.params_after / self.params_before:.3f})" if self.params_before else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,12 +13,23 @@ from seedcnn.convert.copies import copy_without_weights
 from seedcnn.layers import ConvLayer
 from seedcnn.layers.low_pass import LowPassed, binomial, filters_its_input
 
-__all__ = ["BEFORE", "NORMS", "image_sizes", "norm_after", "norm_node_after", "trace"]
+__all__ = ["BEFORE", "NORMS", "frozen_types", "image_sizes", "norm_after", "norm_node_after", "norm_types", "trace"]
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 BEFORE = "filter before layers"
 """Entry in the ``meta`` of a node that is the low-pass filter of the layers that read it."""
 _SIZES = (32, 64, 224, 299)  # tried if no image size is given
+
+
+def norm_types() -> tuple[type[nn.Module], ...]:
+    """Return :data:`NORMS` and, where torchvision is loaded, its FrozenBatchNorm2d."""
+    return (*NORMS, *frozen_types())
+
+
+def frozen_types() -> tuple[type[nn.Module], ...]:
+    """Return the types of norms whose numbers are all fixed buffers."""
+    torchvision = sys.modules.get("torchvision.ops.misc")  # if it is not loaded, no module can be of its types
+    return () if torchvision is None else (torchvision.FrozenBatchNorm2d,)
 
 
 class _Tracer(fx.Tracer):
@@ -97,7 +109,7 @@ def norm_node_after(traced: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     users = list(node.users)
     if len(users) != 1 or users[0].op != "call_module" or users[0].args[:1] != (node,):
         return None
-    return users[0] if isinstance(traced.get_submodule(str(users[0].target)), NORMS) else None
+    return users[0] if isinstance(traced.get_submodule(str(users[0].target)), norm_types()) else None
 
 
 def norm_after(model: nn.Module, input_size: tuple[int, int, int] | None = None) -> dict[str, str]:
@@ -118,7 +130,7 @@ def norm_after(model: nn.Module, input_size: tuple[int, int, int] | None = None)
     found: dict[str, str] = {}
     calls: dict[str, int] = {}
     try:
-        traced = trace(model, lambda module: isinstance(module, (ConvLayer, *NORMS)))
+        traced = trace(model, lambda module: isinstance(module, (ConvLayer, *norm_types())))
     except Exception:  # the tracer runs the model's own code, which may raise anything
         traced = None
     if traced is not None:
@@ -152,17 +164,18 @@ def _watched(model: nn.Module, input_size: tuple[int, int, int] | None) -> tuple
 
         def watch(name: str, module: nn.Module, args: Any, output: Any) -> None:
             calls[name] = calls.get(name, 0) + 1  # noqa: B023
-            if isinstance(module, NORMS):
+            if isinstance(module, norm_types()):
                 if args and (conv := made.get(id(args[0]))) is not None:  # noqa: B023
                     found[conv] = name  # noqa: B023
             elif isinstance(output, Tensor):
                 made[id(output)] = name  # noqa: B023
                 alive.append(output)  # noqa: B023
 
+        watched: tuple[type[nn.Module], ...] = (nn.Conv2d, ConvLayer, *norm_types())
         handles = [
             module.register_forward_hook(lambda module, args, output, name=name: watch(name, module, args, output))
             for name, module in network.named_modules()
-            if isinstance(module, (nn.Conv2d, ConvLayer, *NORMS))
+            if isinstance(module, watched)
         ]
         try:
             with torch.no_grad():

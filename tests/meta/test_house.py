@@ -21,7 +21,6 @@ OUTSIDE = [
 MOST_LINES, MOST_IN_A_FUNCTION = 400, 60
 # Functions that are longer; a number may only fall, and one at 60 or less must go.
 LONGER = {
-    "seedcnn/convert/convert.py:convert_": 68,
     "seedcnn/layers/group_nl.py:__init__": 72,
     "seedcnn/layers/ghost.py:__init__": 64,
     "seedcnn/export/folding.py:fold": 62,
