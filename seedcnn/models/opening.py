@@ -31,11 +31,11 @@ def network(
     import torch
 
     from seedcnn.errors import ConfigError, did_you_mean
-    from seedcnn.models import create_model, list_models
+    from seedcnn.models import create_model, default_input, list_models
 
     if name in list_models():
         with torch.device("cpu" if weights else "meta"):
-            return create_model(name), size or (3, 32, 32)
+            return create_model(name), size or default_input(name)
     name = name.removeprefix("timm:")
     if ":" in name:
         if size is None:

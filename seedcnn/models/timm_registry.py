@@ -9,20 +9,23 @@ replaced layers are those of GroupNL's public code.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
+import torch
 from timm.data import resolve_model_data_config
+from timm.layers.norm_act import freeze_batch_norm_2d
 from timm.models import load_checkpoint, register_model
 from torch import nn
 
 from seedcnn.convert import GroupNLConfig, convert_
+from seedcnn.convert.copies import copy_without_weights
 from seedcnn.errors import ConfigError, DataError, did_you_mean
 
-__all__ = ["GNL_MODELS", "GnlModel", "TimmModel", "trained_timm_model"]
+__all__ = ["GNL_MODELS", "GnlModel", "TimmModel", "timm_features", "trained_timm_model"]
 
 
 @dataclass(frozen=True)
@@ -154,3 +157,47 @@ def trained_timm_model(name: str, weights: Path | None = None, *, num_classes: i
     about = resolve_model_data_config(model)
     channels, height, width = about["input_size"]
     return TimmModel(model.eval(), (channels, height, width), tuple(about["mean"]), tuple(about["std"]))
+
+
+def timm_features(
+    name: str, strides: Sequence[int], in_chans: int = 3, *, frozen: bool = False
+) -> tuple[nn.Module, tuple[int, ...]]:
+    """Build a timm network with fresh weights that gives its maps at some strides.
+
+    Args:
+        name: a name that timm knows, including ours.
+        strides: of the maps, in their order; of several maps at one stride the last is taken.
+        in_chans: channels of the images.
+        frozen: replace its BatchNorms by ones with fixed numbers.
+
+    Returns:
+        The network, which gives a list of maps [N, C, H, W], and the channels of each.
+
+    Raises:
+        ConfigError: if timm has no such network, it gives no maps, or none at one of the strides.
+        ValueError: if ``frozen`` has no effect.
+    """
+    if not timm.is_model(name):
+        raise ConfigError(f"backbone (={name!r}): timm has no such network; {did_you_mean(name, timm.list_models())}")
+    try:
+        with torch.device("meta"):
+            trial: Any = timm.create_model(name, features_only=True, in_chans=in_chans)
+        reductions = trial.feature_info.reduction()
+    except Exception as error:  # timm's networks raise whatever an option leads to
+        raise ConfigError(f"backbone (={name!r}) gives no maps: {type(error).__name__}: {error}") from error
+    if missing := [stride for stride in strides if stride not in reductions]:
+        told = ", ".join(map(str, reductions))
+        raise ConfigError(f"backbone (={name!r}) has maps at strides {told}, but none at {missing[0]}")
+    kept = tuple(max(i for i, found in enumerate(reductions) if found == stride) for stride in strides)
+    model: Any = timm.create_model(name, features_only=True, in_chans=in_chans, out_indices=kept)
+    channels = tuple(model.feature_info.channels())
+    with torch.no_grad():
+        side = 2 * max(strides)
+        maps = copy_without_weights(model).eval()(torch.empty(1, in_chans, side, side, device="meta"))
+    if any(each.dim() != 4 or each.shape[1] != count for each, count in zip(maps, channels, strict=True)):
+        raise ConfigError(f"backbone (={name!r}) gives maps that are not [N, C, H, W]")
+    if frozen:
+        if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+            raise ValueError(f"`norm` (='frozen') has no effect on backbone {name!r}, which has no BatchNorm")
+        freeze_batch_norm_2d(model)
+    return model, channels

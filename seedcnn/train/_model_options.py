@@ -58,6 +58,11 @@ def checked_options(model: str, options: dict[str, Any]) -> dict[str, Any]:
             names are listed).
     """
     ours = model in list_models()
+    if ours and "backbone_weights" in options:
+        raise ConfigError(
+            f"model_options.backbone_weights (={str(options['backbone_weights'])!r}): a run's checkpoints would need "
+            "that file again; init_from names the weights that a run starts from"
+        )
     if not ours and not timm.is_model(model):
         return options
     kinds = option_types(model) if ours else _timm_types(model)

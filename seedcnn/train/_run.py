@@ -161,6 +161,8 @@ class Run:
         self.model = self._network(model)
         if model is not None and (sentence := _foreign(config, model)) is not None:
             self.notes.append(sentence)
+        if (task := getattr(self.model, "task", "classification")) != "classification":
+            raise ConfigError(f"{config.model} is a network for {task}; images with one label each cannot train it")
         classes = outputs(self.model, data.size)
         if config.data == FOLDER and classes != len(data.classes):
             names = f"{len(data.classes)} classes ({shown(', '.join(data.classes)):.200})"

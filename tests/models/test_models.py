@@ -101,7 +101,7 @@ def test_macs_without_norms(name, convert, macs, nlf_evals):
     assert (found.macs, found.nlf_evals) == (macs, nlf_evals)
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_models("classification"))
 def test_every_model_answers(name):
     if "101" in name or "34" in name or "56" in name:
         with torch.device("meta"):
@@ -127,7 +127,7 @@ def test_widths_and_patch():
     assert default_widths("resnet8_cifar") == (16, 32, 64)
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_models("classification"))
 def test_width_multiplier(name):
     full = default_widths(name)
     with torch.device("meta"):
@@ -166,7 +166,7 @@ def test_wrong_names_and_arguments():
         create_model("resnet8_cifar", patch=0)
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_models("classification"))
 def test_option_types_are_the_arguments_of_the_network(name):
     """Every option that is listed is taken, and no other."""
     known = option_types(name)
@@ -183,7 +183,7 @@ def test_option_types_are_the_arguments_of_the_network(name):
         option_types("resnet2_cifar")
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_models("classification"))
 def test_sizes_that_no_network_can_have_are_named(name):
     full = default_widths(name)
     bad = {
