@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from seedcnn import html
 from seedcnn.convert.copies import copy_model, copy_without_weights
 from seedcnn.convert.given import unwrapped
-from seedcnn.convert.tracing import NORMS
+from seedcnn.convert.tracing import NORMS, frozen_types
 from seedcnn.errors import ConfigError
 from seedcnn.evaluate._cost_conventions import CONVENTIONS, Meter, is_row, own_parameters
 from seedcnn.layers import ConvLayer, SeededConv2d, learnable_count
+from seedcnn.models.raw import has_raw_heads, raw_outputs
 
 __all__ = ["CONVENTIONS", "Cost", "LayerCost", "cost"]
 
@@ -52,10 +53,10 @@ class Cost:
         nlf_evals: evaluations of nonlinear functions: one for each generated element of a GroupNL layer whose function
             has hyperparameters, one for each sine of a SineFM layer, one for each generated weight (and term) of a
             MonoConv layer, which generates its filters in every forward pass.
-        fp32_bytes: 4 bytes a parameter, 8 a BatchNorm channel (mean and variance), 8 for the model seed if anything is
-            seeded; what would travel without any coding.
+        fp32_bytes: 4 bytes a parameter, 8 a BatchNorm channel (mean and variance), 16 a channel of a frozen one, 8 for
+            the model seed if anything is seeded; what would travel without any coding.
         saved_bytes: of the tensors kept for the backward pass of one picture in training mode: unique storages, without
-            parameters, buffers and fixed numbers.
+            parameters, buffers and fixed numbers; of a detector without those of its losses.
         layers: one row for each module that has or does anything.
         unsupported: types of modules with learnable parameters that the convention does not count (norms are free by
             definition under conv-linear and not listed), and operations that no formula is known for.
@@ -118,6 +119,10 @@ def _picture(model: nn.Module, count: int, input_size: tuple[int, int, int]) -> 
     return torch.zeros(count, *input_size, device=like.device, dtype=like.dtype)
 
 
+def _answer(model: nn.Module, pictures: Tensor) -> object:
+    return raw_outputs(model, pictures) if has_raw_heads(model) else model(pictures)
+
+
 def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
@@ -134,7 +139,7 @@ def _saved(model: nn.Module, input_size: tuple[int, int, int], kept_anyway: set[
             return tensor
 
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            result = model(_picture(model, count, input_size))
+            result = _answer(model, _picture(model, count, input_size))
         total = sum(storage.nbytes() for storage in found.values())
         del result
         return total
@@ -187,7 +192,7 @@ def _count(model: nn.Module, input_size: tuple[int, int, int], convention: str) 
 
     handles = [module.register_forward_hook(watch(name)) for name, module in rows.items()]
     with torch.no_grad():
-        CONVENTIONS[convention](model, meter, lambda: model(_picture(model, 1, input_size)))
+        CONVENTIONS[convention](model, meter, lambda: _answer(model, _picture(model, 1, input_size)))
     for handle in handles:
         handle.remove()
     table = []
@@ -208,6 +213,11 @@ def _count(model: nn.Module, input_size: tuple[int, int, int], convention: str) 
 def cost(model: nn.Module, input_size: tuple[int, int, int] = (3, 32, 32), *, convention: str = "conv-linear") -> Cost:
     """Count the costs of ``model`` for one picture; the model is not changed and nothing is computed on real numbers
     where the model allows it.
+
+    A detector is counted up to its heads' outputs, at the size to which it resizes and pads the image; decoding and
+    suppression of boxes have no multiply-accumulates. The second stage of a Faster R-CNN is counted for as many boxes
+    as it looks at if suppression removes none (:func:`seedcnn.models.raw.proposals`), so that the count does not depend
+    on the weights.
 
     Args:
         model: any torch model that takes a batch of pictures; wrappers of ``torch.compile``, DataParallel and
@@ -241,6 +251,7 @@ def cost(model: nn.Module, input_size: tuple[int, int, int] = (3, 32, 32), *, co
     modules = list(model.modules())
     parameters = sum(p.numel() for p in model.parameters())
     norms = sum(m.num_features for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    frozen = sum(m.get_buffer("running_mean").numel() for m in modules if isinstance(m, frozen_types()))
     seeded = any(isinstance(m, SeededConv2d) for m in modules)
     layers: tuple[LayerCost, ...] = counted["layers"]
     return Cost(
@@ -248,7 +259,7 @@ def cost(model: nn.Module, input_size: tuple[int, int, int] = (3, 32, 32), *, co
         fixed=sum(row.fixed for row in layers),
         macs=sum(row.macs for row in layers),
         nlf_evals=sum(row.nlf_evals for row in layers),
-        fp32_bytes=4 * parameters + 8 * norms + 8 * seeded,
+        fp32_bytes=4 * parameters + 8 * norms + 16 * frozen + 8 * seeded,
         convention=convention,
         **counted,
     )
