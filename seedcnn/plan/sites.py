@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from seedcnn.convert import ConversionConfig, replacement
 from seedcnn.convert.copies import copy_model
 from seedcnn.convert.filters import convolutions, spatial_width, untouchable
+from seedcnn.convert.parts import PARTS, left_out, parts_of
 from seedcnn.convert.references import tied_parameters
 from seedcnn.convert.tracing import norm_after
 from seedcnn.errors import ConfigError, ConversionError
@@ -137,11 +138,12 @@ def find_sites(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[list
     watch = _watched(model, input_size)
     modules = dict(model.named_modules())
     found = list(convolutions(model))
-    tied = tied_parameters(model)
+    tied, parts = tied_parameters(model), parts_of(model)
     sites, left = [], {}
     for name, conv, names in found:
         calls = watch.shapes.get(name, [])
-        if reason := untouchable(conv, names, tied, depthwise_too=False):
+        reason = untouchable(conv, names, tied, depthwise_too=False)
+        if reason := reason or (None if parts is None else left_out(parts, PARTS, name)):
             left[name] = reason
         elif len(calls) != 1:
             left[name] = f"called {len(calls)} times in a forward pass"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -67,3 +69,15 @@ def test_frozen_norms_do_not_learn(name):
     kinds = {type(module) for module in frozen.backbone.modules()}
     assert FrozenBatchNorm2d in kinds
     assert nn.BatchNorm2d not in kinds
+
+
+def test_the_page_prints_these_counts():
+    page = (Path(__file__).parents[2] / "docs" / "dense.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
+    printed = {
+        (row[0], int(row[1])): tuple(int(cell.replace(",", "")) for cell in row[2:])
+        for row in rows
+        if len(row) == 7 and row[1].isdigit()
+    }
+    assert printed == COUNTS
+    assert all(f"{count:,}" in page for count in (18_246_244, 4_967_763, 9_600))

@@ -103,3 +103,10 @@ def test_names_are_names_and_no_patterns():
     assert [site.name for site in sites] == ["a", "[a]", "*"]
     for site in sites:
         assert isinstance(form_of_site(model, site, FORMS["abs-r2"]), GroupNLConv2d)
+
+
+def test_what_predicts_is_no_site():
+    model = create_model("fpn_resnet18", num_classes=16, width=0.125, pyramid=16)
+    sites, left = find_sites(model, (3, 32, 32))
+    assert left == {"classifier": "it predicts: only `filter_fn`, or an override with its own name, replaces it"}
+    assert {site.name.partition(".")[0] for site in sites} == {"backbone", "neck", "head"}

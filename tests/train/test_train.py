@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from seedcnn.data.transforms import normalize, random_crop_flip
 from seedcnn.errors import ConfigError, MissingExtraError, TrainingError
 from seedcnn.progress import Progress
-from seedcnn.train import TrainData, TrainProgress, build_model, load_checkpoint, train
+from seedcnn.train import TrainConfig, TrainData, TrainProgress, build_model, load_checkpoint, train
 from tests.train.runs import SMALL, changed, coloured, run, same
 
 
@@ -161,3 +161,9 @@ def test_tensorboard_is_optional(tmp_path):
     else:
         run(tmp_path / "a.ckpt", changed(epochs=1), **options)
         assert list((tmp_path / "events").glob("events.out.*"))
+
+
+def test_images_with_one_label_cannot_train_a_network_for_masks(tmp_path):
+    config = TrainConfig("fpn_resnet18", {"width": 0.125, "pyramid": 16}, epochs=1, batch_size=16)
+    with pytest.raises(ConfigError, match="fpn_resnet18 is a network for segmentation; images with one label each"):
+        run(tmp_path / "a.ckpt", config)
