@@ -8,7 +8,7 @@ length and hash check. Needs python-tuf and urllib3, but no numpy.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,12 +25,14 @@ from seedcnn.device.fetcher import DownloadLimits, HttpStatusError, LaterError, 
 from seedcnn.device.part import Part
 from seedcnn.device.transfer import fetch
 from seedcnn.device.trusted import Seen
+from seedcnn.device.validators import Validator
 from seedcnn.errors import PostponedError, UpdateError
 from seedcnn.files import remove, write_file
 
 __all__ = ["Offer", "Source", "Target", "check_root"]
 
 _PACKED = {"Accept-Encoding": "gzip"}
+_TIMESTAMP = "timestamp.json"
 
 Target = TargetFile
 """A signed file: name, length and hashes."""
@@ -57,8 +59,8 @@ def _ids(keyids: Iterable[str]) -> str:
 class _Fetcher(FetcherInterface):
     """Adapts :class:`PacedClient` to ngclient; metadata is downloaded to memory."""
 
-    def __init__(self, client: PacedClient) -> None:
-        self._client = client
+    def __init__(self, client: PacedClient, validator: Validator) -> None:
+        self._client, self._validator = client, validator
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         return self._client.get(url, _PACKED)
@@ -66,20 +68,35 @@ class _Fetcher(FetcherInterface):
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """Download at most ``max_length`` decoded bytes to memory; the inherited method uses the system's /tmp."""
         try:
-            return self._client.retrying(url, lambda: self._once(url, max_length))
+            if url.endswith(_TIMESTAMP):
+                return self._client.retrying(url, lambda: self._timestamp(url, max_length))
+            return self._client.retrying(url, lambda: self._once(url, max_length, _PACKED)[0])
         except HttpStatusError as error:
             raise exceptions.DownloadHTTPError(str(error), error.status) from None
 
-    def _once(self, url: str, max_length: int) -> bytes:
-        data = bytearray()
-        with closing(self._client.get(url, _PACKED)) as chunks:
+    def _timestamp(self, url: str, max_length: int) -> bytes:
+        """Ask for the timestamp metadata on the condition that they are others than those in the home."""
+        tag = self._validator.tag(url)
+        try:
+            data, new = self._once(url, max_length, {**_PACKED, "If-None-Match": tag} if tag else _PACKED)
+        except HttpStatusError as error:
+            if error.status == 304 and tag:
+                return self._validator.cached()
+            raise
+        self._validator.saw(url, new, data)
+        return data
+
+    def _once(self, url: str, max_length: int, fields: Mapping[str, str]) -> tuple[bytes, str | None]:
+        """Return the body of an answer and its entity tag."""
+        data, response = bytearray(), self._client.open(url, fields)
+        with closing(self._client.body(url, response)) as chunks:
             for chunk in chunks:
                 data += chunk
                 if len(data) > max_length:
                     raise exceptions.DownloadLengthMismatchError(
                         f"{url} sends more than the {max_length} bytes allowed"
                     )
-        return bytes(data)
+        return bytes(data), response.headers.get("ETag")
 
 
 class _Updater(Updater):
@@ -187,7 +204,8 @@ class Source:
     def __init__(self, home: Path, url: str, root: bytes, limits: DownloadLimits, pool: Pool | None = None) -> None:
         self._home, self._url, self._root, self._limits = home, check_url(url), root, limits
         self._client = PacedClient(limits, pool)
-        self._fetcher = _Fetcher(self._client)
+        self._validator = Validator(home, home / "metadata" / _TIMESTAMP)
+        self._fetcher = _Fetcher(self._client, self._validator)
         self._updater: _Updater | None = None
 
     def close(self) -> None:
@@ -211,6 +229,7 @@ class Source:
             updater = _Updater(str(directory), f"{self._url}/metadata/", fetcher=self._fetcher, bootstrap=self._root)
             updater.now = now
             updater.refresh()
+            self._validator.remember()
             rule = updater.get_targetinfo(name)
             if rule is None:
                 raise UpdateError(f"{self._url} has published nothing for family {family!r}")
