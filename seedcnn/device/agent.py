@@ -210,6 +210,11 @@ def _taken_back(slots: Slots, active: Active) -> str:
     before = model_before(slots, trial.before if trial else slots.staging())
     if before is None:
         raise DeviceError(f"{home} has no model to go back to: release {active.record.release} is its only one")
+    if before.source in SLOTS and not slots.is_committed(before.source):
+        raise DeviceError(
+            f"{home} cannot go back to release {before.record.release}: it was taken back itself, or has not ended its "
+            "probation here"
+        )
     if bad := find_bad(home, before.record.artefact):
         raise DeviceError(
             f"{home} cannot go back to release {before.record.release}: its bundle {bad.sha256} has failed or was "

@@ -32,7 +32,7 @@ from seedcnn.device.records import Active, SlotRecord, Trial
 from seedcnn.device.reverting import PROBE, SUPERSEDED, model_before
 from seedcnn.device.selection import probation_of, unselected
 from seedcnn.device.sentences import code_of, sentence_of
-from seedcnn.device.slots import MODEL, Slots
+from seedcnn.device.slots import MODEL, SLOTS, Slots
 from seedcnn.device.trial import try_bundle
 from seedcnn.device.trusted import Seen, followed, trusted_now
 from seedcnn.errors import BundleError, PostponedError, RolledBackError, SlotError, UpdateError
@@ -119,7 +119,10 @@ class Attempt:
             drop_parts(home)
             if held:
                 return self.hold(held, before)
-            return UpdateResult(False, self.release, self.release, self.has(before))
+            return UpdateResult(False, self.release, self.release, self.has(before, offered=wanted == rollout.offer))
+        if before is None and rollout.base and wanted == rollout.offer and find_bad(home, offer.sha256):
+            wanted = rollout.base  # a device that had no model before is not left without one
+            offer = source.offer(wanted)
         self.release = wanted.release
         self.check_offer(offer)
         for option, command in (("--ready", self.commands.ready), ("--probe", self.commands.probe)):
@@ -143,10 +146,18 @@ class Attempt:
         except ValueError as error:  # the run has begun with a look at it, so this is new
             raise SlotError(str(error)) from None
 
-    def has(self, active: Active) -> str:
-        """Say that the device has what the rule wants, and how far its probation is."""
+    def has(self, active: Active, *, offered: bool) -> str:
+        """Say that the device has what the rule wants, and how far its probation is.
+
+        A release that was committed by an earlier rule and is offered again is journalled once for each rule, so that
+        whoever counts this rollout hears of it.
+        """
         trial = self.trial_of(active)
         if trial is None:
+            told = [each.serial for each in self.slots.journal.entries() if each.state == "COMMITTED"]
+            if offered and active.source in SLOTS and self.serial not in told:
+                self.slot = active.source
+                self.step("COMMITTED")
             return f"nothing new: release {self.release} is installed"
         progress = verdict_on(self.slots.home, trial, now=self.passed).reason
         return f"nothing new: release {self.release} is on probation: {progress}"
@@ -193,8 +204,8 @@ class Attempt:
             )
         if bad := find_bad(self.slots.home, offer.sha256):
             raise UpdateError(
-                f"release {self.release} was refused: its bundle {bad.sha256} has failed {bad.count} times and is not "
-                f"fetched again, unless seedcnn-device forget-bad is given that digest; the reason: {bad.reason}",
+                f"release {self.release} was refused: its bundle {bad.sha256} has failed or was taken back here and is "
+                f"not fetched again, unless seedcnn-device forget-bad is given that digest; the reason: {bad.reason}",
                 "known",
             )
 
@@ -225,6 +236,7 @@ class Attempt:
         names = (record.artefact, record.sha256, record.release, self.slot, source, compared, self.serial)
         if probation is not None:
             forget_counts(self.slots.home, record.sha256, now=self.passed)
+            self.slots.set_committed(self.slot, committed=False, place=self.place)
             self.slots.begin_trial(Trial(*names, **asdict(probation)))
         elif has_trial(self.slots, self.slot, record):
             self.slots.end_trial()

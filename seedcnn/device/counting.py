@@ -228,7 +228,9 @@ def _abandoned(directory: Path, sha256: str = "") -> Iterator[tuple[Path, Binary
 
 
 def failed_starts(home: Path, sha256: str) -> int:
-    """Return how many processes have opened a model and ended before its first answer, since another one answered.
+    """Return how many times processes have opened a model and ended before an answer, since one has answered.
+
+    Processes that were alive together count once, and not while one of them is alive.
 
     Raises:
         OSError: if the file system refuses.
@@ -236,7 +238,24 @@ def failed_starts(home: Path, sha256: str) -> int:
     if not (home / _DIRECTORY / _STARTS).is_dir():
         return 0
     with _locked(home) as directory:
-        return sum(1 for _ in _abandoned(directory, sha256))
+        dead = {_group(path) for path, _ in _abandoned(directory, sha256)}
+        return len(dead - _alive(directory, sha256))
+
+
+def _group(path: Path) -> str:
+    """Return the group of a start: of those that were alive together, as the processes of one application are."""
+    return path.name.split(".")[1]
+
+
+def _alive(directory: Path, sha256: str) -> set[str]:
+    """Return the groups of the starts whose process is alive. Needs the lock of the counts."""
+    found = set()
+    for path in (directory / _STARTS).glob(f"{sha256[:16]}.*"):
+        try:
+            lock_file(path).close()
+        except BlockingIOError:
+            found.add(_group(path))
+    return found
 
 
 class Start:
@@ -249,10 +268,11 @@ class Start:
     def __init__(self, home: Path, sha256: str) -> None:
         self._home, self._sha256 = home, sha256
         self._file: BinaryIO | None = None
-        self._path = home / _DIRECTORY / _STARTS / f"{sha256[:16]}.{secrets.token_hex(8)}"
         with _locked(home) as directory:
             (directory / _STARTS).mkdir(exist_ok=True)
             fsync_directory(directory)
+            group = min(_alive(directory, sha256), default=secrets.token_hex(8))
+            self._path = directory / _STARTS / f"{sha256[:16]}.{group}.{secrets.token_hex(8)}"
             self._file = lock_file(self._path)
             fsync_directory(self._path.parent)
 

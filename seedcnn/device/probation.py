@@ -107,6 +107,7 @@ def commit(slots: Slots, slot: str, record: SlotRecord, serial: int, numbers: di
         SlotError: if the floor cannot be read.
     """
     slots.end_trial()
+    slots.set_committed(slot, committed=True)
     slots.raise_minimum(record)
     slots.journal.append("COMMITTED", release=record.release, slot=slot, serial=serial, **(numbers or {}))
 

@@ -16,12 +16,13 @@ from seedcnn.device.records import Active, SlotRecord
 from seedcnn.device.reverting import PROBE, SETTLED, finish_back, model_before, take_back
 from seedcnn.device.slots import Slots
 from seedcnn.errors import RolledBackError
+from seedcnn.messages import shown
 
 __all__ = ["check_probe", "commit_or_try", "finish_interrupted", "has_trial"]
 
 
 def _said(ended: Ended) -> str:
-    return f"the probe {ended.problem}" + (f": {ended.last_line}" if ended.last_line else "")
+    return f"the probe {ended.problem}" + (f": {shown(ended.last_line)}" if ended.last_line else "")
 
 
 def check_probe(

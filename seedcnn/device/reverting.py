@@ -49,6 +49,7 @@ def finish_back(slots: Slots, active: Active | None) -> tuple[Active | None, Ent
     if last.code not in BACK:
         return active, None
     before = _of_release(slots, last.release, active.source)
+    slots.set_committed(last.slot, committed=False)
     slots.point(before)
     slots.end_trial()
     return before, last

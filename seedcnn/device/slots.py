@@ -41,6 +41,7 @@ __all__ = ["MODEL", "SLOTS", "Slots"]
 SLOTS = ("a", "b")
 PLACES = ("1", "2", "3")
 MODEL, RECORD, _TRIAL = "model.bundle", "slot.json", "probation.json"
+_UNCOMMITTED = "uncommitted"  # in a place whose model was taken back, or has never ended a probation
 _LOG = logging.getLogger(__name__)
 
 
@@ -157,14 +158,12 @@ class Slots:
             return fallback
 
     def repair(self) -> Active | None:
-        """Make sure that ``current`` points to a good slot or does not exist, and drop what killed writers left.
-
-        Needs the lock.
+        """Let ``current`` point to a good slot or not exist, and drop what killed writers left. Needs the lock.
 
         Returns:
             The active model, or None if there is none.
         """
-        for directory in (self.home, self.home / "slots"):
+        for directory in (self.home, self.home / "slots", *(self.models / name for name in PLACES)):
             drop_temporaries(directory)
         self.discard()
         slot = self.current()
@@ -198,6 +197,8 @@ class Slots:
         other = "b" if bad == "a" else "a"
         try:
             active = self.examine(other)
+            if not self.is_committed(other):
+                raise SlotError(f"release {active.record.release} was taken back, or has not ended its probation")
             if active.record.release < self.floor().min_release:
                 raise SlotError(f"release {active.record.release} is below the minimum {self.floor().min_release}")
             return active
@@ -226,10 +227,12 @@ class Slots:
         """Journal that a slot is bad, and make the model ``fallback`` the current one; None for no model.
 
         Args:
-            details: more fields of :class:`seedcnn.device.journal.Entry`.
+            details: more fields of :class:`seedcnn.device.journal.Entry`; ``taken`` of a model that was taken back.
         """
         release = fallback.record.release if fallback else 0
         self.journal.append("ROLLED_BACK", release=release, slot=slot, reason=reason, code=code, **details)
+        if "taken" in details:
+            self.set_committed(slot, committed=False)
         self.point(fallback)
 
     def point(self, fallback: Active | None) -> None:
@@ -299,8 +302,7 @@ class Slots:
         """Make the slot that is not current, which holds a whole model, the current one.
 
         Raises:
-            SlotError: if its model is damaged, or the slot is current. Nothing is changed.
-            OSError: if the file system refuses. Nothing is changed.
+            SlotError, OSError: if its model is damaged, the slot is current, or the file system refuses: all stays.
         """
         if slot == self.current():
             raise SlotError(f"slot {slot} is current already")
@@ -341,6 +343,18 @@ class Slots:
             return None
         except (OSError, ValueError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from None
+
+    def is_committed(self, slot: str) -> bool:
+        """Return whether the model of a slot may answer where no rule and no probation looks after it."""
+        return not (self.path(slot) / _UNCOMMITTED).exists()
+
+    def set_committed(self, slot: str, committed: bool, place: Path | None = None) -> None:
+        """Note whether the model of a slot may do so, or the one staged in ``place``, to which no slot points yet."""
+        mark = (place or self.path(slot)) / _UNCOMMITTED
+        if not committed:
+            write_file(mark, b"", mode=0o644)
+        elif mark.exists():
+            remove(mark)
 
     def has_trial(self) -> bool:
         """Return whether a probation was recorded whose end was not."""

@@ -64,7 +64,7 @@ def _since(slots: Slots, active: Active, entries: Sequence[Entry]) -> float | No
     """
     wanted = active.record.release
     for entry in reversed(entries):
-        switched = entry.state == "COMMITTED" and entry.slot == active.source
+        switched = entry.state == "SWITCH" and entry.slot == active.source
         if entry.release == wanted and (switched or entry.state == "ROLLED_BACK"):
             return entry.time
     if active.source in SLOTS and slots.current() != active.source:
@@ -92,10 +92,13 @@ def _previous(slots: Slots, result: dict[str, Any]) -> dict[str, Any] | None:
     if os.path.lexists(slots.path(other)):
         found = {"source": other, **result[f"slot_{other}"]}
     elif result["factory"] is not None:
+        other = ""
         found = {"source": FACTORY, **result["factory"]}
     else:
         return None
     lowest = result["floor"].get("min_release", 0)
+    if other and not slots.is_committed(other) and "unusable" not in found:
+        found["unusable"] = "it was taken back, or has not ended its probation"
     if found.get("release", lowest) < lowest:
         found["unusable"] = f"it is below the minimum release {lowest}"
     return found

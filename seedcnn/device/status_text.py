@@ -18,7 +18,7 @@ _WHY = {
     "probe": "the probe failed",
     "bad-answers": "too many answers were bad",
     "late-answers": "too many answers were late",
-    "crash-loop": "no start of the new model came to an answer",
+    "crash-loop": "three starts of the new model ended without an answer",
     "operator": "an operator took the new model back",
     "record": "the record of the probation was damaged",
     "superseded": "another release came before the probation had ended",

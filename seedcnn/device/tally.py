@@ -107,7 +107,7 @@ class Tally:
         if trial is None:
             return False
         had = self._total.answers
-        return had < trial.answers <= had + self._answers or self._total.bad + self._bad > trial.max_bad
+        return self._bad > 0 or had < trial.answers <= had + self._answers
 
     def write(self) -> None:
         """Add what was counted to the home, and end the probation if that decides it."""

@@ -163,6 +163,7 @@ def start(
                 tuple(sorted(set(plan.cohorts))),
                 salts=(*used, salt),
             )
+            _check_probation(plan)
             following = _first(repository, rollout, plan.probation)
         except ValueError as error:
             raise RepositoryError(str(error)) from None
@@ -170,6 +171,29 @@ def start(
         _check_expiry(repository, family, following.deadline)
         _commit(repository, following, rollout)
     return rollout
+
+
+def _check_probation(plan: Plan) -> None:
+    """Refuse a probation that nothing can fail, or that no device can end in time.
+
+    Raises:
+        ValueError: naming the limit, its value and the rule.
+    """
+    trial = plan.probation
+    if trial.answers and trial.max_bad >= trial.answers:
+        raise ValueError(f"max_bad is {trial.max_bad}; it must be below the {trial.answers} answers that are wanted")
+    if bool(trial.latency_ms) != (trial.max_late_per_mille < 1000):
+        raise ValueError(
+            f"latency_ms is {trial.latency_ms} and max_late {trial.max_late_per_mille / 10:g}%; give both, a time "
+            "above which answers are late and a share below 100% that may be, or neither"
+        )
+    if trial.latency_ms and not trial.answers:
+        raise ValueError("answers is 0; late answers are a share of the answers that are wanted, so want some")
+    if trial.seconds >= plan.deadline:
+        raise ValueError(
+            f"deadline is {plan.deadline} s; it must be longer than the {trial.seconds} s of the probation, or every "
+            "device fails by silence"
+        )
 
 
 def _given_to_all(rule: Rollout | None) -> Artefact | None:

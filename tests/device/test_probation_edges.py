@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from seedcnn.bundle.report import Report
+from seedcnn.device.agent import rollback
 from seedcnn.device.bad import bad_files, find_bad, note_bad
 from seedcnn.device.config import read_config
 from seedcnn.device.counting import Counts, Moment, Start, add_counts, failed_starts, forget_counts, read_counts
@@ -14,8 +18,10 @@ from seedcnn.device.live import LiveModel
 from seedcnn.device.outbox import MOST, queue_reports, queued
 from seedcnn.device.probation import judge
 from seedcnn.device.records import Trial
+from seedcnn.device.status import status
 from seedcnn.device.tally import Tally
-from seedcnn.errors import RolledBackError
+from seedcnn.errors import DeviceError, RolledBackError, SlotError
+from tests.device.attacker import rule, sign_targets
 from tests.device.bundles import make_bundle
 from tests.device.fleet import IMAGES
 from tests.device.test_probation import BRIGHT, offer, start
@@ -152,3 +158,93 @@ def test_the_oldest_progress_goes_first_and_failures_last(device):
     assert names.count("ROLLED_BACK") == names.count("REFUSED") == 1
     assert names.count("COMMITTED") == 2
     assert "PROBATION" not in names or names.count("ELIGIBLE") < 9
+
+
+def test_no_way_leads_back_to_a_release_that_never_committed(device, fleet):
+    """Neither the operator's command nor damage of the good slot, after a revert and after a model was taken back."""
+    offer(fleet, 2, answers=1000)
+    device.update()
+    sign_targets(fleet.directory, {"rollout/demo.json": rule(1)})  # a revert
+    device.update()
+    with pytest.raises(DeviceError, match=r"cannot go back to release 2: it was taken back itself, or has not ended"):
+        rollback(device.home)
+    assert device.release() == 1
+    assert status(device.home)["previous"]["unusable"] == "it was taken back, or has not ended its probation"
+    path = device.home / "slots" / "a" / "model.bundle"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(SlotError, match="release 2 was taken back, or has not ended its probation"):
+        device.release()
+    assert device.update().release == 1  # from the repository
+    assert device.release() == 1
+    offer(fleet, 2, answers=1000)
+    device.update()
+    assert device.states()[-1] == "PROBATION"  # it begins anew
+    with LiveModel(device.home) as live:
+        for _ in range(200):
+            live.predict(IMAGES)
+    assert device.states()[-1] == "COMMITTED"
+    assert device.slots.is_committed("b")
+    assert rollback(device.home).endswith("release 1 answers again")
+
+
+def test_a_release_that_runs_already_is_reported_for_each_rule(device, fleet):
+    offer(fleet, 2, answers=1)
+    device.update()
+    with LiveModel(device.home) as live:
+        live.predict(IMAGES)
+    since = status(device.home)["active"]["since"]
+    count = device.states().count("COMMITTED")
+    offer(fleet, 2, answers=50)
+    for _ in range(3):
+        assert device.update().message == "nothing new: release 2 is installed"
+    assert device.states().count("COMMITTED") == count + 1
+    report = Report.parse(queued(device.home)[-1].read_bytes())
+    assert (report.state, report.release, report.serial) == ("COMMITTED", 2, device.slots.floor().serial)
+    assert status(device.home)["active"]["since"] == since
+
+
+def test_a_new_device_whose_offer_is_barred_runs_the_base(fleet, tmp_path):
+    fleet.publish(1)
+    offer(fleet, 2, bundle=make_bundle(2, fragile=True))
+    device = fleet.device(tmp_path / "home")
+    device.update()
+    with LiveModel(device.home) as live:
+        live.predict(BRIGHT)
+    assert device.update().message.startswith("release 1 is installed")
+    assert device.release() == 1
+
+
+def test_processes_that_ran_together_are_one_start(device, fleet):
+    offer(fleet, 2)
+    device.update()
+    code = "import time; print(1, flush=True); time.sleep(60)"
+    lines = f"from seedcnn.device.live import LiveModel\nlive = LiveModel({str(device.home)!r})\n{code}"
+    for times in (1, 2, 3):
+        processes = [subprocess.Popen([sys.executable, "-c", lines], stdout=subprocess.PIPE) for _ in range(3)]
+        for process in processes:
+            assert process.stdout.read(1) == b"1"
+        for process in processes[:2]:
+            process.kill()
+            process.wait()
+        assert "on probation" in device.update().message  # the third is alive
+        processes[2].kill()
+        processes[2].wait()
+        for process in processes:
+            process.stdout.close()
+        assert failed_starts(device.home, device.slots.examine("b").record.sha256) == times
+    with pytest.raises(RolledBackError, match="3 starts without an answer"):
+        device.update()
+
+
+def test_a_bad_answer_is_on_the_disk_at_once(device, fleet):
+    offer(fleet, 2, bundle=make_bundle(2, fragile=True), max_bad=1)
+    device.update()
+    code = (
+        "import numpy as np\nimage = np.zeros((1, 32, 32, 3), np.uint8)\nlive.predict(image)\n"
+        "live.predict(image + 255)\nos.kill(os.getpid(), 9)\n"
+    )
+    for _ in range(2):
+        start(device, code)
+    entry = device.slots.journal.last()
+    assert (entry.state, entry.code, entry.answers, entry.bad) == ("ROLLED_BACK", "bad-answers", 4, 2)
+    assert device.release() == 1

@@ -76,7 +76,7 @@ def everything(directory):
 
 def test_start_offers_to_the_first_wave_and_needs_only_the_rules_key(repository, client, tmp_path):
     (repository / "keys" / "demo.bundles.pem").rename(tmp_path / "team.pem")
-    plan = replace(PLAN, cohorts=("b", "a", "b"), probation=Probation(answers=9, latency_ms=50))
+    plan = replace(PLAN, cohorts=("b", "a", "b"), probation=Probation(answers=9, latency_ms=50, max_late_per_mille=100))
     begun = begin(repository, plan=plan)
     rule = client.look()
     assert (rule.offer.release, rule.base.release, rule.serial, rule.per_mille) == (2, 1, 2, 10)
