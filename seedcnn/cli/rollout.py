@@ -113,9 +113,10 @@ def status(directory: Directory, family: _Family, as_json: AsJson = False) -> No
     typer.echo(f"Release {rollout.offer} of {family}, {rollout.state}: base {base}")
     typer.echo(f"  dial: {_share(rollout)}, wave {rollout.wave} of {len(rollout.waves)}")
     typer.echo(f"  since: {datetime.fromtimestamp(rollout.started, UTC):%Y-%m-%d %H:%M} UTC")
+    who = f" of {', '.join(rule.cohorts)}" if rule.cohorts else ""
     others = f"; the others run release {rule.base.release}" if rule.base is not None and rule.per_mille < 1000 else ""
     typer.echo(
-        f"  rule {rule.serial}: release {rule.offer.release} for {_percent(rule.per_mille)} of the devices{others}"
+        f"  rule {rule.serial}: release {rule.offer.release} for {_percent(rule.per_mille)} of the devices{who}{others}"
     )
 
 

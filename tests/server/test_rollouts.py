@@ -391,3 +391,20 @@ def test_a_rule_that_was_signed_elsewhere_stops_everything(repository, tmp_path,
         RepositoryError, match="is not one of its rollout's, which has serial 3: it was signed elsewhere"
     ):
         dial(repository, "demo", 30, access=at(4))
+
+
+@pytest.mark.parametrize(
+    ("probation", "match"),
+    [
+        ({"answers": 3, "max_bad": 3}, "max_bad is 3; it must be below the 3 answers that are wanted"),
+        ({"answers": 3, "latency_ms": 50}, "latency_ms is 50 and max_late 100%; give both"),
+        ({"answers": 3, "max_late_per_mille": 10}, "latency_ms is 0 and max_late 1%; give both"),
+        ({"seconds": 9, "latency_ms": 50, "max_late_per_mille": 10}, "answers is 0; late answers are a share"),
+        ({"seconds": 3 * DAY}, "deadline is 259200 s; it must be longer than the 259200 s of the probation"),
+    ],
+)
+def test_a_probation_that_nothing_or_everything_fails_is_refused(repository, probation, match):
+    before = everything(repository)
+    with pytest.raises(RepositoryError, match=match):
+        begin(repository, plan=replace(PLAN, probation=Probation(**probation)))
+    assert everything(repository) == before
