@@ -72,7 +72,7 @@ def check_said(stage: Stage, state: State, ran: Ran) -> None:
 
 
 def check_models(stage: Stage, device: Device, releases: tuple[int, ...]) -> int:
-    """One of some releases answers, bit for bit; both slots are whole, and a good fallback answers if the current rots."""
+    """One of some releases answers, bit for bit; both slots are whole; a good fallback answers if the current rots."""
     assert status(device.home)["active"]["release"] in releases
     release, logits = device.answer()
     assert release in releases
