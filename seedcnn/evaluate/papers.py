@@ -143,7 +143,7 @@ def paper_rows(dataset: str, model: str | None = None, method: str | None = None
 
     _check("data set", dataset, DATASETS)
     if model is not None:
-        _check("model", model, [*list_models(), UNSTATED])
+        _check("model", model, [*list_models("classification"), UNSTATED])
     if method is not None:
         _check("method", method, [_VANILLA, *METHODS])
     rows = [row for table in paper_tables() for row in table.rows if row.dataset == dataset]
