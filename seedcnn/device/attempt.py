@@ -236,7 +236,6 @@ class Attempt:
         names = (record.artefact, record.sha256, record.release, self.slot, source, compared, self.serial)
         if probation is not None:
             forget_counts(self.slots.home, record.sha256, now=self.passed)
-            self.slots.set_committed(self.slot, committed=False, place=self.place)
             self.slots.begin_trial(Trial(*names, **asdict(probation)))
         elif has_trial(self.slots, self.slot, record):
             self.slots.end_trial()

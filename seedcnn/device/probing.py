@@ -83,6 +83,7 @@ def commit_or_try(slots: Slots, slot: str, record: SlotRecord, source: str, seri
     if not has_trial(slots, slot, record):
         commit(slots, slot, record, serial)
         return True
+    slots.set_committed(slot, committed=False)
     slots.journal.append("PROBATION", release=record.release, slot=slot, reason=source, serial=serial)
     return False
 

@@ -348,9 +348,9 @@ class Slots:
         """Return whether the model of a slot may answer where no rule and no probation looks after it."""
         return not (self.path(slot) / _UNCOMMITTED).exists()
 
-    def set_committed(self, slot: str, committed: bool, place: Path | None = None) -> None:
-        """Note whether the model of a slot may do so, or the one staged in ``place``, to which no slot points yet."""
-        mark = (place or self.path(slot)) / _UNCOMMITTED
+    def set_committed(self, slot: str, committed: bool) -> None:
+        """Note whether the model of a slot may do so."""
+        mark = self.path(slot) / _UNCOMMITTED
         if not committed:
             write_file(mark, b"", mode=0o644)
         elif mark.exists():
