@@ -28,7 +28,6 @@ _LONGEST = 500  # characters of a reason
 _SOFT = ("transfer", "metadata", "known", "stopped")
 """Codes of refusals that are no end: they may come right by themselves, were reported before, or a signal came."""
 
-_OTHER = {"record": "other", "superseded": "", "ready": ""}
 _LOG = logging.getLogger(__name__)
 
 
@@ -39,8 +38,9 @@ def report_of(entry: Entry, config: Config) -> Report | None:
         return None
     if entry.code == "superseded" or (entry.state == "REFUSED" and entry.code in _SOFT):
         return None
-    code = _OTHER.get(entry.code, entry.code) if entry.state in (*FAILURES, "HOLD") else ""
-    text = entry.reason if entry.state in (*FAILURES, "HOLD") else ""
+    explains = entry.state in (*FAILURES, "HOLD")
+    code = entry.code if explains and entry.code != "ready" else ""
+    text = entry.reason if explains else ""
     name = f"{config.device_id} {entry.number} {entry.serial} {entry.state} {entry.time}"
     return Report(
         hashlib.sha256(name.encode()).hexdigest()[:32],

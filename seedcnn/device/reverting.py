@@ -98,7 +98,11 @@ def take_back(
     # In this order: killed in between, the next run finds a bad file, or a ROLLED_BACK that is not done.
     if times:
         note_bad(slots.home, record.artefact, record.release, reason, times=times)
-    slots.roll_back(slot, before, reason, code, taken=record.release, **details)
+    release = before.record.release if before else 0
+    details |= {"release": release, "slot": slot, "reason": reason, "code": code, "taken": record.release}
+    slots.journal.append("ROLLED_BACK", **details)
+    slots.set_committed(slot, committed=False)
+    slots.point(before)
     slots.end_trial()
     back = f"release {before.record.release} answers again" if before else "no model is left"
     return f"release {record.release} was taken back: {reason}; {back}"

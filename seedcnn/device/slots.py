@@ -29,7 +29,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from seedcnn.device.journal import Journal
 from seedcnn.device.records import Active, Floor, SlotRecord, Trial, dump, parse
@@ -221,18 +220,9 @@ class Slots:
         return True
 
     def _mark_bad(self, slot: str, fallback: Active | None, reason: str) -> None:
-        self.roll_back(slot, fallback, f"mark_bad: {reason}")
-
-    def roll_back(self, slot: str, fallback: Active | None, reason: str, code: str = "", **details: Any) -> None:
-        """Journal that a slot is bad, and make the model ``fallback`` the current one; None for no model.
-
-        Args:
-            details: more fields of :class:`seedcnn.device.journal.Entry`; ``taken`` of a model that was taken back.
-        """
+        """Journal that a slot is bad, and make the model ``fallback`` the current one; None for no model."""
         release = fallback.record.release if fallback else 0
-        self.journal.append("ROLLED_BACK", release=release, slot=slot, reason=reason, code=code, **details)
-        if "taken" in details:
-            self.set_committed(slot, committed=False)
+        self.journal.append("ROLLED_BACK", release=release, slot=slot, reason=reason)
         self.point(fallback)
 
     def point(self, fallback: Active | None) -> None:

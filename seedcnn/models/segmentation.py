@@ -140,7 +140,6 @@ class PyramidSegmenter(_Segmenter):
     Raises:
         ConfigError: if the backbone does not exist or has no fitting maps.
         ValueError: naming the argument, its value and the rule.
-
     """
 
     _smooth, _norm, _align_corners, _dropout = False, "group", True, 0.2
@@ -149,19 +148,7 @@ class PyramidSegmenter(_Segmenter):
 class SemanticPyramid(_Segmenter):
     """The Semantic FPN of mmsegmentation: smoothed levels, a head with BatchNorm.
 
-    Args:
-        widths: planes of the stages of a ResNet body; None for its own.
-        num_classes: channels of the logits; a background is a class like any other if the masks have one.
-        backbone, in_chans, norm: see :func:`seedcnn.models.bodies.build_body`; ``norm`` is that of the body.
-        pyramid: channels of every level, a multiple of 8; the head has half of them.
-
-    Shape:
-        [N, in_chans, H, W] to logits [N, num_classes, H, W].
-
-    Raises:
-        ConfigError: if the backbone does not exist or has no fitting maps.
-        ValueError: naming the argument, its value and the rule.
-
+    Args, shape and errors as for :class:`PyramidSegmenter`.
     """
 
     _smooth, _norm, _align_corners, _dropout = True, "batch", False, 0.1

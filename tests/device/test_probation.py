@@ -85,6 +85,7 @@ def test_seconds_count_while_the_device_is_up(device, fleet, uptime):
     device.update(passed=uptime)
     uptime.wait(70)
     assert "0 of 0 answers, 70 of 100 s" in device.update(passed=uptime).message
+    assert status(device.home, passed=uptime)["probation"]["seconds"] == 70
     uptime.restart(20.0)
     assert "90 of 100 s" in device.update(passed=uptime).message
     uptime.wait(9)
@@ -92,6 +93,18 @@ def test_seconds_count_while_the_device_is_up(device, fleet, uptime):
     uptime.wait(1)
     device.update(passed=uptime)
     assert device.states()[-1] == "COMMITTED"
+
+
+def test_an_answer_after_the_seconds_commits(device, fleet, uptime):
+    offer(fleet, 2, answers=1, seconds=100)
+    device.update(passed=uptime)
+    with LiveModel(device.home, passed=uptime) as live:
+        live.predict(IMAGES)
+        assert device.states()[-1] == "PROBATION"
+    uptime.wait(100)
+    with LiveModel(device.home, passed=uptime) as live:
+        live.predict(IMAGES)
+        assert device.states()[-1] == "COMMITTED"
 
 
 @pytest.mark.parametrize("by", ["live", "update"])

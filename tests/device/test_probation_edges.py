@@ -136,28 +136,38 @@ def test_an_interrupted_switch_with_a_bad_probe_or_a_damaged_record(device, flee
 
 def test_the_oldest_progress_goes_first_and_failures_last(device):
     """Of more reports than fit, progress is dropped before commits, and commits before failures."""
-    directory = device.home / "reports"
-    directory.mkdir(exist_ok=True)
-    size = MOST // 8
-    states = ["ROLLED_BACK", "COMMITTED", "ELIGIBLE", "DOWNLOAD", "ELIGIBLE", "COMMITTED", "REFUSED", "PROBATION"]
+    config, size = read_config(device.home), MOST // 8
+    queue_reports(device.slots, config)
     for path in queued(device.home):
         path.unlink()
-    for number, state in enumerate(states):
-        (directory / f"{number:012}-{state}.json").write_bytes(b" " * size)
-    names = []
-    for _ in range(7):
+    states = ["ROLLED_BACK", "COMMITTED", "ELIGIBLE", "DOWNLOAD", "ELIGIBLE", "COMMITTED", "REFUSED", "PROBATION"]
+    directory = device.home / "reports"
+    before = [directory / f"{number:012}-{state}.json" for number, state in enumerate(states)]
+    for path in before:
+        path.write_bytes(b" " * size)  # together as much as may wait
+    dropped = []
+    for _ in range(8):
+        device.slots.journal.append("ROLLED_BACK", taken=2, serial=9)
+        queue_reports(device.slots, config)
+        dropped += [number for number, path in enumerate(before) if not path.exists() and number not in dropped]
+        newest = queued(device.home)[-1]
+        assert newest not in before
+        newest.write_bytes(b" " * size)
+        assert sum(path.stat().st_size for path in queued(device.home)) == MOST
+    assert dropped == [2, 3, 4, 7, 1, 5, 0, 6]
+
+
+def test_a_journal_that_is_begun_anew_is_reported_from_its_start(device):
+    config = read_config(device.home)
+    for _ in range(5):
         device.slots.journal.append("ELIGIBLE", release=2, serial=9)
-        queue_reports(device.slots, read_config(device.home))
-        names = [path.name.partition("-")[2].removesuffix(".json") for path in queued(device.home)]
-        assert sum(path.stat().st_size for path in queued(device.home)) <= MOST
-        for path in queued(device.home):  # what came now is made as large as the others
-            if path.stat().st_size < size:
-                path.write_bytes(b" " * size)
-        if sum(path.stat().st_size for path in queued(device.home)) > MOST:
-            break
-    assert names.count("ROLLED_BACK") == names.count("REFUSED") == 1
-    assert names.count("COMMITTED") == 2
-    assert "PROBATION" not in names or names.count("ELIGIBLE") < 9
+    queue_reports(device.slots, config)
+    before = len(queued(device.home))
+    (device.home / "journal.json").unlink()
+    device.slots.journal.append("COMMITTED", release=2, serial=9)
+    queue_reports(device.slots, config)
+    queue_reports(device.slots, config)
+    assert len(queued(device.home)) == before + 1
 
 
 def test_no_way_leads_back_to_a_release_that_never_committed(device, fleet):

@@ -17,7 +17,8 @@ __all__ = ["LARGEST", "Place", "inner"]
 LARGEST = 1 << 30
 """Most bytes of one file: the largest official one, COCO's training annotations, has 470 MB."""
 
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError)
+# RuntimeError: a password is wanted, or zipfile does not know the compression.
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError)
 
 
 def inner(name: str, what: str) -> str:

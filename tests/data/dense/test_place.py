@@ -70,3 +70,17 @@ def test_names_that_leave_their_folder(name):
     with pytest.raises(DataError, match="image 3 has the file name"):
         inner(name, "image 3")
     assert inner("a/./b.jpg", "image 3") == "a/b.jpg"
+
+
+def test_a_member_of_an_unknown_compression_or_with_a_password_is_named(tmp_path):
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", b"text")
+    data = path.read_bytes()
+    for offsets, value in (((8, data.index(b"PK\x01\x02") + 10), 98), ((6, data.index(b"PK\x01\x02") + 8), 1)):
+        changed = bytearray(data)
+        for offset in offsets:
+            changed[offset] = value
+        path.write_bytes(changed)
+        with pytest.raises(DataError, match=r"a\.txt"):
+            Place(path).read("a.txt")
