@@ -258,3 +258,10 @@ def test_a_bad_answer_is_on_the_disk_at_once(device, fleet):
     entry = device.slots.journal.last()
     assert (entry.state, entry.code, entry.answers, entry.bad) == ("ROLLED_BACK", "bad-answers", 4, 2)
     assert device.release() == 1
+
+
+def test_the_seconds_of_every_restart_count(device, fleet):
+    offer(fleet, 2, answers=0, seconds=100)
+    device.update(passed=lambda: Moment("a", 1000.0))
+    device.update(passed=lambda: Moment("b", 20.0))
+    assert "50 of 100 s" in device.update(passed=lambda: Moment("c", 30.0)).message
